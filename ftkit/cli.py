@@ -1,0 +1,46 @@
+"""The command `ftkit`: lists the commands and hands over to one of them; imports nothing heavy itself."""
+
+import importlib
+import sys
+
+from ftkit import __version__
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.parser import run
+
+# name: (module with main(argv), what it does)
+COMMANDS = {
+    "try": ("ftkit.commands.demo", "fine-tune on bundled or your own rows, and see before and after"),
+    "sft": ("ftkit.sft", "supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts"),
+    "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
+    "chat": ("ftkit.commands.chat", "talk to a model or an adapter"),
+}
+
+
+def usage() -> str:
+    """The text of `ftkit --help`."""
+    lines = [f"  ftkit {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join([f"ftkit {__version__}: fine-tune a GPT you can read, and prove every step", "", *lines, "",
+                      "ftkit COMMAND --help shows the settings of a command; --config FILE.yaml sets them."])
+
+
+def dispatch(argv: list[str]) -> None:
+    """Run the command that `argv` names."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if argv[0] == "--version":
+        print(f"ftkit {__version__}")
+        return
+    name, *rest = argv
+    if name not in COMMANDS:
+        raise UserError(f'unknown command "{name}"{did_you_mean(name, COMMANDS)}; ftkit --help lists the commands')
+    importlib.import_module(COMMANDS[name][0]).main(rest)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(dispatch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Settings: errors a person can act on, bundled files, flags and run.yaml."""

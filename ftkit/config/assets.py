@@ -1,0 +1,45 @@
+"""Finds the bundled files (templates/, datasets/): in a checkout first, else inside the installed package."""
+
+import os
+from pathlib import Path
+
+from ftkit.config.errors import UserError, did_you_mean
+
+PACKAGE = Path(__file__).resolve().parents[1]
+KINDS = ("templates", "datasets")
+
+
+def asset_root(kind: str) -> Path:
+    """Folder of one kind of bundled files: CHECKOUT/kind, else ftkit/assets/kind as a wheel lays it out."""
+    assert kind in KINDS, kind
+    checkout = PACKAGE.parent
+    in_checkout = (checkout / "pyproject.toml").is_file() and (checkout / kind).is_dir()
+    return checkout / kind if in_checkout else PACKAGE / "assets" / kind
+
+
+def list_assets(kind: str) -> list[str]:
+    """Names of the bundled templates (without `.jinja`) or datasets, sorted."""
+    root = asset_root(kind)
+    if kind == "templates":
+        return sorted(path.stem for path in root.glob("*.jinja"))
+    return sorted(path.parent.name for path in root.glob("*/README.md"))
+
+
+def asset_path(kind: str, name: str) -> Path:
+    """Path of one bundled file or folder, such as `asset_path("templates", "alpaca.jinja")`.
+
+    Raises UserError with the nearest name if there is none.
+    """
+    path = asset_root(kind) / name
+    if not path.exists():
+        known = list_assets(kind)
+        hint = did_you_mean(name.removesuffix(".jinja"), known)
+        raise UserError(f'no bundled {kind.removesuffix("s")} "{name}"{hint}; there are: {", ".join(known)}')
+    return path
+
+
+def cache_dir() -> Path:
+    """Where converted weights are kept: $FTKIT_CACHE, else ~/.cache/ftkit (XDG_CACHE_HOME is honoured)."""
+    if "FTKIT_CACHE" in os.environ:
+        return Path(os.environ["FTKIT_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ftkit"

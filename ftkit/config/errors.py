@@ -1,0 +1,14 @@
+"""The error of a person's mistake: one line that says what came, what is allowed and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in a command, a setting or a data file. Commands print it as one line and exit with 2."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return `; did you mean "x"?` for the choice nearest to `word`, or an empty string."""
+    nearest = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f'; did you mean "{nearest[0]}"?' if nearest else ""

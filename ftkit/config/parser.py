@@ -1,0 +1,125 @@
+"""Command lines: flags over a YAML file, no abbreviations, unknown names refused with the nearest known one."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.flags import check_flags, flag_names
+
+
+def read_yaml_settings(path: str, names: set[str]) -> dict:
+    """Return the settings of a YAML file; raise UserError with file and line for an unknown or repeated key."""
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error}); give --config a YAML file") from error
+    try:
+        root = yaml.compose(text)
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML ({getattr(error, 'problem', error)}); mend the line") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}:1: expected `key: value` lines; write one setting per line")
+    seen = set()
+    for key, _ in root.value:
+        line = key.start_mark.line + 1
+        if key.value not in names:
+            hint = did_you_mean(key.value, names) or "; see --help for the settings"
+            raise UserError(f'{path}:{line}: unknown setting "{key.value}"{hint}')
+        if key.value in seen:
+            raise UserError(f'{path}:{line}: "{key.value}" is set twice; keep one')
+        seen.add(key.value)
+    return settings
+
+
+def split_config(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--config FILE` or `--config=FILE` out of `argv`; return the file, or None, and the other arguments."""
+    rest, config = [], None
+    arguments = iter(argv)
+    for token in arguments:
+        if token == "--config":
+            config = next(arguments, None)
+            if config is None or config.startswith("--"):
+                raise UserError("--config needs a file; for example --config examples/sft_lora.yaml")
+        elif token.startswith("--config="):
+            config = token.partition("=")[2]
+        else:
+            rest.append(token)
+    return config, rest
+
+
+def parse_settings(argv: list[str], sources: tuple, dataclasses: Callable[[], tuple], prog: str) -> tuple:
+    """Parse `argv` into one instance of each dataclass, followed by the set of settings the person gave.
+
+    sources: where the dataclasses are defined, for a check that needs no import (see `ftkit.config.flags`).
+    dataclasses: called after that check; imports and returns the classes.
+    Raises UserError for every mistake in a flag, a value or the YAML file.
+    """
+    names = flag_names(sources)
+    config, argv = split_config(argv)
+    given = check_flags(argv, names)
+    settings = read_yaml_settings(config, names) if config else {}
+    parser = build_parser(dataclasses(), prog)
+    parser.set_defaults_with_config(**{key: value for key, value in settings.items() if value is not None})
+    return *parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False), given | settings.keys()
+
+
+def build_parser(dataclasses: tuple, prog: str):
+    """TrlParser without abbreviations, whose optional booleans take a bare `--flag` and `--no_flag` like the others."""
+    from trl import TrlParser
+    from trl.scripts._hf_argparser import string_to_bool
+
+    class Parser(TrlParser):
+        def error(self, message):
+            raise UserError(f"{message}; see {self.prog} --help")
+
+    parser = Parser(dataclasses, prog=prog, allow_abbrev=False)
+    for action in list(parser._actions):
+        if action.type is string_to_bool and action.nargs is None:
+            action.nargs, action.const = "?", True
+            parser.add_argument(
+                f"--no_{action.dest}", dest=action.dest, action="store_false", default=None, help=f"Turn {action.dest} off."
+            )
+        elif action.dest == "resume_from_checkpoint":
+            action.nargs, action.const = "?", "true"
+    return parser
+
+
+def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
+    """Run a command; return its exit code: 0, or 2 with one line on stderr when the person made a mistake."""
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `ftkit ... | head` closed our output
+        sys.stderr.close()
+        return 141
+    return 0
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse without abbreviations; every mistake is a UserError, an unknown flag with the nearest known one."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        known = {option.removeprefix("--") for action in self._actions for option in action.option_strings}
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            word = unknown[0].split("=")[0].removeprefix("--")
+            raise UserError(f'unknown argument "{unknown[0]}"{did_you_mean(word, known)}; see {self.prog} --help')
+        return namespace
+
+    def error(self, message):
+        raise UserError(f"{message}; see {self.prog} --help")

@@ -1,0 +1,95 @@
+"""Renders conversations as text and finds the characters of their answers, with or without generation markers.
+
+    text, spans = render_marked(messages, tokenizer)
+"""
+
+import re
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from ftkit.config.assets import list_assets
+from ftkit.config.errors import UserError
+
+Span = tuple[int, int]  # characters [start, end) of a rendered conversation
+
+GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the template that came with the tokenizer; raise UserError if there is none."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        names = "|".join(list_assets("templates"))
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; choose one: --template {names}")
+    return template
+
+
+def render(
+    messages: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    add_generation_prompt: bool = False,
+    template: str | None = None,
+) -> str:
+    """Return the conversation as text. Raises UserError with the template's own reason if it refuses the messages."""
+    return render_marked(messages, tokenizer, template, add_generation_prompt)[0]
+
+
+def render_marked(
+    messages: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | None = None,
+    add_generation_prompt: bool = False,
+) -> tuple[str, list[Span]]:
+    """Return the conversation as text and the characters inside `{% generation %}`, one span per answer."""
+    template = template or own_template(tokenizer)
+    try:
+        texts, spans = render_jinja_template(
+            conversations=[messages],
+            chat_template=template,
+            return_assistant_tokens_mask=GENERATION_TAG.search(template) is not None,
+            add_generation_prompt=add_generation_prompt,
+            **tokenizer.special_tokens_map,
+        )
+    except (TemplateError, TypeError) as error:
+        raise UserError(f"the template refuses this conversation ({error}); change it or choose --template") from error
+    return texts[0], spans[0] if spans else []
+
+
+def render_prefixes(
+    messages: list[dict], tokenizer: PreTrainedTokenizerBase, controls: tuple[str, ...]
+) -> tuple[str, list[Span]]:
+    """Find the answers of a template without markers: each begins where the prompt before it ends.
+
+    Raises UserError if the template renders a prompt, or an answer, differently once more turns follow.
+    """
+    text = render(messages, tokenizer)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = render(messages[:index], tokenizer, add_generation_prompt=True)
+        through = render(messages[: index + 1], tokenizer)
+        start = len(prompt)
+        end = end_of_answer(through, start, message["content"].strip(), controls)
+        if not text.startswith(prompt) or text[start:end] != through[start:end]:
+            raise UserError(
+                "the tokenizer's chat template renders earlier turns differently once more turns follow, so what is "
+                f"trained is not what is generated (turn {index + 1}); use --template chatml or single-turn rows"
+            )
+        spans.append((start, end))
+    return text, spans
+
+
+def end_of_answer(text: str, start: int, answer: str, controls: tuple[str, ...]) -> int:
+    """Position behind the first control token after the answer that begins at `start`, else behind the last letter."""
+    found = text.find(answer, start)
+    behind = found + len(answer) if found >= 0 else start
+    ends = [(text.index(token, behind), -len(token)) for token in controls if token in text[behind:]]
+    if not ends:
+        return len(text.rstrip())
+    position, negative_length = min(ends)
+    return position - negative_length

@@ -1,0 +1,197 @@
+"""Turns rows into token ids and labels: the answers and their end tokens are trained, everything else is context.
+
+    tokenized = tokenize_rows(rows.train, tokenizer, info, max_length=1024)
+    prompt = prompt_ids([{"role": "user", "content": "Hi"}], tokenizer, info)
+"""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from ftkit.config.errors import UserError
+from ftkit.data.rendering import Span, render
+from ftkit.data.templates import TemplateInfo, plain_text_info, prepare_messages, render_training
+
+IGNORE_INDEX = -100  # label that cross-entropy skips
+ROWS_PER_BATCH = 1000  # rows handed to the tokenizer at once
+
+
+@dataclass
+class TokenizedRows:
+    """rows: {"input_ids", "labels"} each, in order, cut to max_length. The counts cover all of them.
+
+    num_trained_tokens: labels that are scored. num_truncated_rows: rows that were cut. num_answers_cut: answers that
+    lost words. num_end_tokens_lost: answers that lost their end token. num_neutralised_rows: rows whose messages held a
+    control token or a heading. num_control_text_rows: plain-text rows that hold control tokens, which are kept.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    num_rows: int = 0
+    num_trained_tokens: int = 0
+    num_truncated_rows: int = 0
+    num_answers_cut: int = 0
+    num_end_tokens_lost: int = 0
+    num_neutralised_rows: int = 0
+    num_control_text_rows: int = 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row["input_ids"]) for row in self.rows]
+
+    def counts(self) -> dict[str, int]:
+        """The counts by name, for the receipt."""
+        return {name: value for name, value in vars(self).items() if name != "rows"}
+
+
+class Rendered(NamedTuple):
+    """A row as text. spans: trained characters, one span per answer. num_changes: neutralised places."""
+
+    text: str
+    spans: list[Span]
+    num_changes: int
+    is_text_row: bool
+
+
+class Encoded(NamedTuple):
+    """A row as tokens. answers: trained tokens [first, last], one pair per answer."""
+
+    input_ids: list[int]
+    answers: list[tuple[int, int]]
+
+
+def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo | None) -> dict:
+    """Return {"input_ids", "labels"}: lists of int, labels are IGNORE_INDEX outside answers and their end tokens.
+
+    row: {"messages"} (or {"text"}: everything is trained, and the eos token is appended), optionally with "source".
+    info may be None for text rows.
+    Raises UserError, with the row's source, if the template refuses the row or no token of it is trained.
+    """
+    rendered = render_row(row, tokenizer, info or plain_text_info(tokenizer))
+    encoded = encode([rendered], tokenizer)[0]
+    check_answers(encoded, row)
+    return {"input_ids": encoded.input_ids, "labels": labels_of(encoded)}
+
+
+def tokenize_rows(
+    rows: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo | None, max_length: int | None
+) -> TokenizedRows:
+    """Tokenize rows as `tokenize_row` does, keep the first `max_length` tokens of each, and count what that changed.
+
+    Raises UserError with the row's "file:line" if the template refuses a row or no answer token of it is left.
+    """
+    result = TokenizedRows()
+    info = info or plain_text_info(tokenizer)
+    for start in range(0, len(rows), ROWS_PER_BATCH):
+        batch = rows[start : start + ROWS_PER_BATCH]
+        rendered = [render_row(row, tokenizer, info) for row in batch]
+        for row, text, encoded in zip(batch, rendered, encode(rendered, tokenizer), strict=True):
+            check_answers(encoded, row)
+            cut = truncate(encoded, row, max_length)
+            labels = labels_of(cut)
+            result.rows.append({"input_ids": cut.input_ids, "labels": labels})
+            result.num_rows += 1
+            result.num_trained_tokens += sum(label != IGNORE_INDEX for label in labels)
+            result.num_truncated_rows += len(cut.input_ids) < len(encoded.input_ids)
+            result.num_answers_cut += sum(last > len(cut.input_ids) for _, last in encoded.answers)
+            result.num_end_tokens_lost += sum(last >= len(cut.input_ids) for _, last in encoded.answers)
+            changed = bool(text.num_changes)
+            result.num_control_text_rows += changed and text.is_text_row
+            result.num_neutralised_rows += changed and not text.is_text_row
+    return result
+
+
+def prompt_ids(messages: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo) -> list[int]:
+    """Return the token ids of a prompt that ends where the assistant's answer begins.
+
+    The messages are neutralised as in training; a prefix of what training renders for the same conversation.
+    """
+    prepared, _ = prepare_messages(messages, tokenizer, info)
+    text = render(prepared, tokenizer, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo) -> Rendered:
+    """Render a row as text with its trained characters."""
+    if "text" in row:
+        # Kept as written: text often holds rendered conversations, and it has no turns that could be forged.
+        text = row["text"].removesuffix(tokenizer.eos_token)
+        num_controls = sum(token in text for token in info.control_strings)
+        text += tokenizer.eos_token
+        return Rendered(text, [(0, len(text))], num_controls, is_text_row=True)
+    messages, num_changes = prepare_messages(row["messages"], tokenizer, info)
+    try:
+        text, spans = render_training(messages, tokenizer, info)
+    except UserError as error:
+        raise UserError(f"{row.get('source', 'row')}: {error}") from error
+    answered = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    first_trained = row.get("num_prompt_messages", 0)
+    if first_trained and len(spans) == len(answered):
+        spans = [span for index, span in zip(answered, spans, strict=True) if index >= first_trained]
+    return Rendered(text, spans, num_changes, is_text_row=False)
+
+
+def encode(rendered: list[Rendered], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
+    """Tokenize rendered rows; spans of characters become spans of tokens through the tokenizer's offsets.
+
+    A token that holds characters of an answer belongs to it, also where it begins before the answer.
+    """
+    encoded = [None] * len(rendered)
+    for is_text_row in (False, True):
+        indices = [index for index, item in enumerate(rendered) if item.is_text_row == is_text_row]
+        if not indices:
+            continue
+        texts = [rendered[index].text for index in indices]
+        # A rendered template holds its own special tokens; plain text gets the tokenizer's (a BOS, if it has one).
+        batch = tokenizer(texts, add_special_tokens=is_text_row, return_offsets_mapping=True, verbose=False)
+        for index, ids, offsets in zip(indices, batch["input_ids"], batch["offset_mapping"], strict=True):
+            if is_text_row:
+                answers = [(0, len(ids) - 1)]
+            else:
+                answers = token_spans(offsets, rendered[index].spans)
+            encoded[index] = Encoded(ids, answers)
+    return encoded
+
+
+def token_spans(offsets: list[Span], spans: list[Span]) -> list[tuple[int, int]]:
+    """Return (first, last) token of each span of characters; a span without a token is left out.
+
+    offsets: characters [start, end) of each token, in order. The bytes of one character may be several tokens.
+    """
+    starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
+    found = []
+    for start, end in spans:
+        first, last = bisect_right(ends, start), bisect_left(starts, end) - 1
+        if first <= last:
+            found.append((first, last))
+    return found
+
+
+def labels_of(encoded: Encoded) -> list[int]:
+    """The ids where an answer is, IGNORE_INDEX elsewhere."""
+    labels = [IGNORE_INDEX] * len(encoded.input_ids)
+    for first, last in encoded.answers:
+        labels[first : last + 1] = encoded.input_ids[first : last + 1]
+    return labels
+
+
+def check_answers(encoded: Encoded, row: dict) -> None:
+    """Raise UserError if no token of the row is trained."""
+    if not encoded.answers:
+        where = row.get("source", "row")
+        raise UserError(f"{where}: the template marks no token of this row as an answer; choose another --template")
+
+
+def truncate(encoded: Encoded, row: dict, max_length: int | None) -> Encoded:
+    """Keep the first `max_length` tokens; raise UserError if no trained token is among them."""
+    if max_length is None or len(encoded.input_ids) <= max_length:
+        return encoded
+    answers = [(first, min(last, max_length - 1)) for first, last in encoded.answers if first < max_length]
+    if not answers:
+        raise UserError(
+            f"{row.get('source', 'row')}: no answer token is left after --max_length {max_length} "
+            f"(the prompt alone has {encoded.answers[0][0]} tokens); raise --max_length or shorten the prompt"
+        )
+    return Encoded(encoded.input_ids[:max_length], answers)

@@ -1,0 +1,1 @@
+"""Whether it got better: answers, scores, intervals, and the report of a run."""

@@ -1,0 +1,167 @@
+"""Answers to many prompts: sorted by length, left-padded, with the shared start of the prompts computed once."""
+
+import copy
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
+
+# B batch, T tokens of the longest prompt, P tokens of the shared prefix
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; afterwards each module has the mode it had before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts of one `generate` call; `indices` are their places in the caller's list."""
+
+    indices: list[int]
+    input_ids_BT: Tensor
+    attention_mask_BT: Tensor
+
+
+def generate_answers(
+    model,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts_ids: list[list[int]],
+    *,
+    max_new_tokens: int,
+    eos_token_ids: list[int],
+    batch_size: int = 32,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    share_prefix: bool = False,
+) -> list[str]:
+    """Return one answer per prompt, in order: cut at the first end token, without special tokens, stripped.
+
+    prompts_ids: token ids up to where the answer begins, template included. Greedy at temperature 0, else sampled from
+    the model's distribution, `seed` making it repeatable without touching the global generators. share_prefix: compute
+    the leading ids that all prompts have in common once (few-shot examples); the greedy answers are the same. It has no
+    effect where a copied cache would not be exact (sliding windows, soft prompts). The model's modes are restored.
+    Raises ValueError for an empty prompt and for numbers out of range.
+    """
+    check_request(prompts_ids, max_new_tokens, batch_size, temperature)
+    if not prompts_ids:
+        return []
+    end_ids = list(dict.fromkeys(token for token in eos_token_ids if token is not None))
+    pad_id = next(token for token in (tokenizer.pad_token_id, *end_ids, 0) if token is not None)
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=temperature > 0, num_beams=1, repetition_penalty=repetition_penalty,
+        eos_token_id=end_ids or None, pad_token_id=pad_id, use_cache=True,
+        **({"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}),
+    )  # fmt: skip
+    answers = [""] * len(prompts_ids)
+    with evaluation_mode(model), seeded(model, seed):
+        prefix = shared_prefix(prompts_ids) if share_prefix else []
+        cache = prefix_cache(model, prefix) if prefix else None
+        grouping = {"equal_lengths": uses_soft_prompt(model), "device": model.device}
+        for batch in batches(prompts_ids, len(prefix) if cache else 0, batch_size, pad_id, **grouping):
+            past = {"past_key_values": expanded(cache, len(batch.indices))} if cache else {}
+            output = model.generate(
+                input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, generation_config=settings, **past
+            )
+            for index, ids in zip(batch.indices, output[:, batch.input_ids_BT.shape[1] :].tolist(), strict=True):
+                answers[index] = answer_text(ids, end_ids, tokenizer)
+    return answers
+
+
+def check_request(prompts_ids: list[list[int]], max_new_tokens: int, batch_size: int, temperature: float) -> None:
+    for number, ids in enumerate(prompts_ids):
+        if len(ids) == 0:
+            raise ValueError(f"prompt {number} has no tokens; give at least one")
+    if max_new_tokens < 1 or batch_size < 1 or temperature < 0:
+        raise ValueError(
+            f"max_new_tokens {max_new_tokens}, batch_size {batch_size}, temperature {temperature}; "
+            "the first two must be at least 1, the temperature 0 or more"
+        )
+
+
+@contextmanager
+def seeded(model, seed: int | None) -> Iterator[None]:
+    """Random draws inside depend on `seed` only, and leave no trace outside; None changes nothing."""
+    if seed is None:
+        yield
+        return
+    devices = [model.device.index or 0] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def batches(
+    prompts_ids: list[list[int]], prefix_length: int, batch_size: int, pad_id: int, *, equal_lengths: bool, device
+) -> Iterator[Batch]:
+    """Longest first, so that memory peaks at once; padding stands left of the prompt, behind a cached prefix.
+
+    equal_lengths: only prompts of one length share a batch, so that none is padded.
+    """
+    order = sorted(range(len(prompts_ids)), key=lambda index: -len(prompts_ids[index]))
+    groups = [order]
+    if equal_lengths:
+        groups = [list(group) for _, group in itertools.groupby(order, key=lambda index: len(prompts_ids[index]))]
+    for indices in (group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)):
+        width = len(prompts_ids[indices[0]])
+        rows, masks = [], []
+        for index in indices:
+            ids = list(prompts_ids[index])
+            prefix, rest, padding = ids[:prefix_length], ids[prefix_length:], width - len(ids)
+            rows.append(prefix + [pad_id] * padding + rest)
+            masks.append([1] * prefix_length + [0] * padding + [1] * len(rest))
+        yield Batch(indices, torch.tensor(rows, device=device), torch.tensor(masks, device=device))
+
+
+def uses_soft_prompt(model) -> bool:
+    """Whether PEFT puts virtual tokens in front. It drops position ids then, so padding would shift the prompt."""
+    return any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values())
+
+
+def shared_prefix(prompts_ids: list[list[int]]) -> list[int]:
+    """Leading ids that all prompts have in common; at least one id of each prompt is left over."""
+    common = os.path.commonprefix([list(ids) for ids in prompts_ids])
+    return common[: min(map(len, prompts_ids)) - 1]
+
+
+def prefix_cache(model, prefix: list[int]) -> DynamicCache | None:
+    """Keys and values of the prefix, batch size 1; None where a copy with padding behind it would not be exact."""
+    if uses_soft_prompt(model):
+        return None
+    cache = DynamicCache(config=model.config.get_text_config())
+    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    input_ids = torch.tensor([prefix], device=model.device)
+    mask = torch.ones_like(input_ids)
+    output = model(input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+    return output.past_key_values
+
+
+def expanded(cache: DynamicCache, batch_size: int) -> DynamicCache:
+    """A copy of the cache for a batch; `generate` grows it in place."""
+    grown = copy.deepcopy(cache)
+    grown.batch_repeat_interleave(batch_size)
+    return grown
+
+
+def answer_text(ids: list[int], end_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Decode up to the first end token, which may be plain text to the tokenizer ("<|end|>" without an own token)."""
+    length = next((position for position, token in enumerate(ids) if token in end_ids), len(ids))
+    return tokenizer.decode(ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()

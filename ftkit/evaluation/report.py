@@ -1,0 +1,252 @@
+"""OUT/report.html: what a run did and what came of it, on one page that needs no network; and OUT/loss.png.
+
+Everything is read from the run folder; what a run did not write is left out.
+"""
+
+import html
+import json
+import logging
+from pathlib import Path
+
+from ftkit.evaluation.loss_chart import is_number, loss_points, loss_svg, save_loss_png
+from ftkit.evaluation.report_style import PAGE, STYLE
+from ftkit.evaluation.scoring import exact_match
+from ftkit.training.run_folder import read_run_yaml, write_text
+
+logger = logging.getLogger(__name__)
+
+# Columns of results.json that have a form of their own; other keys become columns as they are.
+KNOWN_RESULT_KEYS = ("name", "exact_match", "low", "high", "answer_loss")
+HEADLINE_SETTINGS = ("model_name_or_path", "dataset_name", "template")
+
+
+def write_loss_plot(output_dir: str | Path) -> Path | None:
+    """Write OUT/loss.png from metrics.jsonl and return its path; None where no loss was logged."""
+    folder = Path(output_dir)
+    train, evaluation = loss_points(read_lines(folder / "metrics.jsonl"))
+    if not train and not evaluation:
+        return None
+    path = folder / "loss.png"
+    save_loss_png(train, evaluation, path)
+    return path
+
+
+def write_report(output_dir: str | Path) -> Path:
+    """Write OUT/report.html and return its path.
+
+    Read: run.yaml, receipt.json, metrics.jsonl, samples.jsonl (step, prompt, reference, answer) and results.json
+    ({"rows": [{"name", "exact_match", "low", "high", "answer_loss", ...}]}, shares between 0 and 1).
+    Text from data and models is escaped, and the page forbids scripts and any load from elsewhere.
+    """
+    folder = Path(output_dir)
+    settings, receipt = read_run_yaml(str(folder)), read_object(folder / "receipt.json")
+    metrics = read_lines(folder / "metrics.jsonl")
+    sections = [
+        results_section(read_object(folder / "results.json").get("rows", [])),
+        loss_section(metrics),
+        samples_section(read_lines(folder / "samples.jsonl")),
+        receipt_section(receipt),
+        settings_section(settings),
+    ]
+    name = folder.resolve().name
+    page = PAGE.format(
+        title=escape(name), style=STYLE, subtitle=subtitle(settings), tiles=tiles(metrics, receipt),
+        sections="\n".join(filter(None, sections)) or "<p>This folder holds no run.</p>",
+    )  # fmt: skip
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def escape(value) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def read_object(path: Path) -> dict:
+    """A JSON file's object, or {} where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Objects of a .jsonl file; [] where there is none. A line that a killed run left half-written is skipped."""
+    if not path.is_file():
+        return []
+    records, num_broken = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        elif line.strip():
+            num_broken += 1
+    if num_broken:
+        logger.warning("%s: %d lines are no JSON object and are left out of the report", path, num_broken)
+    return records
+
+
+def section(title: str, body: str, note: str = "") -> str:
+    note = f'<p class="note">{note}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{note}{body}</section>"
+
+
+def subtitle(settings: dict) -> str:
+    """Model, data and template, as far as run.yaml names them."""
+    shown = [Path(str(settings[key])) for key in HEADLINE_SETTINGS if settings.get(key)]
+    return " · ".join(escape(path.name if path.is_absolute() else path) for path in shown)
+
+
+def number_text(value) -> str:
+    """A number as people read it: 12,345, 0.0002, 1.235; None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not is_number(value):
+        return str(value)
+    if isinstance(value, int) or value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
+
+
+def tiles(metrics: list[dict], receipt: dict) -> str:
+    """The few numbers one looks for first."""
+    train, evaluation = loss_points(metrics)
+    found = []
+    if len(evaluation) > 1:
+        found.append(("evaluation loss", f"{evaluation[0][1]:.3f} → {evaluation[-1][1]:.3f}"))
+    elif train:
+        found.append(("training loss", f"{train[0][1]:.3f} → {train[-1][1]:.3f}"))
+    if train:
+        found.append(("updates", number_text(max(step for step, _ in train + evaluation))))
+    if is_number(receipt.get("num_trained_tokens")):
+        found.append(("trained tokens", number_text(receipt["num_trained_tokens"])))
+    for key, label, unit in (
+        ("useful_tokens_per_second", "tokens per second", ""),
+        ("peak_memory_gib", "peak memory", " GiB"),
+    ):
+        values = [line[key] for line in metrics if is_number(line.get(key))]
+        if values:
+            value = max(values) if key == "peak_memory_gib" else sorted(values)[len(values) // 2]
+            found.append((label, f"{value:,.0f}" if value >= 100 else f"{value:.2f}{unit}"))
+    cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for label, value in found)
+    return f'<div class="tiles">{cells}</div>' if cells else ""
+
+
+def results_section(rows: list[dict]) -> str:
+    """Exact match with its interval as a bar, answer loss, and whatever else the rows hold."""
+    if not rows:
+        return ""
+    others = list(dict.fromkeys(key for row in rows for key in row if key not in KNOWN_RESULT_KEYS))
+    columns = ["exact match", "", "answer loss", *others]
+    has_loss = any(is_number(row.get("answer_loss")) for row in rows)
+    if not has_loss:
+        columns.remove("answer loss")
+    lines = []
+    for row in rows:
+        cells = [f'<th scope="row">{escape(row.get("name", ""))}</th>', share_cell(row), interval_cell(row)]
+        if has_loss:
+            loss = row.get("answer_loss")
+            cells.append(f'<td class="number">{f"{loss:.3f}" if is_number(loss) else ""}</td>')
+        cells += [f'<td class="number">{escape(number_text(row.get(key, "")))}</td>' for key in others]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{escape(column)}</th>" for column in ["", *columns])
+    table = f'<div class="wide"><table class="results"><tr>{head}</tr>{"".join(lines)}</table></div>'
+    return section("Before and after", table, "Held-out rows. The line in each bar is the 95 % confidence interval.")
+
+
+def share_cell(row: dict) -> str:
+    share = row.get("exact_match")
+    return f'<td class="number strong">{share:.1%}</td>' if is_number(share) else "<td></td>"
+
+
+def interval_cell(row: dict) -> str:
+    """A bar from 0 to 100 % with its interval, and the interval in figures."""
+    share, low, high = (row.get(key) for key in ("exact_match", "low", "high"))
+    if not is_number(share):
+        return "<td></td>"
+    whisker, figures = "", ""
+    if is_number(low) and is_number(high):
+        whisker = f'<line class="whisker" x1="{200 * low:.1f}" x2="{200 * high:.1f}" y1="8" y2="8"/>' + "".join(
+            f'<line class="whisker" x1="{200 * x:.1f}" x2="{200 * x:.1f}" y1="4" y2="12"/>' for x in (low, high)
+        )
+        figures = f'<span class="figures">{low:.1%} to {high:.1%}</span>'
+    bar = f'<rect class="bar" x="0" y="1" width="{200 * share:.1f}" height="14" rx="2"/>'
+    return f'<td><svg class="interval" viewBox="-1 0 202 16" width="202" height="16">{bar}{whisker}</svg>{figures}</td>'
+
+
+def loss_section(metrics: list[dict]) -> str:
+    train, evaluation = loss_points(metrics)
+    chart = loss_svg(train, evaluation)
+    if not chart:
+        return ""
+    kinds = [("train", "training", train), ("eval", "evaluation", evaluation)]
+    legend = "".join(f'<span class="key {name}">{label}</span>' for name, label, points in kinds if points)
+    return section("Loss", f'<div class="legend">{legend}</div>{chart}', "Nats per trained token, by update.")
+
+
+def samples_section(samples: list[dict]) -> str:
+    """For each held-out question its reference and the answer at every evaluation."""
+    questions = {}
+    for sample in samples:
+        questions.setdefault((str(sample.get("prompt", "")), str(sample.get("reference", ""))), []).append(sample)
+    cards = []
+    for (prompt, reference), answers in questions.items():
+        lines = []
+        for sample in answers:
+            answer = str(sample.get("answer", ""))
+            mark = "right" if reference and exact_match([answer], [reference])[0] else "other"
+            lines.append(
+                f'<tr><td class="step">update {escape(sample.get("step", "?"))}</td>'
+                f'<td class="{mark}"><pre>{escape(answer) or "<i>(nothing)</i>"}</pre></td></tr>'
+            )
+        wanted = f'<tr><td class="step">reference</td><td><pre>{escape(reference)}</pre></td></tr>' if reference else ""
+        cards.append(
+            f'<div class="card"><pre class="prompt">{escape(prompt)}</pre><table>{"".join(lines)}{wanted}</table></div>'
+        )
+    return section("Samples", "".join(cards), "Held-out questions, answered at each evaluation.") if cards else ""
+
+
+def receipt_section(receipt: dict) -> str:
+    """What was trained on: counts, and the first rows with their trained tokens marked."""
+    if not receipt:
+        return ""
+    first = "".join(f'<pre class="card row">{row_markup(row)}</pre>' for row in receipt.get("first_rows", []))
+    table = facts_table({key: value for key, value in receipt.items() if key != "first_rows"})
+    note = "What went into the model after template and truncation. <mark>Marked</mark> text is trained on."
+    return section("Batch receipt", first + table, note)
+
+
+def row_markup(row: list) -> str:
+    """[text, trained] pairs as text, the trained ones marked."""
+    return "".join(f"<mark>{escape(text)}</mark>" if trained else escape(text) for text, trained in row)
+
+
+def settings_section(settings: dict) -> str:
+    if not settings:
+        return ""
+    return section("Settings", facts_table(settings), "From run.yaml, which repeats the run.")
+
+
+def facts_table(facts: dict) -> str:
+    """Two columns; an object's entries get a line each, a list is joined."""
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += [(f"{key}.{name}", inner) for name, inner in value.items()]
+        elif value is not None:
+            lines.append((key, value))
+    cells = "".join(
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(fact_text(value))}</td></tr>' for key, value in lines
+    )
+    return f'<table class="facts">{cells}</table>'
+
+
+def fact_text(value) -> str:
+    if isinstance(value, list):
+        return ", ".join(
+            " ".join(f"{name} {number_text(inner)}" for name, inner in item.items())
+            if isinstance(item, dict)
+            else str(item)
+            for item in value
+        )
+    return number_text(value)

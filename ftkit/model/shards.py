@@ -1,0 +1,175 @@
+"""Safetensors folders read and written tensor by tensor: a conversion takes a tensor's memory, not a model's."""
+
+import contextlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ftkit.config.errors import UserError
+
+MAX_SHARD_BYTES = 5 * 10**9
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+HEADER_ALIGNMENT = 8  # bytes; the safetensors format pads its JSON header with spaces
+TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+
+class TensorSource(Protocol):
+    """Where tensors come from: names with shape and dtype at no cost, values on demand."""
+
+    def specs(self) -> Mapping[str, torch.Tensor]:
+        """Every tensor of the source as an empty one on the device "meta"."""
+
+    def load(self, name: str) -> torch.Tensor:
+        """One tensor on the CPU."""
+
+
+class OutputTensor(NamedTuple):
+    """A tensor to write: its shape and dtype (as a meta tensor) and the function that makes its values."""
+
+    spec: torch.Tensor
+    make: Callable[[], torch.Tensor]
+
+
+class SafetensorsFolder:
+    """The tensors of a folder that holds model.safetensors, or shards with an index."""
+
+    def __init__(self, folder: str | Path):
+        self._files: dict[str, Path] = {}
+        self._specs: dict[str, torch.Tensor] = {}
+        for path in safetensors_files(folder):
+            try:
+                self._read_header(path)
+            except SafetensorError as error:
+                raise UserError(f"{path}: not a readable safetensors file ({error}); download it again") from error
+
+    def _read_header(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():
+                view = file.get_slice(name)
+                if view.get_dtype() not in TORCH_DTYPES:
+                    allowed = ", ".join(TORCH_DTYPES)
+                    raise UserError(
+                        f"{path}: tensor {name} has type {view.get_dtype()}; convertible are {allowed}; "
+                        "dequantise the model first"
+                    )
+                self._files[name] = path
+                self._specs[name] = torch.empty(view.get_shape(), dtype=TORCH_DTYPES[view.get_dtype()], device="meta")
+
+    def specs(self) -> Mapping[str, torch.Tensor]:
+        return self._specs
+
+    def load(self, name: str) -> torch.Tensor:
+        # Opened anew for each tensor: closing the file gives its memory-mapped pages back.
+        with safe_open(self._files[name], framework="pt") as file:
+            return file.get_tensor(name)
+
+
+def safetensors_files(folder: str | Path) -> list[Path]:
+    """The weight files of a model folder, sorted; those of the index when there is one.
+
+    Raises UserError if there are none (only pickles, say) or if one that the index names is missing.
+    """
+    folder = Path(folder)
+    index = folder / INDEX_FILE
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    if index.is_file():
+        files = [folder / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
+        missing = [path.name for path in files if not path.is_file()]
+        if missing:
+            raise UserError(f"{folder}: {len(missing)} shards are missing, such as {missing[0]}; download it again")
+        return files
+    pickles = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt*"))
+    if pickles:
+        raise UserError(
+            f"{folder}: has only pickled weights ({pickles[0]}), which can run code when loaded; "
+            "only safetensors are read; save the model again with save_pretrained"
+        )
+    raise UserError(f"{folder}: has no weights; expected {SINGLE_FILE} or {INDEX_FILE}")
+
+
+def write_shards(tensors: Mapping[str, OutputTensor], folder: Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Write tensors as model.safetensors, or as numbered shards with an index when they exceed `max_shard_bytes`.
+
+    One tensor's values exist at a time. Layout: https://huggingface.co/docs/safetensors (8 bytes of header length,
+    a JSON header, the values).
+    """
+    shards = _plan_shards(tensors, max_shard_bytes)
+    names = [SINGLE_FILE]
+    if len(shards) > 1:
+        names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    for file_name, shard in zip(names, shards, strict=True):
+        _write_safetensors(shard, folder / file_name)
+    if len(shards) > 1:
+        weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+        total = sum(tensor.spec.nbytes for tensor in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _plan_shards(tensors: Mapping[str, OutputTensor], max_shard_bytes: int) -> list[dict[str, OutputTensor]]:
+    shards: list[dict[str, OutputTensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.spec.nbytes > max_shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.spec.nbytes
+    return shards
+
+
+def _write_safetensors(tensors: Mapping[str, OutputTensor], path: Path) -> None:
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.spec.nbytes
+        dtype = DTYPE_NAMES[tensor.spec.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.spec.shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % HEADER_ALIGNMENT)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for name, tensor in tensors.items():
+            values = tensor.make()
+            assert values.shape == tensor.spec.shape and values.dtype == tensor.spec.dtype, name
+            file.write(memoryview(values.contiguous().view(-1).view(torch.uint8).numpy()))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def staged_folder(output_dir: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `output_dir` that becomes it by one rename, or vanishes if the body fails.
+
+    Raises UserError if `output_dir` exists and is not an empty folder.
+    """
+    output_dir = Path(output_dir)
+    if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
+        raise UserError(f"{output_dir}: exists and is not empty; name a new folder or remove it first")
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", suffix=".tmp", dir=output_dir.parent))
+    try:
+        yield staging
+        staging.chmod(0o777 & ~_umask())
+        if output_dir.is_dir():
+            output_dir.rmdir()
+        os.rename(staging, output_dir)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,138 @@
+"""What a run tells while it goes: a progress bar, metrics.jsonl, and sample answers at each evaluation."""
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+from transformers.trainer_callback import ProgressCallback
+
+from ftkit.config.errors import UserError
+
+STEPS_BEFORE_ESTIMATE = 3  # the first steps are slower; the estimate waits for them
+
+
+def peak_memory_gib() -> float:
+    """Most memory so far, in GiB: of the GPU where there is one, else resident memory of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+class MetricsCallback(TrainerCallback):
+    """Appends one line per log step to OUT/metrics.jsonl, and stops a run whose loss is no number.
+
+    Trainer logs `num_tokens`, the tokens seen without padding; their rate is `useful_tokens_per_second`. Time spent in
+    evaluation and saving does not count.
+    """
+
+    def __init__(self, output_dir: str):
+        self.path = Path(output_dir) / "metrics.jsonl"
+        self.training_seconds = 0.0
+        self.last_seconds = 0.0
+        self.last_tokens = 0
+        self.last_logged_step = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Drop the lines of steps that a resumed run does again."""
+        if self.path.is_file() and state.is_world_process_zero:
+            lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= state.global_step]
+            self.path.write_text("".join(f"{line}\n" for line in lines))
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.step_start = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.training_seconds += time.perf_counter() - self.step_start
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_world_process_zero or not logs:
+            return
+        record = {"step": state.global_step}
+        if "loss" in logs:
+            record |= self.training_record(logs)
+            self.last_logged_step = record
+        elif "eval_loss" in logs:
+            record |= {key: logs[key] for key in ("eval_loss", "eval_mean_token_accuracy") if key in logs}
+        else:
+            return
+        loss = record.get("loss", record.get("eval_loss"))
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {state.global_step}; lower --learning_rate, or look at the rows in receipt.json"
+            )
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def training_record(self, logs: dict) -> dict:
+        tokens = int(logs.get("num_tokens", 0))
+        seconds = self.training_seconds - self.last_seconds
+        rate = (tokens - self.last_tokens) / seconds if seconds > 0 else 0.0
+        self.last_seconds, self.last_tokens = self.training_seconds, tokens
+        kept = {key: logs[key] for key in ("loss", "learning_rate", "grad_norm", "mean_token_accuracy") if key in logs}
+        memory = {"tokens": tokens, "useful_tokens_per_second": round(rate, 1), "peak_memory_gib": peak_memory_gib()}
+        return kept | memory
+
+
+class TrainingProgress(ProgressCallback):
+    """transformers' progress bar with loss and tokens/s behind it, and an estimate in minutes after the first steps."""
+
+    def __init__(self, metrics: MetricsCallback):
+        super().__init__()
+        self.metrics = metrics
+
+    def on_step_end(self, args, state, control, **kwargs):
+        super().on_step_end(args, state, control, **kwargs)
+        done = state.global_step - self.first_step
+        if state.is_world_process_zero and done == STEPS_BEFORE_ESTIMATE < state.max_steps - self.first_step:
+            seconds = self.metrics.training_seconds / done
+            minutes = seconds * (state.max_steps - state.global_step) / 60
+            self.training_bar.write(f"{seconds:.1f} s per update; about {minutes:.1f} minutes to go, evaluation aside")
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        self.first_step = state.global_step
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.training_bar is None or not logs:
+            return
+        if "eval_loss" in logs:
+            self.training_bar.write(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}")
+        elif "loss" in logs:
+            rate = (self.metrics.last_logged_step or {}).get("useful_tokens_per_second", 0.0)
+            self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, {rate:.0f} tokens/s")
+
+
+class SampleCallback(TrainerCallback):
+    """Answers the same held-out questions at each evaluation; prints them and appends them to OUT/samples.jsonl.
+
+    questions: dicts with "prompt" and "reference". answer: called with the model, returns one answer per question.
+    """
+
+    def __init__(self, output_dir: str, questions: list[dict], answer: Callable):
+        self.path = Path(output_dir) / "samples.jsonl"
+        self.questions = questions
+        self.answer = answer
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        answers = self.answer(model)
+        if not state.is_world_process_zero:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            for question, answer in zip(self.questions, answers, strict=True):
+                record = {"step": state.global_step, **question, "answer": answer}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                tqdm.write(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}", file=sys.stderr)
+
+
+def one_line(text: str, limit: int) -> str:
+    """`text` on one line, cut to `limit` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

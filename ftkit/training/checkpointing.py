@@ -1,0 +1,310 @@
+"""Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume.
+
+A checkpoint is written into a staging folder, synced, described by a manifest (manifest.json: size and SHA-256 of every
+file) and published by one rename, so a visible `checkpoint-N` is whole. Resuming takes the newest one that its manifest
+still describes. Put `CheckpointMixin` left of a transformers Trainer: `class T(CheckpointMixin, SFTTrainer)`.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from transformers import Trainer
+
+from ftkit.config.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MANIFEST_NAME = "manifest.json"
+NO_MANIFEST = f"{MANIFEST_NAME}: missing"
+STAGING_NAME = ".staging"  # inside the output folder, so that publishing is a rename on one file system
+DELETING_PREFIX = ".deleting-"
+TRAINER_STATE_NAME = "trainer_state.json"
+PICKLED_ARGUMENTS_NAME = "training_args.bin"  # Trainer writes it, nothing reads it back
+RECORDED_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+ENTRY_FILES = ("config.json", "adapter_config.json")  # a loader opens these first, so they are published last
+WEIGHT_PATTERNS = ("model*.safetensors*", "adapter_model*.safetensors*")
+FULL_DISK_BYTES = 1 << 20  # torch and safetensors report a full disk as other errors; this little space gives it away
+
+
+def list_checkpoints(output_dir: str | Path) -> list[Path]:
+    """Return the folders `checkpoint-N` of `output_dir`, by N, valid or not."""
+    found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in Path(output_dir).glob("checkpoint-*")]
+    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match and path.is_dir())]
+
+
+def verify_checkpoint(folder: str | Path) -> list[str]:
+    """Return what is wrong with a checkpoint, one "file: problem" each; an empty list if its manifest describes it."""
+    folder = Path(folder)
+    manifest_path = folder / MANIFEST_NAME
+    if not manifest_path.is_file():
+        return [NO_MANIFEST]
+    try:
+        text = manifest_path.read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        intact = text == _manifest_text(manifest)
+    except (ValueError, TypeError, AttributeError):  # not UTF-8, not JSON, not our JSON
+        intact = False
+    if not intact:
+        return [f"{MANIFEST_NAME}: damaged"]
+    problems = []
+    if re.fullmatch(r"checkpoint-\d+", folder.name) and folder.name != f"checkpoint-{manifest['step']}":
+        problems.append(f"{MANIFEST_NAME}: written for step {manifest['step']}")
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name}: missing")
+        elif path.stat().st_size != expected["size"]:
+            problems.append(f"{name}: {path.stat().st_size} bytes, {expected['size']} were written")
+        elif _sha256(path) != expected["sha256"]:
+            problems.append(f"{name}: contents changed")
+    unlisted = set(_files(folder)) - set(manifest["files"]) - {MANIFEST_NAME}
+    return problems + [f"{name}: not written with this checkpoint" for name in sorted(unlisted)]
+
+
+def newest_valid_checkpoint(output_dir: str | Path, *, without_manifest: bool = False) -> Path | None:
+    """Return the newest checkpoint that its manifest describes; log a warning for each newer one that is skipped.
+
+    With `without_manifest`, a checkpoint that a plain Trainer wrote (no manifest, a trainer_state.json) counts.
+    """
+    for folder in reversed(list_checkpoints(output_dir)):
+        problems = verify_checkpoint(folder)
+        if not problems or without_manifest and problems == [NO_MANIFEST] and (folder / TRAINER_STATE_NAME).is_file():
+            return folder
+        logger.warning("%s is skipped: %s", folder, _few(problems))
+    return None
+
+
+def resolve_resume(output_dir: str | Path, value: str | Path | bool | None) -> str | None:
+    """Return the checkpoint that `--resume_from_checkpoint VALUE` means, None for none.
+
+    True or "true" is the newest valid one in `output_dir`. Raises UserError if there is none, or if the folder that is
+    named is missing, damaged or holds no optimizer state. A folder without manifest is taken, with a warning, if named.
+    """
+    if value is None or str(value).lower() in ("", "false", "none"):
+        return None
+    if str(value).lower() == "true":
+        folder = newest_valid_checkpoint(output_dir)
+        if folder is None:
+            unverified = [path for path in list_checkpoints(output_dir) if verify_checkpoint(path) == [NO_MANIFEST]]
+            hint = f"name one without manifest: --resume_from_checkpoint {unverified[-1]}; or " if unverified else ""
+            raise UserError(
+                f"{output_dir}: no valid checkpoint to resume from; {hint}start anew without --resume_from_checkpoint"
+            )
+    else:
+        folder = Path(value)
+        problems = verify_checkpoint(folder)
+        if problems == [NO_MANIFEST] and not (folder / TRAINER_STATE_NAME).is_file():
+            raise UserError(
+                f"{folder}: not a checkpoint (no {TRAINER_STATE_NAME}); name a folder checkpoint-N, or true"
+            )
+        if problems == [NO_MANIFEST]:
+            logger.warning("%s has no manifest: it is taken as it is, damage would go unseen", folder)
+            return str(folder)
+        if problems:
+            raise UserError(
+                f"{folder}: damaged, {_few(problems)}; take the newest valid one: --resume_from_checkpoint true"
+            )
+    if not json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))["resumable"]:
+        raise UserError(
+            f"{folder}: saved with save_only_model, without optimizer state; train on from its weights: "
+            f"--model_name_or_path {folder}"
+        )
+    return str(folder)
+
+
+def publish_folder(staging: str | Path, final: str | Path) -> None:
+    """Sync everything in `staging` to disk, then rename it to `final`; a folder already there is replaced."""
+    staging, final = Path(staging), Path(final)
+    _sync_tree(staging)
+    if final.exists():
+        _delete_folder(final)
+    os.rename(staging, final)
+    _sync(final.parent)
+
+
+def save_model_safely(trainer: Trainer, output_dir: str | Path | None = None) -> Path:
+    """Save model and tokenizer into `output_dir` (default: the trainer's) and return it; all processes must call it.
+
+    Files are written and synced aside, then replace their predecessors one by one, the configuration last. Weight files
+    of an earlier save that the new one does not have are removed: a loader could prefer them.
+    """
+    final = Path(output_dir or trainer.args.output_dir)
+    staging = final / STAGING_NAME / "model"
+    if trainer.args.should_save:
+        shutil.rmtree(staging, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(staging), _internal_call=True)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        (staging / PICKLED_ARGUMENTS_NAME).unlink(missing_ok=True)
+        _sync_tree(staging)
+        names = sorted(_files(staging), key=lambda name: (name in ENTRY_FILES, name))
+        for name in names:
+            (final / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / name, final / name)
+        for stale in {path for pattern in WEIGHT_PATTERNS for path in final.glob(pattern)}:
+            if stale.name not in names:
+                stale.unlink()
+        shutil.rmtree(final / STAGING_NAME)
+        _sync(final)
+    trainer.accelerator.wait_for_everyone()
+    return final
+
+
+def remove_leftovers(output_dir: str | Path) -> None:
+    """Remove what a killed run left half-written or half-deleted in `output_dir`."""
+    for path in (Path(output_dir) / STAGING_NAME, *Path(output_dir).glob(f"{DELETING_PREFIX}*")):
+        if path.is_dir():
+            logger.warning("%s, left by an interrupted run, is removed", path)
+            shutil.rmtree(path)
+
+
+class CheckpointMixin:
+    """Trainer part: staged checkpoints with a manifest, safe rotation, no step more when a finished run is resumed."""
+
+    _is_staging = False
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        """As Trainer.train; True means the newest checkpoint that is valid."""
+        resume_from_checkpoint = resolve_resume(self.args.output_dir, resume_from_checkpoint)
+        if self.args.should_save:
+            remove_leftovers(self.args.output_dir)
+        self.accelerator.wait_for_everyone()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _run_epoch(self, *args, **kwargs):
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _get_output_dir(self, trial):
+        run_dir = super()._get_output_dir(trial)
+        return os.path.join(run_dir, STAGING_NAME) if self._is_staging else run_dir
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict=state_dict)
+        if self.args.should_save:
+            Path(output_dir or self.args.output_dir, PICKLED_ARGUMENTS_NAME).unlink(missing_ok=True)
+
+    def _save_checkpoint(self, model, trial):
+        run_dir = Path(self._get_output_dir(trial))
+        name = f"checkpoint-{self.state.global_step}"
+        staging, final = run_dir / STAGING_NAME / name, run_dir / name
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        try:
+            self._is_staging = True
+            super()._save_checkpoint(model, trial)
+            self._is_staging = False
+            if self.state.best_model_checkpoint and Path(self.state.best_model_checkpoint) == staging:
+                self.state.best_model_checkpoint = str(final)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
+                _write_manifest(staging, self.state.global_step, resumable=not self.args.save_only_model)
+                publish_folder(staging, final)
+                shutil.rmtree(staging.parent)
+                _rotate(run_dir, final, self.args.save_total_limit, self.state.best_model_checkpoint)
+        except Exception as error:  # any library's error may be a full disk; all others pass through
+            free = shutil.disk_usage(run_dir).free
+            if self.args.should_save:
+                shutil.rmtree(staging, ignore_errors=True)
+            if free > FULL_DISK_BYTES and getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{final}: the disk is full ({free >> 20} MiB free) and the checkpoint was not saved; earlier ones are "
+                "intact; free some space and run again with --resume_from_checkpoint true"
+            ) from error
+        finally:
+            self._is_staging = False
+        self.accelerator.wait_for_everyone()
+
+    def _finalize_training(self, *args, **kwargs):
+        # With save_total_limit=1 Trainer deletes the newest checkpoint here if an older one is the best
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
+
+
+def _rotate(run_dir: Path, newest: Path, limit: int | None, best: str | None) -> None:
+    """Delete all but `limit` checkpoints: never `newest`, the best, or one without manifest, which we did not write."""
+    if not limit or limit < 0:
+        return
+    ours = [path for path in list_checkpoints(run_dir) if (path / MANIFEST_NAME).is_file()]
+    step = ours.index(newest)
+    by_worth = ours[step + 1 :] + ours[: step + 1]  # a later step is left from a run that was rolled back
+    protected = {newest.resolve()} | ({Path(best).resolve()} if best else set())
+    deletable = [path for path in by_worth if path.resolve() not in protected]
+    for path in deletable[: max(len(ours) - limit, 0)]:
+        _delete_folder(path)
+
+
+def _delete_folder(folder: Path) -> None:
+    """Rename aside, then delete: a kill in between leaves nothing that looks like a checkpoint."""
+    aside = folder.parent / f"{DELETING_PREFIX}{folder.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(folder, aside)
+    _sync(folder.parent)
+    shutil.rmtree(aside)
+
+
+def _write_manifest(folder: Path, step: int, *, resumable: bool) -> None:
+    files = {
+        name: {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in _files(folder)
+    }
+    versions = {"python": platform.python_version()}
+    versions.update({name: metadata.version(name) for name in RECORDED_PACKAGES})
+    manifest = {"step": step, "resumable": resumable, "versions": versions, "files": files}
+    (folder / MANIFEST_NAME).write_text(_manifest_text(manifest), encoding="utf-8")
+
+
+def _manifest_text(manifest: dict) -> str:
+    """The one spelling of a manifest, its own checksum included, so that any changed byte shows."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**content, "sha256": digest}, indent=1) + "\n"
+
+
+def _files(folder: Path) -> list[str]:
+    """Names relative to `folder` of all files in it, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or a folder's entries, to disk."""
+    if os.name != "posix" and path.is_dir():
+        return  # Windows can't open folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _few(problems: list[str]) -> str:
+    return "; ".join(problems[:3]) + (f"; {len(problems) - 3} more" if len(problems) > 3 else "")

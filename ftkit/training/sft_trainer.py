@@ -1,0 +1,27 @@
+"""TRL's SFTTrainer with safe checkpoints, a loss head that scores only trained tokens, and ftkit's callbacks."""
+
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import SFTTrainer
+
+from ftkit.model.loss_head import use_compact_loss_head
+from ftkit.training.callbacks import MetricsCallback, TrainingProgress
+from ftkit.training.checkpointing import CheckpointMixin
+
+
+class FTSFTTrainer(CheckpointMixin, SFTTrainer):
+    """SFTTrainer on rows that are already tokenized and labelled (`input_ids`, `labels`), so it trains on what the receipt shows."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.args.compact_loss_head:
+            use_compact_loss_head(self.model)
+        metrics = MetricsCallback(self.args.output_dir)
+        progress_bar = not self.args.disable_tqdm
+        for callback in (ProgressCallback, PrinterCallback):
+            self.remove_callback(callback)
+        self.add_callback(metrics)
+        if progress_bar:
+            self.add_callback(TrainingProgress(metrics))
+
+    def create_model_card(self, *args, **kwargs):
+        """Leave OUT/README.md to ftkit, which writes it once, with the results."""

@@ -1,0 +1,34 @@
+"""The probe describes this machine, and cores are cut by a container's quota."""
+
+import os
+
+import torch
+
+from ftkit.config import hardware
+
+
+def test_probe_finds_the_device_torch_finds():
+    found = hardware.probe()
+    assert (found.device != "cpu") == torch.accelerator.is_available()
+    assert found.memory_gib > 0 and found.bf16_speedup > 0
+    assert "bf16" in found.describe()
+
+
+def test_bf16_is_used_only_where_it_is_faster():
+    make = lambda speedup: hardware.Hardware("cpu", "x", 1, 1.0, speedup)  # noqa: E731
+    assert [make(speedup).bf16 for speedup in (0.5, 1.0, 1.3)] == [False, False, True]
+
+
+def test_a_cpu_quota_cuts_the_cores(monkeypatch, tmp_path):
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(hardware, "Path", lambda _: quota)
+    quota.write_text("100000 100000\n")
+    assert hardware.usable_cores() == 1
+    quota.write_text("max 100000\n")
+    assert hardware.usable_cores() == len(os.sched_getaffinity(0))
+
+
+def test_omp_num_threads_is_respected(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert hardware.use_all_cores() == before

@@ -1,0 +1,100 @@
+"""Flags override YAML; every mistake is one line with its place."""
+
+import pytest
+
+from ftkit.config.arguments import sft_dataclasses
+from ftkit.config.errors import UserError
+from ftkit.config.flags import SFT_ARGUMENTS
+from ftkit.config.parser import CommandParser, parse_settings, run, split_config
+
+REQUIRED = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "out"]
+
+
+def parse(argv):
+    return parse_settings(argv, SFT_ARGUMENTS, sft_dataclasses, prog="ftkit sft")
+
+
+@pytest.mark.parametrize("form", [["--config", "FILE"], ["--config=FILE"]])
+def test_a_flag_overrides_yaml_and_yaml_the_default(tmp_path, form):
+    config = tmp_path / "c.yaml"
+    config.write_text("learning_rate: 1e-3\nlora_r: 4\nuse_peft: true\n")
+    argv = [part.replace("FILE", str(config)) for part in form]
+    data, model, training, given = parse([*argv, *REQUIRED, "--lora_r", "8"])
+    assert (training.learning_rate, model.lora_r, model.use_peft) == (1e-3, 8, True)
+    assert {"learning_rate", "lora_r", "use_peft", "output_dir"} <= given
+    assert "lora_alpha" not in given
+
+
+def test_unknown_yaml_key_names_file_and_line(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("lora_r: 4\n\nlearnin_rate: 1\n")
+    with pytest.raises(UserError, match=r'c\.yaml:3: unknown setting "learnin_rate"; did you mean "learning_rate"'):
+        parse(["--config", str(config), *REQUIRED])
+
+
+def test_repeated_yaml_key_is_refused(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("lora_r: 4\nlora_r: 8\n")
+    with pytest.raises(UserError, match=r'c\.yaml:2: "lora_r" is set twice'):
+        parse(["--config", str(config), *REQUIRED])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a: [1\n", "not valid YAML"), ("- a\n", "expected `key: value`"), ("", "expected `key: value`")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, message):
+    config = tmp_path / "c.yaml"
+    config.write_text(content)
+    with pytest.raises(UserError, match=message):
+        parse(["--config", str(config), *REQUIRED])
+
+
+def test_a_missing_config_file_is_one_line():
+    with pytest.raises(UserError, match="nosuch.yaml: cannot be read"):
+        parse(["--config", "nosuch.yaml", *REQUIRED])
+
+
+def test_config_without_a_file_is_refused():
+    with pytest.raises(UserError, match="--config needs a file"):
+        split_config(["--config", "--lora_r"])
+
+
+def test_a_value_of_the_wrong_type_names_the_flag():
+    with pytest.raises(UserError, match="--max_length"):
+        parse([*REQUIRED, "--max_length", "many"])
+
+
+@pytest.mark.parametrize(("argv", "value"), [(["--packing"], True), (["--packing", "false"], False), (["--no_packing"], False), ([], None)])
+def test_undecided_booleans_take_a_bare_flag_a_value_or_no(argv, value):
+    assert parse([*REQUIRED, *argv])[2].packing is value
+
+
+def test_resume_takes_no_value_or_a_path():
+    assert parse([*REQUIRED, "--resume_from_checkpoint"])[2].resume_from_checkpoint == "true"
+    assert parse([*REQUIRED, "--resume_from_checkpoint", "x"])[2].resume_from_checkpoint == "x"
+
+
+def test_run_gives_2_and_one_line_for_a_users_mistake(capsys):
+    def command(argv):
+        raise UserError("a.jsonl:3: reason; fix")
+
+    assert run(command, []) == 2
+    assert capsys.readouterr().err == "a.jsonl:3: reason; fix\n"
+
+
+def test_run_lets_our_own_mistakes_through():
+    def command(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(command, [])
+
+
+def test_command_parser_refuses_unknown_flags_with_the_nearest():
+    parser = CommandParser(prog="ftkit chat")
+    parser.add_argument("--temperature", type=float)
+    with pytest.raises(UserError, match='unknown argument "--temperatur"; did you mean "temperature"'):
+        parser.parse_args(["--temperatur", "1"])
+    with pytest.raises(UserError, match="invalid float value"):
+        parser.parse_args(["--temperature", "hot"])

@@ -1,0 +1,49 @@
+"""Two tokenizers with different habits: a small byte-level BPE with GPT-2's splitting, and SmolLM2's own."""
+
+import copy
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+# Repeated so that the merges a template can stumble over exist: empty lines, `:"`, ` "`, `|>`.
+CORPUS = ['### Response:\n"Yes," he said.\n\n### Input:\n<|user|> the end|>\n\n\n and then: "No."'] * 50
+
+
+@pytest.fixture(scope="session")
+def trained_bpe():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+
+
+@pytest.fixture(scope="session")
+def loaded_smollm2(smollm2_gguf):
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_gguf.parent, gguf_file=smollm2_gguf.name)
+    backend = tokenizer.backend_tokenizer  # the conversion from .gguf misses the splitting of digits
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
+    return tokenizer
+
+
+@pytest.fixture
+def bpe(trained_bpe):
+    """A byte-level BPE tokenizer without a chat template; its only special token is <|endoftext|>."""
+    return copy.deepcopy(trained_bpe)
+
+
+@pytest.fixture
+def smollm2(loaded_smollm2):
+    """SmolLM2-135M-Instruct's tokenizer, with its own ChatML template (no markers, adds a system turn)."""
+    return copy.deepcopy(loaded_smollm2)
+
+
+@pytest.fixture(params=["bpe", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+def tokenizer(request):
+    """Each of the two tokenizers in turn."""
+    return request.getfixturevalue(request.param)

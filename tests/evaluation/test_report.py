@@ -1,0 +1,204 @@
+"""The report page: every part that a run wrote, nothing that it did not, and no text that becomes markup."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from ftkit.evaluation.loss_chart import loss_points, loss_svg, ticks
+from ftkit.evaluation.report import write_loss_plot, write_report
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; checks that tags are balanced."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.texts, self.marked = [], [], [], [], []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if "mark" in self.open and "pre" in self.open:
+            self.marked.append(data)
+
+
+def write_lines(path: Path, records: list[dict]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def make_run(folder: Path) -> None:
+    (folder / "run.yaml").write_text("model_name_or_path: org/base\nlearning_rate: 0.0002\nsystem: null\n")
+    receipt = {
+        "num_rows": 12345, "num_trained_tokens": 678, "packed": False, "template": {"name": "alpaca"},
+        "longest_rows": [{"num_tokens": 44, "sequence": 3}],
+        "first_rows": [[["Q: <b>", False], ["answer </pre>", True]], [["context only", False]]],
+    }  # fmt: skip
+    (folder / "receipt.json").write_text(json.dumps(receipt))
+    write_lines(
+        folder / "metrics.jsonl",
+        [
+            {"step": 0, "eval_loss": 3.25},
+            {"step": 1, "loss": 3.0, "useful_tokens_per_second": 170.4, "peak_memory_gib": 1.5},
+            {"step": 2, "loss": 1.0, "useful_tokens_per_second": 180.4, "peak_memory_gib": 1.75},
+            {"step": 2, "eval_loss": 0.5},
+        ],
+    )
+    write_lines(
+        folder / "samples.jsonl",
+        [
+            {"step": 0, "prompt": "past of see?", "reference": "saw", "answer": "It is saw."},
+            {"step": 2, "prompt": "past of see?", "reference": "saw", "answer": "saw."},
+        ],
+    )
+    rows = [
+        {"name": "before", "exact_match": 0.07, "low": 0.042, "high": 0.114, "answer_loss": 3.31},
+        {"name": "copy the input", "exact_match": 0.0, "low": 0.0, "high": 0.019, "seconds": 2},
+        {"name": "after", "exact_match": 0.76, "low": 0.696, "high": 0.814, "answer_loss": 0.52},
+    ]
+    (folder / "results.json").write_text(json.dumps({"rows": rows}))
+
+
+def test_page_shows_settings_receipt_curve_samples_and_results(tmp_path):
+    make_run(tmp_path)
+    path = write_report(tmp_path)
+    assert path == tmp_path / "report.html"
+    page = Page(path.read_text(encoding="utf-8"))
+    text = " ".join(page.texts)
+    for part in (
+        "org/base", "0.0002", "12,345", "678", "template.name", "alpaca", "3.250 → 0.500", "1.75 GiB",
+        "76.0%", "69.6% to 81.4%", "0.520", "seconds", "past of see?", "It is saw.",
+    ):  # fmt: skip
+        assert part in text, part
+    assert page.tags.count("polyline") == 2
+    assert page.tags.count("h2") == 5
+
+
+def test_trained_text_is_marked_and_context_is_not(tmp_path):
+    make_run(tmp_path)
+    assert Page(write_report(tmp_path).read_text()).marked == ["answer </pre>"]
+
+
+def test_answers_that_match_the_reference_are_ticked(tmp_path):
+    make_run(tmp_path)
+    page = write_report(tmp_path).read_text()
+    assert '<td class="right"><pre>saw.</pre></td>' in page
+    assert '<td class="other"><pre>It is saw.</pre></td>' in page
+
+
+def test_settings_that_are_none_and_absent_numbers_are_left_blank(tmp_path):
+    make_run(tmp_path)
+    texts = Page(write_report(tmp_path).read_text()).texts
+    assert "learning_rate" in texts and "system" not in texts
+    assert not [text for text in texts if "None" in text]
+
+
+@pytest.mark.parametrize("absent", ["run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "results.json"])
+def test_a_missing_file_leaves_out_its_section_only(tmp_path, absent):
+    make_run(tmp_path)
+    (tmp_path / absent).unlink()
+    assert Page(write_report(tmp_path).read_text()).tags.count("h2") == 4
+
+
+def test_an_empty_folder_still_gives_a_page(tmp_path):
+    assert "This folder holds no run." in write_report(tmp_path).read_text()
+    assert write_loss_plot(tmp_path) is None
+
+
+def test_text_of_users_and_models_never_becomes_markup(tmp_path):
+    folder = tmp_path / "<i>run"
+    folder.mkdir()
+    (folder / "run.yaml").write_text(json.dumps({"model_name_or_path": EVIL, EVIL: [EVIL]}))
+    receipt = {
+        EVIL: EVIL,
+        "template": {EVIL: EVIL},
+        "first_rows": [[[EVIL, True], [EVIL, False]]],
+        "list": [{EVIL: EVIL}],
+    }
+    (folder / "receipt.json").write_text(json.dumps(receipt))
+    write_lines(
+        folder / "metrics.jsonl",
+        [{"step": 1, "loss": 1.0, "useful_tokens_per_second": EVIL}, {"step": EVIL, "loss": 1.0}],
+    )
+    write_lines(folder / "samples.jsonl", [{"step": EVIL, "prompt": EVIL, "reference": EVIL, "answer": EVIL}])
+    (folder / "results.json").write_text(json.dumps({"rows": [{"name": EVIL, "exact_match": EVIL, EVIL: EVIL}]}))
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert not {"script", "img", "i"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert EVIL in page.texts
+
+
+def test_page_loads_nothing_from_elsewhere(tmp_path):
+    make_run(tmp_path)
+    page = Page(write_report(tmp_path).read_text())
+    assert not {"link", "script", "iframe"} & set(page.tags)
+    assert not {"src", "href"} & {name for name, _ in page.attributes}
+    policy = [value for name, value in page.attributes if name == "content"]
+    assert any(value.startswith("default-src 'none'") for value in policy)
+
+
+def test_half_written_line_is_skipped_with_a_warning(tmp_path, caplog):
+    make_run(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    write_report(tmp_path)
+    assert "1 lines are no JSON object" in caplog.text
+
+
+def test_loss_plot_is_a_png(tmp_path):
+    make_run(tmp_path)
+    path = write_loss_plot(tmp_path)
+    assert path == tmp_path / "loss.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_loss_points_leave_out_what_is_no_number():
+    lines = [
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "loss": float("nan")},
+        {"step": 3, "eval_loss": 1},
+        {"step": None, "loss": 1.0},
+    ]
+    assert loss_points(lines) == ([(1, 2.0)], [(3, 1)])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 60, [0, 20, 40, 60]),
+        (0, 3.3, [0, 1, 2, 3, 4]),
+        (0, 0.04, [0, 0.01, 0.02, 0.03, 0.04]),
+        (0, 0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+    ],
+)
+def test_ticks_are_round_numbers_that_cover_the_range(low, high, expected):
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_curve_of_one_point_is_a_dot():
+    svg = loss_svg([(1, 2.0)], [])
+    assert "<polyline" not in svg and svg.count("<circle") == 1
+
+
+def test_points_are_placed_by_step_and_loss():
+    # 0 to 2 updates and 0 to 4 nats on a plot from x 56 to 704 and y 240 to 14
+    assert 'points="56.0,14.0 704.0,240.0"' in loss_svg([(0, 4.0), (2, 0.0)], [])

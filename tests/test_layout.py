@@ -1,0 +1,71 @@
+"""The tree keeps its promises: imports flow one way, nothing shadows a dependency, the top level is fixed."""
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "ftkit"
+STAGES = ("config", "data", "model", "training", "evaluation", "serving", "publish")
+TOP_LEVEL = {
+    "README.md", "LICENSE", "pyproject.toml", "constraints.txt", "ftkit", "templates", "datasets", "tests", "examples",
+    ".ci", ".github", ".gitignore", ".pre-commit-config.yaml",
+}  # fmt: skip
+
+
+def ftkit_imports(path: Path) -> set[str]:
+    """The first name below `ftkit` of every import in a file, also of those inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("ftkit.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/**/*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_stage_imports_only_stages_to_its_left(path):
+    stage = path.relative_to(PACKAGE).parts[0]
+    if stage == "commands":
+        return
+    allowed = {*STAGES[: STAGES.index(stage) + 1], "__version__"}
+    assert ftkit_imports(path) <= allowed, f"{path.name} reaches to the right of {stage}"
+
+
+def test_commands_are_imported_by_the_command_line_only():
+    for path in PACKAGE.glob("*/**/*.py"):
+        if path.relative_to(PACKAGE).parts[0] != "commands":
+            assert "commands" not in ftkit_imports(path), path
+
+
+def test_nothing_in_ftkit_shadows_a_module_when_a_script_is_run_by_path():
+    children = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    children -= {"__init__", "__main__", "__pycache__"}
+    modules = {*sys.stdlib_module_names, *packages_distributions()}
+    assert not children & modules
+
+
+def test_bundled_datasets_are_no_package():
+    assert not list((ROOT / "datasets").rglob("__init__.py"))
+
+
+def test_top_level_holds_nothing_else():
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    assert {name.split("/")[0] for name in done.stdout.splitlines()} <= TOP_LEVEL
+
+
+def test_every_file_and_public_function_says_what_it_is():
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if path.stat().st_size:
+            assert ast.get_docstring(tree), f"{path} has no docstring"

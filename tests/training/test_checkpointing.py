@@ -1,0 +1,428 @@
+"""Checkpoints survive kills, damage and rotation, and resume bit for bit. Run as a script, it is the kill harness."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer
+from trl import SFTConfig, SFTTrainer
+
+from ftkit.config.errors import UserError
+from ftkit.training import checkpointing
+from ftkit.training.checkpointing import (
+    CheckpointMixin,
+    list_checkpoints,
+    newest_valid_checkpoint,
+    publish_folder,
+    remove_leftovers,
+    resolve_resume,
+    save_model_safely,
+    verify_checkpoint,
+)
+
+VOCAB_SIZE = 64
+
+
+class CheckpointedSFTTrainer(CheckpointMixin, SFTTrainer):
+    pass
+
+
+def build_trainer(output_dir, *, trainer_class=CheckpointedSFTTrainer, **arguments):
+    """Five updates over eight rows, checkpoints at 2, 4 and the end; dropout makes the random state matter."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCAB_SIZE, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        attention_dropout=0.2, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randint(3, VOCAB_SIZE, (6 + i % 3,), generator=generator).tolist() for i in range(8)]
+    dataset = Dataset.from_dict({"input_ids": rows, "labels": [[-100, *row[1:]] for row in rows]})
+    core = Tokenizer(models.WordLevel({f"t{i}": i for i in range(VOCAB_SIZE)}, unk_token="t3"))
+    settings = dict(
+        output_dir=str(output_dir), max_steps=5, per_device_train_batch_size=2, save_strategy="steps", save_steps=2,
+        save_total_limit=3, logging_steps=1, report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False,
+        dataset_kwargs={"skip_prepare_dataset": True}, learning_rate=1e-2, disable_tqdm=True, seed=3,
+    )  # fmt: skip
+    return trainer_class(
+        model=LlamaForCausalLM(config),
+        args=SFTConfig(**{**settings, **arguments}),
+        train_dataset=dataset,
+        eval_dataset=dataset.select(range(2)) if "eval_strategy" in arguments else None,
+        processing_class=PreTrainedTokenizerFast(
+            tokenizer_object=core, pad_token="t0", bos_token="t1", eos_token="t2", unk_token="t3"
+        ),
+    )
+
+
+def weights_digest(model):
+    digest = hashlib.sha256()
+    for _, tensor in sorted(model.state_dict().items()):
+        digest.update(tensor.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def train(output_dir, resume=None, **arguments):
+    trainer = build_trainer(output_dir, **arguments)
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def names(folder):
+    return [path.name for path in list_checkpoints(folder)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, weights digest) of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, weights_digest(train(folder).model)
+
+
+@pytest.fixture
+def run_folder(finished, tmp_path):
+    """A copy of the finished run that a test may damage."""
+    return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
+def test_checkpoint_holds_what_a_resume_needs_a_manifest_and_no_pickled_arguments(finished):
+    folder = finished[0]
+    assert names(folder) == ["checkpoint-2", "checkpoint-4", "checkpoint-5"]
+    newest = folder / "checkpoint-5"
+    files = {path.name for path in newest.iterdir()}
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= files
+    assert "training_args.bin" not in files
+    manifest = json.loads((newest / "manifest.json").read_text())
+    assert set(manifest["files"]) == files - {"manifest.json"} and manifest["step"] == 5
+    assert torch.__version__.startswith(manifest["versions"]["torch"])
+    weights = (newest / "model.safetensors").read_bytes()
+    expected = {"size": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
+    assert manifest["files"]["model.safetensors"] == expected
+    assert verify_checkpoint(newest) == []
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_resume_gives_the_uninterrupted_runs_weights(finished, run_folder):
+    for name in ("checkpoint-4", "checkpoint-2"):  # the second replaces both later ones
+        trainer = train(run_folder, resume=str(run_folder / name))
+        assert weights_digest(trainer.model) == finished[1]
+        assert [verify_checkpoint(path) for path in list_checkpoints(run_folder)] == [[], [], []]
+
+
+def test_resuming_a_finished_run_takes_no_step(tmp_path):
+    first = train(tmp_path, max_steps=6)
+    again = train(tmp_path, resume=True, max_steps=6)
+    assert again.state.global_step == 6
+    assert weights_digest(again.model) == weights_digest(first.model)
+    assert train(tmp_path, resume=True, max_steps=8).state.global_step == 8
+
+
+def damage_cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage_flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def damage_empty(path):
+    path.write_bytes(b"")
+
+
+DAMAGES = {
+    damage_cut: "bytes, ",
+    damage_flip: "contents changed",
+    damage_empty: "0 bytes, ",
+    Path.unlink: "missing",
+}
+CHECKPOINT_FILES = [
+    "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "config.json",
+    "tokenizer.json", "tokenizer_config.json", "generation_config.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_file_is_named_and_the_older_checkpoint_taken(damage, name, run_folder, caplog):
+    newest = run_folder / "checkpoint-5"
+    damage(newest / name)
+    (problem,) = verify_checkpoint(newest)
+    assert problem.startswith(f"{name}: ") and DAMAGES[damage] in problem
+    with caplog.at_level(logging.WARNING):
+        assert newest_valid_checkpoint(run_folder) == run_folder / "checkpoint-4"
+    assert f"{newest} is skipped: {name}: " in caplog.text
+    with pytest.raises(UserError, match=f"checkpoint-5: damaged, {name}: .*; take the newest valid one"):
+        resolve_resume(run_folder, newest)
+
+
+def test_any_changed_byte_of_the_manifest_is_found(run_folder):
+    path = run_folder / "checkpoint-4" / "manifest.json"
+    content = path.read_bytes()
+    for position in range(0, len(content), 7):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        assert verify_checkpoint(path.parent) == ["manifest.json: damaged"], position
+    for replacement in (b"", content[:-1], content + b" ", b"[]", b"{}", b"\xff"):
+        path.write_bytes(replacement)
+        assert verify_checkpoint(path.parent) == ["manifest.json: damaged"], replacement
+    path.unlink()
+    assert verify_checkpoint(path.parent) == ["manifest.json: missing"]
+
+
+def test_added_file_and_wrong_step_are_found(run_folder):
+    newest = run_folder / "checkpoint-4"
+    (newest / "sub").mkdir()
+    (newest / "sub" / "empty").touch()
+    assert verify_checkpoint(newest) == ["sub/empty: not written with this checkpoint"]
+    shutil.rmtree(newest / "sub")
+    newest.rename(run_folder / "checkpoint-40")
+    assert verify_checkpoint(run_folder / "checkpoint-40") == ["manifest.json: written for step 4"]
+
+
+def test_resume_from_the_older_checkpoint_replaces_the_damaged_one(finished, run_folder):
+    for name in ("checkpoint-4", "checkpoint-5"):
+        damage_flip(run_folder / name / "optimizer.pt")
+    assert weights_digest(train(run_folder, resume=True).model) == finished[1]
+    assert [verify_checkpoint(path) for path in list_checkpoints(run_folder)] == [[], [], []]
+
+
+def test_checkpoint_of_a_plain_trainer_counts_only_when_asked(tmp_path, caplog):
+    train(tmp_path, trainer_class=SFTTrainer)
+    newest = tmp_path / "checkpoint-5"
+    assert newest_valid_checkpoint(tmp_path) is None
+    assert newest_valid_checkpoint(tmp_path, without_manifest=True) == newest
+    with pytest.raises(UserError, match=f"no valid checkpoint to resume from; name one without manifest: .*{newest}"):
+        resolve_resume(tmp_path, "true")
+    caplog.clear()
+    assert resolve_resume(tmp_path, str(newest)) == str(newest)
+    assert "has no manifest" in caplog.text
+
+
+def test_resume_values(finished, tmp_path):
+    folder = finished[0]
+    assert [resolve_resume(folder, value) for value in (None, False, "false", "")] == [None] * 4
+    assert resolve_resume(folder, "true") == resolve_resume(folder, True) == str(folder / "checkpoint-5")
+    assert resolve_resume(tmp_path, folder / "checkpoint-2") == str(folder / "checkpoint-2")
+    with pytest.raises(UserError, match="no valid checkpoint to resume from; start anew without"):
+        resolve_resume(tmp_path, True)
+    with pytest.raises(
+        UserError, match="not a checkpoint .no trainer_state.json.; name a folder checkpoint-N, or true"
+    ):
+        resolve_resume(folder, folder)
+
+
+def test_checkpoint_without_optimizer_state_is_not_resumed(tmp_path):
+    train(tmp_path, save_only_model=True)
+    with pytest.raises(UserError, match="saved with save_only_model, without optimizer state; .*--model_name_or_path"):
+        resolve_resume(tmp_path, True)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_rotation_keeps_the_newest(limit, tmp_path):
+    train(tmp_path, max_steps=8, save_total_limit=limit)
+    assert names(tmp_path) == [f"checkpoint-{step}" for step in (2, 4, 6, 8)][-limit:]
+
+
+def test_rotation_and_the_end_of_training_keep_the_best_and_the_newest(tmp_path):
+    highest_loss = dict(metric_for_best_model="loss", greater_is_better=True, load_best_model_at_end=True)
+    trainer = train(tmp_path, max_steps=8, save_total_limit=1, eval_strategy="steps", eval_steps=2, **highest_loss)
+    best = Path(trainer.state.best_model_checkpoint)
+    assert best == tmp_path / "checkpoint-2" and names(tmp_path) == ["checkpoint-2", "checkpoint-8"]
+    state = json.loads((tmp_path / "checkpoint-8" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(best)
+    state = json.loads((best / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(best)
+    saved = load_file(best / "model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in saved.items())
+
+
+def test_rotation_deletes_rolled_back_steps_first_and_never_what_has_no_manifest(run_folder):
+    (run_folder / "checkpoint-1").mkdir()
+    train(run_folder, resume=str(run_folder / "checkpoint-2"), max_steps=3, save_steps=1, save_total_limit=2)
+    assert names(run_folder) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+
+
+class Killed(BaseException):
+    """Stands for a kill: no `except Exception` sees it."""
+
+
+@pytest.mark.parametrize("function", ["rename", "fsync"])
+def test_run_killed_while_publishing_resumes_to_the_same_weights(function, finished, tmp_path, monkeypatch):
+    """The quick case; the kill harness below kills a real process at every write."""
+
+    def killed(*_):
+        if (tmp_path / "checkpoint-2").exists():
+            raise Killed
+        return original(*_)
+
+    original = getattr(os, function)
+    monkeypatch.setattr(checkpointing.os, function, killed)
+    with pytest.raises(Killed):
+        train(tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / ".staging").exists() or function == "fsync"
+    assert [verify_checkpoint(path) for path in list_checkpoints(tmp_path)] == [[]]
+    assert weights_digest(train(tmp_path, resume=True).model) == finished[1]
+    assert not (tmp_path / ".staging").exists()
+
+
+@pytest.mark.parametrize("how", ["errno", "no space left"])
+def test_full_disk_is_one_line_and_leaves_the_earlier_checkpoint(how, tmp_path, monkeypatch):
+    def save_optimizer(self, output_dir):
+        if self.state.global_step < 4:
+            return original(self, output_dir)
+        if how == "errno":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    original = Trainer._save_optimizer_and_scheduler
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", save_optimizer)
+    with pytest.raises(UserError, match="checkpoint-4: the disk is full .* earlier ones are intact; free some space"):
+        train(tmp_path)
+    assert names(tmp_path) == ["checkpoint-2"] and verify_checkpoint(tmp_path / "checkpoint-2") == []
+    assert not list((tmp_path / ".staging").glob("*"))
+
+
+def test_other_errors_of_a_save_pass_through(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("not the disk")
+
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", fail)
+    with pytest.raises(RuntimeError, match="not the disk"):
+        train(tmp_path)
+
+
+def test_leftovers_are_removed_and_named(tmp_path, caplog):
+    for name in (".staging/checkpoint-3", ".deleting-checkpoint-1", "checkpoint-2"):
+        (tmp_path / name).mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+    assert ".staging, left by an interrupted run, is removed" in caplog.text
+
+
+def test_publish_folder_replaces_the_old_folder(tmp_path):
+    for name in ("staging", "final"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    publish_folder(tmp_path / "staging", tmp_path / "final")
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["final", "final/staging"]
+
+
+def test_saved_model_loads_and_replaces_weights_of_an_earlier_save(tmp_path):
+    (tmp_path / "model-00001-of-00002.safetensors").touch()
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    (tmp_path / "run.yaml").touch()
+    trainer = build_trainer(tmp_path)
+    assert save_model_safely(trainer) == tmp_path
+    present = {path.name for path in tmp_path.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "run.yaml"} <= present
+    assert not present & {"training_args.bin", "model.safetensors.index.json", "model-00001-of-00002.safetensors"}
+    assert not [name for name in present if name.startswith(".")]
+    loaded = LlamaForCausalLM.from_pretrained(tmp_path)
+    assert weights_digest(loaded) == weights_digest(trainer.model)
+
+
+def test_model_save_killed_before_publishing_leaves_the_earlier_model(tmp_path, monkeypatch):
+    trainer = build_trainer(tmp_path)
+    save_model_safely(trainer)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    torch.nn.init.ones_(trainer.model.lm_head.weight)
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(checkpointing.os, "replace", killed)
+    with pytest.raises(Killed):
+        save_model_safely(trainer)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_process_killed_at_any_write_resumes_to_the_same_weights(tmp_path):
+    """kill -9 at some 40 file-system events of saves and rotations, each in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, str(tmp_path), "40"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["killed"] >= 40 and report["invalid_visible"] == 0 and report["different"] == 0
+
+
+def kill_at_event(number, folder):
+    """Kill this process at the `number`-th write, rename, removal or sync below `folder`."""
+    count = 0
+
+    def event(*_):
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audit(name, arguments):
+        if name == "open" and str(arguments[0]).startswith(str(folder)) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            event()
+        elif name in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+            event()
+
+    sys.addaudithook(audit)
+    sync = os.fsync
+    os.fsync = lambda descriptor: (event(), sync(descriptor))[1]
+    return lambda: count
+
+
+def in_child(function, *arguments):
+    """Run `function` in a forked process; return its exit status."""
+    process = os.fork()
+    if process == 0:
+        try:
+            function(*arguments)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(process, 0)[1]
+
+
+def child_run(folder, kill_number, result):
+    counted = kill_at_event(kill_number, folder)
+    try:
+        resume = resolve_resume(folder, True)
+    except UserError:
+        resume = None
+    trainer = train(folder, resume=resume, max_steps=7, save_total_limit=1)
+    result.write_text(json.dumps({"events": counted(), "digest": weights_digest(trainer.model)}))
+
+
+def harness(root, num_kills):
+    """Kill a run at `num_kills` events spread over all of them, resume it, compare; print counts as JSON."""
+    torch.set_num_threads(1)
+    result = root / "result.json"
+    assert in_child(child_run, root / "whole", 0, result) == 0
+    whole = json.loads(result.read_text())
+    report = {"events": whole["events"], "killed": 0, "invalid_visible": 0, "different": 0}
+    for i in range(num_kills):
+        folder = root / f"run{i}"
+        status = in_child(child_run, folder, 1 + i * whole["events"] // num_kills, result)
+        report["killed"] += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        report["invalid_visible"] += any(verify_checkpoint(path) for path in list_checkpoints(folder))
+        result.unlink()
+        status = in_child(child_run, folder, 0, result)
+        report["different"] += status != 0 or json.loads(result.read_text())["digest"] != whole["digest"]
+        shutil.rmtree(folder)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    harness(Path(sys.argv[1]), int(sys.argv[2]))
