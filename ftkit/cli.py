@@ -19,8 +19,15 @@ COMMANDS = {
 def usage() -> str:
     """The text of `ftkit --help`."""
     lines = [f"  ftkit {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join([f"ftkit {__version__}: fine-tune a GPT you can read, and prove every step", "", *lines, "",
-                      "ftkit COMMAND --help shows the settings of a command; --config FILE.yaml sets them."])
+    return "\n".join(
+        [
+            f"ftkit {__version__}: fine-tune a GPT you can read, and prove every step",
+            "",
+            *lines,
+            "",
+            "ftkit COMMAND --help shows the settings of a command; --config FILE.yaml sets them.",
+        ]
+    )
 
 
 def dispatch(argv: list[str]) -> None:

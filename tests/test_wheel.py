@@ -34,13 +34,17 @@ def test_an_installed_wheel_finds_its_assets_from_another_folder(wheel, tmp_path
     python = environment / "bin/python"
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True, cwd=tmp_path)
     # The dependencies come from this environment, except its own ftkit, which is an editable checkout.
-    site = Path(subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], text=True).strip())
+    site = Path(
+        subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], text=True
+        ).strip()
+    )
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    code = """
+    code = f"""
 from pathlib import Path
 import ftkit
 from ftkit.config.assets import asset_path, list_assets
-assert "site-packages" in ftkit.__file__ and str(Path(ftkit.__file__)).startswith({prefix!r}), ftkit.__file__
+assert "site-packages" in ftkit.__file__ and str(Path(ftkit.__file__)).startswith({str(environment)!r}), ftkit.__file__
 assert {{"alpaca", "chatml", "llama3", "phi3", "plain"}} <= set(list_assets("templates"))
 assert "instructions" in list_assets("datasets")
 from ftkit.data.loading import load_rows
@@ -48,7 +52,7 @@ rows = load_rows("instructions")
 assert len(rows.train) >= 1500 and rows.test
 import datasets
 assert hasattr(datasets, "load_dataset")
-""".format(prefix=str(environment))
+"""
     done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     listed = subprocess.run([environment / "bin/ftkit", "--help"], cwd=tmp_path, capture_output=True, text=True)

@@ -1,11 +1,12 @@
 """Families that handle given words and numbers: capital letters, picking, sorting, spelling out."""
 
-from rows import Family, phrase, rank, ranked
+from rows import Family, alternate, phrase, rank, ranked
 
 ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen".split()
 )
+MAX_UPPER_CASE_LENGTH = 6  # longer words are many tokens in capitals
 TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
@@ -24,6 +25,8 @@ def upper_case(sources) -> Family:
 
     def rows(keep):
         for word in ranked(filter(keep, everyday_words(sources)), "upper"):
+            if len(word) > MAX_UPPER_CASE_LENGTH:
+                continue
             yield {"instruction": phrase(phrasings, "upper", word), "input": word, "output": word.upper()}
 
     return Family(rows)
@@ -85,7 +88,7 @@ def spell_number(number: int) -> str:
 
 def number_words(sources) -> Family:
     phrasings = ["Write this number in words.", "Spell out the number.", "How is this number written in words?"]
-    numbers = ranked(range(10, 100), "number") + ranked(range(100, 1000), "number")
+    numbers = alternate(ranked(range(10, 100), "number"), ranked(range(100, 1000), "number"))
 
     def rows(keep):
         for number in numbers:

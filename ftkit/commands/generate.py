@@ -1,6 +1,6 @@
 """Answers prompts through the model's template, one by one or from a file.
 
-    ftkit generate --adapter runs/first --prompt "Write the plural of: mouse"
+ftkit generate --adapter runs/first --prompt "Write the plural of: mouse"
 """
 
 import json
@@ -15,7 +15,9 @@ def main(argv: list[str]) -> None:
     """Parse the command line, answer every prompt, print or write the answers."""
     parser = inference_parser("ftkit generate", "Answer prompts through the model's template.")
     parser.add_argument("--prompt", action="append", default=[], help="a question; may be given several times")
-    parser.add_argument("--file", help="prompts: .txt (one a line), or rows in any format `ftkit sft` reads (answers ignored)")
+    parser.add_argument(
+        "--file", help="prompts: .txt (one a line), or rows in any format `ftkit sft` reads (answers ignored)"
+    )
     parser.add_argument("--output_file", help="write JSON lines with prompt and answers instead of printing")
     parser.add_argument("--num_return_sequences", type=int, default=1, help="answers to each prompt")
     parser.add_argument("--batch_size", type=int, default=16, help="prompts answered at once")

@@ -1,4 +1,4 @@
-"""What `ftkit generate` and `ftkit chat` share: their settings, the loaded model, and how a conversation becomes token ids."""
+"""What `ftkit generate` and `ftkit chat` share: settings, the loaded model, and a conversation as token ids."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +11,26 @@ from ftkit.config.parser import CommandParser
 def inference_parser(prog: str, description: str) -> CommandParser:
     """A parser with the settings of the model and of sampling."""
     parser = CommandParser(prog=prog, description=description)
-    parser.add_argument("--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved")
+    parser.add_argument(
+        "--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved"
+    )
     parser.add_argument("--adapter", help="output folder of a run with --use_peft")
     parser.add_argument("--ftgpt", action="store_true", help="load GPT-2, Llama or Qwen2 weights into FTGPT")
-    parser.add_argument("--template", default="auto", help="bundled name, .jinja file, or auto: the one it was trained with")
+    parser.add_argument(
+        "--template", default="auto", help="bundled name, .jinja file, or auto: the one it was trained with"
+    )
     parser.add_argument("--system", help="system text of the conversation")
     parser.add_argument("--load_in_4bit", action="store_true", help="quantise the base with bitsandbytes")
-    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float16", "float32"], help="precision; default: the fast one here")
+    parser.add_argument(
+        "--dtype", choices=["auto", "bfloat16", "float16", "float32"], help="precision; default: the fast one here"
+    )
     parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
     parser.add_argument("--max_new_tokens", type=int, default=256, help="longest answer, in tokens")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
     parser.add_argument("--top_k", type=int, default=0, help="sample from the k likeliest tokens; 0: from all")
-    parser.add_argument("--top_p", type=float, default=1.0, help="sample from the likeliest tokens of this total probability")
+    parser.add_argument(
+        "--top_p", type=float, default=1.0, help="sample from the likeliest tokens of this total probability"
+    )
     parser.add_argument("--repetition_penalty", type=float, default=1.0, help="above 1 makes used tokens less likely")
     parser.add_argument("--seed", type=int, default=0, help="seed of sampling")
     return parser
@@ -68,7 +76,9 @@ class Conversant:
         ids = prompt_ids(messages, self.tokenizer, self.template)
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if context and len(ids) >= context:
-            raise UserError(f"the conversation has {len(ids)} tokens, the model's context {context}; shorten it or start anew")
+            raise UserError(
+                f"the conversation has {len(ids)} tokens, the model's context {context}; shorten it or start anew"
+            )
         return ids
 
 
@@ -90,12 +100,14 @@ def load_conversant(args) -> Conversant:
     folder = local_model_folder(name, ftgpt=args.ftgpt or settings.get("ftgpt", False))
     if args.dtype is None:
         args.dtype = "bfloat16" if probe().bf16 else "float32"
-    trust = args.trust_remote_code
     has_tokenizer = args.adapter and (Path(args.adapter) / "tokenizer_config.json").is_file()
-    tokenizer = load_tokenizer(args.adapter if has_tokenizer else folder, trust_remote_code=trust)
+    tokenizer = load_tokenizer(args.adapter if has_tokenizer else folder)
     template = install_template(tokenizer, args.template)
     model = load_model(
-        folder, dtype=args.dtype, quantization_config=adapters.quantization_config(args), trust_remote_code=trust
+        folder,
+        dtype=args.dtype,
+        quantization_config=adapters.four_bit_config(args.dtype) if args.load_in_4bit else None,
+        trust_remote_code=args.trust_remote_code,
     )
     if args.adapter:
         model = adapters.put_adapter(model, args.adapter, tokenizer)

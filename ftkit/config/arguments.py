@@ -5,6 +5,7 @@ Import this only after the flags were checked (`ftkit.config.parser`): it import
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from trl import ModelConfig, ScriptArguments, SFTConfig
 
@@ -67,7 +68,9 @@ class ModelArguments(ModelConfig):
             raise UserError("--model_name_or_path is missing; give a Hub id, a local folder or a .gguf file")
         if (self.load_in_4bit or self.load_in_8bit) and not self.use_peft:
             bits = 4 if self.load_in_4bit else 8
-            raise UserError(f"--load_in_{bits}bit without a PEFT method: quantised weights can't be trained; add --use_peft")
+            raise UserError(
+                f"--load_in_{bits}bit without a PEFT method: quantised weights can't be trained; add --use_peft"
+            )
         if self.num_frozen_layers and self.use_peft:
             raise UserError("--num_frozen_layers with --use_peft: PEFT freezes the base already; drop one of them")
         if (self.use_dora or self.use_rslora) and self.peft_method != "lora":
@@ -93,7 +96,10 @@ class SFTArguments(SFTConfig):
         if not self.output_dir:
             raise UserError("--output_dir is missing; give the folder for the run, such as --output_dir runs/first")
         if self.assistant_only_loss or self.completion_only_loss is not None:
-            raise UserError("ftkit always trains the answers and their end token only; drop --assistant_only_loss and --completion_only_loss")
+            raise UserError(
+                "ftkit always trains the answers and their end token only; drop --assistant_only_loss "
+                "and --completion_only_loss"
+            )
         if self.chat_template_path:
             raise UserError("--chat_template_path is TRL's; use --template NAME|FILE|auto")
         if self.packing and self.packing_strategy == "wrapped":
@@ -110,13 +116,19 @@ class SFTArguments(SFTConfig):
         hardware = probe()
         return {
             "bf16": f"bf16 runs at {hardware.bf16_speedup:.1f}x the speed of fp32 here",
-            "activation_checkpointing": "time is scarcer than memory on a CPU" if self.use_cpu else "GPU memory is scarce",
+            "activation_checkpointing": "time is scarcer than memory on a CPU"
+            if self.use_cpu
+            else "GPU memory is scarce",
         }
 
 
-def sft_dataclasses() -> tuple:
-    """The dataclasses of `ftkit sft`, in the order the parser returns them."""
-    return DataArguments, ModelArguments, SFTArguments
+class SFTSettings(NamedTuple):
+    """All settings of a run. given: names of the settings the person set; the others are ftkit's to decide."""
+
+    data: DataArguments
+    model: ModelArguments
+    training: SFTArguments
+    given: set[str]
 
 
 def changed_settings(*arguments) -> dict:

@@ -1,7 +1,7 @@
 """The flag names of a command, read from the source of the installed libraries without importing them.
 
-Importing TRL's configurations takes seconds; a mistyped flag should not wait for that. The dataclass fields are therefore read
-with `ast`, from the very files that are imported later, so the two can't drift apart.
+Importing TRL's configurations takes seconds; a mistyped flag should not wait for that. The dataclass fields are
+therefore read with `ast`, from the very files that are imported later, so the two can't drift apart.
 """
 
 import ast

@@ -84,7 +84,11 @@ def build_parser(dataclasses: tuple, prog: str):
         if action.type is string_to_bool and action.nargs is None:
             action.nargs, action.const = "?", True
             parser.add_argument(
-                f"--no_{action.dest}", dest=action.dest, action="store_false", default=None, help=f"Turn {action.dest} off."
+                f"--no_{action.dest}",
+                dest=action.dest,
+                action="store_false",
+                default=None,
+                help=f"Turn {action.dest} off.",
             )
         elif action.dest == "resume_from_checkpoint":
             action.nargs, action.const = "?", "true"

@@ -1,6 +1,6 @@
 """Finds the rows a name stands for (file, folder, bundled dataset, Hub id) and splits them into train and test.
 
-    rows = load_rows("train.jsonl", test_size=0.1)
+rows = load_rows("train.jsonl", test_size=0.1)
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The batch receipt: what a run really trains on, counted from the sequences that go into the model.
 
-    receipt = build_receipt(dataset, tokenizer, info, tokenized, max_length=1024)
-    print(format_receipt(receipt, color=sys.stdout.isatty()))
+receipt = build_receipt(dataset, tokenizer, info, tokenized, max_length=1024)
+print(format_receipt(receipt, color=sys.stdout.isatty()))
 """
 
 import heapq

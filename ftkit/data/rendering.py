@@ -1,6 +1,6 @@
 """Renders conversations as text and finds the characters of their answers, with or without generation markers.
 
-    text, spans = render_marked(messages, tokenizer)
+text, spans = render_marked(messages, tokenizer)
 """
 
 import re

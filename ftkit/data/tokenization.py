@@ -1,7 +1,7 @@
 """Turns rows into token ids and labels: the answers and their end tokens are trained, everything else is context.
 
-    tokenized = tokenize_rows(rows.train, tokenizer, info, max_length=1024)
-    prompt = prompt_ids([{"role": "user", "content": "Hi"}], tokenizer, info)
+tokenized = tokenize_rows(rows.train, tokenizer, info, max_length=1024)
+prompt = prompt_ids([{"role": "user", "content": "Hi"}], tokenizer, info)
 """
 
 from bisect import bisect_left, bisect_right

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def generate_answers(
         grouping = {"equal_lengths": uses_soft_prompt(model), "device": model.device}
         for batch in batches(prompts_ids, len(prefix) if cache else 0, batch_size, pad_id, **grouping):
             past = {"past_key_values": expanded(cache, len(batch.indices))} if cache else {}
+            settings.max_new_tokens = answer_limit(model, batch.input_ids_BT.shape[1], max_new_tokens)
             output = model.generate(
                 input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, generation_config=settings, **past
             )
@@ -94,6 +96,19 @@ def check_request(prompts_ids: list[list[int]], max_new_tokens: int, batch_size:
             f"max_new_tokens {max_new_tokens}, batch_size {batch_size}, temperature {temperature}; "
             "the first two must be at least 1, the temperature 0 or more"
         )
+
+
+def answer_limit(model, prompt_length: int, max_new_tokens: int) -> int:
+    """`max_new_tokens`, or what the model's context leaves behind a prompt of `prompt_length` tokens, if less.
+
+    Raises ValueError when it leaves nothing.
+    """
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    if prompt_length >= context:
+        raise ValueError(
+            f"the prompt has {prompt_length} tokens and the model's context only {context}; shorten the prompt"
+        )
+    return min(max_new_tokens, context - prompt_length)
 
 
 @contextmanager

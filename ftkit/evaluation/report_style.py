@@ -50,7 +50,8 @@ tr + tr > * { border-top: 1px solid var(--line); }
 th { font-weight: 600; }
 .wide { overflow-x: auto; }
 .results tr:first-child th { color: var(--soft); font-weight: 400; font-size: .85rem; }
-.results td, .results th { vertical-align: middle; white-space: nowrap; }
+.results td, .results th { vertical-align: middle; }
+.results td { white-space: nowrap; }
 .number { font-variant-numeric: tabular-nums; }
 .strong { font-weight: 600; }
 .figures { margin-left: .6rem; color: var(--soft); font-size: .85rem; font-variant-numeric: tabular-nums; }

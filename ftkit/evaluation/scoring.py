@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ftkit.evaluation.generation import evaluation_mode, uses_soft_prompt
+from ftkit.evaluation.generation import evaluation_mode
 
 # B batch, T tokens, N scored tokens, D hidden, V vocabulary
 
@@ -151,8 +151,6 @@ class CompactScorer:
     @classmethod
     def of(cls, model) -> "CompactScorer | None":
         """None for a model whose backbone and head can't be told apart, or whose logits are changed behind the head."""
-        if uses_soft_prompt(model):
-            return None
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         backbone = getattr(base, getattr(base, "base_model_prefix", "") or "", None)
         head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None

@@ -1,4 +1,4 @@
-"""What is trained: PEFT configurations from the settings, quantisation, frozen layers, and adapters put back on their base."""
+"""What is trained: PEFT configurations, quantisation, frozen layers; and adapters put back on their base."""
 
 import json
 import logging
@@ -14,17 +14,26 @@ logger = logging.getLogger(__name__)
 
 
 def quantization_config(model_args) -> BitsAndBytesConfig | None:
-    """bitsandbytes settings of --load_in_4bit (nf4, double quantisation) or --load_in_8bit; None for neither."""
+    """bitsandbytes settings of --load_in_4bit or --load_in_8bit; None for neither."""
     if model_args.load_in_4bit:
-        compute_dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(model_args.dtype, torch.float32)
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=model_args.bnb_4bit_quant_type,
-            bnb_4bit_use_double_quant=model_args.use_bnb_nested_quant,
-            bnb_4bit_compute_dtype=compute_dtype,
-            bnb_4bit_quant_storage=model_args.bnb_4bit_quant_storage,
+        return four_bit_config(
+            model_args.dtype,
+            quant_type=model_args.bnb_4bit_quant_type,
+            double_quant=model_args.use_bnb_nested_quant,
+            storage=model_args.bnb_4bit_quant_storage,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if model_args.load_in_8bit else None
+
+
+def four_bit_config(dtype: str | None, *, quant_type="nf4", double_quant=True, storage=None) -> BitsAndBytesConfig:
+    """4-bit weights, nf4 and doubly quantised unless told, multiplied in `dtype` (QLoRA, arXiv:2305.14314)."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quant_type,
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, dtype or "", torch.float32),
+        bnb_4bit_quant_storage=storage,
+    )
 
 
 def peft_config(model_args, model, added_tokens: list[int]):
@@ -36,7 +45,9 @@ def peft_config(model_args, model, added_tokens: list[int]):
         return None
     if model_args.peft_method == "prompt_tuning":
         if added_tokens:
-            raise UserError("--add_template_tokens needs trained rows, which prompt tuning has not; use --peft_method lora")
+            raise UserError(
+                "--add_template_tokens needs trained rows, which prompt tuning has not; use --peft_method lora"
+            )
         return PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=model_args.num_virtual_tokens)
     targets = model_args.lora_target_modules
     return LoraConfig(
@@ -69,7 +80,9 @@ def freeze_layers(model, num_frozen_layers: int) -> None:
     """
     layers = model.get_decoder().layers
     if num_frozen_layers >= len(layers):
-        raise UserError(f"--num_frozen_layers {num_frozen_layers} leaves nothing to train: the model has {len(layers)} layers")
+        raise UserError(
+            f"--num_frozen_layers {num_frozen_layers} leaves nothing to train: the model has {len(layers)} layers"
+        )
     for module in (model.get_input_embeddings(), *layers[:num_frozen_layers]):
         module.requires_grad_(False)
 

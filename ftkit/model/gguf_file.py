@@ -125,8 +125,6 @@ class GgufFile:
     def _read_string(self) -> str:
         (size,) = self._read("Q")
         start, self._position = self._position, self._position + size
-        if self._position > len(self._bytes):
-            raise ValueError("a text runs beyond the end of the file")
         return self._bytes[start : self._position].decode("utf-8")
 
     def _read_value(self, kind: int) -> Any:

@@ -30,6 +30,7 @@ from ftkit.model.shards import safetensors_files
 
 CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made anew
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
+HUB_COPIES = ("original/*", "consolidated*")  # the same weights again in another layout
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HASH_CHUNK_BYTES = 2**22
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -80,7 +81,8 @@ def _download(name: str, revision: str | None) -> Path:
     if not HUB_ID.fullmatch(name):
         raise UserError(f"{name}: no such folder; {WAYS}")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
+        patterns = {"allow_patterns": list(HUB_FILES), "ignore_patterns": list(HUB_COPIES)}
+        return Path(snapshot_download(name, revision=revision, **patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name}: no such folder, and not to be had from the Hub ({reason}); {WAYS}") from error
@@ -109,11 +111,12 @@ def _cached(stem: str, sources: Iterable[Path], convert: Callable[[Path], Any]) 
 
 
 def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, with a pad token (not eos where another exists; the vocabulary never grows).
+    """The tokenizer of a model or adapter, with a pad token (not eos where another exists; the vocabulary never grows).
 
     Raises UserError if the model has none.
     """
-    folder = local_model_folder(name, revision=revision)
+    is_tokenizer_folder = (Path(name) / "tokenizer_config.json").is_file()  # an adapter's, too
+    folder = str(name) if is_tokenizer_folder else local_model_folder(name, revision=revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (ValueError, OSError, KeyError) as error:

@@ -25,7 +25,8 @@ tokenizer = AutoTokenizer.from_pretrained("{folder}")
 model = AutoModelForCausalLM.from_pretrained("{folder}"{remote_code})"""
 
 GENERATE = """
-ids = tokenizer.apply_chat_template([{"role": "user", "content": "..."}], add_generation_prompt=True, return_tensors="pt")
+messages = [{"role": "user", "content": "..."}]
+ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids)[0]))"""
 
 CARD = """\

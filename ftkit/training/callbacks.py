@@ -43,7 +43,9 @@ class MetricsCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Drop the lines of steps that a resumed run does again."""
         if self.path.is_file() and state.is_world_process_zero:
-            lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= state.global_step]
+            lines = [
+                line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= state.global_step
+            ]
             self.path.write_text("".join(f"{line}\n" for line in lines))
 
     def on_step_begin(self, args, state, control, **kwargs):
@@ -66,7 +68,7 @@ class MetricsCallback(TrainerCallback):
         loss = record.get("loss", record.get("eval_loss"))
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is {loss} at step {state.global_step}; lower --learning_rate, or look at the rows in receipt.json"
+                f"the loss is {loss} at step {state.global_step}; lower --learning_rate, or look at receipt.json"
             )
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

@@ -1,18 +1,25 @@
-"""The plan of a run, made and printed before the first step: what is trained on, in how many updates of how many tokens."""
+"""The plan of a run, settled and printed before the first step: packing, batches, evaluation, updates, and why."""
 
 import math
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import IntervalStrategy
+
+from ftkit.config.errors import UserError
+from ftkit.config.hardware import probe
+from ftkit.model.adapters import count_parameters
 
 BLOCK_MULTIPLE = 64  # packed block lengths are rounded up to it
 FEW_UPDATES = 50  # with fewer, most of a run is warm-up and the loss has hardly moved
+MIN_LOGS = 20  # a short run logs more often than every 10 updates, so that its curve has this many points
 ISOLATION_TOLERANCE = 0.02  # relative; a leak moves hidden states by far more, bf16 rounding by less
 
 
 @dataclass
 class PackingPlan:
-    """packed block length in tokens, and the batch that keeps tokens per update near those of the unpacked run."""
+    """Packed block length in tokens, and the batch that keeps tokens per update near those of the unpacked run."""
 
     block_length: int
     per_device_train_batch_size: int
@@ -26,8 +33,8 @@ class PackingPlan:
 def plan_packing(lengths: list[int], batch_size: int, accumulation: int, max_length: int) -> PackingPlan:
     """Choose the packed block so that an update sees about as many tokens as without packing.
 
-    lengths: tokens of each row. Packing rows into blocks of max_length would turn 935 short rows into ten updates; the block is
-    therefore as long as a batch of average rows, at least as long as the longest row, at most max_length.
+    lengths: tokens of each row. Packing rows into blocks of max_length would turn 935 short rows into ten updates; the
+    block is therefore as long as a batch of average rows, at least as long as the longest row, at most max_length.
     """
     target = batch_size * accumulation * sum(lengths) / len(lengths)
     wanted = max(max(lengths), target / accumulation)
@@ -36,7 +43,7 @@ def plan_packing(lengths: list[int], batch_size: int, accumulation: int, max_len
 
 
 @torch.no_grad()
-def packing_leak(model) -> float:
+def packing_leak(model: PreTrainedModel) -> float:
     """Largest relative change of a document's hidden states when another document is packed in front of it.
 
     About 0 where attention isolates packed documents (they are told apart by position_ids that restart at 0).
@@ -54,9 +61,87 @@ def packing_leak(model) -> float:
     return ((packed - alone).abs().max() / alone.abs().max()).item()
 
 
-def num_updates(num_rows: int, batch_size: int, accumulation: int, num_processes: int, epochs: float, max_steps: int) -> int:
-    """Optimizer steps of a run, counted as transformers' Trainer does."""
-    if max_steps > 0:
-        return max_steps
-    batches = math.ceil(num_rows / (batch_size * num_processes))
-    return math.ceil(epochs * max(1, math.ceil(batches / accumulation)))
+def settle_packing(settings, model: PreTrainedModel, lengths: list[int]) -> str | None:
+    """Decide whether rows are packed, and with it the batch; return the reason, None when the person chose.
+
+    Raises UserError where packing was asked for and rows of this model would see each other.
+    """
+    training = settings.training
+    asked = training.packing
+    if training.eval_packing is None:
+        training.eval_packing = False
+    if asked is False:
+        return None
+    reason = None
+    if settings.model.use_peft and settings.model.peft_method == "prompt_tuning":
+        reason = "soft prompts lose the positions that keep packed rows apart"
+    elif (leak := packing_leak(model)) > ISOLATION_TOLERANCE:
+        reason = f"packed rows see each other in this model (hidden states move by {leak:.0%})"
+    if reason and asked:
+        raise UserError(f"--packing: {reason}; drop --packing")
+    training.packing = reason is None
+    if reason or asked:
+        return reason
+    accumulation, longest = training.gradient_accumulation_steps, training.max_length or max(lengths)
+    plan = plan_packing(lengths, training.per_device_train_batch_size, accumulation, longest)
+    training.max_length = plan.block_length
+    training.per_device_train_batch_size = plan.per_device_train_batch_size
+    training.gradient_accumulation_steps = plan.gradient_accumulation_steps
+    return f"rows stay isolated here; blocks of {plan.block_length} tokens keep the size of an update"
+
+
+def settle_evaluation(settings, has_test_rows: bool) -> None:
+    """Evaluate before the first step and after each epoch when there are test rows, unless the person chose.
+
+    Raises UserError when evaluation was asked for and nothing is held out.
+    """
+    training, given = settings.training, settings.given
+    if not has_test_rows:
+        if training.eval_strategy != IntervalStrategy.NO:
+            raise UserError("--eval_strategy needs test rows; add --test_size 0.1 or a test split")
+        return
+    if "eval_strategy" not in given:
+        training.eval_strategy = IntervalStrategy.EPOCH
+    if "eval_on_start" not in given:
+        training.eval_on_start = training.eval_strategy != IntervalStrategy.NO
+
+
+def settle_logging(settings, trainer: Trainer) -> int:
+    """Log at least MIN_LOGS times unless the person chose; return the number of updates."""
+    updates = num_updates(len(trainer.train_dataset), trainer.args)
+    if "logging_steps" not in settings.given:
+        trainer.args.logging_steps = max(1, min(int(trainer.args.logging_steps), updates // MIN_LOGS))
+    return updates
+
+
+def num_updates(num_rows: int, training) -> int:
+    """Optimizer steps of a run over `num_rows` rows or packed blocks, counted as transformers' Trainer does."""
+    if training.max_steps > 0:
+        return training.max_steps
+    batches = math.ceil(num_rows / (training.per_device_train_batch_size * training.world_size))
+    return math.ceil(training.num_train_epochs * max(1, math.ceil(batches / training.gradient_accumulation_steps)))
+
+
+def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, packing_reason: str | None) -> list[str]:
+    """The plan for a person: hardware, model, data, what was decided and why, updates and their size."""
+    model_args, training = settings.model, settings.training
+    trained, total = count_parameters(trainer.model)
+    tokens, sequences = receipt["num_tokens"], receipt["num_sequences"]
+    a_batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
+    reasons = training.hardware_reasons() | ({"packing": packing_reason} if packing_reason else {})
+    lines = [
+        f"hardware   {probe().describe()}",
+        f"model      {model_args.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.2f} M trained, "
+        f"loaded as {model_args.dtype}",
+        f"data       {data.rows.source}: {len(data.rows.train)} rows ({data.rows.format}), "
+        f"{len(data.rows.test or [])} held out",
+        f"template   {data.template.name if data.template else 'none (plain text)'}",
+        "decided    (each has a flag of its name)",
+        *(f"  {name} {'on' if getattr(training, name) else 'off'}: {reason}" for name, reason in reasons.items()),
+        f"plan       {updates} updates of about {round(tokens / sequences * min(a_batch, sequences))} tokens; "
+        f"{tokens} tokens a pass, {receipt['num_trained_tokens']} of them trained; "
+        f"learning rate {training.learning_rate:g}",
+    ]
+    if updates < FEW_UPDATES:
+        lines.append(f"warning    only {updates} updates; add rows or --num_train_epochs, or use a smaller batch")
+    return lines

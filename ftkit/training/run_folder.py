@@ -18,7 +18,8 @@ def check_output_dir(output_dir: str, *, resume: bool) -> None:
     used = folder.is_dir() and any(folder.iterdir())
     if used and not resume:
         raise UserError(
-            f"{folder}: already holds files; continue that run with --resume_from_checkpoint, or choose another --output_dir"
+            f"{folder}: already holds files; continue that run with --resume_from_checkpoint, "
+            "or choose another --output_dir"
         )
     if resume and not used:
         raise UserError(f"{folder}: holds no run to resume; drop --resume_from_checkpoint")

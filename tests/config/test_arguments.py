@@ -13,7 +13,10 @@ from ftkit.config.errors import UserError
         ({"model_name_or_path": "m", "load_in_4bit": True}, "--load_in_4bit without a PEFT method"),
         ({"model_name_or_path": "m", "load_in_8bit": True}, "--load_in_8bit without a PEFT method"),
         ({"model_name_or_path": "m", "use_peft": True, "num_frozen_layers": 1}, "PEFT freezes the base already"),
-        ({"model_name_or_path": "m", "use_peft": True, "peft_method": "prompt_tuning", "use_dora": True}, "belong to LoRA"),
+        (
+            {"model_name_or_path": "m", "use_peft": True, "peft_method": "prompt_tuning", "use_dora": True},
+            "belong to LoRA",
+        ),
     ],
 )
 def test_model_settings_that_cannot_work_are_refused(settings, message):
@@ -58,4 +61,9 @@ def test_hardware_decides_precision_and_checkpointing_unless_told(monkeypatch):
 
 def test_changed_settings_hold_only_what_differs_and_rebuild_the_same(tmp_path):
     model = ModelArguments(model_name_or_path="m", use_peft=True, lora_r=4)
-    assert changed_settings(model) == {"model_name_or_path": "m", "use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear"}
+    assert changed_settings(model) == {
+        "model_name_or_path": "m",
+        "use_peft": True,
+        "lora_r": 4,
+        "lora_target_modules": "all-linear",
+    }

@@ -31,7 +31,11 @@ def test_abbreviations_are_refused():
 
 def test_dashes_equals_signs_and_no_prefix_name_the_setting():
     names = {"use_peft", "packing", "max_length"}
-    assert check_flags(["--use-peft", "--max_length=3", "--no_packing", "x"], names) == {"use_peft", "max_length", "packing"}
+    assert check_flags(["--use-peft", "--max_length=3", "--no_packing", "x"], names) == {
+        "use_peft",
+        "max_length",
+        "packing",
+    }
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sft", "--learnin_rate", "3"], ["nosuch"]])

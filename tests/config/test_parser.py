@@ -2,10 +2,10 @@
 
 import pytest
 
-from ftkit.config.arguments import sft_dataclasses
 from ftkit.config.errors import UserError
 from ftkit.config.flags import SFT_ARGUMENTS
 from ftkit.config.parser import CommandParser, parse_settings, run, split_config
+from ftkit.sft import sft_dataclasses
 
 REQUIRED = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "out"]
 
@@ -65,7 +65,9 @@ def test_a_value_of_the_wrong_type_names_the_flag():
         parse([*REQUIRED, "--max_length", "many"])
 
 
-@pytest.mark.parametrize(("argv", "value"), [(["--packing"], True), (["--packing", "false"], False), (["--no_packing"], False), ([], None)])
+@pytest.mark.parametrize(
+    ("argv", "value"), [(["--packing"], True), (["--packing", "false"], False), (["--no_packing"], False), ([], None)]
+)
 def test_undecided_booleans_take_a_bare_flag_a_value_or_no(argv, value):
     assert parse([*REQUIRED, *argv])[2].packing is value
 

@@ -163,11 +163,11 @@ def test_auto_takes_trls_training_variant_where_it_renders_the_same(bpe):
     assert trained(MULTI_TURN, bpe, info) == ['"3"<|eot_id|>', "(7)<|eot_id|>"]
 
 
-def test_auto_leaves_trls_variant_where_it_trains_the_line_break_behind_the_end_token(bpe):
+def test_auto_leaves_trls_variant_where_it_trains_line_breaks_around_the_answer(bpe):
     with_special_tokens(bpe, chat_template_utils.qwen2_5_chat_template, "<|im_end|>")
     variant = chat_template_utils.get_training_chat_template(bpe)
     text, ((start, end),) = render_marked(MULTI_TURN[3:], bpe, variant)
-    assert text[start:end] == "(7) <|im_end|>\n"
+    assert text[start:end] == "\n(7) <|im_end|>\n"
     info = install_template(bpe)
     assert info.trains_with == "offsets"
     assert trained(MULTI_TURN[3:] * 2, bpe, info) == ["(7) <|im_end|>", "(7) <|im_end|>"]
@@ -183,10 +183,10 @@ def test_offsets_end_an_answer_at_its_first_end_token(bpe):
 def test_auto_leaves_trls_variant_where_it_renders_another_text(bpe, monkeypatch):
     with_special_tokens(bpe, chat_template_utils.llama3_chat_template, "<|eot_id|>")
     variant = chat_template_utils.get_training_chat_template(bpe)
-    monkeypatch.setattr(templates, "trl_variant", lambda tokenizer: variant.replace("<|end_header_id|>", "<|end|>"))
+    monkeypatch.setattr(templates, "trl_variant", lambda tokenizer: variant.replace("<|eot_id|>", " <|eot_id|>"))
     info = install_template(bpe)
     assert info.trains_with == "offsets"
-    assert "<|end_header_id|>" in render_training(MULTI_TURN, bpe, info)[0]
+    assert " <|eot_id|>" not in render_training(MULTI_TURN, bpe, info)[0]
 
 
 def test_auto_prefers_offsets_to_a_variant_that_trains_the_role(bpe):

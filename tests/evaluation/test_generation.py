@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ftkit.evaluation.generation import generate_answers, shared_prefix
+from ftkit.evaluation.generation import generate_answers, prefix_cache, shared_prefix
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [16, 17], [5, 6, 7, 20], [21] * 9]
 PREFIX = [30, 31, 32, 33, 34]
@@ -59,12 +59,13 @@ def test_shared_prefix_leaves_a_token_of_every_prompt():
     assert shared_prefix([[1], [1, 2]]) == []
 
 
-def test_sliding_window_model_answers_the_same_with_a_shared_prefix(make_model, tokenizer):
-    model = make_model("gemma2")
-    prompts = [PREFIX + PREFIX + prompt for prompt in PROMPTS]
-    settings = {"max_new_tokens": 6, "eos_token_ids": [END_ID]}
-    answers = generate_answers(model, tokenizer, prompts, share_prefix=True, **settings)
-    assert answers == generate_answers(model, tokenizer, prompts, **settings)
+def test_sliding_windows_and_soft_prompts_have_no_shared_cache(make_model):
+    from peft import PromptTuningConfig, get_peft_model
+
+    assert prefix_cache(make_model("llama"), PREFIX).get_seq_length() == len(PREFIX)
+    assert prefix_cache(make_model("gemma2"), PREFIX) is None
+    soft = get_peft_model(make_model(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    assert prefix_cache(soft, PREFIX) is None
 
 
 def test_soft_prompt_model_answers_a_batch_as_single_prompts_and_with_a_shared_prefix(make_model, tokenizer):

@@ -63,7 +63,8 @@ def test_logits_exist_at_trained_positions_only(make_model, family, monkeypatch)
     assert sizes == [2, 2, 3, 3, 2]
 
 
-def test_soft_capped_logits_take_the_models_own_forward(make_model):
+def test_soft_capped_logits_take_the_models_own_forward_however_close_they_are(make_model, monkeypatch):
+    monkeypatch.setattr(scoring, "HEAD_TOLERANCE", 1e9)
     assert isinstance(scoring.choose_scorer(make_model("gemma2"), [5, 6, 7]), scoring.FullScorer)
 
 

@@ -47,12 +47,16 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+OTHER_GPT2 = dict(n_inner=40, activation_function="relu", layer_norm_epsilon=0.1, initializer_range=0.3)
+OTHER_GPT2 |= dict(attn_pdrop=0.2, resid_pdrop=0.3, embd_pdrop=0.4)
+OTHER_LLAMA = dict(hidden_act="gelu", rms_norm_eps=0.1, attention_dropout=0.2, initializer_range=0.3, use_cache=False)
 MODELS = {
     "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2)),
-    "gpt2-inner": (GPT2LMHeadModel, GPT2Config(**GPT2, n_inner=40, activation_function="relu")),
+    "gpt2-other": (GPT2LMHeadModel, GPT2Config(**GPT2, **OTHER_GPT2)),
     "llama": (LlamaForCausalLM, LlamaConfig(**ROPE)),
     "llama-grouped": (LlamaForCausalLM, LlamaConfig(**GROUPED)),
     "llama-3-rope": (LlamaForCausalLM, LlamaConfig(**GROUPED, rope_parameters=LLAMA3_ROPE)),
+    "llama-other": (LlamaForCausalLM, LlamaConfig(**GROUPED, **OTHER_LLAMA)),
     "llama-biases": (LlamaForCausalLM, LlamaConfig(**GROUPED, attention_bias=True, mlp_bias=True)),
     "llama-wide-heads": (LlamaForCausalLM, LlamaConfig(**GROUPED, head_dim=16)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**ROPE)),
@@ -241,6 +245,11 @@ def test_tokenizer_template_and_generation_settings_are_copied_but_nothing_else(
         ("llama", {"hidden_act": "nonsense"}, 'hidden_act is "nonsense"'),
         ("llama", {"num_hidden_layers": 4}, "tensor model.layers.3.input_layernorm.weight is missing"),
         ("llama", {"num_hidden_layers": 2}, "9 tensors have no counterpart, such as model.layers.2"),
+        (
+            "llama",
+            {"intermediate_size": 50},
+            "tensor model.layers.0.mlp.gate_proj.weight has 48 x 32, the configuration says 50 x 32",
+        ),
         ("llama", {"tie_word_embeddings": True, "attention_bias": True}, "q_proj.bias is missing"),
     ],
 )
@@ -331,6 +340,15 @@ def test_a_used_output_folder_is_refused_and_an_empty_one_taken(tmp_path):
     import_weights(source, tmp_path / "ftgpt")
     with pytest.raises(UserError, match="exists and is not empty"):
         import_weights(source, tmp_path / "ftgpt")
+
+
+def test_values_start_aligned_and_the_folder_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").mkdir()
+    for name in ("gpt2", "llama", "qwen2"):
+        imported = import_weights(save(build(name), tmp_path / name), tmp_path / f"{name}-ftgpt")
+        with open(imported / "model.safetensors", "rb") as file:
+            assert int.from_bytes(file.read(8), "little") % 8 == 0  # the format's rule, for memory mapping
+        assert imported.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_a_failure_half_way_leaves_nothing_behind(tmp_path, monkeypatch):

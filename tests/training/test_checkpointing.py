@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer
 from trl import SFTConfig, SFTTrainer
 
+import ftkit
 from ftkit.config.errors import UserError
 from ftkit.training import checkpointing
 from ftkit.training.checkpointing import (
@@ -314,6 +315,28 @@ def test_leftovers_are_removed_and_named(tmp_path, caplog):
     assert ".staging, left by an interrupted run, is removed" in caplog.text
 
 
+def test_every_file_is_on_disk_before_the_rename_and_the_rename_after(tmp_path, monkeypatch):
+    (tmp_path / "staging" / "sub").mkdir(parents=True)
+    for name in ("staging/a", "staging/sub/b"):
+        (tmp_path / name).touch()
+    events, sync, rename = [], checkpointing._sync, os.rename
+    monkeypatch.setattr(checkpointing, "_sync", lambda path: (events.append(path), sync(path)))
+    monkeypatch.setattr(checkpointing.os, "rename", lambda *paths: (events.append("rename"), rename(*paths)))
+    publish_folder(tmp_path / "staging", tmp_path / "final")
+    assert events[-2:] == ["rename", tmp_path]
+    assert set(events[:-2]) == {tmp_path / name for name in ("staging", "staging/a", "staging/sub", "staging/sub/b")}
+
+
+def test_model_is_published_after_its_files_are_on_disk_and_its_configuration_last(tmp_path, monkeypatch):
+    events, sync, replace = [], checkpointing._sync, os.replace
+    monkeypatch.setattr(checkpointing, "_sync", lambda path: (events.append(path.name), sync(path)))
+    monkeypatch.setattr(checkpointing.os, "replace", lambda a, b: (events.append(("replace", b.name)), replace(a, b)))
+    save_model_safely(build_trainer(tmp_path))
+    replaced = [event[1] for event in events if isinstance(event, tuple)]
+    assert replaced[-1] == "config.json" and set(replaced) <= set(events[: events.index(("replace", replaced[0]))])
+    assert events[-1] == tmp_path.name
+
+
 def test_publish_folder_replaces_the_old_folder(tmp_path):
     for name in ("staging", "final"):
         (tmp_path / name).mkdir()
@@ -354,7 +377,9 @@ def test_model_save_killed_before_publishing_leaves_the_earlier_model(tmp_path, 
 @pytest.mark.slow
 def test_process_killed_at_any_write_resumes_to_the_same_weights(tmp_path):
     """kill -9 at some 40 file-system events of saves and rotations, each in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, str(tmp_path), "40"], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(ftkit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, str(tmp_path), "40"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["killed"] >= 40 and report["invalid_visible"] == 0 and report["different"] == 0

@@ -1,5 +1,7 @@
 """Plans are worked out by hand; leaks are looked for in models whose attention is known."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
@@ -15,7 +17,7 @@ def test_packing_keeps_the_tokens_of_an_update():
 
 
 def test_packing_accumulates_when_a_block_is_shorter_than_an_update():
-    # 32 rows x 100 tokens = 3200 an update; accumulation 4 asks for 800 a block, rounded up to 832; 3200 / 832 is 4 blocks.
+    # 32 rows x 100 tokens = 3200 an update; accumulation 4 asks for 800 a block, 832 in 64s; 3200 / 832 is 4 blocks.
     plan = plan_packing([100] * 64, batch_size=8, accumulation=4, max_length=1024)
     assert (plan.block_length, plan.gradient_accumulation_steps) == (832, 4)
     # The cap is the longest sequence allowed: 3200 / 256 = 12.5 blocks.
@@ -29,7 +31,12 @@ def test_a_block_holds_the_longest_row():
 
 def tiny_llama(attention):
     config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, attn_implementation=attention
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        attn_implementation=attention,
     )
     torch.manual_seed(0)
     return LlamaForCausalLM(config)
@@ -45,7 +52,9 @@ def test_a_model_that_ignores_packing_is_caught():
     decoder_forward = model.model.forward
 
     def leaky(input_ids, position_ids, **kwargs):  # an all-ones mask makes transformers forget the packed rows
-        return decoder_forward(input_ids=input_ids, position_ids=position_ids, attention_mask=torch.ones_like(input_ids))
+        return decoder_forward(
+            input_ids=input_ids, position_ids=position_ids, attention_mask=torch.ones_like(input_ids)
+        )
 
     model.model.forward = leaky
     assert packing_leak(model) > 5 * ISOLATION_TOLERANCE
@@ -59,7 +68,17 @@ def test_packing_leak_leaves_the_mode_of_the_model():
 
 @pytest.mark.parametrize(
     ("rows", "batch", "accumulation", "processes", "epochs", "max_steps", "expected"),
-    [(935, 8, 1, 1, 1, -1, 117), (935, 8, 4, 1, 1, -1, 30), (935, 8, 1, 2, 1, -1, 59), (10, 8, 1, 1, 3, -1, 6), (10, 8, 1, 1, 3, 5, 5)],
+    [
+        (935, 8, 1, 1, 1, -1, 117),
+        (935, 8, 4, 1, 1, -1, 30),
+        (935, 8, 1, 2, 1, -1, 59),
+        (10, 8, 1, 1, 3, -1, 6),
+        (10, 8, 1, 1, 3, 5, 5),
+    ],
 )
 def test_updates_are_counted_as_trainer_does(rows, batch, accumulation, processes, epochs, max_steps, expected):
-    assert num_updates(rows, batch, accumulation, processes, epochs, max_steps) == expected
+    training = SimpleNamespace(
+        per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, world_size=processes,
+        num_train_epochs=epochs, max_steps=max_steps,
+    )  # fmt: skip
+    assert num_updates(rows, training) == expected

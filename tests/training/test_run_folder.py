@@ -15,7 +15,9 @@ def test_a_new_or_empty_folder_is_free(tmp_path):
 
 def test_a_used_folder_is_refused_with_both_ways_out(tmp_path):
     (tmp_path / "run.yaml").write_text("")
-    with pytest.raises(UserError, match="already holds files; continue that run with --resume_from_checkpoint, or choose"):
+    with pytest.raises(
+        UserError, match="already holds files; continue that run with --resume_from_checkpoint, or choose"
+    ):
         check_output_dir(str(tmp_path), resume=False)
     check_output_dir(str(tmp_path), resume=True)
 

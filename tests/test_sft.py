@@ -1,0 +1,291 @@
+"""`ftkit sft`: every method leaves a run that loads and generates, losses equal TRL's own, mistakes are one line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import run
+from ftkit.sft import main
+
+RUN_FILES = {"run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "report.html", "loss.png", "README.md"}
+
+
+@pytest.fixture(scope="session")
+def rows_file(tmp_path_factory, word_rows) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in word_rows))
+    return path
+
+
+@pytest.fixture
+def sft(tiny_folder, rows_file, tmp_path):
+    """Runs `ftkit sft` on the tiny model into a fresh OUT, with further flags; returns OUT."""
+
+    def start(*flags, out="out", model=None, data=None) -> Path:
+        folder = tmp_path / out
+        main([
+            "--model_name_or_path", str(model or tiny_folder), "--dataset_name", str(data or rows_file),
+            "--output_dir", str(folder), "--template", "alpaca", "--max_steps", "2", "--disable_tqdm",
+            "--bf16", "false", "--dtype", "float32", *flags,
+        ])  # fmt: skip
+        return folder
+
+    return start
+
+
+def losses(out: Path) -> list[float]:
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record]
+
+
+def generate(model, tokenizer) -> str:
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Write in upper case."}], add_generation_prompt=True, return_tensors="pt"
+    )["input_ids"]
+    return tokenizer.decode(model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4)[0])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--use_peft"],
+        ["--use_peft", "--use_dora"],
+        ["--use_peft", "--use_rslora"],
+        ["--use_peft", "--load_in_4bit"],
+        ["--use_peft", "--peft_method", "prompt_tuning", "--num_virtual_tokens", "4"],
+    ],
+    ids=["lora", "dora", "rslora", "qlora", "prompt_tuning"],
+)
+def test_an_adapter_run_leaves_what_the_contract_names_and_loads_with_plain_peft(sft, flags):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out = sft(*flags, "--test_size", "8")
+    assert RUN_FILES <= {path.name for path in out.iterdir()}
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    base = json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"]
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out)
+    assert "### Response:" in generate(model, tokenizer)
+    assert not list(out.rglob("training_args.bin"))
+
+
+@pytest.mark.parametrize("flags", [[], ["--ftgpt"], ["--num_frozen_layers", "1"]], ids=["llama", "ftgpt", "frozen"])
+def test_a_full_run_leaves_a_model_that_loads(sft, flags, tiny_folder, monkeypatch, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import ftkit.model  # noqa: F401  (registers FTGPT)
+
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    out = sft(*flags, "--learning_rate", "1e-2", "--test_size", "8")
+    assert RUN_FILES <= {path.name for path in out.iterdir()}
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert type(model).__name__ == ("FTGPTForCausalLM" if "--ftgpt" in flags else "LlamaForCausalLM")
+    assert "### Response:" in generate(model, AutoTokenizer.from_pretrained(out))
+    before = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    frozen = {name for name in before if ".embed_tokens." in name or ".layers.0." in name or name == "lm_head.weight"}
+    assert moved == set(before) - frozen if "--num_frozen_layers" in flags else moved == set(before)
+
+
+def test_run_yaml_repeats_the_run_to_the_digit(sft, tmp_path):
+    first = sft("--use_peft", "--logging_steps", "1")
+    main(["--config", str(first / "run.yaml"), "--output_dir", str(tmp_path / "again")])
+    assert losses(tmp_path / "again") == losses(first)
+    settings = yaml.safe_load((first / "run.yaml").read_text())
+    assert settings["packing"] is True and settings["learning_rate"] == 2e-4  # decided, and written down
+
+
+def test_the_receipt_shows_only_answers_and_their_end_token_as_trained(sft, word_rows):
+    out = sft("--use_peft")
+    receipt = json.loads((out / "receipt.json").read_text())
+    trained = ["".join(text for text, is_trained in row if is_trained) for row in receipt["first_rows"]]
+    assert trained == [row["output"] + "<eos>" for row in word_rows[:3]]
+    assert receipt["num_rows"] == receipt["num_end_tokens_trained"] == len(word_rows)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_added_template_tokens_are_trained_saved_and_generated(sft, tiny_folder, tmp_path, tied):
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from ftkit.commands.inference import inference_parser, load_conversant
+    from ftkit.evaluation.generation import generate_answers
+
+    model = tmp_path / "model"
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig.from_pretrained(tiny_folder, tie_word_embeddings=tied)).save_pretrained(model)
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(model)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        json.dumps({"instruction": "Say it.", "output": "OK"})
+        + "\n"
+        + json.dumps({"instruction": "Say", "output": "OK"})
+    )
+    out = sft(
+        "--template", "phi3", "--add_template_tokens", "--use_peft", "--lora_r", "16", "--learning_rate", "1e-2",
+        "--max_steps", "80", "--lora_dropout", "0", "--packing", "false", model=model, data=rows,
+    )  # fmt: skip
+    assert not any(
+        "base_layer" in name for name in load_file(out / "adapter_model.safetensors")
+    )  # new rows, not all rows
+    conversant = load_conversant(inference_parser("t", "t").parse_args(["--adapter", str(out), "--dtype", "float32"]))
+    end_id = conversant.tokenizer.convert_tokens_to_ids("<|end|>")
+    assert conversant.template.end_of_turn == "<|end|>" and end_id >= 300
+    prompt = conversant.prompt_ids([{"role": "user", "content": "Say it."}])
+    ids = torch.tensor([prompt])
+    output = conversant.model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=end_id
+    )
+    assert output[0, -1] == end_id
+    answers = generate_answers(
+        conversant.model, conversant.tokenizer, [prompt], max_new_tokens=8, eos_token_ids=conversant.end_token_ids
+    )
+    assert answers == ["OK"]
+
+
+def test_resume_goes_on_from_the_newest_checkpoint_and_ends_as_the_whole_run(sft, tmp_path, tiny_folder, rows_file):
+    whole = sft("--max_steps", "4", "--logging_steps", "1", out="whole")
+    flags = ["--max_steps", "4", "--logging_steps", "1", "--save_steps", "2"]
+    part = sft(*flags, out="part")
+    for name in ("checkpoint-4", "model.safetensors"):  # as if it had been killed in step 3
+        path = part / name
+        path.rename(tmp_path / f"lost-{name}")
+    resumed = sft(*flags, "--resume_from_checkpoint", out="part")
+    assert losses(resumed) == losses(whole)
+    from safetensors.torch import load_file
+
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def trl_losses(tiny_folder, rows_file, tmp_path, *, packing: bool, lora: bool, steps: int) -> list[float]:
+    """The losses of TRL by itself: its own template handling, tokenization, masks, packing and loss head."""
+    from datasets import load_dataset
+    from peft import LoraConfig
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template = (Path(__file__).parents[1] / "templates/alpaca.jinja").read_text().strip()
+
+    def to_messages(row):
+        user = row["instruction"] + "\n\n### Input:\n" + row["input"]
+        return {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": row["output"]}]}
+
+    rows = load_dataset("json", data_files=str(rows_file), split="train", cache_dir=str(tmp_path / "cache"))
+    trainer = SFTTrainer(
+        model=str(tiny_folder),
+        args=SFTConfig(
+            output_dir=str(tmp_path), assistant_only_loss=True, packing=packing, max_length=256, max_steps=steps,
+            per_device_train_batch_size=2, learning_rate=1e-3, logging_steps=1, use_cpu=True, bf16=False,
+            activation_checkpointing=False, disable_tqdm=True, save_strategy="no", report_to="none", seed=7,
+        ),
+        train_dataset=rows.map(to_messages, remove_columns=rows.column_names),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(r=8, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear") if lora else None,
+    )  # fmt: skip
+    trainer.train()
+    return [record["loss"] for record in trainer.state.log_history if "loss" in record]
+
+
+@pytest.mark.parametrize("packing", [True, False], ids=["packed", "unpacked"])
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_the_loss_trace_equals_that_of_trl_by_itself(sft, tiny_folder, rows_file, tmp_path, packing, lora):
+    steps = 20
+    peft = ["--use_peft", "--lora_r", "8", "--lora_alpha", "32", "--lora_dropout", "0"] if lora else []
+    out = sft(
+        *peft, "--packing", str(packing), "--max_length", "256", "--max_steps", str(steps), "--learning_rate", "1e-3",
+        "--per_device_train_batch_size", "2", "--logging_steps", "1", "--seed", "7", "--save_strategy", "no",
+    )  # fmt: skip
+    reference = trl_losses(tiny_folder, rows_file, tmp_path, packing=packing, lora=lora, steps=steps)
+    assert len(reference) == steps and reference[-1] < reference[0]
+    assert losses(out) == pytest.approx(reference, rel=1e-5)
+
+
+def test_packed_loss_equals_unpacked_loss(sft):
+    # One update over all rows, so that both see the same tokens: 64 rows in one batch, or packed into blocks.
+    unpacked = sft("--packing", "false", "--per_device_train_batch_size", "64", "--max_steps", "1", out="unpacked")
+    packed = sft(
+        "--packing", "--max_length", "256", "--per_device_train_batch_size", "64", "--max_steps", "1", out="packed"
+    )  # fmt: skip
+    assert losses(packed) == pytest.approx(losses(unpacked), rel=1e-5)
+
+
+MISTAKES = {
+    "missing file": (["--dataset_name", "nosuch.jsonl"], "nosuch.jsonl"),
+    "unknown template": (["--template", "alpacca"], 'did you mean "alpaca"'),
+    "unknown flag": (["--learnin_rate", "1"], 'unknown flag "--learnin_rate"; did you mean "learning_rate"'),
+    "abbreviated flag": (["--learning_r", "1"], "unknown flag"),
+    "4 bit without PEFT": (["--load_in_4bit"], "--load_in_4bit without a PEFT method"),
+    "more than the context": (["--max_length", "300"], "more than the model's context of 256"),
+    "packed soft prompt": (["--use_peft", "--peft_method", "prompt_tuning", "--packing"], "--packing: soft prompts"),
+    "all layers frozen": (["--num_frozen_layers", "2"], "leaves nothing to train"),
+    "no answer left": (["--max_length", "16"], "rows.jsonl:1: no answer token is left after --max_length 16"),
+    "evaluation without rows": (["--eval_strategy", "steps"], "--eval_strategy needs test rows"),
+    "nothing to resume": (["--resume_from_checkpoint"], "no run to resume"),
+    "no such model": (["--model_name_or_path", "nosuch/model"], "nosuch/model"),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_exit_2(flags, message, tiny_folder, rows_file, tmp_path, capsys):
+    argv = ["--model_name_or_path", tiny_folder, "--dataset_name", rows_file, "--output_dir", tmp_path / "out"]
+    argv = [str(part) for part in (*argv, "--template", "alpaca", "--max_steps", "1", *flags)]
+    assert run(main, argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+BAD_FILES = {
+    "empty file": ("", "rows.jsonl"),
+    "bad JSON": ('{"instruction": "a", "output": "b"}\n{"instruction": \n', "rows.jsonl:2:"),
+    "wrong column": (
+        '{"instruction": "a", "outputt": "b"}\n',
+        'rows.jsonl:1: unknown key "outputt"; did you mean "output"',
+    ),
+    "null field": ('{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": null}\n', "rows.jsonl:2:"),
+    "empty answer": ('{"instruction": "a", "output": " "}\n', "rows.jsonl:1:"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_row_names_file_and_line(content, message, tiny_folder, tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(content)
+    argv = ["--model_name_or_path", tiny_folder, "--dataset_name", path, "--output_dir", tmp_path / "out"]
+    assert run(main, [str(part) for part in (*argv, "--template", "alpaca")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_used_folder_is_not_touched(sft):
+    out = sft("--use_peft")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="already holds files"):
+        sft("--use_peft")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_the_script_runs_by_path_under_accelerate_from_another_folder(tiny_folder, rows_file, tmp_path):
+    script = Path(__file__).parents[1] / "ftkit/sft.py"
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", script, "--model_name_or_path", tiny_folder,
+        "--dataset_name", rows_file, "--template", "alpaca", "--use_peft", "--max_steps", "1", "--output_dir", "out",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/adapter_model.safetensors").is_file()
+    assert "next: ftkit chat --adapter out" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}  # nothing is written elsewhere
