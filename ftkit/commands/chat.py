@@ -88,4 +88,4 @@ def stream_answer(conversant, messages: list[dict], args) -> str:
             do_sample=args.temperature > 0,
             **settings,
         )
-    return conversant.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
+    return conversant.shown(conversant.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip())

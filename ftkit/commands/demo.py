@@ -194,8 +194,10 @@ def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured
     """The base model on the test rows: as it is, and with three examples of the same task in its prompt."""
     from ftkit.config.hardware import probe, use_all_cores
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
+    from ftkit.training.quiet import quiet_libraries
 
     use_all_cores()
+    quiet_libraries()
     folder = local_model_folder(base)
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype="bfloat16" if probe().bf16 else "float32").to(probe().device)
@@ -207,7 +209,7 @@ def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured
 
 def measure(model, tokenizer, template: str, groups: list[Group], name: str, num_examples: int = 0) -> Measured:
     """Greedy answers and answer loss of a model on every test row."""
-    from ftkit.data.templates import install_template
+    from ftkit.data.templates import install_template, restore
     from ftkit.data.tokenization import prompt_ids, tokenize_row
     from ftkit.evaluation.generation import generate_answers
     from ftkit.evaluation.scoring import answer_loss
@@ -229,7 +231,7 @@ def measure(model, tokenizer, template: str, groups: list[Group], name: str, num
         )
         if not examples:
             losses += answer_loss(model, [tokenize_row(row, tokenizer, info) for row in rows], tokenizer.pad_token_id)
-    return Measured(name, answers, losses or None)
+    return Measured(name, [restore(answer, info) for answer in answers], losses or None)
 
 
 def baselines(groups: list[Group]) -> list[Measured]:

@@ -66,6 +66,7 @@ def answer_all(conversations: list[list[dict]], args) -> list[list[str]]:
         seed=args.seed,
         **sampling_settings(args),
     )
+    answers = [conversant.shown(answer) for answer in answers]
     num = args.num_return_sequences
     return [answers[start : start + num] for start in range(0, len(answers), num)]
 

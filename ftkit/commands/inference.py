@@ -66,6 +66,12 @@ class Conversant:
         ids = [self.template.end_of_turn_id, self.tokenizer.eos_token_id]
         return list(dict.fromkeys(i for i in ids if i is not None))
 
+    def shown(self, answer: str) -> str:
+        """An answer as a person should read it, without the invisible letters that keep text from being structure."""
+        from ftkit.data.templates import restore
+
+        return restore(answer, self.template)
+
     def prompt_ids(self, messages: list[dict]) -> list[int]:
         """Token ids of a conversation up to the point where the answer starts.
 
@@ -91,7 +97,9 @@ def load_conversant(args) -> Conversant:
     from ftkit.data.templates import install_template
     from ftkit.model import adapters
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
+    from ftkit.training.quiet import quiet_libraries
 
+    quiet_libraries()
     if not args.model_name_or_path and not args.adapter:
         raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
     use_all_cores()

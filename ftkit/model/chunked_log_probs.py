@@ -15,7 +15,7 @@ from torch import Tensor
 
 # N kept rows, n rows of a chunk, D hidden, V vocabulary, C columns of a vocabulary tile, K replaced vocabulary rows
 
-VOCABULARY_TILE = 4096  # the fastest of 512 to 8192 on a CPU; smaller ones also suffer more on a busy machine
+VOCABULARY_TILE = 8192  # columns; as fast as 1024 to 16384 on a quiet CPU, small ones lose 2x and more on a busy one
 OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 

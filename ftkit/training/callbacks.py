@@ -22,6 +22,10 @@ def peak_memory_gib() -> float:
     """Most memory so far, in GiB: of the GPU where there is one, else resident memory of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss may start from the value of the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
@@ -96,7 +100,7 @@ class TrainingProgress(ProgressCallback):
         if state.is_world_process_zero and done == STEPS_BEFORE_ESTIMATE < state.max_steps - self.first_step:
             seconds = self.metrics.training_seconds / done
             minutes = seconds * (state.max_steps - state.global_step) / 60
-            self.training_bar.write(f"{seconds:.1f} s per update; about {minutes:.1f} minutes to go, evaluation aside")
+            tell(f"{seconds:.1f} s per update; about {minutes:.1f} minutes to go, evaluation aside")
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -106,7 +110,7 @@ class TrainingProgress(ProgressCallback):
         if self.training_bar is None or not logs:
             return
         if "eval_loss" in logs:
-            self.training_bar.write(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}")
+            tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}")
         elif "loss" in logs:
             rate = (self.metrics.last_logged_step or {}).get("useful_tokens_per_second", 0.0)
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, {rate:.0f} tokens/s")
@@ -131,7 +135,12 @@ class SampleCallback(TrainerCallback):
             for question, answer in zip(self.questions, answers, strict=True):
                 record = {"step": state.global_step, **question, "answer": answer}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                tqdm.write(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}", file=sys.stderr)
+                tell(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}")
+
+
+def tell(text: str) -> None:
+    """Print to stderr without tearing the progress bars."""
+    tqdm.write(text, file=sys.stderr)
 
 
 def one_line(text: str, limit: int) -> str:

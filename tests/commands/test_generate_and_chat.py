@@ -1,0 +1,139 @@
+"""`ftkit generate` and `ftkit chat` answer through the template; their mistakes are one line."""
+
+import io
+import json
+
+import pytest
+
+from ftkit.commands import chat, generate
+from ftkit.commands.inference import inference_parser, load_conversant
+from ftkit.config.errors import UserError
+from ftkit.config.parser import run
+
+
+@pytest.fixture
+def flags(tiny_folder):
+    return [
+        "--model_name_or_path",
+        str(tiny_folder),
+        "--template",
+        "alpaca",
+        "--max_new_tokens",
+        "5",
+        "--dtype",
+        "float32",
+    ]
+
+
+def reference_answer(tiny_folder, prompt: str, num_tokens: int) -> str:
+    """Greedy answer by transformers alone, on the prompt as Stanford's template renders it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    text = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+        f"\n\n### Instruction:\n{prompt}\n\n### Response:\n"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)
+    output = AutoModelForCausalLM.from_pretrained(tiny_folder).generate(
+        **ids, max_new_tokens=num_tokens, do_sample=False
+    )
+    return tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_generate_prints_the_greedy_answer_to_the_rendered_prompt(flags, tiny_folder, capsys):
+    generate.main([*flags, "--prompt", "Say it."])
+    assert capsys.readouterr().out.strip("\n") == reference_answer(tiny_folder, "Say it.", 5)
+
+
+def test_generate_answers_a_file_of_prompts_or_rows_into_json_lines(flags, tiny_folder, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Say it.\nSay more.\n")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"instruction": "Say it.", "output": "not read"}) + "\n")
+    for path, expected in ((prompts, ["Say it.", "Say more."]), (rows, ["Say it."])):
+        output = tmp_path / f"{path.stem}-answers.jsonl"
+        generate.main([*flags, "--file", str(path), "--output_file", str(output)])
+        records = [json.loads(line) for line in output.read_text().splitlines()]
+        assert [record["prompt"] for record in records] == expected
+        assert records[0]["answers"] == [reference_answer(tiny_folder, "Say it.", 5)]
+
+
+def test_sampling_is_repeated_by_its_seed_and_gives_as_many_answers_as_asked(flags, tmp_path):
+    answers = []
+    for number, seed in enumerate(["3", "3", "4"]):
+        output = tmp_path / f"{number}.jsonl"
+        sampled = [
+            "--temperature",
+            "2",
+            "--top_k",
+            "50",
+            "--top_p",
+            "0.95",
+            "--num_return_sequences",
+            "3",
+            "--seed",
+            seed,
+        ]
+        generate.main([*flags, "--prompt", "Say it.", "--output_file", str(output), *sampled])
+        answers.append(json.loads(output.read_text())["answers"])
+    assert len(answers[0]) == 3 and len(set(answers[0])) > 1
+    assert answers[0] == answers[1] != answers[2]
+
+
+MISTAKES = {
+    "no model": (["--prompt", "x"], "name a model"),
+    "nothing to answer": (["--model_name_or_path", "M"], "nothing to answer"),
+    "negative temperature": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--temperature", "-1"],
+        "--temperature is -1.0",
+    ),
+    "top_p": (["--model_name_or_path", "M", "--prompt", "x", "--top_p", "2"], "--top_p is 2.0"),
+    "equal answers": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--num_return_sequences", "2"],
+        "without sampling",
+    ),
+    "unknown flag": (["--promt", "x"], 'did you mean "prompt"'),
+    "no adapter there": (["--adapter", "nosuch", "--prompt", "x"], "nosuch: no adapter_config.json"),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_one_line(argv, message, tiny_folder, capsys):
+    argv = [str(tiny_folder) if part == "M" else part for part in argv]
+    assert run(generate.main, argv) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+
+
+def test_an_answer_file_is_never_overwritten(flags, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text("precious")
+    with pytest.raises(UserError, match="exists already"):
+        generate.main([*flags, "--prompt", "x", "--output_file", str(path)])
+    assert path.read_text() == "precious"
+
+
+def test_chat_streams_answers_keeps_the_conversation_and_obeys_commands(flags, tiny_folder, capsys, monkeypatch):
+    asked = []
+    args = inference_parser("ftkit chat", "").parse_args(flags)
+    conversant = load_conversant(args)
+    prompt_ids = conversant.prompt_ids
+    monkeypatch.setattr(conversant, "prompt_ids", lambda messages: asked.append(list(messages)) or prompt_ids(messages))
+    lines = io.StringIO(
+        "Say it.\nAgain.\n/system Be brief.\nSay it.\n/reset\nSay it.\n/sytem x\n/help\n/exit\nnever read\n"
+    )
+    chat.talk(conversant, args, lines)
+    printed = capsys.readouterr()
+    first = reference_answer(tiny_folder, "Say it.", 5)
+    assert first in printed.out
+    roles = [[message["role"] for message in messages] for messages in asked]
+    assert roles == [["user"], ["user", "assistant", "user"], ["system", "user"], ["system", "user"]]
+    assert asked[1][1]["content"] == first
+    assert 'unknown command /sytem; did you mean "/system"' in printed.err and chat.HELP in printed.err
+
+
+def test_chat_survives_a_full_context(flags, capsys):
+    args = inference_parser("ftkit chat", "").parse_args(flags)
+    chat.talk(load_conversant(args), args, io.StringIO("word " * 400 + "\nSay it.\n"))
+    assert "shorten it or start anew" in capsys.readouterr().err
