@@ -45,7 +45,7 @@ def tiny_folder(tmp_path_factory, word_rows) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=0, pad_token_id=1,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, eos_token_id=0, pad_token_id=1,
         bos_token_id=None, initializer_range=0.2, attn_implementation="sdpa",
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("tiny") / "llama"

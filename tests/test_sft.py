@@ -224,7 +224,7 @@ MISTAKES = {
     "unknown flag": (["--learnin_rate", "1"], 'unknown flag "--learnin_rate"; did you mean "learning_rate"'),
     "abbreviated flag": (["--learning_r", "1"], "unknown flag"),
     "4 bit without PEFT": (["--load_in_4bit"], "--load_in_4bit without a PEFT method"),
-    "more than the context": (["--max_length", "300"], "more than the model's context of 256"),
+    "more than the context": (["--max_length", "600"], "more than the model's context of 512"),
     "packed soft prompt": (["--use_peft", "--peft_method", "prompt_tuning", "--packing"], "--packing: soft prompts"),
     "all layers frozen": (["--num_frozen_layers", "2"], "leaves nothing to train"),
     "no answer left": (["--max_length", "16"], "rows.jsonl:1: no answer token is left after --max_length 16"),

@@ -201,14 +201,20 @@ def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured
     folder = local_model_folder(base)
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype="bfloat16" if probe().bf16 else "float32").to(probe().device)
-    return [
-        measure(model, tokenizer, template, groups, "base model"),
-        measure(model, tokenizer, template, groups, f"base, {NUM_EXAMPLES} examples in the prompt", NUM_EXAMPLES),
-    ]
+    with_examples = f"base, {NUM_EXAMPLES} examples in the prompt"
+    measured = [measure(model, tokenizer, template, groups, "base model")]
+    try:
+        measured.append(measure(model, tokenizer, template, groups, with_examples, NUM_EXAMPLES))
+    except UserError as error:  # long rows: this baseline is left out, and said so
+        say(f"left out: {with_examples} ({error})")
+    return measured
 
 
 def measure(model, tokenizer, template: str, groups: list[Group], name: str, num_examples: int = 0) -> Measured:
-    """Greedy answers and answer loss of a model on every test row."""
+    """Greedy answers and answer loss of a model on every test row.
+
+    Raises UserError for a prompt that leaves no room for an answer.
+    """
     from ftkit.data.templates import install_template, restore
     from ftkit.data.tokenization import prompt_ids, tokenize_row
     from ftkit.evaluation.generation import generate_answers
@@ -221,10 +227,12 @@ def measure(model, tokenizer, template: str, groups: list[Group], name: str, num
     for group in groups:
         examples = [turn for row in group.train[:num_examples] for turn in row["messages"]]
         rows = [{"messages": examples + row["messages"], "num_prompt_messages": len(examples)} for row in group.test]
+        prompts = [prompt_ids(row["messages"][:-1], tokenizer, info) for row in rows]
+        check_prompts(model, prompts)
         answers += generate_answers(
             model,
             tokenizer,
-            [prompt_ids(row["messages"][:-1], tokenizer, info) for row in rows],
+            prompts,
             max_new_tokens=min(MAX_ANSWER_TOKENS, longest + 4),
             eos_token_ids=[info.end_of_turn_id, tokenizer.eos_token_id],
             share_prefix=bool(examples),
@@ -232,6 +240,14 @@ def measure(model, tokenizer, template: str, groups: list[Group], name: str, num
         if not examples:
             losses += answer_loss(model, [tokenize_row(row, tokenizer, info) for row in rows], tokenizer.pad_token_id)
     return Measured(name, [restore(answer, info) for answer in answers], losses or None)
+
+
+def check_prompts(model, prompts: list[list[int]]) -> None:
+    """Raise UserError when the longest prompt fills the model's context."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, prompts))
+    if context and longest >= context:
+        raise UserError(f"a prompt has {longest} tokens, the model's context only {context}; shorten the rows")
 
 
 def baselines(groups: list[Group]) -> list[Measured]:

@@ -36,6 +36,17 @@ def four_bit_config(dtype: str | None, *, quant_type="nf4", double_quant=True, s
     )
 
 
+def keep_four_bit_gradients(model) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for inference while a model is trained.
+
+    On a CPU with AVX512-BF16 it does so at the first evaluation, and its packed product has no backward: every gradient
+    below it would be wrong from then on, with no more than a warning.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def peft_config(model_args, model, added_tokens: list[int]):
     """The PEFT configuration of the settings, or None for a full fine-tune.
 

@@ -10,7 +10,7 @@ from ftkit.config.hardware import probe
 from ftkit.data.loading import Rows, load_rows
 from ftkit.data.templates import TemplateInfo, install_template
 from ftkit.data.tokenization import TokenizedRows, tokenize_rows
-from ftkit.model.adapters import freeze_layers, quantization_config
+from ftkit.model.adapters import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
 
 
@@ -82,6 +82,7 @@ def prepare_model(settings, data: PreparedData) -> PreTrainedModel:
         quantization_config=quantization_config(model_args),
         trust_remote_code=training.trust_remote_code,
     )
+    keep_four_bit_gradients(model)
     if data.template and data.template.added_tokens:
         if len(data.tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(data.tokenizer))
