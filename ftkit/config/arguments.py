@@ -109,6 +109,9 @@ class SFTArguments(SFTConfig):
             self.bf16 = hardware.bf16 and not self.fp16
         if self.activation_checkpointing is None and self.gradient_checkpointing is None:
             self.activation_checkpointing = not self.use_cpu
+        if not hasattr(SFTConfig, "activation_checkpointing"):  # transformers for Python 3.10 know the former name only
+            self.gradient_checkpointing = bool(self.activation_checkpointing or self.gradient_checkpointing)
+            self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
 
     def hardware_reasons(self) -> dict[str, str]:

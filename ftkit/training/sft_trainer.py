@@ -5,8 +5,8 @@ import functools
 from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTTrainer
+from trl.trainer import utils as trl_utils
 
-from ftkit.model.loss_head import use_compact_loss_head
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
 
@@ -16,7 +16,9 @@ class FTSFTTrainer(CheckpointMixin, SFTTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.args.compact_loss_head:
+        if self.args.compact_loss_head and hasattr(trl_utils, "add_fused_lm_head"):  # since TRL 1.16
+            from ftkit.model.loss_head import use_compact_loss_head
+
             use_compact_loss_head(self.model, uniform_rows=self.args.loss_type == "nll")
         if isinstance(self.model, PeftModel) and trains_new_tokens(self.model):
             # The trained rows are in the adapter; PEFT would save the whole embedding because its size changed.

@@ -73,7 +73,7 @@ def main() -> None:
             out = Path(temporary) / name.split()[0]
             command = [
                 sys.executable, "-m", "ftkit.sft", "--model_name_or_path", model, "--dataset_name", str(data),
-                "--template", "alpaca", "--eval_strategy", "no", "--save_strategy", "no", "--output_dir", str(out),
+                "--template", "alpaca", "--num_train_epochs", "1", "--eval_strategy", "no", "--save_strategy", "no", "--output_dir", str(out),
                 *flags, *args.flags,
             ]  # fmt: skip
             start = time.perf_counter()
