@@ -6,6 +6,7 @@
 before the first step, and OUT/report.html tells afterwards what was trained on and what came out.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def finetune(settings):
 
     training = settings.training
     resume = bool(training.resume_from_checkpoint)
-    check_output_dir(training.output_dir, resume=resume)
+    if os.environ.get("RANK", "0") == "0":  # the others may look when the first has already begun to write
+        check_output_dir(training.output_dir, resume=resume)
     checkpoint = resolve_resume(training.output_dir, training.resume_from_checkpoint) if resume else None
     use_all_cores()
     quiet_libraries()

@@ -94,6 +94,67 @@ def test_a_full_run_leaves_a_model_that_loads(sft, flags, tiny_folder, monkeypat
     assert moved == set(before) - frozen if "--num_frozen_layers" in flags else moved == set(before)
 
 
+def write_forms(folder: Path) -> dict[str, Path]:
+    """The same eight answers in every form the command reads."""
+    import pyarrow
+    import pyarrow.parquet
+
+    pairs = [(f"Say {word}.", word.upper()) for word in ("ba", "co", "du", "fe", "gi", "ho", "ja", "ku")]
+    messages = [[{"role": "user", "content": a}, {"role": "assistant", "content": b}] for a, b in pairs]
+    sharegpt = [[{"from": "human", "value": a}, {"from": "gpt", "value": b}] for a, b in pairs]
+    rows = {
+        "prompt.jsonl": [{"prompt": a, "completion": b} for a, b in pairs],
+        "messages.jsonl": [{"messages": conversation} for conversation in messages],
+        "sharegpt.json": [{"conversations": conversation} for conversation in sharegpt],
+    }
+    for name, items in rows.items():
+        lines = json.dumps(items) if name.endswith(".json") else "".join(json.dumps(item) + "\n" for item in items)
+        (folder / name).write_text(lines)
+    (folder / "alpaca.csv").write_text("instruction,output\n" + "".join(f"{a},{b}\n" for a, b in pairs))
+    columns = {"instruction": [a for a, _ in pairs], "output": [b for _, b in pairs]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "alpaca.parquet")
+    split = folder / "folder"
+    split.mkdir()
+    for name in ("train", "test"):
+        (split / f"{name}.jsonl").write_text((folder / "prompt.jsonl").read_text())
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_every_form_of_the_same_rows_trains_the_same_tokens(sft, tmp_path):
+    folder = tmp_path / "forms"
+    folder.mkdir()
+    receipts = {}
+    for name, path in write_forms(folder).items():
+        out = sft(
+            "--max_steps",
+            "1",
+            "--save_strategy",
+            "no",
+            "--use_peft",
+            "--num_samples",
+            "0",
+            data=path,
+            out=f"out-{name}",
+        )
+        receipts[name] = json.loads((out / "receipt.json").read_text())["first_rows"]
+    assert len(receipts) == 6
+    assert all(rows == receipts["prompt.jsonl"] for rows in receipts.values())
+    assert [text for text, trained in receipts["prompt.jsonl"][0] if trained] == ["BA<eos>"]
+
+
+def test_plain_text_is_trained_whole_and_needs_no_template(sft, tmp_path):
+    path = tmp_path / "rows.txt"
+    path.write_text("one line of text\nanother line\n")
+    out = sft("--max_steps", "1", "--template", "auto", data=path)
+    first = json.loads((out / "receipt.json").read_text())["first_rows"][0]
+    assert "".join(text for text, trained in first if trained).endswith("ne line of text<eos>")
+
+
+def test_a_bundled_dataset_is_found_by_its_name(sft):
+    out = sft("--max_steps", "1", "--use_peft", "--eval_strategy", "no", "--save_strategy", "no", data="instructions")
+    assert json.loads((out / "receipt.json").read_text())["num_rows"] == 2600
+
+
 def test_run_yaml_repeats_the_run_to_the_digit(sft, tmp_path):
     first = sft("--use_peft", "--logging_steps", "1")
     main(["--config", str(first / "run.yaml"), "--output_dir", str(tmp_path / "again")])

@@ -42,7 +42,7 @@ class MetricsCallback(TrainerCallback):
         self.training_seconds = 0.0
         self.last_seconds = 0.0
         self.last_tokens = 0
-        self.last_logged_step = None
+        self.last_record = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Drop the lines of steps that a resumed run does again."""
@@ -64,7 +64,7 @@ class MetricsCallback(TrainerCallback):
         record = {"step": state.global_step}
         if "loss" in logs:
             record |= self.training_record(logs)
-            self.last_logged_step = record
+            self.last_record = record
         elif "eval_loss" in logs:
             record |= {key: logs[key] for key in ("eval_loss", "eval_mean_token_accuracy") if key in logs}
         else:
@@ -112,7 +112,7 @@ class TrainingProgress(ProgressCallback):
         if "eval_loss" in logs:
             tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}")
         elif "loss" in logs:
-            rate = (self.metrics.last_logged_step or {}).get("useful_tokens_per_second", 0.0)
+            rate = (self.metrics.last_record or {}).get("useful_tokens_per_second", 0.0)
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, {rate:.0f} tokens/s")
 
 

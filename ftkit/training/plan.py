@@ -130,9 +130,9 @@ def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, pa
     a_batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     reasons = training.hardware_reasons() | ({"packing": packing_reason} if packing_reason else {})
     lines = [
-        f"hardware   {probe().describe()}",
+        f"hardware   {probe().describe()}; {torch.get_num_threads()} threads",
         f"model      {model_args.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.2f} M trained, "
-        f"loaded as {model_args.dtype}",
+        f"loaded as {model_args.dtype}, {trainer.model.config._attn_implementation} attention",
         f"data       {data.rows.source}: {len(data.rows.train)} rows ({data.rows.format}), "
         f"{len(data.rows.test or [])} held out",
         f"template   {data.template.name if data.template else 'none (plain text)'}",

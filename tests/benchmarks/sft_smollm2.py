@@ -30,13 +30,12 @@ def write_split(rows_file: Path, num_train: int, num_test: int, folder: Path) ->
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
 
 
-def score(model_path: str, template: str, folder: Path, adapter: str | None = None) -> tuple[float, float, float]:
-    """Mean answer loss on the test rows in nats a token, with its 95 % bootstrap interval."""
+def score(model_path: str, template: str, folder: Path, adapter: str | None = None) -> list[tuple[float, int]]:
+    """Summed answer loss in nats and answer tokens of each test row."""
     from ftkit.data.loading import load_rows
     from ftkit.data.templates import install_template
     from ftkit.data.tokenization import tokenize_row
     from ftkit.evaluation.scoring import answer_loss
-    from ftkit.evaluation.statistics import bootstrap_interval
     from ftkit.model.adapters import put_adapter
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
 
@@ -47,8 +46,20 @@ def score(model_path: str, template: str, folder: Path, adapter: str | None = No
     if adapter:
         model = put_adapter(model, adapter, tokenizer)
     rows = [tokenize_row(row, tokenizer, info) for row in load_rows(str(folder)).test]
-    sums, tokens = zip(*answer_loss(model, rows, tokenizer.pad_token_id), strict=True)
-    return sum(sums) / sum(tokens), *bootstrap_interval(sums, weights=tokens)
+    return answer_loss(model, rows, tokenizer.pad_token_id)
+
+
+def describe(losses: list[tuple[float, int]], base: list[tuple[float, int]] | None = None) -> str:
+    """Table cells: the mean loss with its 95 % bootstrap interval, and the paired difference from the base's."""
+    from ftkit.evaluation.statistics import bootstrap_interval, paired_bootstrap_difference
+
+    sums, tokens = zip(*losses, strict=True)
+    low, high = bootstrap_interval(sums, weights=tokens)
+    mean = f"{sum(sums) / sum(tokens):.3f} ({low:.3f} to {high:.3f})"
+    if base is None:
+        return f"{mean} | "
+    change = paired_bootstrap_difference([total for total, _ in base], sums, weights=tokens)
+    return f"{mean} | {change.difference:.3f} ({change.low:.3f} to {change.high:.3f})"
 
 
 def main() -> None:
@@ -65,28 +76,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "data"
         write_split(args.rows, args.num_train, args.num_test, data)
-        print("| run | answer loss (95 % interval) | minutes | tokens/s (median) | peak GiB |\n|---|---|---|---|---|")
+        print("| run | answer loss (95 %) | change from the base (95 %, paired) | minutes | tokens/s | peak GiB |")
+        print("|---|---|---|---|---|---|")
         for template in ("auto", "alpaca"):
-            loss, low, high = score(model, template, data)
-            print(f"| base, template {template} | {loss:.3f} ({low:.3f} to {high:.3f}) | | | |", flush=True)
+            base = score(model, template, data)  # the last one has the template of the runs
+            print(f"| base, template {template} | {describe(base)} | | | |", flush=True)
         for name, flags in METHODS.items():
             out = Path(temporary) / name.split()[0]
             command = [
                 sys.executable, "-m", "ftkit.sft", "--model_name_or_path", model, "--dataset_name", str(data),
-                "--template", "alpaca", "--num_train_epochs", "1", "--eval_strategy", "no", "--save_strategy", "no", "--output_dir", str(out),
+                "--template", "alpaca", "--num_train_epochs", "1", "--eval_strategy", "no", "--save_strategy", "no",
+                "--output_dir", str(out),
                 *flags, *args.flags,
             ]  # fmt: skip
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             minutes = (time.perf_counter() - start) / 60
             adapter = str(out) if (out / "adapter_config.json").is_file() else None
-            loss, low, high = score(model if adapter else str(out), "alpaca", data, adapter)
+            losses = score(model if adapter else str(out), "alpaca", data, adapter)
             records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
             speeds = sorted(record["useful_tokens_per_second"] for record in records)
             peak = max(record["peak_memory_gib"] for record in records)
             print(
-                f"| {name} | {loss:.3f} ({low:.3f} to {high:.3f}) | {minutes:.1f} | {speeds[len(speeds) // 2]:.0f} "
-                f"| {peak:.2f} |",
+                f"| {name} | {describe(losses, base)} | {minutes:.1f} | {speeds[len(speeds) // 2]:.0f} | {peak:.2f} |",
                 flush=True,
             )
 
