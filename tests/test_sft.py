@@ -139,7 +139,8 @@ def test_every_form_of_the_same_rows_trains_the_same_tokens(sft, tmp_path):
         receipts[name] = json.loads((out / "receipt.json").read_text())["first_rows"]
     assert len(receipts) == 6
     assert all(rows == receipts["prompt.jsonl"] for rows in receipts.values())
-    assert [text for text, trained in receipts["prompt.jsonl"][0] if trained] == ["BA<eos>"]
+    answers = ["".join(text for text, trained in row if trained) for row in receipts["prompt.jsonl"]]
+    assert set(answers) < {f"{word}<eos>" for word in ("BA", "CO", "DU", "FE", "GI", "HO", "JA", "KU")}
 
 
 def test_plain_text_is_trained_whole_and_needs_no_template(sft, tmp_path):

@@ -124,8 +124,8 @@ def choose_scorer(model, input_ids: Sequence[int]) -> Callable[..., Iterator[tup
         torch.cat([logits_NV.float() for logits_NV, _ in scorer(ids_BT, torch.ones_like(ids_BT), every_BT, ids_BT[0])])
         for scorer in (full, compact)
     )
-    error = (wanted_NV - given_NV).abs().max()
-    scale = max(1.0, float(wanted_NV.abs().max()))
+    error = float((wanted_NV - given_NV).detach().abs().max())
+    scale = max(1.0, float(wanted_NV.detach().abs().max()))
     resolution = HEAD_TOLERANCE if model.dtype == torch.float32 else 2 * torch.finfo(model.dtype).eps
     return compact if error <= resolution * scale else full
 
