@@ -189,7 +189,8 @@ def sft_command(base: str, data_dir: Path, template: str, adapter: Path, seed: i
     """The `ftkit sft` command of the demo. Learning rate and rank were chosen on the bundled rows."""
     settings = {
         "model_name_or_path": base, "dataset_name": data_dir, "template": template, "lora_r": 8, "lora_alpha": 16,
-        "lora_dropout": 0, "learning_rate": 1e-3, "num_train_epochs": epochs, "lr_scheduler_type": "cosine", "per_device_train_batch_size": 4,
+        "lora_dropout": 0, "learning_rate": 1e-3, "num_train_epochs": epochs, "lr_scheduler_type": "cosine",
+        "per_device_train_batch_size": 4,
         "warmup_steps": 5, "eval_strategy": "no", "save_strategy": "no", "seed": seed, "output_dir": adapter,
     }  # fmt: skip
     return ["sft", "--use_peft", *(str(part) for name, value in settings.items() for part in (f"--{name}", value))]

@@ -1,6 +1,7 @@
 """Command lines: flags over a YAML file, no abbreviations, unknown names refused with the nearest known one."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,7 @@ def build_parser(dataclasses: tuple, prog: str):
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run a command; return its exit code: 0, or 2 with one line on stderr when the person made a mistake."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at import of a kernel that is optional
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
