@@ -40,6 +40,8 @@ def finetune(settings):
     What the person did not set is decided from the data and the hardware, printed, and written to run.yaml.
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
+    from transformers import set_seed
+
     from ftkit.config.hardware import use_all_cores
     from ftkit.data.receipt import build_receipt, format_receipt
     from ftkit.training.checkpointing import resolve_resume, save_model_safely
@@ -56,6 +58,7 @@ def finetune(settings):
     use_all_cores()
     quiet_libraries()
     data = prepare_data(settings)
+    set_seed(training.seed)  # new rows of the vocabulary and adapters start from random weights
     model = prepare_model(settings, data)
     packing_reason = settle_packing(settings, model, data.train.lengths)
     settle_evaluation(settings, data.test is not None)

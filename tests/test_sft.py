@@ -12,6 +12,7 @@ import yaml
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
+from ftkit.model.adapters import can_train_added_tokens
 from ftkit.sft import main
 
 RUN_FILES = {"run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "report.html", "loss.png", "README.md"}
@@ -172,6 +173,7 @@ def test_the_receipt_shows_only_answers_and_their_end_token_as_trained(sft, word
     assert receipt["num_rows"] == receipt["num_end_tokens_trained"] == len(word_rows)
 
 
+@pytest.mark.skipif(not can_train_added_tokens(), reason="TRL before 1.16 can't train added tokens")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_added_template_tokens_are_trained_saved_and_generated(sft, tiny_folder, tmp_path, tied):
     from safetensors.torch import load_file
@@ -231,7 +233,7 @@ def trl_losses(tiny_folder, rows_file, tmp_path, *, packing: bool, lora: bool, s
     """The losses of TRL by itself: its own template handling, tokenization, masks, packing and loss head."""
     from datasets import load_dataset
     from peft import LoraConfig
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, set_seed
     from trl import SFTConfig, SFTTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
@@ -241,13 +243,14 @@ def trl_losses(tiny_folder, rows_file, tmp_path, *, packing: bool, lora: bool, s
         user = row["instruction"] + "\n\n### Input:\n" + row["input"]
         return {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": row["output"]}]}
 
+    set_seed(7)  # TRL before 1.16 does not, before it makes the adapter
     rows = load_dataset("json", data_files=str(rows_file), split="train", cache_dir=str(tmp_path / "cache"))
     trainer = SFTTrainer(
         model=str(tiny_folder),
         args=SFTConfig(
             output_dir=str(tmp_path), assistant_only_loss=True, packing=packing, max_length=256, max_steps=steps,
             per_device_train_batch_size=2, learning_rate=1e-3, logging_steps=1, use_cpu=True, bf16=False,
-            activation_checkpointing=False, disable_tqdm=True, save_strategy="no", report_to="none", seed=7,
+            gradient_checkpointing=False, disable_tqdm=True, save_strategy="no", report_to="none", seed=7,
         ),
         train_dataset=rows.map(to_messages, remove_columns=rows.column_names),
         processing_class=tokenizer,

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType
 from transformers import BitsAndBytesConfig
+from trl.trainer import utils as trl_utils
 
 from ftkit.config.errors import UserError
 
@@ -60,6 +61,8 @@ def peft_config(model_args, model, added_tokens: list[int]):
                 "--add_template_tokens needs trained rows, which prompt tuning has not; use --peft_method lora"
             )
         return PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=model_args.num_virtual_tokens)
+    if added_tokens and not can_train_added_tokens():
+        raise UserError("--add_template_tokens needs TRL 1.16 or newer (Python 3.11); drop it or upgrade")
     targets = model_args.lora_target_modules
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
@@ -73,6 +76,11 @@ def peft_config(model_args, model, added_tokens: list[int]):
         use_dora=model_args.use_dora,
         trainable_token_indices=trainable_tokens(model, added_tokens) if added_tokens else None,
     )
+
+
+def can_train_added_tokens() -> bool:
+    """Whether the installed TRL has the loss head that ftkit's takes over; before 1.16 it fails on added tokens."""
+    return hasattr(trl_utils, "add_fused_lm_head")
 
 
 def trainable_tokens(model, added_tokens: list[int]) -> dict[str, list[int]]:
