@@ -11,8 +11,12 @@ from ftkit.config.parser import run
 COMMANDS = {
     "try": ("ftkit.commands.demo", "fine-tune on bundled or your own rows, and see before and after"),
     "sft": ("ftkit.sft", "supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts"),
+    "dpo": ("ftkit.dpo", "preference optimisation on pairs of answers: all weights, LoRA, QLoRA"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
-    "chat": ("ftkit.commands.chat", "talk to a model or an adapter"),
+    "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
+    "adapters": ("ftkit.commands.adapters", "list, inspect and merge adapters"),
+    "export": ("ftkit.commands.export", "plain folder, .gguf or Ollama model for other engines, proven equal"),
+    "push": ("ftkit.commands.push", "publish a run or an export on the Hub, by an allow-list"),
 }
 
 

@@ -1,5 +1,6 @@
 """Every command line in the README parses, its tree names every file, and the cheap commands run."""
 
+import importlib
 import os
 import re
 import shlex
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from ftkit.cli import COMMANDS
-from ftkit.config.flags import SFT_ARGUMENTS, check_flags, flag_names
+from ftkit.config.flags import DPO_ARGUMENTS, SFT_ARGUMENTS, check_flags, flag_names
 from ftkit.config.parser import read_yaml_settings, split_config
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAINERS = {"sft": SFT_ARGUMENTS, "dpo": DPO_ARGUMENTS}
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -32,9 +34,9 @@ def check_command(argv: list[str]) -> None:
         assert (ROOT / argv[script]).is_file()
         argv = ["ftkit", Path(argv[script]).stem, *argv[script + 1 :]]
     assert argv[0] == "ftkit" and (argv[1] in COMMANDS or argv[1].startswith("--")), argv
-    if argv[1] == "sft":
+    if argv[1] in TRAINERS:
         config, rest = split_config(argv[2:])
-        names = flag_names(SFT_ARGUMENTS)
+        names = flag_names(TRAINERS[argv[1]])
         check_flags(rest, names)
         if config and (ROOT / config).is_file():
             read_yaml_settings(str(ROOT / config), names)
@@ -72,9 +74,14 @@ def test_every_setting_table_file_and_link_exists():
         assert target.startswith("http") or (ROOT / target).exists(), target
 
 
+def trainer_of(path: Path) -> str:
+    """The command an example is for: the beginning of its name."""
+    return path.stem.partition("_")[0]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_holds_known_settings(path):
-    settings = read_yaml_settings(str(path), flag_names(SFT_ARGUMENTS))
+    settings = read_yaml_settings(str(path), flag_names(TRAINERS[trainer_of(path)]))
     assert settings["output_dir"].startswith("runs/")
 
 
@@ -89,8 +96,7 @@ def test_every_example_script_is_valid_and_its_commands_parse(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tmp_path, monkeypatch):
-    from ftkit.sft import main
-
+    main = importlib.import_module(f"ftkit.{trainer_of(path)}").main
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
     frozen = ["--num_frozen_layers", "1"] if "num_frozen_layers" in path.read_text() else []
     main([

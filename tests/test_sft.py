@@ -157,6 +157,23 @@ def test_a_bundled_dataset_is_found_by_its_name(sft):
     assert json.loads((out / "receipt.json").read_text())["num_rows"] == 2600
 
 
+def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, word_rows, capsys):
+    path = tmp_path / "stream.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in word_rows))
+    flags = ["--dataset_streaming", "--test_size", "8", "--max_steps", "4", "--save_steps", "2", "--logging_steps", "1"]
+    whole, part = (sft(*flags, out=name, data=path) for name in ("whole", "part"))
+    receipt = json.loads((whole / "receipt.json").read_text())
+    assert receipt["num_end_tokens_trained"] == len(word_rows) - 8
+    (part / "checkpoint-4").rename(tmp_path / "lost")
+    assert losses(sft(*flags, "--resume_from_checkpoint", out="part", data=path)) == losses(whole)
+    path.write_text("".join(json.dumps(word_rows[i % 64]) + "\n" for i in range(3000)) + '{"instruction": "a"}\n')
+    argv = ["--dataset_name", str(path), "--dataset_streaming", "--max_steps", "400", "--packing", "false"]
+    argv += ["--model_name_or_path", yaml.safe_load((whole / "run.yaml").read_text())["model_name_or_path"]]
+    argv += ["--output_dir", str(tmp_path / "bad"), "--template", "alpaca", "--disable_tqdm", "--use_peft"]
+    assert run(main, argv) == 2
+    assert "stream.jsonl:3001: " in capsys.readouterr().err.strip().splitlines()[-1]
+
+
 def test_run_yaml_repeats_the_run_to_the_digit(sft, tmp_path):
     first = sft("--use_peft", "--logging_steps", "1")
     main(["--config", str(first / "run.yaml"), "--output_dir", str(tmp_path / "again")])
@@ -295,6 +312,8 @@ MISTAKES = {
     "no answer left": (["--max_length", "16"], "rows.jsonl:1: no answer token is left after --max_length 16"),
     "evaluation without rows": (["--eval_strategy", "steps"], "--eval_strategy needs test rows"),
     "nothing to resume": (["--resume_from_checkpoint"], "no run to resume"),
+    "stream without end": (["--dataset_streaming", "--max_steps", "-1"], "--dataset_streaming needs --max_steps"),
+    "share of a stream": (["--dataset_streaming", "--test_size", "0.1"], "--test_size 0.1 of a stream"),
     "no such model": (["--model_name_or_path", "nosuch/model"], "nosuch/model"),
 }
 

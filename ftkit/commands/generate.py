@@ -1,13 +1,17 @@
-"""Answers prompts through the model's template, one by one or from a file.
+"""Answers prompts through the model's template, one by one or from a file; by several models side by side.
 
 ftkit generate --adapter runs/first --prompt "Write the plural of: mouse"
+ftkit generate --adapter a=runs/first --adapter b=runs/second --file prompts.txt
+ftkit generate --compare SmolLM2-135M-Instruct.Q4_1.gguf,runs/first --prompt "Write the plural of: mouse"
 """
 
 import json
 import sys
 from pathlib import Path
 
-from ftkit.commands.inference import check_sampling, inference_parser, load_conversant, sampling_settings
+from ftkit.commands.comparison import each_model, side_by_side
+from ftkit.commands.inference import check_sampling, inference_parser, load_conversants, sampling_settings
+from ftkit.commands.prompts import read_conversations
 from ftkit.config.errors import UserError
 
 
@@ -16,7 +20,12 @@ def main(argv: list[str]) -> None:
     parser = inference_parser("ftkit generate", "Answer prompts through the model's template.")
     parser.add_argument("--prompt", action="append", default=[], help="a question; may be given several times")
     parser.add_argument(
-        "--file", help="prompts: .txt (one a line), or rows in any format `ftkit sft` reads (answers ignored)"
+        "--file", help="prompts: .txt (one a line), or rows in any format `ftkit sft` reads, answers ignored or missing"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="M1,M2",
+        help="answers of whole models side by side, loaded in turn: Hub ids, folders, .gguf files, adapter run folders",
     )
     parser.add_argument("--output_file", help="write JSON lines with prompt and answers instead of printing")
     parser.add_argument("--num_return_sequences", type=int, default=1, help="answers to each prompt")
@@ -34,53 +43,55 @@ def main(argv: list[str]) -> None:
         raise UserError("nothing to answer; give --prompt TEXT or --file FILE")
     if args.system:
         conversations = [[{"role": "system", "content": args.system}, *messages] for messages in conversations]
-    write_answers(conversations, answer_all(conversations, args), args.output_file)
+    write_answers(conversations, answers_by_name(conversations, args), args.output_file)
 
 
-def read_conversations(path: str) -> list[list[dict]]:
-    """Conversations up to the last answer, from a file of prompts or of rows.
-
-    Raises UserError as the reader and the formats do.
-    """
-    from ftkit.data.loading import load_rows
-
-    rows = load_rows(path).train
-    if "text" in rows[0]:
-        return [[{"role": "user", "content": row["text"]}] for row in rows]
-    return [row["messages"][:-1] for row in rows]
+def answers_by_name(conversations: list[list[dict]], args) -> dict[str, list[list[str]]]:
+    """For each model or adapter by name, `num_return_sequences` answers to each conversation."""
+    if args.compare:
+        return {name: answer_all(conversant, conversations, args) for name, conversant in each_model(args)}
+    conversants = load_conversants(args)
+    return {name: answer_all(conversant, conversations, args) for name, conversant in conversants.items()}
 
 
-def answer_all(conversations: list[list[dict]], args) -> list[list[str]]:
+def answer_all(conversant, conversations: list[list[dict]], args) -> list[list[str]]:
     """`num_return_sequences` answers to each conversation."""
     from ftkit.evaluation.generation import generate_answers
 
-    conversant = load_conversant(args)
     prompts = [conversant.prompt_ids(messages) for messages in conversations]
     repeated = [ids for ids in prompts for _ in range(args.num_return_sequences)]
-    answers = generate_answers(
-        conversant.model,
-        conversant.tokenizer,
-        repeated,
-        eos_token_ids=conversant.end_token_ids,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        **sampling_settings(args),
-    )
+    with conversant.active():
+        answers = generate_answers(
+            conversant.model,
+            conversant.tokenizer,
+            repeated,
+            eos_token_ids=conversant.end_token_ids,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            **sampling_settings(args),
+        )
     answers = [conversant.shown(answer) for answer in answers]
     num = args.num_return_sequences
     return [answers[start : start + num] for start in range(0, len(answers), num)]
 
 
-def write_answers(conversations: list[list[dict]], answers: list[list[str]], output_file: str | None) -> None:
-    """Print the answers, or write one JSON line for each prompt."""
+def write_answers(
+    conversations: list[list[dict]], answers: dict[str, list[list[str]]], output_file: str | None
+) -> None:
+    """Print the answers, or write one JSON line for each prompt; those of several models stand by name."""
+    rows = [
+        (messages[-1]["content"], {name: texts[number] for name, texts in answers.items()})
+        for number, messages in enumerate(conversations)
+    ]
+    is_alone = len(answers) == 1
     if output_file:
         with open(output_file, "x", encoding="utf-8") as file:
-            for messages, texts in zip(conversations, answers, strict=True):
-                record = {"prompt": messages[-1]["content"], "answers": texts}
+            for prompt, named in rows:
+                record = {"prompt": prompt, "answers": next(iter(named.values())) if is_alone else named}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        print(f"{len(answers)} prompts answered in {output_file}", file=sys.stderr)
+        print(f"{len(rows)} prompts answered in {output_file}", file=sys.stderr)
         return
-    for messages, texts in zip(conversations, answers, strict=True):
-        if len(conversations) > 1:
-            print(f"> {messages[-1]['content']}")
-        print("\n---\n".join(texts))
+    for prompt, named in rows:
+        if len(rows) > 1 or not is_alone:
+            print(f"> {prompt}")
+        print("\n---\n".join(next(iter(named.values()))) if is_alone else side_by_side(named))

@@ -1,11 +1,18 @@
-"""What `ftkit generate` and `ftkit chat` share: settings, the loaded model, and a conversation as token ids."""
+"""What `ftkit generate` and `ftkit chat` share: settings, the loaded models, and a conversation as token ids."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
+
+BASE = "base"  # what the model without any adapter is called
+ADAPTER_NAME = re.compile(r"[\w.-]+")
+ADAPTER_FORM = "write --adapter PATH, or --adapter NAME=PATH"
 
 
 def inference_parser(prog: str, description: str) -> CommandParser:
@@ -14,7 +21,13 @@ def inference_parser(prog: str, description: str) -> CommandParser:
     parser.add_argument(
         "--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved"
     )
-    parser.add_argument("--adapter", help="output folder of a run with --use_peft")
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="output folder of a run with --use_peft; several share one base",
+    )
     parser.add_argument("--ftgpt", action="store_true", help="load GPT-2, Llama or Qwen2 weights into FTGPT")
     parser.add_argument(
         "--template", default="auto", help="bundled name, .jinja file, or auto: the one it was trained with"
@@ -52,13 +65,51 @@ def sampling_settings(args) -> dict:
     return {name: getattr(args, name) for name in names}
 
 
+def parse_adapters(values: list[str]) -> dict[str, str]:
+    """Adapter folders by name, from PATH or NAME=PATH; a folder's own name where none is given.
+
+    Raises UserError for a missing name or path, a name that is taken, and letters that can't be typed after /adapter.
+    """
+    adapters = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not equals or Path(value).exists():
+            name, path = Path(value).resolve().name, value
+        if not name or not path:
+            raise UserError(f'--adapter "{value}": {"the path" if name else "the name"} is missing; {ADAPTER_FORM}')
+        if not ADAPTER_NAME.fullmatch(name):
+            raise UserError(f'--adapter "{value}": a name has letters, digits, ".", "_" and "-"; {ADAPTER_FORM}')
+        if name == BASE:
+            raise UserError(f'--adapter "{value}": "{BASE}" is the model without adapters; choose another name')
+        if name in adapters:
+            raise UserError(f'--adapter "{value}": "{name}" is {adapters[name]} already; name it, NAME=PATH')
+        adapters[name] = path
+    return adapters
+
+
 @dataclass
 class Conversant:
-    """A model that answers conversations: always through its template."""
+    """A model that answers conversations: always through its template.
+
+    Conversants may share one model and differ in `adapter`, PEFT's name of the one that answers; None is none.
+    """
 
     model: Any
     tokenizer: Any
     template: Any
+    adapter: str | None = None
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, the model answers as this conversant: with its adapter, or with the bare weights."""
+        if not hasattr(self.model, "peft_config"):
+            yield
+        elif self.adapter is None:
+            with self.model.disable_adapter():
+                yield
+        else:
+            self.model.set_adapter(self.adapter)
+            yield
 
     @property
     def end_token_ids(self) -> list[int]:
@@ -75,58 +126,124 @@ class Conversant:
     def prompt_ids(self, messages: list[dict]) -> list[int]:
         """Token ids of a conversation up to the point where the answer starts.
 
+        Messages are text, rendered anew by this conversant's own template: after a swap of adapters the whole history
+        is read as the new one would have been asked it, other conversants' answers included.
         Raises UserError when nothing is left of the model's context for an answer.
         """
         from ftkit.data.tokenization import prompt_ids
+        from ftkit.evaluation.generation import answer_limit
 
         ids = prompt_ids(messages, self.tokenizer, self.template)
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if context and len(ids) >= context:
-            raise UserError(
-                f"the conversation has {len(ids)} tokens, the model's context {context}; shorten it or start anew"
-            )
+        try:
+            answer_limit(self.model, len(ids), 1)
+        except ValueError as error:
+            raise UserError(f"{error} or start anew") from error
         return ids
 
 
 def load_conversant(args) -> Conversant:
-    """Load the model, its adapter and template as the settings say.
+    """Load one model, or one adapter on its base, as the settings say.
 
     Raises UserError when neither a model nor an adapter is named, or one can't be loaded.
     """
+    return next(iter(load_conversants(args).values()))
+
+
+def load_conversants(args, *, with_base: bool = False) -> dict[str, Conversant]:
+    """Load the model, its adapters and templates as the settings say: by name, all on one set of base weights.
+
+    Without adapters the model stands alone, under the name "base". with_base: put the model without adapters first,
+    rendered by its own template where it has one, else by the first adapter's; left out where the adapters have tokens
+    that it was never trained on.
+    Raises UserError when nothing is named, one can't be loaded, or the adapters can't share a base.
+    """
     from ftkit.config.hardware import probe, use_all_cores
-    from ftkit.data.templates import install_template
-    from ftkit.model import adapters
-    from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
+    from ftkit.model.adapter_loading import put_adapter
+    from ftkit.model.adapters import four_bit_config
+    from ftkit.model.loading import load_model, local_adapter_folder
     from ftkit.training.quiet import quiet_libraries
 
     quiet_libraries()
-    if not args.model_name_or_path and not args.adapter:
-        raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
+    adapters = {name: local_adapter_folder(path) for name, path in parse_adapters(args.adapter).items()}
+    folder = base_folder(args, adapters)
     use_all_cores()
-    settings = adapter_settings(args.adapter) if args.adapter else {}
-    name = args.model_name_or_path or settings["model_name_or_path"]
-    folder = local_model_folder(name, ftgpt=args.ftgpt or settings.get("ftgpt", False))
     if args.dtype is None:
         args.dtype = "bfloat16" if probe().bf16 else "float32"
-    has_tokenizer = args.adapter and (Path(args.adapter) / "tokenizer_config.json").is_file()
-    tokenizer = load_tokenizer(args.adapter if has_tokenizer else folder)
-    template = install_template(tokenizer, args.template)
+    texts = {name: load_text_side(tokenizer_of(path, folder), args.template) for name, path in adapters.items()}
+    check_vocabularies(texts)
+    if not adapters or with_base:
+        texts = with_base_side(texts, folder, args.template)
     model = load_model(
         folder,
         dtype=args.dtype,
-        quantization_config=adapters.four_bit_config(args.dtype) if args.load_in_4bit else None,
+        quantization_config=four_bit_config(args.dtype) if args.load_in_4bit else None,
         trust_remote_code=args.trust_remote_code,
     )
-    if args.adapter:
-        model = adapters.put_adapter(model, args.adapter, tokenizer)
-    return Conversant(model.eval().to(probe().device), tokenizer, template)
+    peft_names = {}
+    for number, (name, path) in enumerate(adapters.items()):
+        peft_names[name] = f"adapter_{number:04d}"  # PEFT forbids dots, and confuses names that hold one another
+        model = put_adapter(model, path, texts[name][0], name=peft_names[name], base_folder=folder)
+    model = model.eval().to(probe().device)
+    return {name: Conversant(model, *text, peft_names.get(name)) for name, text in texts.items()}
 
 
-def adapter_settings(adapter: str) -> dict:
-    """Base model of an adapter and how it was loaded: from the run's run.yaml, else from adapter_config.json."""
-    from ftkit.model.adapters import base_of_adapter
-    from ftkit.training.run_folder import read_run_yaml
+def base_folder(args, adapters: dict[str, str]) -> str:
+    """The local folder of the model that is named, or of the adapters' one base."""
+    from ftkit.model.adapter_files import read_adapter_config, resolve_base
+    from ftkit.model.loading import local_model_folder
 
-    base = base_of_adapter(adapter)
-    settings = read_run_yaml(adapter)
-    return settings if "model_name_or_path" in settings else {"model_name_or_path": base}
+    if not args.model_name_or_path and not adapters:
+        raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
+    for path in adapters.values():
+        read_adapter_config(path)
+    if adapters:
+        return resolve_base(next(iter(adapters.values())), args.model_name_or_path, ftgpt=args.ftgpt)
+    return local_model_folder(args.model_name_or_path, ftgpt=args.ftgpt)
+
+
+def tokenizer_of(adapter: str, folder: str) -> str:
+    """The folder whose tokenizer belongs to an adapter."""
+    from ftkit.model.merging import tokenizer_folder
+
+    return str(tokenizer_folder(adapter, folder))
+
+
+def load_text_side(folder: str, template: str) -> tuple:
+    """Tokenizer and template of a folder."""
+    from ftkit.data.templates import install_template
+    from ftkit.model.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    return tokenizer, install_template(tokenizer, template)
+
+
+def with_base_side(texts: dict[str, tuple], folder: str, template: str) -> dict[str, tuple]:
+    """`texts` with the base's tokenizer and template in front, unless an adapter added tokens."""
+    from ftkit.model.loading import load_tokenizer
+
+    if not texts:
+        return {BASE: load_text_side(folder, template)}
+    first = next(iter(texts.values()))
+    try:
+        vocabulary = load_tokenizer(folder).get_vocab()
+    except UserError:  # a base without a tokenizer has only the adapters'
+        vocabulary = first[0].get_vocab()
+    if first[0].get_vocab() != vocabulary:
+        return texts
+    try:
+        return {BASE: load_text_side(folder, template), **texts}
+    except UserError:  # the base has no template: it is asked as its first adapter is
+        return {BASE: first, **texts}
+
+
+def check_vocabularies(texts: dict[str, tuple]) -> None:
+    """Raise UserError unless all adapters were trained with one vocabulary: they share the base's embeddings."""
+    vocabularies = {name: set(tokenizer.get_vocab().items()) for name, (tokenizer, _) in texts.items()}
+    for name, vocabulary in vocabularies.items():
+        first, other = next(iter(vocabularies.items()))
+        if vocabulary != other:
+            token = min(token for token, _ in vocabulary ^ other)
+            raise UserError(
+                f'adapters {first} and {name} have different vocabularies (token "{token}" is not in both alike); '
+                "start one command for each"
+            )

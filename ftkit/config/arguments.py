@@ -7,13 +7,17 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from trl import ModelConfig, ScriptArguments, SFTConfig
+from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe
+from ftkit.config.launch import default_ddp_backend, world_size
 
 PLAIN_TYPES = (bool, int, float, str, list, dict)
-UNRECORDED = {"gradient_checkpointing", "gradient_checkpointing_kwargs", "hub_token", "resume_from_checkpoint"}
+UNRECORDED = {
+    "gradient_checkpointing", "gradient_checkpointing_kwargs", "hub_token", "resume_from_checkpoint", "ddp_backend",
+    "ddp_find_unused_parameters",
+}  # fmt: skip
 
 
 def setting(default, help, **metadata):
@@ -44,9 +48,19 @@ class DataArguments(ScriptArguments):
 
 
 @dataclass
+class PreferenceDataArguments(DataArguments):
+    """Rows with a chosen and a rejected answer."""
+
+    dataset_format: str = setting("auto", "Row format.", choices=["auto", "alpaca", "prompt", "messages"])
+
+
+@dataclass
 class ModelArguments(ModelConfig):
     """Which weights are trained, and how."""
 
+    adapter: str | None = setting(
+        None, "Go on training this LoRA adapter, the output folder of a run with --use_peft; its base is known."
+    )
     ftgpt: bool = setting(False, "Load GPT-2, Llama or Qwen2 weights into FTGPT, ftkit's readable model.")
     dtype: str | None = setting(
         None,
@@ -64,7 +78,9 @@ class ModelArguments(ModelConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.model_name_or_path:
+        if self.adapter:
+            self.use_peft = True
+        if not self.model_name_or_path and not self.adapter:
             raise UserError("--model_name_or_path is missing; give a Hub id, a local folder or a .gguf file")
         if (self.load_in_4bit or self.load_in_8bit) and not self.use_peft:
             bits = 4 if self.load_in_4bit else 8
@@ -78,16 +94,17 @@ class ModelArguments(ModelConfig):
 
 
 @dataclass
-class SFTArguments(SFTConfig):
-    """TRL's SFTConfig with defaults for the hardware at hand; None means "decide, and say why"."""
+class TrainerArguments:
+    """What ftkit's trainers share; stands left of a TRL configuration. None means "decide, and say why"."""
 
-    packing: bool | None = setting(None, "Put several rows into one sequence. Default: on where rows stay isolated.")
     activation_checkpointing: bool | None = setting(
         None, "Recompute activations in backward to save memory. Default: on a GPU only."
     )
     gradient_checkpointing: bool | None = setting(None, "Former name of --activation_checkpointing.")
-    learning_rate: float | None = setting(None, "Peak learning rate. Default: 2e-5 for all weights, 2e-4 with PEFT.")
     compact_loss_head: bool = setting(True, "Score only trained tokens in the LM head, in chunks.")
+    loss_head_kernel: str = setting(
+        "auto", "Kernel of the LM head: auto (on a GPU the faster one, timed).", choices=["auto", "compact", "trl"]
+    )
     num_samples: int = setting(3, "Held-out questions answered at each evaluation.")
     sample_max_new_tokens: int = setting(64, "Longest sample answer, in tokens.")
 
@@ -95,18 +112,14 @@ class SFTArguments(SFTConfig):
         hardware = probe()
         if not self.output_dir:
             raise UserError("--output_dir is missing; give the folder for the run, such as --output_dir runs/first")
-        if self.assistant_only_loss or self.completion_only_loss is not None:
-            raise UserError(
-                "ftkit always trains the answers and their end token only; drop --assistant_only_loss "
-                "and --completion_only_loss"
-            )
-        if self.chat_template_path:
-            raise UserError("--chat_template_path is TRL's; use --template NAME|FILE|auto")
-        if self.packing and self.packing_strategy == "wrapped":
-            raise UserError("--packing_strategy wrapped lets rows see each other; use bfd or bfd_split")
         self.use_cpu = self.use_cpu or hardware.device == "cpu"
         if self.bf16 is None:
             self.bf16 = hardware.bf16 and not self.fp16
+        self.ddp_backend = self.ddp_backend or default_ddp_backend(self.use_cpu)
+        if self.ddp_find_unused_parameters is None and world_size() > 1:
+            self.ddp_find_unused_parameters = False  # every trained weight is used in every step
+        self.pushes_result = self.push_to_hub  # ftkit pushes once, by an allow-list; Trainer would push pickles
+        self.push_to_hub = False
         if self.activation_checkpointing is None and self.gradient_checkpointing is None:
             self.activation_checkpointing = not self.use_cpu
         if not hasattr(SFTConfig, "activation_checkpointing"):  # transformers for Python 3.10 know the former name only
@@ -125,12 +138,48 @@ class SFTArguments(SFTConfig):
         }
 
 
-class SFTSettings(NamedTuple):
+@dataclass
+class SFTArguments(TrainerArguments, SFTConfig):
+    """TRL's SFTConfig with defaults for the hardware at hand."""
+
+    packing: bool | None = setting(None, "Put several rows into one sequence. Default: on where rows stay isolated.")
+    learning_rate: float | None = setting(None, "Peak learning rate. Default: 2e-5 for all weights, 2e-4 with PEFT.")
+
+    default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
+
+    def __post_init__(self):
+        if self.assistant_only_loss or self.completion_only_loss is not None:
+            raise UserError(
+                "ftkit always trains the answers and their end token only; drop --assistant_only_loss "
+                "and --completion_only_loss"
+            )
+        if self.chat_template_path:
+            raise UserError("--chat_template_path is TRL's; use --template NAME|FILE|auto")
+        if self.packing and self.packing_strategy == "wrapped":
+            raise UserError("--packing_strategy wrapped lets rows see each other; use bfd or bfd_split")
+        super().__post_init__()
+
+
+@dataclass
+class DPOArguments(TrainerArguments, DPOConfig):
+    """TRL's DPOConfig with defaults for the hardware at hand."""
+
+    learning_rate: float | None = setting(None, "Peak learning rate. Default: 1e-6 for all weights, 1e-5 with PEFT.")
+
+    default_learning_rates = (1e-6, 1e-5)  # all weights (TRL's default), PEFT
+
+    def __post_init__(self):
+        if self.truncation_mode != "keep_start":
+            raise UserError(f"--truncation_mode {self.truncation_mode} would cut the prompt; use keep_start")
+        super().__post_init__()
+
+
+class RunSettings(NamedTuple):
     """All settings of a run. given: names of the settings the person set; the others are ftkit's to decide."""
 
     data: DataArguments
     model: ModelArguments
-    training: SFTArguments
+    training: SFTArguments | DPOArguments
     given: set[str]
 
 

@@ -14,6 +14,7 @@ from ftkit.config.errors import UserError, did_you_mean
 TRAINING_ARGUMENTS = (
     ("transformers", "training_args.py", "TrainingArguments"),
     ("trl", "trainer/base_config.py", "_BaseConfig"),
+    ("ftkit", "config/arguments.py", "TrainerArguments"),
 )
 MODEL_ARGUMENTS = (
     ("trl", "trainer/model_config.py", "ModelConfig"),
@@ -29,6 +30,13 @@ SFT_ARGUMENTS = (
     *TRAINING_ARGUMENTS,
     ("trl", "trainer/sft_config.py", "SFTConfig"),
     ("ftkit", "config/arguments.py", "SFTArguments"),
+)
+DPO_ARGUMENTS = (
+    *DATA_ARGUMENTS,
+    *MODEL_ARGUMENTS,
+    *TRAINING_ARGUMENTS,
+    ("trl", "trainer/dpo_config.py", "DPOConfig"),
+    ("ftkit", "config/arguments.py", "DPOArguments"),
 )
 
 

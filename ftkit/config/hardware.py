@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ftkit.config.launch import threads_are_chosen
+
 PROBE_SIZE = 768  # rows of the square matrices multiplied by the probe: about 1 GFLOP a product
 
 
@@ -72,9 +74,12 @@ def probe() -> Hardware:
 
 
 def use_all_cores() -> int:
-    """Give torch the cores this process may use, unless OMP_NUM_THREADS says otherwise; return their number."""
+    """Give torch this process's share of the cores, unless the person set OMP_NUM_THREADS; return the threads' number.
+
+    The processes that a launcher started on this machine share the cores evenly.
+    """
     import torch
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(usable_cores())
+    if not threads_are_chosen():
+        torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return torch.get_num_threads()

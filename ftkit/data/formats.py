@@ -10,7 +10,8 @@ Every mistake is a UserError `file:line: reason; fix`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reader import Record
@@ -32,15 +33,22 @@ ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"} | {role: role for role in ROLES}
 
 
-def detect_format(records: list[Record], path: str, format: str = "auto") -> str:
-    """Return the one format all records have: a key of FORMATS. `format` other than "auto" is checked, not guessed.
+class RowKind(NamedTuple):
+    """What a command trains on. formats: as FORMATS. convert: (values, format, "file:line") to a row as a dict."""
+
+    formats: dict
+    convert: Callable[[dict, str, str], dict]
+
+
+def detect_format(records: list[Record], path: str, format: str = "auto", formats: dict = FORMATS) -> str:
+    """Return the one format all records have: a key of `formats`. `format` other than "auto" is checked, not guessed.
 
     Columns that belong to no format (id, source, ...) are tolerated unless they nearly spell a missing one.
     Raises UserError naming the first line that has no format, or another one than the lines before it.
     """
-    if format != "auto" and format not in FORMATS:
-        hint = did_you_mean(format, FORMATS)
-        raise UserError(f'unknown format "{format}"{hint}; allowed: auto, {", ".join(FORMATS)}')
+    if format != "auto" and format not in formats:
+        hint = did_you_mean(format, formats)
+        raise UserError(f'unknown format "{format}"{hint}; allowed: auto, {", ".join(formats)}')
     found = format
     expected = f"{format} is expected"
     checked = set()
@@ -51,23 +59,23 @@ def detect_format(records: list[Record], path: str, format: str = "auto") -> str
         checked.add(keys)
         where = f"{path}:{record.line}"
         if found == "auto":
-            found = format_of_keys(keys)
+            found = format_of_keys(keys, formats)
             if found is None:
-                raise UserError(no_format_message(keys, where))
+                raise UserError(no_format_message(keys, where, formats))
             expected = f"line {record.line} is {found}"
-        check_keys(keys, found, where, expected)
+        check_keys(keys, found, where, expected, formats)
     return found
 
 
-def format_of_keys(keys: Iterable[str]) -> str | None:
+def format_of_keys(keys: Iterable[str], formats: dict) -> str | None:
     """The first format whose required keys are all there, or None."""
-    return next((name for name, (required, _) in FORMATS.items() if set(required) <= set(keys)), None)
+    return next((name for name, (required, _) in formats.items() if set(required) <= set(keys)), None)
 
 
-def no_format_message(keys: tuple, where: str) -> str:
+def no_format_message(keys: tuple, where: str, formats: dict) -> str:
     """Explain a row whose columns fit no format."""
     candidates = []
-    for required, optional in FORMATS.values():
+    for required, optional in formats.values():
         missing = [key for key in required if key not in keys]
         hints = [nearest_key(key, (*required, *optional), keys) for key in keys]
         misspelt = [(key, hint) for key, hint in zip(keys, hints, strict=True) if hint in missing]
@@ -76,8 +84,8 @@ def no_format_message(keys: tuple, where: str) -> str:
     if candidates:
         return f'{where}: unknown key "{candidates[0][0]}"; did you mean "{candidates[0][1]}"?'
     if {"chosen", "rejected"} <= set(keys):
-        return f"{where}: chosen/rejected rows are preferences; rename chosen to completion to train on it"
-    known = "; ".join("+".join(required) for required, _ in FORMATS.values())
+        return f"{where}: chosen/rejected rows are preferences: ftkit dpo; or rename chosen to completion"
+    known = "; ".join("+".join(required) for required, _ in formats.values())
     return f"{where}: the columns {', '.join(map(str, keys)) or '(none)'} fit no format; rename them to one of: {known}"
 
 
@@ -109,11 +117,11 @@ def is_near(word: str, known: str) -> bool:
     return current[-1] <= allowed
 
 
-def check_keys(keys: tuple, format: str, where: str, expected: str) -> None:
+def check_keys(keys: tuple, format: str, where: str, expected: str, formats: dict) -> None:
     """Raise UserError if a row lacks a required key of its format or misspells a key."""
-    required, optional = FORMATS[format]
+    required, optional = formats[format]
     missing = [key for key in required if key not in keys]
-    other = format_of_keys(keys)
+    other = format_of_keys(keys, formats)
     if missing and other:
         raise UserError(f"{where}: this row is {other}, but {expected}; keep one format in a file")
     for key in keys:
@@ -208,6 +216,9 @@ CONVERTERS = {
     "sharegpt": from_sharegpt,
     "text": from_text,
 }
+
+
+CONVERSATIONS = RowKind(FORMATS, lambda values, format, where: CONVERTERS[format](values, where))
 
 
 def message(role: str, content: str) -> dict:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.formats import FORMATS, detect_format, to_messages
+from ftkit.data.formats import CONVERSATIONS, RowKind, detect_format
 from ftkit.data.reader import Record, missing_file_message, read_records
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,9 @@ DEFAULT_TEST_SPLIT = "test"
 
 @dataclass
 class Rows:
-    """Rows ready for a template: each has "messages" or "text", and "source" as "file:line".
+    """Rows ready for a template: what the RowKind makes of a record, and "source" as "file:line".
 
-    test is None when there is no held-out split. format: a key of formats.FORMATS. source: what the name resolved to.
+    test is None when there is no held-out split. format: one of the kind's. source: what the name resolved to.
     ignored_columns: columns of the training rows that no format uses, sorted.
     """
 
@@ -39,6 +39,7 @@ class Rows:
 def load_rows(
     name: str,
     *,
+    kind: RowKind = CONVERSATIONS,
     format: str = "auto",
     train_split: str = "train",
     test_split: str = DEFAULT_TEST_SPLIT,
@@ -50,7 +51,7 @@ def load_rows(
 
     A file is all training rows. In a folder, files called train*, test* and validation* are the splits, and a single
     file of another name is the training split. Without a test split, `test_size` rows (a share below 1, or a count)
-    are drawn with `seed` and held out.
+    are drawn with `seed` and held out. kind: what rows are expected; its formats are the ones that are known.
     Raises UserError for a name that resolves to nothing, a missing split, and every mistake in a row.
     """
     source, splits = find_splits(name, config)
@@ -60,19 +61,19 @@ def load_rows(
         test_records = read_split(splits, test_split, source)
     elif test_split != DEFAULT_TEST_SPLIT:
         raise UserError(no_split_message(test_split, splits, source))
-    found = detect_format(train_records[1], train_records[0], format)
-    train = convert(train_records, found)
+    found = detect_format(train_records[1], train_records[0], format, kind.formats)
+    train = convert(train_records, found, kind)
     if test_records is not None:
         if test_size is not None:
             logger.warning("test_size=%s has no effect: %s has a %s split", test_size, source, test_split)
-        detect_format(test_records[1], test_records[0], found)
-        test = convert(test_records, found)
+        detect_format(test_records[1], test_records[0], found, kind.formats)
+        test = convert(test_records, found, kind)
     else:
         train, test = (train, None) if test_size is None else hold_out(train, test_size, seed)
         unused = sorted(set(splits) - {train_split})
         if unused and test is None:
             logger.warning("%s has no %s split and is trained without one; it also has: %s", source, test_split, unused)
-    used = set().union(*FORMATS[found])
+    used = set().union(*kind.formats[found])
     ignored = sorted({str(key) for record in train_records[1] for key in record.values} - used)
     return Rows(train, test, found, source, ignored)
 
@@ -148,10 +149,14 @@ def no_split_message(split: str, splits: dict, source: str) -> str:
     return f'{source}: no split "{split}"{did_you_mean(split, splits)}; it has: {", ".join(splits)}'
 
 
-def convert(labelled: tuple[str, list[Record]], format: str) -> list[dict]:
+def convert(labelled: tuple[str, list[Record]], format: str, kind: RowKind) -> list[dict]:
     """Turn records into rows with their source."""
     label, records = labelled
-    return [to_messages(record, format, label) | {"source": f"{label}:{record.line}"} for record in records]
+    sources = [f"{label}:{record.line}" for record in records]
+    return [
+        kind.convert(record.values, format, source) | {"source": source}
+        for record, source in zip(records, sources, strict=True)
+    ]
 
 
 def hold_out(rows: list[dict], test_size: float, seed: int) -> tuple[list[dict], list[dict]]:

@@ -94,27 +94,31 @@ def read_jsonl(path: Path) -> list[Record]:
     decoder = strict_decoder()
     records = []
     for number, line in enumerate(lines, start=1):
-        text = line.strip(" \t\r")
-        if not text:
-            continue
-        where = f"{path}:{number}"
-        try:
-            value, end = decoder.raw_decode(text)
-        except json.JSONDecodeError as error:
-            column = error.pos + 1 + len(line) - len(line.lstrip(" \t\r"))
-            if number == len(lines) and is_cut_off(error, text):
-                raise UserError(f"{where}: the last line is cut off; restore it or delete it") from error
-            if text in "[{":
-                raise UserError(f"{where}: a record must fit on one line; rename the file to .json") from error
-            raise UserError(f"{where}: bad JSON at column {column} ({error.msg}); mend the line") from error
-        except BadValue as error:
-            raise UserError(f"{where}: {error}") from error
-        except RecursionError as error:
-            raise UserError(f"{where}: values are nested too deeply; flatten the record") from error
-        if end != len(text):
-            raise UserError(f"{where}: more text after the record, at column {end + 1}; put one record on each line")
-        records.append(checked_record(value, text, number, where))
+        if line.strip(" \t\r"):
+            records.append(jsonl_record(line, f"{path}:{number}", decoder, number == len(lines)))
     return records
+
+
+def jsonl_record(line: str, where: str, decoder: json.JSONDecoder, is_last: bool) -> Record:
+    """The record on one line that is not blank. where: "file:line". is_last: no line follows it."""
+    text = line.strip(" \t\r\n")
+    number = int(where.rpartition(":")[2])
+    try:
+        value, end = decoder.raw_decode(text)
+    except json.JSONDecodeError as error:
+        column = error.pos + 1 + len(line) - len(line.lstrip(" \t\r"))
+        if is_last and is_cut_off(error, text):
+            raise UserError(f"{where}: the last line is cut off; restore it or delete it") from error
+        if text in "[{":
+            raise UserError(f"{where}: a record must fit on one line; rename the file to .json") from error
+        raise UserError(f"{where}: bad JSON at column {column} ({error.msg}); mend the line") from error
+    except BadValue as error:
+        raise UserError(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: values are nested too deeply; flatten the record") from error
+    if end != len(text):
+        raise UserError(f"{where}: more text after the record, at column {end + 1}; put one record on each line")
+    return checked_record(value, text, number, where)
 
 
 def read_json(path: Path) -> list[Record]:

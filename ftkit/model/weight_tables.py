@@ -22,7 +22,7 @@ class Op(NamedTuple):
     """How values change from left to right and back. Both take the tensors of one side and the left model's heads."""
 
     forward: Callable[[Tensors, int, int], Tensors]
-    backward: Callable[[Tensors, int, int], Tensors] | None
+    backward: Callable[[Tensors, int, int], Tensors]
 
 
 def _split_thirds(tensors: Tensors, *_) -> Tensors:
@@ -39,14 +39,26 @@ def _unpermute(tensor: torch.Tensor, num_heads: int) -> torch.Tensor:
     return tensor.reshape(num_heads, half, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
 
 
+def _permute(tensor: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """The way back of `_unpermute`."""
+    half = tensor.shape[0] // num_heads // 2
+    return tensor.reshape(num_heads, 2, half, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+
+
 PLAIN = Op(lambda tensors, *_: tensors, lambda tensors, *_: tensors)
 TRANSPOSE = Op(lambda tensors, *_: [tensors[0].t()], lambda tensors, *_: [tensors[0].t()])  # Conv1D <-> Linear
 SPLIT = Op(_split_thirds, _join_thirds)  # a joint q, k, v bias
 SPLIT_TRANSPOSE = Op(  # a joint q, k, v Conv1D
     lambda tensors, *_: _split_thirds([tensors[0].t()]), lambda tensors, *_: [_join_thirds(tensors)[0].t()]
 )
-UNPERMUTE_Q = Op(lambda tensors, heads, kv_heads: [_unpermute(tensors[0], heads)], None)
-UNPERMUTE_K = Op(lambda tensors, heads, kv_heads: [_unpermute(tensors[0], kv_heads)], None)
+UNPERMUTE_Q = Op(
+    lambda tensors, heads, kv_heads: [_unpermute(tensors[0], heads)],
+    lambda tensors, heads, kv_heads: [_permute(tensors[0], heads)],
+)
+UNPERMUTE_K = Op(
+    lambda tensors, heads, kv_heads: [_unpermute(tensors[0], kv_heads)],
+    lambda tensors, heads, kv_heads: [_permute(tensors[0], kv_heads)],
+)
 
 
 class Rule(NamedTuple):

@@ -1,112 +1,224 @@
-"""The model card of a run: what it was trained on, how, with what result, and how to use it."""
+"""The model card: what a model was trained on, how, with what result, and how to use it.
+
+    write_model_card("runs/mine", receipt, "sft")  # README.md of a training run
+    card_for("merged", "owner/name")               # of any folder, for the Hub
+
+Nothing is claimed that the folder does not show: a licence only if the base's own card names one, a base only by a Hub
+id, a result in the metadata only where the data has a Hub id. Paths of this machine are cut to their last part.
+"""
 
 import json
 import re
 from pathlib import Path
 
+from ftkit.config.errors import UserError
+from ftkit.model.adapter_files import recorded_base
+from ftkit.publish import card_text
 from ftkit.training.run_folder import read_run_yaml, write_text
 
-# Settings that say where files are on one machine; a published card leaves them out.
-LOCAL_SETTINGS = {"output_dir", "dataset_name", "model_name_or_path", "resume_from_checkpoint", "hub_token", "run_name"}
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-
-ADAPTER_USAGE = """\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-base = AutoModelForCausalLM.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{folder}")"""
-
-MODEL_USAGE = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = AutoModelForCausalLM.from_pretrained("{folder}"{remote_code})"""
-
-GENERATE = """
-messages = [{"role": "user", "content": "..."}]
-ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids)[0]))"""
-
-CARD = """\
-# {name}
-
-{method} of `{base}` on `{data}`, made with ftkit.
-
-## Use
-
-```python
-{usage}
-```
-
-or `ftkit chat {chat}`. The chat template is stored with the tokenizer: training and generation render the same text.
-
-## Data
-
-{data_table}
-
-## Training
-
-{settings_table}
-
-## Results
-
-{results}
-
-## Versions
-
-{versions}
-"""
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+CACHED_ID = re.compile(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]")  # how huggingface_hub's cache names a model
+MODEL_ID_LINE = re.compile(r'^model_id = "[^"\n]*".*$', re.MULTILINE)
+CHAT_COMMAND = re.compile(r"(`ftkit chat --(?:adapter|model_name_or_path) )[^`\n]+`")
+UNFILLED = ("[More Information Needed]", "# Model Card for Model ID")  # templates of PEFT and of the Hub
+LICENSE_KEYS = ("license", "license_name", "license_link")
+NO_RUN = "This folder does not hold the record of a training run."
+METHODS = {"sft": "Supervised fine-tuning", "dpo": "Direct preference optimisation (arXiv:2305.18290)"}
 
 
-def write_model_card(output_dir: str, receipt: dict) -> Path:
-    """Write OUT/README.md from run.yaml, the receipt and metrics.jsonl; return its path.
+def write_model_card(output_dir: str, receipt: dict, method: str = "sft") -> Path:
+    """Write OUT/README.md from run.yaml, the receipt, metrics.jsonl and results.json; return its path.
 
-    Paths of the machine it was trained on are cut to their last part.
+    method: the training command, such as "sft" or "dpo". Call it after the model is saved: PEFT writes a README.md too.
     """
+    folder = Path(output_dir)
+    path = folder / "README.md"
+    write_text(path, card_text_of(folder, receipt, method))
+    return path
+
+
+def card_for(folder: str | Path, repo_id: str) -> str:
+    """The text of a card for a folder that has none: from its run if it is one's, else from its configuration."""
+    folder = Path(folder)
+    settings = settings_of(folder)
+    receipt = folder / "receipt.json"
+    numbers = json.loads(receipt.read_text(encoding="utf-8")) if settings and receipt.is_file() else {}
+    return with_repo_id(card_text_of(folder, numbers, run_command(folder)), repo_id)
+
+
+def card_text_of(folder: Path, receipt: dict, method: str) -> str:
+    """Metadata and text of the card."""
+    settings = settings_of(folder)
+    base = base_of_folder(folder, settings)
+    base_name = public_name(base) if base else None
+    data = settings.get("dataset_name")
+    of_base = f" of `{base_name}`" if base_name else ""
+    on_data = f" on `{public_name(data)}`" if data else ""
+    summary = f"{method_name(settings) if settings else kind_name(folder)}{of_base}{on_data}, made with ftkit."
+    numbers = {key: value for key, value in receipt.items() if isinstance(value, int | float | str)}
+    hyperparameters = card_text.list_settings(settings, folder, public_name) if settings else []
+    training = [METHODS.get(method, method) + "." if settings else NO_RUN]
+    if hyperparameters:
+        training.append(card_text.table(hyperparameters))
+    if versions := versions_line(folder / "run.yaml"):
+        training.append(f"Versions: {versions}")
+    limits = [card_text.LIMITS.get(method, "")] if settings else []
+    text = card_text.CARD.format(
+        name=folder.resolve().name,
+        summary=summary,
+        usage=usage_text(folder, settings, base_name),
+        data=card_text.number_table(numbers) if numbers else card_text.UNRECORDED,
+        training="\n\n".join(training),
+        results=card_text.results_text(folder),
+        limits="\n".join([*limits, card_text.LIMITS_OF_ALL.format(base=f"`{base_name}`" if base_name else "its base")]),
+    )
+    return f"---\n{metadata(folder, settings, base, method).to_yaml()}\n---\n\n{text}"
+
+
+def metadata(folder: Path, settings: dict, base: str | None, method: str):
+    """The metadata that the Hub reads, as huggingface_hub.ModelCardData."""
     from huggingface_hub import ModelCardData
 
-    folder = Path(output_dir)
-    settings = read_run_yaml(output_dir)
-    adapter = (folder / "adapter_config.json").is_file()
-    base, data = public_name(settings["model_name_or_path"]), public_name(settings["dataset_name"])
-    metadata = ModelCardData(
-        library_name="peft" if adapter else "transformers",
+    adapter = is_adapter(folder)
+    lora = adapter_object(folder).get("peft_type") == "LORA"
+    gguf = any(folder.glob("*.gguf"))
+    known = base if base and is_hub_id(base) else None
+    data = settings.get("dataset_name")
+    return ModelCardData(
+        library_name="peft" if adapter else "gguf" if gguf else "transformers",
         pipeline_tag="text-generation",
-        tags=["ftkit", "sft", *(["lora"] if adapter else [])],
-        base_model=base if is_hub_id(settings["model_name_or_path"]) else None,
-        datasets=[data] if is_hub_id(settings["dataset_name"]) else None,
+        tags=["ftkit", *([method] if settings else []), *(["lora"] if lora else [])],
+        base_model=known,
+        base_model_relation=("adapter" if adapter else "quantized" if gguf else "finetune") if known else None,
+        datasets=[data] if data and is_hub_id(data) else None,
+        model_name=folder.resolve().name,
+        eval_results=held_out_result(folder, settings),
+        **base_license(folder, base),
     )
-    custom = not adapter and json.loads((folder / "config.json").read_text()).get("model_type") == "ftgpt"
-    usage = (ADAPTER_USAGE if adapter else MODEL_USAGE).format(
-        folder=folder.name, base=base, remote_code=", trust_remote_code=True" if custom else ""
-    )
-    text = CARD.format(
-        name=folder.name,
-        method=method_name(settings),
-        base=base,
-        data=data,
-        usage=usage + GENERATE,
-        chat=f"--adapter {folder.name}" if adapter else f"--model_name_or_path {folder.name}",
-        data_table=table({key: value for key, value in receipt.items() if isinstance(value, int | float | str)}),
-        settings_table=table({key: value for key, value in settings.items() if key not in LOCAL_SETTINGS}),
-        results=results_text(folder / "metrics.jsonl"),
-        versions=versions_line(folder / "run.yaml"),
-    )
-    path = folder / "README.md"
-    write_text(path, f"---\n{metadata.to_yaml()}\n---\n\n{text}")
-    return path
+
+
+def held_out_result(folder: Path, settings: dict) -> list | None:
+    """The last held-out measures for the model index; None unless the data has a Hub id, as the index wants one."""
+    from huggingface_hub import EvalResult
+
+    data = settings.get("dataset_name")
+    records = [record for record in card_text.read_lines(folder / "metrics.jsonl") if "eval_loss" in record]
+    if not records or not data or not is_hub_id(data):
+        return None
+    measured = {"eval_loss": ("loss", card_text.MEASURES["eval_loss"])}
+    measured["eval_rewards/accuracies"] = ("accuracy", card_text.MEASURES["eval_rewards/accuracies"])
+    where = {"dataset_type": data, "dataset_name": f"{data}, held-out rows"}
+    return [
+        EvalResult("text-generation", **where, metric_type=kind, metric_name=name, metric_value=records[-1][key])
+        for key, (kind, name) in measured.items()
+        if key in records[-1]
+    ]
+
+
+def base_license(folder: Path, base: str | None) -> dict[str, str]:
+    """The licence that the base's own card names, where that card can be read here; {} otherwise."""
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+
+    names = [base, adapter_object(folder).get("base_model_name_or_path")]
+    cards = [Path(name).expanduser() / "README.md" for name in names if name]
+    if base and is_hub_id(base) and isinstance(cached := try_to_load_from_cache(base, "README.md"), str):
+        cards.append(Path(cached))
+    for card in cards:
+        if card.is_file():
+            found = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
+            return {key: found[key] for key in LICENSE_KEYS if isinstance(found.get(key), str)}
+    return {}
+
+
+def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
+    """How to load the model and ask it, as Python and as a command; `with_repo_id` names the repository in both."""
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
+        return gguf_usage(folder)
+    name = folder.resolve().name
+    chats = any((folder / file).is_file() for file in ("chat_template.jinja", "chat_template.json"))
+    adapter = is_adapter(folder)
+    if adapter:
+        ftgpt = bool(settings.get("ftgpt")) or (recorded_base(folder) or {}).get("model_type") == "ftgpt"
+        plain = base_name and not ftgpt and not base_name.endswith(".gguf")
+        code = (card_text.ADAPTER_USAGE if plain else card_text.FTKIT_ADAPTER_USAGE).format(
+            model_id=f'model_id = "{name}"  # this folder', base=base_name, ftgpt=ftgpt,
+            resize=card_text.RESIZE if trains_tokens(folder) else "",
+        )  # fmt: skip
+    else:
+        custom = bool(read_object(folder / "config.json").get("auto_map"))
+        remote_code = ", trust_remote_code=True" if custom else ""
+        code = card_text.MODEL_USAGE.format(model_id=f'model_id = "{name}"  # this folder', remote_code=remote_code)
+    flag = "adapter" if adapter else "model_name_or_path"
+    lines = ["```python", code + (card_text.CHAT if chats else card_text.CONTINUE), "```", ""]
+    if chats:
+        lines.append(f"or `ftkit chat --{flag} {name}`. {card_text.TEMPLATE_NOTE}")
+    return "\n".join(lines).rstrip()
+
+
+def gguf_usage(folder: Path) -> str:
+    """How to run a .gguf file."""
+    file = next(iter(sorted(path.name for path in folder.glob("*.gguf"))), "the .gguf file")
+    lines = [f"Download `{file}` and run `llama-cli -m {file}` or `ftkit chat --model_name_or_path ./{file}`."]
+    if (folder / "Modelfile").is_file():
+        lines.append("With Ollama: `ollama create my-model -f Modelfile`, then `ollama run my-model`.")
+    return "\n".join(lines)
+
+
+def with_repo_id(text: str, repo_id: str) -> str:
+    """The card with the repository in its snippet and command, in place of the folder."""
+    text = MODEL_ID_LINE.sub(lambda _: f'model_id = "{repo_id}"', text)
+    return CHAT_COMMAND.sub(lambda match: f"{match[1]}{repo_id}`", text)
+
+
+def is_unfilled(text: str) -> bool:
+    """Whether a card is a template that nobody filled in, as PEFT saves one."""
+    return any(mark in text for mark in UNFILLED)
+
+
+def base_of_folder(folder: Path, settings: dict) -> str | None:
+    """What the base was called: by the run, by base.json, by the record of a merge or export, by the adapter's config.
+
+    A path into huggingface_hub's cache becomes the Hub id it holds.
+    """
+    names = [settings.get("model_name_or_path"), (recorded_base(folder) or {}).get("name")]
+    for record in ("merge.json", "export.json"):
+        if (folder / record).is_file():
+            names += [read_object(folder / record).get(key) for key in ("base", "source")]
+    names.append(adapter_object(folder).get("base_model_name_or_path"))
+    names = [name for name in names if isinstance(name, str) and name]
+    cached = [f"{match[1]}/{match[2]}" for name in names if (match := CACHED_ID.search(name))]
+    return next(iter([name for name in names if is_hub_id(name)] + cached + names), None)
+
+
+def settings_of(folder: Path) -> dict:
+    """The settings of the folder's run; {} where it is not a run's. Raises UserError for a damaged run.yaml."""
+    import yaml
+
+    try:
+        settings = read_run_yaml(str(folder)) or {}
+    except yaml.YAMLError as error:
+        settings = str(error).splitlines()[0]
+    if not isinstance(settings, dict):
+        raise UserError(
+            f"{folder / 'run.yaml'}: not settings as a run writes them ({settings}); restore it or delete it"
+        )
+    return settings
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds a PEFT adapter."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form of a Hub id and is no file or folder here."""
-    return "/" in name and bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+    return bool(HUB_ID.fullmatch(name)) and not re.search(r"^\.|--|\.\.", name) and not Path(name).exists()
 
 
 def public_name(name: str) -> str:
     """A Hub id or bundled name as it is; a local path without its folders."""
-    return name if is_hub_id(name) else Path(name).name
+    local = name.startswith(("/", "~", ".")) or "\\" in name or Path(name).exists()
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if local else name
 
 
 def method_name(settings: dict) -> str:
@@ -120,27 +232,38 @@ def method_name(settings: dict) -> str:
     return f"Q{name} adapter" if settings.get("load_in_4bit") else f"{name} adapter"
 
 
-def table(values: dict) -> str:
-    """A Markdown table of two columns."""
-    rows = [f"| {key} | {str(value).replace('|', chr(92) + '|')} |" for key, value in values.items()]
-    return "\n".join(["| | |", "|---|---|", *rows])
+def kind_name(folder: Path) -> str:
+    """What a folder without a run is, in words."""
+    if is_adapter(folder):
+        return "Adapter"
+    if (folder / "merge.json").is_file():
+        return "Merge of an adapter into its base"
+    return "Export" if any(folder.glob("*.gguf")) or (folder / "export.json").is_file() else "Model"
 
 
-def results_text(metrics: Path) -> str:
-    """First and last evaluation loss; says so when nothing was held out."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
-    evaluations = [record for record in records if "eval_loss" in record]
-    if not evaluations:
-        return "No rows were held out, so nothing was measured."
-    first, last = evaluations[0], evaluations[-1]
-    if first is last:
-        return f"Loss on the held-out answers: {last['eval_loss']:.4f} nats a token at step {last['step']}."
-    return (
-        f"Loss on the held-out answers, nats a token: {first['eval_loss']:.4f} at step {first['step']}, "
-        f"{last['eval_loss']:.4f} at step {last['step']}."
-    )
+def trains_tokens(folder: Path) -> bool:
+    """Whether an adapter trained single rows of the embedding."""
+    return bool(adapter_object(folder).get("trainable_token_indices"))
+
+
+def adapter_object(folder: Path) -> dict:
+    """An adapter's configuration; {} for a folder that holds none."""
+    return read_object(folder / "adapter_config.json") if is_adapter(folder) else {}
+
+
+def read_object(path: Path) -> dict:
+    """A JSON object."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def run_command(folder: Path) -> str:
+    """The training command that run.yaml's first line repeats; "sft" where it names none."""
+    path = folder / "run.yaml"
+    match = re.match(r"# ftkit (\w+) --config", path.read_text(encoding="utf-8")) if path.is_file() else None
+    return match[1] if match else "sft"
 
 
 def versions_line(run_yaml: Path) -> str:
-    """The versions that run.yaml names in its second comment line."""
-    return run_yaml.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
+    """The versions that run.yaml names in its second comment line; empty where there is none."""
+    lines = run_yaml.read_text(encoding="utf-8").splitlines()[1:2] if run_yaml.is_file() else []
+    return lines[0].removeprefix("# ") if lines else ""

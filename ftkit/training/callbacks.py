@@ -15,6 +15,11 @@ from transformers.trainer_callback import ProgressCallback
 
 from ftkit.config.errors import UserError
 
+TRAINING_METRICS = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy")
+PREFERENCE_METRICS = (
+    "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"
+)  # fmt: skip
+EVALUATION_METRICS = tuple(f"eval_{name}" for name in ("loss", "mean_token_accuracy", *PREFERENCE_METRICS))
 STEPS_BEFORE_ESTIMATE = 3  # the first steps are slower; the estimate waits for them
 
 
@@ -66,7 +71,7 @@ class MetricsCallback(TrainerCallback):
             record |= self.training_record(logs)
             self.last_record = record
         elif "eval_loss" in logs:
-            record |= {key: logs[key] for key in ("eval_loss", "eval_mean_token_accuracy") if key in logs}
+            record |= {key: logs[key] for key in EVALUATION_METRICS if key in logs}
         else:
             return
         loss = record.get("loss", record.get("eval_loss"))
@@ -82,7 +87,7 @@ class MetricsCallback(TrainerCallback):
         seconds = self.training_seconds - self.last_seconds
         rate = (tokens - self.last_tokens) / seconds if seconds > 0 else 0.0
         self.last_seconds, self.last_tokens = self.training_seconds, tokens
-        kept = {key: logs[key] for key in ("loss", "learning_rate", "grad_norm", "mean_token_accuracy") if key in logs}
+        kept = {key: logs[key] for key in (*TRAINING_METRICS, *PREFERENCE_METRICS) if key in logs}
         memory = {"tokens": tokens, "useful_tokens_per_second": round(rate, 1), "peak_memory_gib": peak_memory_gib()}
         return kept | memory
 
@@ -110,7 +115,9 @@ class TrainingProgress(ProgressCallback):
         if self.training_bar is None or not logs:
             return
         if "eval_loss" in logs:
-            tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}")
+            preferred = logs.get("eval_rewards/accuracies")
+            accuracy = "" if preferred is None else f", {preferred:.1%} of the pairs in the right order"
+            tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}{accuracy}")
         elif "loss" in logs:
             rate = (self.metrics.last_record or {}).get("useful_tokens_per_second", 0.0)
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, {rate:.0f} tokens/s")
@@ -136,6 +143,33 @@ class SampleCallback(TrainerCallback):
                 record = {"step": state.global_step, **question, "answer": answer}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 tell(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}")
+
+
+class BothFallCallback(TrainerCallback):
+    """Warns once when chosen and rejected answers have both become less likely than under the reference.
+
+    Only their difference is in the loss, so a model can lower it while it unlearns the chosen answers too
+    (arXiv:2402.13228). Counted twice in a row, of training or of held-out pairs, since one batch may be an accident.
+    """
+
+    def __init__(self):
+        self.falls = {"": 0, "eval_": 0}
+        self.warned = False
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        for prefix in self.falls:
+            rewards = [(logs or {}).get(f"{prefix}rewards/{name}") for name in ("chosen", "rejected")]
+            if None in rewards:
+                continue
+            self.falls[prefix] = self.falls[prefix] + 1 if max(rewards) < 0 else 0
+            if self.falls[prefix] == 2 and not self.warned and state.is_world_process_zero:
+                self.warned = True
+                chosen, rejected = rewards
+                tell(
+                    f"warning: at step {state.global_step} chosen and rejected answers are both less likely than at "
+                    f"the start (rewards {chosen:.3f} and {rejected:.3f}); to hold the chosen ones up, add the sft "
+                    "loss (--loss_type sigmoid sft), lower --learning_rate or raise --beta"
+                )
 
 
 def tell(text: str) -> None:

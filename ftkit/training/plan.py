@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import IntervalStrategy
 
@@ -108,7 +109,9 @@ def settle_evaluation(settings, has_test_rows: bool) -> None:
 
 def settle_logging(settings, trainer: Trainer) -> int:
     """Log at least MIN_LOGS times unless the person chose; return the number of updates."""
-    updates = num_updates(len(trainer.train_dataset), trainer.args)
+    updates = trainer.args.max_steps  # the only way to end a stream
+    if isinstance(trainer.train_dataset, Dataset):
+        updates = num_updates(len(trainer.train_dataset), trainer.args)
     if "logging_steps" not in settings.given:
         trainer.args.logging_steps = max(1, min(int(trainer.args.logging_steps), updates // MIN_LOGS))
     return updates
@@ -122,25 +125,31 @@ def num_updates(num_rows: int, training) -> int:
     return math.ceil(training.num_train_epochs * max(1, math.ceil(batches / training.gradient_accumulation_steps)))
 
 
-def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, packing_reason: str | None) -> list[str]:
-    """The plan for a person: hardware, model, data, what was decided and why, updates and their size."""
+def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, reasons: dict[str, str]) -> list[str]:
+    """The plan for a person: hardware, model, data, what was decided and why, updates and their size.
+
+    reasons: why settings that depend on model and data are what they are; those of the hardware are added.
+    """
     model_args, training = settings.model, settings.training
     trained, total = count_parameters(trainer.model)
-    tokens, sequences = receipt["num_tokens"], receipt["num_sequences"]
+    is_stream = not isinstance(trainer.train_dataset, Dataset)
+    tokens = receipt["num_tokens"]
+    rows = receipt["num_sequences"] if is_stream else len(trainer.train_dataset)
     a_batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
-    reasons = training.hardware_reasons() | ({"packing": packing_reason} if packing_reason else {})
+    reasons = training.hardware_reasons() | reasons
     lines = [
         f"hardware   {probe().describe()}; {torch.get_num_threads()} threads",
         f"model      {model_args.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.2f} M trained, "
         f"loaded as {model_args.dtype}, {trainer.model.config._attn_implementation} attention",
-        f"data       {data.rows.source}: {len(data.rows.train)} rows ({data.rows.format}), "
+        f"data       {data.rows.source}: {len(data.rows.train)} {'first rows of a stream' if is_stream else 'rows'} "
+        f"({data.rows.format}), "
         f"{len(data.rows.test or [])} held out",
         f"template   {data.template.name if data.template else 'none (plain text)'}",
         "decided    (each has a flag of its name)",
         *(f"  {name} {'on' if getattr(training, name) else 'off'}: {reason}" for name, reason in reasons.items()),
-        f"plan       {updates} updates of about {round(tokens / sequences * min(a_batch, sequences))} tokens; "
-        f"{tokens} tokens a pass, {receipt['num_trained_tokens']} of them trained; "
-        f"learning rate {training.learning_rate:g}",
+        f"plan       {updates} updates of about {round(tokens / rows * min(a_batch, rows))} tokens; "
+        f"{tokens} tokens {'at the beginning' if is_stream else 'a pass'}, {receipt['num_trained_tokens']} of them "
+        f"trained; learning rate {training.learning_rate:g}",
     ]
     if updates < FEW_UPDATES:
         lines.append(f"warning    only {updates} updates; add rows or --num_train_epochs, or use a smaller batch")

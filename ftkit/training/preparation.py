@@ -1,17 +1,36 @@
 """Rows and weights made ready for a trainer; rows are tokenized first, so that their mistakes come first."""
 
+import itertools
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe
+from ftkit.data.formats import CONVERSATIONS, RowKind
 from ftkit.data.loading import Rows, load_rows
+from ftkit.data.preferences import TokenizedPairs
+from ftkit.data.streaming import RowStream, tokenized_stream
 from ftkit.data.templates import TemplateInfo, install_template
 from ftkit.data.tokenization import TokenizedRows, tokenize_rows
+from ftkit.model.adapter_files import base_of_adapter, run_settings
+from ftkit.model.adapter_loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
+
+STREAM_SAMPLE = 1000  # first rows of a stream, from which the plan is made and the receipt is counted
+SHUFFLE_BUFFER = 1000  # rows of a stream that are mixed
+
+# Settings of a new adapter; one that is trained on has them already.
+NEW_ADAPTER_SETTINGS = {
+    "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters", "lora_modules_to_save",
+    "use_rslora", "use_dora", "peft_method", "num_virtual_tokens",
+}  # fmt: skip
 
 
 @dataclass
@@ -19,41 +38,117 @@ class PreparedData:
     """What training needs of the data.
 
     folder: of the model, local. tokenizer: with the template on it. template: None for plain text. rows: as read.
-    train, test: tokenized; test is None when nothing is held out.
+    train, test: tokenized; test is None when nothing is held out. stream: the training rows as a
+    datasets.IterableDataset where they are streamed; `rows` and `train` are then the first STREAM_SAMPLE.
     """
 
     folder: str
     tokenizer: PreTrainedTokenizerBase
     template: TemplateInfo | None
     rows: Rows
-    train: TokenizedRows
-    test: TokenizedRows | None
+    train: TokenizedRows | TokenizedPairs
+    test: TokenizedRows | TokenizedPairs | None
+    stream: IterableDataset | None = None
+
+    def train_dataset(self) -> Dataset | IterableDataset:
+        """What a trainer takes: all rows, or the stream, mixed in a buffer."""
+        return Dataset.from_list(self.train.rows) if self.stream is None else self.stream
+
+    def test_dataset(self) -> Dataset | None:
+        """The held-out rows."""
+        return Dataset.from_list(self.test.rows) if self.test else None
 
 
-def prepare_data(settings) -> PreparedData:
+def settle_adapter(settings) -> None:
+    """Take the base of --adapter from its run; raise UserError for settings that only a new adapter has."""
+    model = settings.model
+    if not model.adapter:
+        return
+    changed = sorted(NEW_ADAPTER_SETTINGS & settings.given)
+    if changed:
+        raise UserError(f"--{changed[0]} with --adapter: the adapter has its own; drop one of them")
+    base = base_of_adapter(model.adapter)
+    recorded = run_settings(model.adapter)
+    model.ftgpt = model.ftgpt or recorded.get("ftgpt", False)
+    model.model_name_or_path = model.model_name_or_path or recorded.get("model_name_or_path", base)
+
+
+def prepare_data(settings, kind: RowKind = CONVERSATIONS, tokenize: Callable = tokenize_rows) -> PreparedData:
     """Read, check, render and tokenize the rows, before any weights are loaded.
 
+    kind: the rows that are expected. tokenize: called as `tokenize_rows`, makes them what the trainer takes.
     Raises UserError for every mistake in a row, the template, the model's name or the length.
     """
     data, model, training = settings.data, settings.model, settings.training
-    rows = load_rows(
+    rows, stream = read_stream(settings, kind) if data.dataset_streaming else (read_rows(settings, kind), None)
+    folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
+    if model.adapter:
+        check_adapter_folder(model.adapter, folder, trust_remote_code=training.trust_remote_code)
+    tokenizer = load_tokenizer(model.adapter or folder)
+    template = None
+    if rows.format != "text":
+        template = install_template(tokenizer, data.template, add_tokens=data.add_template_tokens)
+        check_adapter_template(model.adapter, template)
+    settle_max_length(settings, folder)
+    train = tokenize(rows.train, tokenizer, template, max_length=training.max_length)
+    test = tokenize(rows.test, tokenizer, template, max_length=training.max_length) if rows.test else None
+    prepared = PreparedData(folder, tokenizer, template, rows, train, test)
+    if stream is not None:
+        tokenized = tokenized_stream(stream, tokenize, tokenizer, template, training.max_length)
+        prepared.stream = tokenized.shuffle(seed=training.data_seed or training.seed, buffer_size=SHUFFLE_BUFFER)
+    return prepared
+
+
+def check_adapter_template(adapter: str | None, template: TemplateInfo) -> None:
+    """Raise UserError where --template is another than the one that --adapter was trained with."""
+    receipt = Path(adapter or "") / "receipt.json"
+    if adapter is None or not receipt.is_file():
+        return
+    trained = json.loads(receipt.read_text(encoding="utf-8"))["template"]
+    if trained["fingerprint"] != template.fingerprint:
+        raise UserError(f"--template {template.name}: {adapter} was trained with {trained['name']}; drop --template")
+
+
+def read_rows(settings, kind: RowKind) -> Rows:
+    """All rows of --dataset_name."""
+    data = settings.data
+    return load_rows(
         data.dataset_name,
+        kind=kind,
         format=data.dataset_format,
         config=data.dataset_config,
         train_split=data.dataset_train_split,
         test_split=data.dataset_test_split,
         test_size=data.test_size,
-        seed=training.seed,
+        seed=settings.training.seed,
     )
-    folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
-    tokenizer = load_tokenizer(folder)
-    template = None
-    if rows.format != "text":
-        template = install_template(tokenizer, data.template, add_tokens=data.add_template_tokens)
-    settle_max_length(settings, folder)
-    train = tokenize_rows(rows.train, tokenizer, template, max_length=training.max_length)
-    test = tokenize_rows(rows.test, tokenizer, template, max_length=training.max_length) if rows.test else None
-    return PreparedData(folder, tokenizer, template, rows, train, test)
+
+
+def read_stream(settings, kind: RowKind) -> tuple[Rows, RowStream]:
+    """The first rows of --dataset_name, and the stream that they are the beginning of.
+
+    Raises UserError without --max_steps, as nobody knows how long a stream is, and for a share to be held out.
+    """
+    data = settings.data
+    if settings.training.max_steps <= 0:
+        raise UserError("--dataset_streaming needs --max_steps: how many rows there are is not known")
+    if data.test_size is not None and data.test_size < 1:
+        raise UserError(f"--test_size {data.test_size} of a stream is not known; give a number of rows, the first ones")
+    stream = RowStream(
+        data.dataset_name,
+        kind=kind,
+        format=data.dataset_format,
+        config=data.dataset_config,
+        train_split=data.dataset_train_split,
+        test_split=data.dataset_test_split,
+        num_held_out=int(data.test_size or 0),
+    )
+    first = list(itertools.islice(stream, STREAM_SAMPLE))
+    if not first:
+        raise UserError(
+            f"{stream.source}: no row is left to train on; hold out fewer than --test_size {data.test_size}"
+        )
+    return Rows(first, stream.held_out, stream.format, stream.source), stream
 
 
 def settle_max_length(settings, folder: str) -> None:
@@ -69,12 +164,12 @@ def settle_max_length(settings, folder: str) -> None:
 
 
 def prepare_model(settings, data: PreparedData) -> PreTrainedModel:
-    """Load the weights, grow the vocabulary by added template tokens, and freeze what is not trained."""
+    """Load the weights, grow the vocabulary by added tokens, freeze what is not trained, put --adapter on."""
     model_args, training = settings.model, settings.training
     if model_args.dtype is None:  # a frozen base may be bf16; weights that an optimizer moves stay fp32
         model_args.dtype = "bfloat16" if probe().bf16 and model_args.use_peft else "float32"
     if training.learning_rate is None:
-        training.learning_rate = 2e-4 if model_args.use_peft else 2e-5
+        training.learning_rate = training.default_learning_rates[model_args.use_peft]
     model = load_model(
         data.folder,
         dtype=model_args.dtype,
@@ -86,11 +181,14 @@ def prepare_model(settings, data: PreparedData) -> PreTrainedModel:
     if data.template and data.template.added_tokens:
         if len(data.tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(data.tokenizer))
-    check_vocabulary(model, data.tokenizer)
+    if not model_args.adapter:  # which may bring tokens of its own
+        check_vocabulary(model, data.tokenizer)
     if data.template:
         stop_at_end_of_turn(model, data.template.end_of_turn_id)
     if model_args.num_frozen_layers:
         freeze_layers(model, model_args.num_frozen_layers)
+    if model_args.adapter:
+        return put_adapter(model, model_args.adapter, data.tokenizer, is_trainable=True)
     return model
 
 

@@ -1,40 +1,34 @@
-"""Time and peak memory of the language-model head with its loss, forward and backward, against full logits and TRL's.
+"""C3: time and peak memory of the language-model head with its loss, forward and backward, against full logits and TRL's.
 
-    python tests/benchmarks/loss_head.py [--rounds 11] [--threads 2]
+    python tests/benchmarks/run.py --only C3
 
-Rounds alternate between the methods after one warm-up; on Linux, a round during which other processes used more than
-6 % of a core is repeated. Memory is the growth of the process's peak resident set, each
-method in a fresh process. TRL's head and ours also compute entropy and is_top1, as SFT asks; full logits only the loss.
+TRL's head and ours also compute entropy and is_top1, as SFT asks; full logits only the loss.
 """
 
-import argparse
-import os
-import statistics
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from trl.kernels import ChunkedLogProbFunction
-
-from ftkit.model.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
+import measuring
+from measuring import Options
 
 SHAPES = {  # positions, hidden size, vocabulary, share of positions kept
     "gpt2": (512, 384, 50257, 0.5),
     "smollm2": (512, 576, 49152, 0.2),
+    "quick": (64, 48, 1000, 0.5),
 }
-MAX_ATTEMPTS, QUIET_SHARE = 10, 0.06
 OUTPUTS = ("log_probs", "entropy", "is_top1")
 TRL_CHUNK_SIZE = 32768  # trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
+HEADER = ["method", "ms, median (range)", "ftkit is faster by (95 %)", "peak MiB"]
 
 
 def full_logits(hidden, weight, labels):
+    import torch.nn.functional as F
+
     return F.cross_entropy(hidden @ weight.t(), labels, ignore_index=-100)
 
 
 def trl_head(hidden, weight, labels):
+    from trl.kernels import ChunkedLogProbFunction
+
     mask = labels != -100
     scored = ChunkedLogProbFunction.apply(
         hidden, weight, None, labels.clamp(min=0), 1.0, TRL_CHUNK_SIZE, None, 1.0, OUTPUTS
@@ -43,121 +37,88 @@ def trl_head(hidden, weight, labels):
 
 
 def compact_head(hidden, weight, labels):
+    from ftkit.model.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
+
     kept = (labels != -100).nonzero().squeeze(-1)
     scored = chunked_log_probs(hidden[kept], LinearHead(weight), labels[kept], HeadSettings(OUTPUTS))
     return -scored[0].sum() / len(kept)
 
 
-METHODS = {"full logits": full_logits, "TRL": trl_head, "compact": compact_head}
+METHODS = {"full logits": full_logits, "TRL": trl_head, "ftkit": compact_head}
 
 
-def inputs(shape, frozen):
-    positions, hidden_size, vocab_size, keep = SHAPES[shape]
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(positions, hidden_size, generator=generator).requires_grad_()
-    weight = (torch.randn(vocab_size, hidden_size, generator=generator) * 0.02).requires_grad_(not frozen)
+def inputs(shape: tuple, frozen: bool, dtype: str = "float32", device: str = "cpu"):
+    """(hidden (N, D), weight (V, D), labels (N)), the same at every call."""
+    import torch
+
+    positions, hidden_size, vocab_size, keep = shape
+    generator = torch.Generator().manual_seed(measuring.SEED)
+    like = {"dtype": getattr(torch, dtype), "device": device}
+    hidden = torch.randn(positions, hidden_size, generator=generator).to(**like).requires_grad_()
+    weight = (torch.randn(vocab_size, hidden_size, generator=generator) * 0.02).to(**like).requires_grad_(not frozen)
     labels = torch.randint(0, vocab_size, (positions,), generator=generator)
     labels[torch.randperm(positions, generator=generator)[round(positions * keep) :]] = -100
-    return hidden, weight, labels
+    return hidden, weight, labels.to(device)
 
 
-def step(method, hidden, weight, labels):
+def step(method: str, hidden, weight, labels) -> None:
     hidden.grad = weight.grad = None
     METHODS[method](hidden, weight, labels).backward()
 
 
-def resident_mib(field):
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 1024
-
-
-def peak_mib(method, shape, frozen):
-    """Peak growth in a fresh process; the hidden state and the weight themselves are not counted."""
-    command = [sys.executable, __file__, "--peak", method, shape, str(int(frozen))]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def print_peak(method, shape, frozen):
-    tensors = inputs(shape, frozen)
-    torch.ones(64, 64) @ torch.ones(64, 64)
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM
-    before = resident_mib("VmRSS")
-    step(method, *tensors)
-    print(resident_mib("VmHWM") - before)
-
-
-def gradient_error(shape, frozen):
+def gradient_error(shape: tuple, frozen: bool) -> float:
+    """Largest difference from the gradients of full logits, as a share of the largest gradient."""
     hidden, weight, labels = inputs(shape, frozen)
     gradients = []
-    for method in ("full logits", "compact"):
+    for method in ("full logits", "ftkit"):
         step(method, hidden, weight, labels)
         gradients.append([x.grad.clone() for x in (hidden, weight) if x.grad is not None])
     return max(((a - b).abs().max() / a.abs().max()).item() for a, b in zip(*gradients, strict=True))
 
 
-def measure(shape, frozen, rounds):
+def report_shape(name: str, frozen: bool, rounds: int) -> str:
+    shape = SHAPES[name]
+    positions, hidden_size, vocab_size, keep = shape
     tensors = inputs(shape, frozen)
-    times = {method: [] for method in METHODS}
-    for method in METHODS:
-        step(method, *tensors)
-    for attempt in range(MAX_ATTEMPTS * rounds):
-        busy, own, began = busy_seconds(), time.process_time(), time.perf_counter()
-        seconds = {}
-        for method in METHODS:
-            start = time.perf_counter()
-            step(method, *tensors)
-            seconds[method] = time.perf_counter() - start
-        others = (busy_seconds() - busy) - (time.process_time() - own)
-        if others < QUIET_SHARE * (time.perf_counter() - began) or attempt >= (MAX_ATTEMPTS - 1) * rounds:
-            for method in METHODS:
-                times[method].append(seconds[method])
-        if len(times["compact"]) == rounds:
-            break
-    print(f"{attempt + 1 - rounds} rounds repeated")
-    return times
-
-
-def busy_seconds():
-    """Seconds that all cores together have worked for anyone, 0 where the system does not say."""
-    path = Path("/proc/stat")
-    if not path.exists():
-        return 0.0
-    fields = [int(field) for field in path.read_text().split("\n")[0].split()[1:]]
-    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
-
-
-def report(shape, frozen, rounds):
-    positions, hidden_size, vocab_size, keep = SHAPES[shape]
-    print(
-        f"\n{positions} x {hidden_size} x {vocab_size}, {keep:.0%} kept, {'frozen' if frozen else 'trained'} head; "
-        f"largest gradient difference to full logits {gradient_error(shape, frozen):.0e} of the largest gradient"
+    methods = {method: lambda method=method: step(method, *tensors) for method in METHODS}
+    times = measuring.alternate(methods, rounds)
+    rows = [
+        [
+            method,
+            measuring.spread(seconds, 1e3),
+            "" if method == "ftkit" else measuring.paired_ratio(seconds, times["ftkit"]),
+            f"{measuring.in_child(__file__, method, name, int(frozen)):.0f}",
+        ]
+        for method, seconds in times.items()
+    ]
+    title = (
+        f"{positions} x {hidden_size} x {vocab_size:,}, {keep:.0%} of the labels kept, "
+        f"{'frozen' if frozen else 'trained'} head; largest gradient difference {gradient_error(shape, frozen):.0e} of "
+        "the largest gradient:"
     )
-    times = measure(shape, frozen, rounds)
-    print("| method | ms, median (range) | slower than compact | peak MiB |\n|---|---|---|---|")
-    for method, seconds in times.items():
-        ratio = statistics.median(a / b for a, b in zip(seconds, times["compact"], strict=True))
-        low, high = min(seconds) * 1e3, max(seconds) * 1e3
-        print(
-            f"| {method} | {statistics.median(seconds) * 1e3:.0f} ({low:.0f} to {high:.0f}) | {ratio:.2f} | "
-            f"{peak_mib(method, shape, frozen):.0f} |"
-        )
+    return f"{title}\n\n{measuring.table(HEADER, rows)}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.peak:
-        method, shape, frozen = arguments.peak
-        return print_peak(method, shape, frozen == "1")
-    print(f"torch {torch.__version__}, {arguments.threads} threads, float32, {arguments.rounds} alternating rounds")
-    for shape in SHAPES:
-        for frozen in (False, True):
-            report(shape, frozen, arguments.rounds)
+def report(key: str, options: Options) -> str:
+    """The section's body: each shape with a trained and a frozen head."""
+    names = ["quick"] if options.quick else ["gpt2", "smollm2"]
+    parts = [report_shape(name, frozen, options.rounds) for name in names for frozen in (False, True)]
+    intro = (
+        f"fp32, forward and backward, {options.rounds} alternating rounds; MiB above the inputs, in a fresh process."
+    )
+    return "\n\n".join([intro, *parts])
+
+
+def print_peak(method: str, name: str, frozen: str) -> None:
+    """Child process: growth by one step; the hidden state and the weight themselves are not counted."""
+    import trl.kernels  # noqa: F401
+
+    import ftkit.model.chunked_log_probs  # noqa: F401
+
+    step(method, *inputs(SHAPES["quick"], frozen == "1"))  # the first call imports more
+    tensors = inputs(SHAPES[name], frozen == "1")
+    print(measuring.peak_of(lambda: step(method, *tensors)))
 
 
 if __name__ == "__main__":
-    main()
+    print_peak(*sys.argv[2:])

@@ -7,6 +7,7 @@ import pytest
 
 from ftkit.commands import chat, generate
 from ftkit.commands.inference import inference_parser, load_conversant
+from ftkit.commands.prompts import read_conversations
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 
@@ -59,6 +60,66 @@ def test_generate_answers_a_file_of_prompts_or_rows_into_json_lines(flags, tiny_
         assert records[0]["answers"] == [reference_answer(tiny_folder, "Say it.", 5)]
 
 
+ASKS = {
+    "instruction alone": ({"instruction": "Say it."}, ["Say it."]),
+    "with input": ({"instruction": "Say it.", "input": "x", "id": 3}, ["Say it.\n\n### Input:\nx"]),
+    "with system": ({"instruction": "Say it.", "system": "Be brief."}, ["Be brief.", "Say it."]),
+    "blank answer": ({"instruction": "Say it.", "output": " "}, ["Say it."]),
+    "null answer": ({"prompt": "Say it.", "completion": None}, ["Say it."]),
+    "prompt alone": ({"prompt": "Say it."}, ["Say it."]),
+    "prompt and answer": ({"prompt": "Say it.", "completion": "No."}, ["Say it."]),
+    "prompt of messages": ({"prompt": [{"role": "user", "content": "Say it."}]}, ["Say it."]),
+    "messages": ({"messages": [{"role": "user", "content": "Say it."}]}, ["Say it."]),
+    "messages with an answer": (
+        {"messages": [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": "No."}]},
+        ["Say it."],
+    ),
+    "second question": (
+        {"messages": [{"role": role, "content": role[0]} for role in ("user", "assistant", "user")]},
+        ["u", "a", "u"],
+    ),
+    "sharegpt": ({"conversations": [{"from": "human", "value": "Say it."}]}, ["Say it."]),
+    "sharegpt with roles": ({"conversations": [{"role": "user", "content": "Say it."}]}, ["Say it."]),
+    "text": ({"text": "Say it."}, ["Say it."]),
+}
+
+
+@pytest.mark.parametrize(("row", "contents"), ASKS.values(), ids=ASKS)
+def test_rows_may_lack_the_answer_that_is_asked_for(row, contents, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert [[message["content"] for message in messages] for messages in read_conversations(str(path))] == [contents]
+
+
+def test_a_file_may_mix_answered_and_unanswered_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"instruction": "One.", "output": "1"}\n{"instruction": "Two."}\n')
+    assert [messages[-1]["content"] for messages in read_conversations(str(path))] == ["One.", "Two."]
+
+
+BAD_ROWS = {
+    "misspelt": ({"promt": "x"}, 'rows.jsonl:1: unknown key "promt"; did you mean "prompt"'),
+    "misspelt input": ({"instruction": "x", "inptu": "y"}, 'unknown key "inptu"; did you mean "input"'),
+    "no question": ({"id": 1}, "rows.jsonl:1: the columns id fit no format"),
+    "null question": ({"instruction": None}, '"instruction" is null'),
+    "empty question": ({"prompt": " "}, '"prompt" is empty'),
+    "empty messages": ({"messages": []}, "no assistant turn"),
+    "unknown role": ({"messages": [{"role": "usr", "content": "x"}]}, 'unknown role "usr"; did you mean "user"'),
+    "system alone": ({"messages": [{"role": "system", "content": "x"}]}, "no assistant turn"),
+    "number": ({"instruction": 3}, '"instruction" must be a string'),
+    "wrong turn": ({"messages": ["x"]}, "turn 1 must be an object"),
+}
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_a_bad_row_is_one_line_that_names_it(row, message, flags, tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert run(generate.main, [*flags, "--file", str(path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "rows.jsonl:1" in error and "\n" not in error
+
+
 def test_sampling_is_repeated_by_its_seed_and_gives_as_many_answers_as_asked(flags, tmp_path):
     answers = []
     for number, seed in enumerate(["3", "3", "4"]):
@@ -94,7 +155,7 @@ MISTAKES = {
         "without sampling",
     ),
     "unknown flag": (["--promt", "x"], 'did you mean "prompt"'),
-    "no adapter there": (["--adapter", "nosuch", "--prompt", "x"], "nosuch: no adapter_config.json"),
+    "no adapter there": (["--adapter", "nosuch", "--prompt", "x"], "nosuch: no such folder"),
 }
 
 
@@ -123,7 +184,7 @@ def test_chat_streams_answers_keeps_the_conversation_and_obeys_commands(flags, t
     lines = io.StringIO(
         "Say it.\nAgain.\n/system Be brief.\nSay it.\n/reset\nSay it.\n/sytem x\n/help\n/exit\nnever read\n"
     )
-    chat.talk(conversant, args, lines)
+    chat.talk({"base": conversant}, args, lines)
     printed = capsys.readouterr()
     first = reference_answer(tiny_folder, "Say it.", 5)
     assert first in printed.out
@@ -135,5 +196,5 @@ def test_chat_streams_answers_keeps_the_conversation_and_obeys_commands(flags, t
 
 def test_chat_survives_a_full_context(flags, capsys):
     args = inference_parser("ftkit chat", "").parse_args(flags)
-    chat.talk(load_conversant(args), args, io.StringIO("word " * 400 + "\nSay it.\n"))
-    assert "shorten it or start anew" in capsys.readouterr().err
+    chat.talk({"base": load_conversant(args)}, args, io.StringIO("word " * 400 + "\nSay it.\n"))
+    assert "shorten the prompt or start anew" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_the_format_is_told_by_the_columns_and_extra_ones_are_tolerated(row, for
         ([{"instruction": "a", "output": "b"}, {"instruction": "a"}],
          'f:11: key "output" is missing (format alpaca); add it'),
         ([{"prompt": "a", "chosen": "b", "rejected": "c"}],
-         "f:10: chosen/rejected rows are preferences; rename chosen to completion to train on it"),
+         "f:10: chosen/rejected rows are preferences: ftkit dpo; or rename chosen to completion"),
         ([{"question": "a", "answer": "b"}],
          "f:10: the columns question, answer fit no format; rename them to one of: "
          "messages; conversations; instruction+output; prompt+completion; text"),

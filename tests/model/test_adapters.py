@@ -15,7 +15,7 @@ def model_args(**changes):
     settings = {
         "use_peft": True, "peft_method": "lora", "num_virtual_tokens": 4, "lora_target_modules": "all-linear", "lora_r": 4,
         "lora_alpha": 8, "lora_dropout": 0.0, "lora_target_parameters": None, "lora_modules_to_save": None,
-        "use_rslora": False, "use_dora": False,
+        "use_rslora": False, "use_dora": False, "adapter": None,
     }  # fmt: skip
     return SimpleNamespace(**{**settings, **changes})
 
@@ -83,6 +83,27 @@ def test_parameters_are_counted_as_torch_does_and_four_bit_ones_by_element(model
     assert adapters.count_parameters(lora) == (trained, total + trained)
 
 
-def test_a_folder_without_an_adapter_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no adapter_config.json in it"):
-        adapters.base_of_adapter(str(tmp_path))
+@pytest.mark.parametrize(
+    ("targets", "name"),
+    [
+        (["q_proj", "embed_tokens"], "model.embed_tokens"),
+        (["q_proj", "lm_head"], "lm_head"),
+        ("lm_head", "lm_head"),
+        (".*(q_proj|embed_tokens)", "model.embed_tokens"),
+    ],
+)
+def test_lora_on_tied_embeddings_is_refused_with_a_way_out(targets, name, model):
+    with pytest.raises(
+        UserError, match=f"takes in {name}: embedding and head are one tensor .*--add_template_tokens"
+    ) as caught:
+        adapters.peft_config(model_args(lora_target_modules=targets), model, [])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["all-linear"], None, ["q_proj", "v_proj"], ".*mlp.*"])
+def test_lora_elsewhere_or_on_untied_embeddings_is_not(targets, model):
+    assert isinstance(adapters.peft_config(model_args(lora_target_modules=targets), model, []), LoraConfig)
+    model.config.tie_word_embeddings = False
+    assert adapters.peft_config(model_args(lora_target_modules=["embed_tokens"]), model, []).target_modules == {
+        "embed_tokens"
+    }

@@ -25,6 +25,7 @@ from ftkit.model.loading import (
     find_bundled_smollm2,
     load_model,
     load_tokenizer,
+    local_adapter_folder,
     local_model_folder,
     weights_fingerprint,
 )
@@ -292,3 +293,22 @@ def test_the_bundled_smollm2_is_found_without_importing_its_package(tmp_path, mo
     assert find_bundled_smollm2() == package / "model.gguf"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert find_bundled_smollm2() is None
+
+
+def test_an_adapter_is_its_folder_or_its_snapshot_from_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert local_adapter_folder(tmp_path) == str(tmp_path)
+    asked = {}
+    monkeypatch.setattr(
+        ftkit.model.loading, "snapshot_download", lambda name, **kwargs: asked.update(kwargs, name=name) or str(tmp_path)
+    )
+    assert local_adapter_folder("some-owner/some-adapter", revision="v1") == str(tmp_path)
+    assert (asked["name"], asked["revision"]) == ("some-owner/some-adapter", "v1")
+    assert not {"*.bin", "*.pt", "*"} & set(asked["allow_patterns"])
+
+
+def test_what_is_no_adapter_is_one_line(llama, tmp_path):
+    with pytest.raises(UserError, match="no adapter_config.json in it; an adapter is the output folder of a run"):
+        local_adapter_folder(llama)
+    with pytest.raises(UserError, match="no such folder; an adapter is"):
+        local_adapter_folder(tmp_path / "nowhere")

@@ -1,0 +1,65 @@
+"""Exports a model, or an adapter merged into its base, for other engines: plain folder, .gguf, Ollama.
+
+ftkit export --adapter runs/mine --format ollama --output_dir exports/mine
+"""
+
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+
+FORMATS = ("gpt2", "llama", "qwen2", "gguf", "ollama")
+QUANTIZATIONS = ("f16", "q8_0", "f32", "bf16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line, export, print what was measured and what to run next."""
+    args = parse(argv)
+    from ftkit.publish.export import export_model
+    from ftkit.training.quiet import quiet_libraries
+
+    quiet_libraries()
+    exported = export_model(
+        args.model,
+        args.output_dir,
+        args.format,
+        adapter=args.adapter,
+        quantization=args.quantization or "f16",
+        dtype=args.dtype or "auto",
+    )
+    print(exported.certificate.line())
+    if exported.record.get("num_tensors_in_f16_instead"):
+        print(f"{exported.record['num_tensors_in_f16_instead']} tensors don't divide into q8_0 blocks; they are f16")
+    if args.format == "ollama":
+        print("Ollama renders messages as they are: a control token in a user's text acts as one (see the Modelfile)")
+    print(f"exported: {exported.folder} (the figures: export.json); next: {next_command(args.format, exported.folder)}")
+
+
+def parse(argv: list[str]):
+    """The settings; UserError where they contradict each other."""
+    parser = CommandParser(prog="ftkit export", description="Export a model for other engines, and prove it is equal.")
+    parser.add_argument("model", nargs="?", help="Hub id, folder or .gguf file; with --adapter: its base, if moved")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="plain folder of a family, .gguf, or Ollama")
+    parser.add_argument("--output_dir", required=True, help="folder to make; must not exist, or be empty")
+    parser.add_argument("--adapter", help="output folder of a run with --use_peft; it is merged first")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="type of weights in gguf, ollama; f16 if unset")
+    parser.add_argument("--dtype", choices=DTYPES, help="type of weights in a plain folder; as stored if unset")
+    args = parser.parse_args(argv)
+    is_plain = args.format not in ("gguf", "ollama")
+    if not args.model and not args.adapter:
+        raise UserError("name a model: ftkit export MODEL ..., or --adapter OUT for a trained adapter")
+    if is_plain and args.quantization:
+        raise UserError(f"--quantization is for gguf and ollama, not {args.format}; choose --dtype instead")
+    if not is_plain and args.dtype and not args.adapter:
+        raise UserError(f"--dtype is for plain folders, not {args.format}; choose --quantization instead")
+    return args
+
+
+def next_command(format_name: str, folder: Path) -> str:
+    """What a person does next with the result."""
+    if format_name == "ollama":
+        return f"ollama create {folder.name.lower()} -f {folder}/Modelfile"
+    if format_name == "gguf":
+        return f"llama-server -m {folder}/model.gguf --jinja, or ftkit chat --model_name_or_path {folder}/model.gguf"
+    return f"ftkit push {folder} USER/NAME, or ftkit chat --model_name_or_path {folder}"

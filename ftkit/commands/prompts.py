@@ -1,0 +1,67 @@
+"""Reads the questions of `ftkit generate --file`: prompts, or rows of any format with or without their answers."""
+
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+
+PLACEHOLDER = "?"  # stands for an answer that is not read; never rendered
+# What a row needs apart from its answer -> the answer's column.
+ANSWER_COLUMNS = {"instruction": "output", "prompt": "completion"}
+QUESTION_COLUMNS = ("instruction", "input", "prompt", "messages", "conversations", "text", "system")
+
+
+def read_conversations(path: str) -> list[list[dict]]:
+    """Conversations up to the answer that is asked for, from a file of prompts or rows, or a bundled or Hub dataset.
+
+    A .txt file has one prompt a line. The last answer of a row is ignored and may be missing or blank; a conversation
+    may end with the user's turn.
+    Raises UserError, `file:line: reason; fix`, for every other mistake, as `ftkit sft` does.
+    """
+    from ftkit.data.formats import detect_format, to_messages
+    from ftkit.data.loading import load_rows
+    from ftkit.data.reader import Record, read_records
+
+    if Path(path).expanduser().is_file():
+        path = str(Path(path).expanduser())
+        records = [
+            Record(with_answer(record.values, f"{path}:{record.line}"), record.line) for record in read_records(path)
+        ]
+        format = detect_format(records, path)
+        rows = [to_messages(record, format, path) for record in records]
+    else:
+        rows = load_rows(path).train
+    if "text" in rows[0]:
+        return [[{"role": "user", "content": row["text"]}] for row in rows]
+    return [row["messages"][:-1] if row["messages"][-1]["role"] == "assistant" else row["messages"] for row in rows]
+
+
+def with_answer(values: dict, where: str) -> dict:
+    """A row's values with a placeholder where the answer is missing, so that the formats can check all the rest."""
+    for key in ("messages", "conversations"):
+        turns = values.get(key)
+        if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
+            is_openai = "role" in turns[-1]  # also under "conversations"
+            if turns[-1].get("role" if is_openai else "from") in ("user", "human"):
+                answer = {"from": "gpt", "value": PLACEHOLDER}
+                if is_openai:
+                    answer = {"role": "assistant", "content": PLACEHOLDER}
+                return {**values, key: [*turns, answer]}
+    for question, column in ANSWER_COLUMNS.items():
+        answer = values.get(column)
+        if question in values and (answer is None or isinstance(answer, str) and not answer.strip()):
+            is_list = isinstance(values[question], list)
+            return {**values, column: [{"role": "assistant", "content": PLACEHOLDER}] if is_list else PLACEHOLDER}
+    check_spelling(values, where)
+    return values
+
+
+def check_spelling(values: dict, where: str) -> None:
+    """Raise UserError for a row that has no question but a column that nearly spells one."""
+    from ftkit.data.formats import nearest_key
+
+    if set(values) & {"instruction", "prompt", "messages", "conversations", "text"}:
+        return
+    for key in values:
+        nearest = nearest_key(key, QUESTION_COLUMNS, values)
+        if nearest:
+            raise UserError(f'{where}: unknown key "{key}"; did you mean "{nearest}"?')

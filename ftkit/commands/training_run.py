@@ -1,0 +1,159 @@
+"""What the launchable trainers share: settings, the opening of a run, what it says at the start, and its end."""
+
+import os
+import sys
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import parse_settings
+
+
+def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str):
+    """The settings of a command line, as RunSettings. TRL is imported only when the flags are right."""
+    settings = parse_settings(argv, sources, dataclasses, prog=prog)
+    from ftkit.config.arguments import RunSettings
+
+    return RunSettings(*settings)
+
+
+def open_run(settings) -> str | None:
+    """Check what can be checked before data and weights are read; return the checkpoint to resume from, or None.
+
+    Raises UserError for a used or missing output folder, processes that did not come, a repository that can't be
+    written, and an adapter that can't be trained on.
+    """
+    from transformers import set_seed
+
+    from ftkit.config.hardware import use_all_cores
+    from ftkit.config.launch import check_world
+    from ftkit.training.checkpointing import resolve_resume
+    from ftkit.training.preparation import settle_adapter
+    from ftkit.training.quiet import quiet_libraries
+    from ftkit.training.run_folder import check_output_dir
+
+    training = settings.training
+    check_world(use_cpu=training.use_cpu)
+    resume = bool(training.resume_from_checkpoint)
+    if is_first_process():  # the others may look when the first has already begun to write
+        check_output_dir(training.output_dir, resume=resume)
+        if training.pushes_result:
+            from ftkit.publish.hub import check_push
+
+            check_push(hub_repository(training), training.hub_token, private=bool(training.hub_private_repo))
+    checkpoint = resolve_resume(training.output_dir, training.resume_from_checkpoint) if resume else None
+    settle_adapter(settings)
+    use_all_cores()
+    quiet_libraries()
+    set_seed(training.seed)  # new rows of the vocabulary and adapters start from random weights
+    return checkpoint
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, of all that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def hub_repository(training) -> str:
+    """The repository of --push_to_hub: --hub_model_id, or the name of the output folder."""
+    return training.hub_model_id or Path(training.output_dir).resolve().name
+
+
+def add_samples(trainer, settings, data) -> None:
+    """Have the first test questions answered at each evaluation."""
+    from ftkit.data.templates import restore
+    from ftkit.data.tokenization import prompt_ids
+    from ftkit.evaluation.generation import generate_answers
+    from ftkit.training.callbacks import SampleCallback
+
+    training = settings.training
+    if not (data.test and data.template and training.num_samples):
+        return
+    asked = [question_and_answer(row) for row in data.rows.test[: training.num_samples]]
+    questions = [{"prompt": context[-1]["content"] if context else "", "reference": text} for context, text in asked]
+    prompts = [prompt_ids(context, data.tokenizer, data.template) for context, _ in asked]
+
+    def answer_all(model) -> list[str]:
+        answers = generate_answers(
+            model,
+            data.tokenizer,
+            prompts,
+            max_new_tokens=training.sample_max_new_tokens,
+            eos_token_ids=[data.template.end_of_turn_id, data.tokenizer.eos_token_id],
+        )
+        return [restore(text, data.template) for text in answers]
+
+    trainer.add_callback(SampleCallback(training.output_dir, questions, answer_all))
+
+
+def question_and_answer(row: dict) -> tuple[list[dict], str]:
+    """A row's conversation up to its last answer, and that answer; of a pair the chosen one."""
+    if "chosen" in row:
+        return row["prompt"], row["chosen"]
+    last = max(index for index, message in enumerate(row["messages"]) if message["role"] == "assistant")
+    return row["messages"][:last], row["messages"][last]["content"]
+
+
+def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict[str, str] | None = None) -> None:
+    """Print the plan and the receipt, and write run.yaml, receipt.json and base.json, before the first step."""
+    from ftkit.config.arguments import changed_settings
+    from ftkit.data.receipt import format_receipt
+    from ftkit.model.adapter_files import record_base
+    from ftkit.training.plan import plan_lines, settle_logging
+    from ftkit.training.run_folder import write_json, write_run_yaml
+
+    updates = settle_logging(settings, trainer)
+    if not trainer.is_world_process_zero():
+        return
+    say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons or {})))
+    say(format_receipt(receipt, color=sys.stderr.isatty()))
+    output_dir = settings.training.output_dir
+    write_run_yaml(output_dir, command, changed_settings(settings.data, settings.model, settings.training))
+    write_json(Path(output_dir) / "receipt.json", receipt)
+    if settings.model.use_peft:
+        model = settings.model
+        record_base(output_dir, data.folder, model.model_name_or_path, load_in_4bit=model.load_in_4bit)
+
+
+def close_run(command: str, settings, trainer, receipt: dict) -> None:
+    """Save the result, describe it, push it if asked, and say where it is and what to run next."""
+    from ftkit.evaluation.report import write_loss_plot, write_report
+    from ftkit.publish.model_card import write_model_card
+    from ftkit.training.checkpointing import save_model_safely
+
+    save_model_safely(trainer)
+    if trainer.is_world_process_zero():
+        training = settings.training
+        output_dir = training.output_dir
+        trainer.model.generation_config.save_pretrained(output_dir)
+        write_loss_plot(output_dir)
+        write_report(output_dir)
+        write_model_card(output_dir, receipt, command)
+        model = f"--adapter {output_dir}" if settings.model.use_peft else f"--model_name_or_path {output_dir}"
+        say(f"done: {output_dir} (report.html tells the run); next: ftkit chat {model}")
+        if training.pushes_result:
+            push_result(training)
+    trainer.end()
+
+
+def push_result(training) -> None:
+    """Push the output folder as `ftkit push` does; raise UserError, naming the command to repeat, if that fails."""
+    from ftkit.publish.hub import push_folder
+
+    repository = hub_repository(training)
+    try:
+        result = push_folder(
+            training.output_dir,
+            repository,
+            private=bool(training.hub_private_repo),
+            token=training.hub_token,
+            revision=training.hub_revision,
+        )
+    except UserError as error:
+        folder = training.output_dir
+        raise UserError(f"{error} (the run is saved: ftkit push {folder} {repository})") from error
+    say(result.report())
+
+
+def say(text: str) -> None:
+    """Print to stderr, where the progress bar is."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,64 @@
+"""What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came."""
+
+import os
+from collections.abc import Mapping
+
+from ftkit.config.errors import UserError
+
+WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torch, Intel MPI, Open MPI
+SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+
+
+def check_world(environ: Mapping[str, str] = os.environ, *, use_cpu: bool = False) -> None:
+    """Raise UserError when several processes or sharded weights were asked for and would silently not come.
+
+    On a CPU, `accelerate launch --num_processes 2` starts one process, which sees MASTER_ADDR but no WORLD_SIZE
+    (accelerate 1.15), and FSDP and DeepSpeed become plain data parallelism.
+    """
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in environ
+    if by_accelerate and "MASTER_ADDR" in environ and not any(name in environ for name in WORLD_SIZES):
+        raise UserError(
+            "several processes were asked for and accelerate started one; on a CPU launch with "
+            "torchrun --nproc_per_node N or accelerate launch --multi_gpu --num_processes N "
+            "(for one process: --num_processes 1, and no MASTER_ADDR in the environment)"
+        )
+    for name, strategy in SHARDED.items():
+        if environ.get(name, "false").lower() in ("1", "true") and (use_cpu or not has_accelerator()):
+            raise UserError(
+                f"{strategy} was asked for on a CPU: every process would hold the whole model; "
+                "launch with examples/accelerate/ddp.yaml or torchrun --nproc_per_node N"
+            )
+
+
+def has_accelerator() -> bool:
+    """Whether torch sees a device other than the CPU."""
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+def world_size(environ: Mapping[str, str] = os.environ) -> int:
+    """Number of processes in this run."""
+    return int(next((environ[name] for name in WORLD_SIZES if name in environ), "1"))
+
+
+def default_ddp_backend(use_cpu: bool, environ: Mapping[str, str] = os.environ) -> str | None:
+    """ "gloo" for several processes on CPUs, else None, which leaves the choice to accelerate."""
+    return "gloo" if use_cpu and world_size(environ) > 1 else None
+
+
+def threads_are_chosen(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the person set OMP_NUM_THREADS: torchrun and accelerate set it to 1 for the processes they start.
+
+    The launcher is the parent process, so what the person chose is in its environment.
+    """
+    if "OMP_NUM_THREADS" not in environ:
+        return False
+    if "TORCHELASTIC_RUN_ID" not in environ and "ACCELERATE_MIXED_PRECISION" not in environ:
+        return True
+    import psutil
+
+    try:
+        return "OMP_NUM_THREADS" in psutil.Process(os.getppid()).environ()
+    except (psutil.Error, OSError):
+        return True

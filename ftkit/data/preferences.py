@@ -1,0 +1,156 @@
+"""Preference rows: a prompt with the answer that is preferred and one that is not, as messages and as token ids.
+
+    alpaca    {"instruction", "chosen", "rejected"[, "input"][, "system"]}
+    prompt    {"prompt", "chosen", "rejected"}: strings, or lists of messages; the answers are one assistant turn each
+    messages  {"chosen", "rejected"}: two whole conversations that differ in their last turn
+
+Every mistake is a UserError `file:line: reason; fix`.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from ftkit.config.errors import UserError
+from ftkit.data.formats import RowKind, checked_text, from_alpaca, from_messages, message
+from ftkit.data.templates import TemplateInfo
+from ftkit.data.tokenization import IGNORE_INDEX, TokenizedRows, tokenize_rows
+
+logger = logging.getLogger(__name__)
+
+PREFERENCE_FORMATS = {
+    "alpaca": (("instruction", "chosen", "rejected"), ("input", "system", "output")),
+    "prompt": (("prompt", "chosen", "rejected"), ()),
+    "messages": (("chosen", "rejected"), ()),
+}
+ANSWERS = ("chosen", "rejected")
+NUM_LINES_NAMED = 3  # of pairs that are left out
+
+
+def to_preference(values: dict, format: str, where: str) -> dict:
+    """Return {"prompt": messages that end with the user's turn, "chosen": str, "rejected": str}.
+
+    Raises UserError for null, blank or wrongly typed fields, and for conversations that part before their last turn.
+    """
+    prompts = [prompt_and_answer(values, name, format, where) for name in ANSWERS]
+    (prompt, chosen), (other, rejected) = prompts
+    if prompt != other:
+        raise UserError(
+            f"{where}: chosen and rejected part before their last turn; give both the same conversation up to there"
+        )
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+PREFERENCES = RowKind(PREFERENCE_FORMATS, to_preference)
+
+
+def prompt_and_answer(values: dict, name: str, format: str, where: str) -> tuple[list[dict], str]:
+    """The conversation up to the answer called `name`, and the answer."""
+    answer = values[name]
+    if format == "alpaca":
+        turns = from_alpaca({**values, "output": checked_text(answer, name, where)}, where)["messages"]
+    elif format == "messages":
+        turns = from_messages({"messages": answer}, f"{where}: {name}")["messages"]
+    else:
+        prompt = values["prompt"]
+        if not isinstance(prompt, list):
+            prompt = [message("user", checked_text(prompt, "prompt", where))]
+        if not isinstance(answer, list):
+            answer = [message("assistant", checked_text(answer, name, where))]
+        if len(answer) != 1:
+            raise UserError(f"{where}: {name} has {len(answer)} turns; give one, and move the others to the prompt")
+        turns = from_messages({"messages": [*prompt, *answer]}, f"{where}: {name}")["messages"]
+    if turns[-1]["role"] != "assistant":
+        raise UserError(f"{where}: {name} ends with a {turns[-1]['role']} turn; end it with the assistant's")
+    return turns[:-1], turns[-1]["content"]
+
+
+@dataclass
+class TokenizedPairs:
+    """rows: {"prompt_ids", "chosen_ids", "rejected_ids"} each, cut to max_length in all.
+
+    chosen, rejected: the same as whole sequences, with the counts of truncation and neutralising.
+    num_equal_pairs: pairs that were left out because their answers are the same tokens.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    chosen: TokenizedRows = field(default_factory=TokenizedRows)
+    rejected: TokenizedRows = field(default_factory=TokenizedRows)
+    num_equal_pairs: int = 0
+
+    def counts(self) -> dict[str, int | float]:
+        """Counts by name, for the receipt: of both answers together, except for the rows."""
+        chosen, rejected = self.chosen.counts(), self.rejected.counts()
+        lengths = [[len(row[f"{name}_ids"]) for row in self.rows] for name in ANSWERS]
+        longer = sum(first > second for first, second in zip(*lengths, strict=True))
+        shorter = sum(first < second for first, second in zip(*lengths, strict=True))
+        return {name: chosen[name] + rejected[name] for name in chosen} | {
+            "num_rows": len(self.rows),
+            "num_equal_pairs": self.num_equal_pairs,
+            "mean_chosen_tokens": sum(lengths[0]) / len(self.rows),
+            "mean_rejected_tokens": sum(lengths[1]) / len(self.rows),
+            "num_chosen_longer": longer,
+            "num_chosen_shorter": shorter,
+        }
+
+    def sequences(self) -> Iterator[dict]:
+        """What goes through the model: for each pair the prompt with the chosen, then with the rejected answer."""
+        for row in self.rows:
+            for name in ANSWERS:
+                labels = [IGNORE_INDEX] * len(row["prompt_ids"]) + row[f"{name}_ids"]
+                yield {"input_ids": row["prompt_ids"] + row[f"{name}_ids"], "labels": labels}
+
+
+def tokenize_pairs(
+    rows: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo, max_length: int | None
+) -> TokenizedPairs:
+    """Tokenize preference rows as `tokenize_rows` does conversations; the answers end with the end-of-turn token.
+
+    Pairs whose answers are equal teach nothing and are left out with a warning.
+    Raises UserError with the row's "file:line" if no answer token is left, and if no pair is.
+    """
+    pairs = TokenizedPairs(
+        chosen=tokenize_rows(list(map(conversation, rows, ["chosen"] * len(rows))), tokenizer, info, max_length),
+        rejected=tokenize_rows(list(map(conversation, rows, ["rejected"] * len(rows))), tokenizer, info, max_length),
+    )
+    equal = []
+    for row, chosen, rejected in zip(rows, pairs.chosen.rows, pairs.rejected.rows, strict=True):
+        pair = split_pair(chosen, rejected, row["source"])
+        if pair["chosen_ids"] == pair["rejected_ids"]:
+            equal.append(row["source"])
+        else:
+            pairs.rows.append(pair)
+    pairs.num_equal_pairs = len(equal)
+    if not pairs.rows:
+        raise UserError(f"{equal[0]}: chosen and rejected are equal, here and in every other row; let them differ")
+    if equal:
+        named = ", ".join(equal[:NUM_LINES_NAMED]) + (", ..." if len(equal) > NUM_LINES_NAMED else "")
+        logger.warning("%d pairs with equal answers are left out: %s", len(equal), named)
+    return pairs
+
+
+def conversation(row: dict, name: str) -> dict:
+    """The prompt with one of its answers, of which only the answer is trained."""
+    messages = [*row["prompt"], message("assistant", row[name])]
+    return {"messages": messages, "num_prompt_messages": len(row["prompt"]), "source": row["source"]}
+
+
+def split_pair(chosen: dict, rejected: dict, where: str) -> dict:
+    """Split two tokenized rows where their answers start; where a token spans the border, it belongs to the answer."""
+    spans = [answer_span(row["labels"]) for row in (chosen, rejected)]
+    start = min(spans[0][0], spans[1][0])
+    if chosen["input_ids"][:start] != rejected["input_ids"][:start]:
+        raise UserError(f"{where}: the prompt becomes other tokens before each answer; choose another --template")
+    return {
+        "prompt_ids": chosen["input_ids"][:start],
+        "chosen_ids": chosen["input_ids"][start : spans[0][1]],
+        "rejected_ids": rejected["input_ids"][start : spans[1][1]],
+    }
+
+
+def answer_span(labels: list[int]) -> tuple[int, int]:
+    """First trained position, and the one behind the last."""
+    trained = [position for position, label in enumerate(labels) if label != IGNORE_INDEX]
+    return trained[0], trained[-1] + 1

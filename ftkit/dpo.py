@@ -1,0 +1,105 @@
+"""Direct preference optimisation (arXiv:2305.18290): from pairs of answers, one preferred; all weights, LoRA or QLoRA.
+
+    accelerate launch ftkit/dpo.py --adapter runs/sft --dataset_name preferences --output_dir OUT
+
+`ftkit dpo` and `python -m ftkit.dpo` are the same. The reference is the starting point itself: the model without its
+adapter, the adapter as it came, a frozen copy of the weights, or log-probabilities computed beforehand
+(--precompute_ref_log_probs). Held-out pairs are scored before and after, with intervals.
+"""
+
+import sys
+from pathlib import Path
+
+from ftkit.commands.training_run import add_samples, announce, close_run, open_run, parse_run, say
+from ftkit.config.flags import DPO_ARGUMENTS
+from ftkit.config.parser import run
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line and run it."""
+    align(parse(argv))
+
+
+def parse(argv: list[str]):
+    """The settings of a command line, as RunSettings."""
+    return parse_run(argv, DPO_ARGUMENTS, dpo_dataclasses, prog="ftkit dpo")
+
+
+def dpo_dataclasses() -> tuple:
+    """The dataclasses of the command line, in the order of RunSettings."""
+    from ftkit.config.arguments import DPOArguments, ModelArguments, PreferenceDataArguments
+
+    return PreferenceDataArguments, ModelArguments, DPOArguments
+
+
+def align(settings):
+    """Run one preference optimisation into settings.training.output_dir and return the trainer.
+
+    Raises UserError for a mistake in settings or data, before the model is loaded where possible.
+    """
+    from ftkit.data.preferences import PREFERENCES, tokenize_pairs
+    from ftkit.data.receipt import build_receipt
+    from ftkit.training.plan import settle_evaluation
+    from ftkit.training.preparation import prepare_data, prepare_model
+
+    checkpoint = open_run(settings)
+    data = prepare_data(settings, PREFERENCES, tokenize_pairs)
+    model = prepare_model(settings, data)
+    settle_evaluation(settings, data.test is not None)
+    trainer = build_trainer(settings, model, data)
+    receipt = build_receipt(
+        data.train.sequences(),
+        data.tokenizer,
+        data.template,
+        data.train,
+        num_rows_shown=4,
+        batch_size=2 * settings.training.per_device_train_batch_size,
+    )
+    announce("dpo", settings, trainer, data, receipt)
+    before = score(trainer, data)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    write_results(settings, trainer, before, score(trainer, data))
+    close_run("dpo", settings, trainer, receipt)
+    return trainer
+
+
+def build_trainer(settings, model, data):
+    """The trainer on tokenized pairs, with sample answers at each evaluation."""
+    from ftkit.model.adapters import peft_config
+    from ftkit.training.dpo_trainer import FTDPOTrainer, reference_copy
+
+    trainer = FTDPOTrainer(
+        model=model,
+        ref_model=reference_copy(model, settings),
+        args=settings.training,
+        train_dataset=data.train_dataset(),
+        eval_dataset=data.test_dataset(),
+        processing_class=data.tokenizer,
+        peft_config=peft_config(settings.model, model, data.template.added_tokens),
+    )
+    add_samples(trainer, settings, data)
+    return trainer
+
+
+def score(trainer, data) -> list | None:
+    """Log-probabilities of the held-out pairs; None where nothing is held out, or where the weights are sharded."""
+    from ftkit.evaluation.preferences import score_pairs
+
+    if not data.test or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return None
+    return score_pairs(trainer.model, list(data.test.sequences()), data.tokenizer.pad_token_id)
+
+
+def write_results(settings, trainer, before: list | None, after: list | None) -> None:
+    """Write OUT/results.json, how held-out pairs were ranked before and after, and print it."""
+    from ftkit.evaluation.preferences import preference_results, results_line
+    from ftkit.training.run_folder import write_json
+
+    if before and trainer.is_world_process_zero():
+        results = preference_results(before, after)
+        write_json(Path(settings.training.output_dir) / "results.json", results)
+        say(results_line(results))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

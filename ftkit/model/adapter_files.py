@@ -1,0 +1,166 @@
+"""What is in an adapter's folder: its configuration and tensors, the run it comes from, and the base it belongs to.
+
+    record_base("runs/a", base_folder, "SmolLM2-135M-Instruct")     # at training: which weights the adapter belongs to
+    folder = resolve_base("runs/a")                                 # later: where they are
+
+Only safetensors are read, and no code that an adapter's configuration names is imported.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import yaml
+from peft import PeftType
+from safetensors import SafetensorError, safe_open
+
+from ftkit.config.assets import cache_dir
+from ftkit.config.errors import UserError
+from ftkit.model.loading import local_model_folder, weights_fingerprint
+from ftkit.model.shards import safetensors_files
+
+CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+BASE_RECORD = "base.json"
+CHECKPOINT = re.compile(r"checkpoint-\d+")
+
+
+def read_adapter_config(adapter: str | Path) -> dict:
+    """The adapter_config.json of an adapter folder.
+
+    Raises UserError when there is none, it is broken, or it wants a module of its own choice imported.
+    """
+    path = Path(adapter) / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"{adapter}: no {CONFIG_FILE} in it; give the output folder of a run with --use_peft")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); save the adapter again") from error
+    if not isinstance(config, dict) or config.get("peft_type") not in set(PeftType):
+        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise UserError(f"{path}: peft_type is {kind}, which the installed PEFT does not know; upgrade peft")
+    if config.get("megatron_config"):  # PEFT would import the module named beside it
+        raise UserError(f"{path}: megatron_config names code to import; set it to null")
+    return config
+
+
+def base_of_adapter(adapter: str | Path) -> str:
+    """The base model that an adapter's configuration names.
+
+    Raises UserError when the folder holds no adapter, or names no base.
+    """
+    base = read_adapter_config(adapter).get("base_model_name_or_path")
+    if not base:
+        raise UserError(f"{adapter}: its {CONFIG_FILE} names no base; pass --model_name_or_path")
+    return base
+
+
+def run_folder(adapter: str | Path) -> Path:
+    """The folder of the run that wrote an adapter: of a checkpoint-N the folder around it, else the adapter's own."""
+    folder = Path(adapter).resolve()
+    return folder.parent if CHECKPOINT.fullmatch(folder.name) else folder
+
+
+def run_settings(adapter: str | Path) -> dict:
+    """The settings of the run that wrote an adapter: its run.yaml, else, as for a pushed one, what base.json tells."""
+    path = run_folder(adapter) / "run.yaml"
+    if path.is_file():
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    record = recorded_base(adapter) or {}
+    return {"ftgpt": record.get("model_type") == "ftgpt", "load_in_4bit": record.get("load_in_4bit", False)}
+
+
+def resolve_base(adapter: str | Path, base: str | None = None, *, ftgpt: bool = False) -> str:
+    """The local folder of an adapter's base: the one named `base`, else the run's, else its configuration's.
+
+    Raises UserError, which names the adapter and --model_name_or_path, when the recorded base is not to be had.
+    """
+    settings = run_settings(adapter)
+    ftgpt = ftgpt or settings.get("ftgpt", False)
+    if base:
+        return local_model_folder(base, ftgpt=ftgpt)
+    name = settings.get("model_name_or_path")
+    if name is None or (Path(name) / CONFIG_FILE).is_file():  # an adapter that began as another one
+        name = base_of_adapter(adapter)
+    try:
+        return local_model_folder(name, ftgpt=ftgpt, revision=settings.get("model_revision"))
+    except UserError as error:
+        raise UserError(f"{adapter}: its base is not here ({error}); pass it by --model_name_or_path") from error
+
+
+def record_base(output_dir: str | Path, base_folder: str | Path, name: str, *, load_in_4bit: bool = False) -> None:
+    """Write OUT/base.json: which weights an adapter in OUT belongs to.
+
+    base_folder: local folder of the base (`local_model_folder`). name: what the person called it. load_in_4bit: whether
+    it was loaded so. One process calls this.
+    """
+    config = json.loads((Path(base_folder) / "config.json").read_text(encoding="utf-8"))
+    sizes = config.get("text_config", config)
+    record = {
+        "name": str(name),
+        "sha256": base_fingerprint(base_folder),
+        "model_type": config.get("model_type"),
+        "vocab_size": sizes.get("vocab_size"),
+        "load_in_4bit": load_in_4bit,
+    }
+    write_whole(Path(output_dir) / BASE_RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def recorded_base(adapter: str | Path) -> dict | None:
+    """What `record_base` wrote for the run of an adapter, or None."""
+    path = run_folder(adapter) / BASE_RECORD
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {"name": str(record["name"]), "sha256": str(record["sha256"])} | record
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not as a run writes it ({error!r}); restore it, or delete it") from error
+
+
+def base_fingerprint(folder: str | Path) -> str:
+    """`weights_fingerprint`, read from the cache while path, size and time of the weight files are the same."""
+    key = hashlib.sha256()
+    for path in safetensors_files(folder):
+        stat = path.stat()
+        key.update(f"\0{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    cached = cache_dir() / "fingerprints" / key.hexdigest()
+    if not cached.is_file():
+        write_whole(cached, weights_fingerprint(folder))
+    return cached.read_text(encoding="ascii")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def adapter_tensors(adapter: str | Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of an adapter, one at a time.
+
+    Raises UserError when there is no safetensors file or it can't be read.
+    """
+    path = Path(adapter) / WEIGHTS_FILE
+    if not path.is_file():
+        found = (
+            f"has only {PICKLE_FILE}, a pickle, which can run code when loaded" if has_pickle(adapter) else "missing"
+        )
+        raise UserError(f"{path}: {found}; save the adapter again with PEFT 0.6 or newer, which writes safetensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():
+                yield name, file.get_tensor(name)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}); save or download it again") from error
+
+
+def has_pickle(adapter: str | Path) -> bool:
+    """Whether the folder holds adapter weights in the former, unsafe format."""
+    return (Path(adapter) / PICKLE_FILE).is_file()

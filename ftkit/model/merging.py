@@ -1,0 +1,122 @@
+"""Merges an adapter into its base: a plain model folder that loads without PEFT.
+
+    merge_adapter("runs/a", "merged", dtype="bfloat16")
+
+The base is loaded in float32, the update added in float32, and the sum rounded to `dtype` once. An adapter of a
+quantised base (QLoRA) is merged into the dequantised weights, which are the ones it was trained on.
+"""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from peft import PeftConfig
+from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
+
+from ftkit.config.errors import UserError
+from ftkit.model.adapter_files import resolve_base, run_folder, run_settings
+from ftkit.model.adapter_loading import peft_config_of, put_adapter
+from ftkit.model.adapters import keep_four_bit_gradients, quantization_config, tied_targets
+from ftkit.model.loading import load_model, load_tokenizer
+from ftkit.model.shards import staged_folder
+
+MERGED_DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZATION_DEFAULTS = {
+    "load_in_4bit": False, "load_in_8bit": False, "dtype": "float32", "bnb_4bit_quant_type": "nf4",
+    "use_bnb_nested_quant": True, "bnb_4bit_quant_storage": None,
+}  # fmt: skip
+
+
+def merge_adapter(
+    adapter: str | Path,
+    output_dir: str | Path,
+    *,
+    base: str | None = None,
+    dtype: str = "float32",
+    as_trained: bool = True,
+    trust_remote_code: bool = False,
+) -> Path:
+    """Write base plus adapter as one model folder with tokenizer, chat template and generation config; return it.
+
+    base: folder, Hub id or .gguf; None takes the one the run names. dtype: of the written weights. as_trained: merge
+    into the weights the adapter was trained on, which for a run with --load_in_4bit are the dequantised ones; False
+    takes the base's own. Needs memory for the base in float32. The folder appears whole or not at all.
+    Raises UserError for an adapter that fails the checks of `put_adapter`, that has nothing to merge (soft prompts) or
+    that a merge would distort (LoRA on tied embeddings), and for a used `output_dir`.
+    """
+    if dtype not in MERGED_DTYPES:
+        raise UserError(f"dtype {dtype}; allowed are {', '.join(MERGED_DTYPES)}")
+    config = peft_config_of(adapter)
+    check_method(adapter, config)
+    folder = resolve_base(adapter, base)
+    with staged_folder(output_dir) as staging:
+        tokenizer = load_tokenizer(tokenizer_folder(adapter, folder))
+        quantization = trained_quantization(adapter) if as_trained else None
+        model = load_base(folder, adapter, quantization, trust_remote_code=trust_remote_code)
+        if getattr(model, "hf_quantizer", None) is not None:
+            model = dequantise(model)
+        tied = tied_targets(model, config)
+        if tied:
+            raise UserError(
+                f"{adapter}: adapts {tied[0]}, which shares its tensor with the other end of the model, so merged "
+                "weights would not be what was trained; use it unmerged, by --adapter"
+            )
+        model = put_adapter(model.float(), adapter, tokenizer, base_folder=folder).merge_and_unload(safe_merge=True)
+        source = next(
+            (path for path in (Path(adapter), run_folder(adapter)) if (path / "generation_config.json").is_file()), None
+        )
+        if source:
+            model.generation_config = GenerationConfig.from_pretrained(source)
+        model.to(getattr(torch, dtype)).save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+    return Path(output_dir)
+
+
+def dequantise(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with its quantised weights as plain float32 ones, ready to be saved."""
+    logger = logging.getLogger("transformers.integrations.bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that it does what it is asked
+    try:
+        model = model.dequantize(dtype=torch.float32)
+    finally:
+        logger.setLevel(level)
+    model._weight_conversions = None  # those of the quantised tensors, which `save_pretrained` would undo
+    return model
+
+
+def check_method(adapter: str | Path, config: PeftConfig) -> None:
+    """Raise UserError for a method whose result is not a change of the base's weights."""
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        method = config.peft_type.value.lower().replace("_", " ")
+        raise UserError(f"{adapter}: {method} changes no weights, so there is nothing to merge; use it by --adapter")
+
+
+def tokenizer_folder(adapter: str | Path, base_folder: str | Path) -> Path:
+    """The folder whose tokenizer and template belong to an adapter: its own, its run's, else the base's."""
+    folders = (Path(adapter), run_folder(adapter), Path(base_folder))
+    return next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), folders[-1])
+
+
+def trained_quantization(adapter: str | Path) -> BitsAndBytesConfig | None:
+    """How the base of an adapter was quantised in training, by the run's run.yaml; None if it was not."""
+    return quantization_config(SimpleNamespace(**{**QUANTIZATION_DEFAULTS, **run_settings(adapter)}))
+
+
+def load_base(
+    folder: str | Path, adapter: str | Path, quantization: BitsAndBytesConfig | None, *, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The base of an adapter: in float32, or quantised from the precision in which training quantised it."""
+    own = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+    if own and own.get("quant_method") != "bitsandbytes":
+        raise UserError(f"{folder}: is quantised by {own.get('quant_method')}; merge into the unquantised model")
+    quantization = BitsAndBytesConfig.from_dict(own) if own else quantization
+    dtype = run_settings(adapter).get("dtype", "float32") if quantization else "float32"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You passed `quantization_config`")  # the folder's own, as it is
+        model = load_model(folder, dtype=dtype, quantization_config=quantization, trust_remote_code=trust_remote_code)
+    keep_four_bit_gradients(model)
+    return model

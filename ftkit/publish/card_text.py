@@ -1,0 +1,181 @@
+"""The texts and tables of a model card."""
+
+import json
+from pathlib import Path
+
+CARD = """\
+# {name}
+
+{summary}
+
+## Use
+
+{usage}
+
+## Data
+
+{data}
+
+## Training
+
+{training}
+
+## Results
+
+{results}
+
+## Intended use and limits
+
+{limits}
+"""
+
+ADAPTER_USAGE = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+{model_id}
+tokenizer = AutoTokenizer.from_pretrained(model_id)
+model = AutoModelForCausalLM.from_pretrained("{base}"){resize}
+model = PeftModel.from_pretrained(model, model_id)
+"""
+
+FTKIT_ADAPTER_USAGE = """\
+from ftkit.model.loading import load_model, local_model_folder
+from peft import PeftModel
+from transformers import AutoTokenizer
+
+{model_id}
+tokenizer = AutoTokenizer.from_pretrained(model_id)
+model = load_model(local_model_folder("{base}", ftgpt={ftgpt})){resize}
+model = PeftModel.from_pretrained(model, model_id)
+"""
+
+RESIZE = "\nmodel.resize_token_embeddings(len(tokenizer))  # the adapter has trained new tokens"
+
+MODEL_USAGE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+{model_id}
+tokenizer = AutoTokenizer.from_pretrained(model_id{remote_code})
+model = AutoModelForCausalLM.from_pretrained(model_id{remote_code})
+"""
+
+CHAT = """\
+messages = [{"role": "user", "content": "..."}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**inputs, max_new_tokens=256)[0, inputs["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))"""
+
+CONTINUE = """\
+inputs = tokenizer("...", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=256)[0], skip_special_tokens=True))"""
+
+TEMPLATE_NOTE = "The chat template is stored with the tokenizer: training and generation render the same text."
+
+LIMITS = {
+    "sft": "Made to answer requests like those it was trained on, in the same language and form.",
+    "dpo": "Made to prefer answers like those that were chosen in its data.",
+}
+LIMITS_OF_ALL = """\
+Nothing is known of it beyond what is measured above, and nothing was measured of safety, bias or truth. It inherits
+the limits of {base} and of the data it was trained on."""
+UNRECORDED = "Not recorded in this folder."
+UNMEASURED = "No rows were held out, so nothing was measured."
+
+# Settings of one machine, of the printing and of the saving; a reader of the card has no use for them.
+UNTOLD_SETTINGS = {
+    "output_dir", "dataset_name", "model_name_or_path", "adapter", "resume_from_checkpoint", "run_name", "disable_tqdm",
+    "report_to", "debug", "use_cpu", "push_to_hub", "ddp_backend", "num_samples", "sample_max_new_tokens", "project",
+}  # fmt: skip
+UNTOLD_PREFIXES = ("hub_", "logging_", "log_", "save_", "dataloader_", "trackio_")
+LORA_SETTINGS = {"r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
+
+# What a log line calls it: what a reader calls it.
+MEASURES = {
+    "eval_loss": "loss, nats a trained token",
+    "eval_rewards/accuracies": "pairs whose chosen answer gains more",
+    "eval_rewards/margins": "margin of the implicit rewards",
+    "eval_logps/chosen": "log-probability of the chosen answer, nats",
+    "eval_logps/rejected": "log-probability of the rejected answer, nats",
+}
+
+
+def table(rows: list[tuple], head: tuple = ("", "")) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def number_table(values: dict) -> str:
+    """A table of named values."""
+    return table([(name, format_number(value)) for name, value in values.items()])
+
+
+def list_settings(settings: dict, folder: Path, public_name) -> list[tuple]:
+    """Hyperparameters, by name; those of an adapter also where they are defaults. public_name: cuts paths."""
+    told = {
+        name: public_name(value) if isinstance(value, str) else value
+        for name, value in settings.items()
+        if name not in UNTOLD_SETTINGS and not name.startswith(UNTOLD_PREFIXES)
+    }
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        lora = json.loads(config.read_text(encoding="utf-8"))
+        told |= {ours: lora[name] for name, ours in LORA_SETTINGS.items() if lora.get(name) is not None}
+        if isinstance(lora.get("target_modules"), list):
+            told["lora_target_modules"] = ", ".join(sorted(lora["target_modules"]))
+    return [(name, format_number(value)) for name, value in told.items()]
+
+
+def format_number(value) -> str:
+    """Four significant digits of a fraction; anything else as it is."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def results_text(folder: Path) -> str:
+    """Held-out measures at the first and the last evaluation, and results.json's shares; says so when there is none."""
+    evaluations = [record for record in read_lines(folder / "metrics.jsonl") if "eval_loss" in record]
+    parts = []
+    if evaluations:
+        first, last = evaluations[0], evaluations[-1]
+        names = [name for name in MEASURES if name in last]
+        if first is last:
+            rows = [(MEASURES[name], f"{last[name]:.4f}") for name in names]
+            parts.append(table(rows, ("on held-out rows", f"step {last['step']}")))
+        else:
+            rows = [(MEASURES[name], value_at(first, name), value_at(last, name)) for name in names]
+            parts.append(table(rows, ("on held-out rows", f"step {first['step']}", f"step {last['step']}")))
+    for name in ("results.json", "merge.json", "export.json"):
+        if (folder / name).is_file():
+            record = json.loads((folder / name).read_text(encoding="utf-8"))
+            parts.append(shares_text(record) if name == "results.json" else change_text(record))
+    if not evaluations and (folder / "metrics.jsonl").is_file():
+        parts.append(UNMEASURED)
+    return "\n\n".join(filter(None, parts)) or UNRECORDED
+
+
+def value_at(record: dict, name: str) -> str:
+    """A measure of a log line, or a dash where that line has none."""
+    return f"{record[name]:.4f}" if name in record else "-"
+
+
+def shares_text(results: dict) -> str:
+    """A table of shares with their 95 % intervals, as preference runs write them; empty for results of another form."""
+    rows = [row for row in results.get("rows", []) if {"name", "share", "low", "high"} <= row.keys()]
+    if not rows:
+        return ""
+    head = (f"{results.get('measure', 'share')}, of {results.get('num_pairs', '?')}", "share", "95 % interval")
+    return table([(row["name"], f"{row['share']:.1%}", f"{row['low']:.1%} to {row['high']:.1%}") for row in rows], head)
+
+
+def change_text(record: dict) -> str:
+    """What a merge or an export measured of the change of its weights."""
+    measured = {name: value for name, value in record.items() if isinstance(value, int | float | bool)}
+    return number_table(measured) if measured else ""
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The records of a JSON Lines file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

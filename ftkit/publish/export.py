@@ -1,0 +1,225 @@
+"""Exports a model as a plain folder, a .gguf file or an Ollama model, each read back and compared before it appears.
+
+    export_model("runs/merged", "out", "gguf", quantization="q8_0")
+
+Plain folders keep `{% generation %}` in the chat template: transformers and vLLM know the tag, and it is what a later
+fine-tuning trains by. Engines that read .gguf don't, so there it is left out (`gguf_tokenizer.portable_template`).
+"""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from ftkit import __version__
+from ftkit.config.errors import UserError
+from ftkit.model.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
+from ftkit.model.gguf import convert_gguf
+from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
+from ftkit.model.shards import OutputTensor, SafetensorsFolder, staged_folder, write_shards
+from ftkit.publish.certificate import Certificate, compare, observe
+from ftkit.publish.gguf_export import write_gguf
+from ftkit.publish.gguf_tokenizer import TRICKY_TEXT
+from ftkit.publish.ollama import modelfile, probe_template, stop_strings
+
+PLAIN_FORMATS = ("gpt2", "llama", "qwen2")
+FORMATS = (*PLAIN_FORMATS, "gguf", "ollama")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+KINDS = {"float16": "f16", "bfloat16": "bf16"}
+GGUF_FILE = "model.gguf"
+NOT_IN_PLAIN_CONFIG = ("auto_map", "_name_or_path", "torch_dtype")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The result: its folder, what was measured, and export.json's content."""
+
+    folder: Path
+    certificate: Certificate
+    record: dict
+
+
+def export_model(
+    model: str | None,
+    output_dir: str | Path,
+    format_name: str,
+    *,
+    adapter: str | None = None,
+    quantization: str = "f16",
+    dtype: str = "auto",
+) -> Exported:
+    """Write `output_dir` in one of FORMATS; it appears whole by one rename, after it was read back and compared.
+
+    model: Hub id, folder or .gguf file; with `adapter` (a run folder or PEFT adapter, merged first) its base, which
+    may be None. quantization: of gguf and ollama. dtype: of plain folders; auto keeps the stored one (float32 for a
+    merge). OUT/export.json holds format, source and what was measured.
+    Raises UserError if the model or its settings don't exist in the format, if what was read back differs by more
+    than rounding explains, or if `output_dir` is not empty.
+    """
+    output_dir = Path(output_dir)
+    with staged_folder(output_dir) as staging, _scratch(output_dir) as scratch:
+        source = _source_folder(model, adapter, scratch, dtype)
+        _check_is_causal(source)
+        if format_name in PLAIN_FORMATS:
+            facts = _write_plain(source, staging, format_name, dtype, scratch)
+            certificate = _certify_plain(source, staging, facts["is_rounded"], facts["dtype"])
+        else:
+            facts = _write_gguf_folder(source, staging, format_name, quantization, scratch, output_dir.name)
+            certificate, read_back = _certify_gguf(source, staging / GGUF_FILE, quantization, scratch)
+            facts |= read_back
+            if facts["is_pre_tokenizer_known"] and not facts["are_tokens_equal"]:
+                raise UserError(
+                    f"{source}: read back from GGUF, its tokenizer gives other tokens (GGUF knows no normalizer, nor "
+                    "added tokens that take the space beside them); choose a plain format"
+                )
+        base = model or _base_of(adapter)
+        names = {"format": format_name, "source": _public_name(base), "adapter": _public_name(adapter)}
+        record = {**names, **facts, **certificate.as_dict(), "ftkit_version": __version__}
+        (staging / "export.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    return Exported(output_dir, certificate, record)
+
+
+@contextmanager
+def _scratch(output_dir: Path) -> Iterator[Path]:
+    """A folder for intermediate results, on the disk of the result; it vanishes."""
+    folder = output_dir.parent / f".{output_dir.name}.scratch.tmp"
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed process
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _source_folder(model: str | None, adapter: str | None, scratch: Path, dtype: str) -> Path:
+    """The folder to export: the model's, or that of the merged adapter."""
+    if adapter is None:
+        return Path(local_model_folder(model))
+    from ftkit.model.merging import merge_adapter
+
+    merge_dtype = "bfloat16" if dtype == "bfloat16" else "float32"
+    return Path(merge_adapter(adapter, scratch / "merged", base=model, dtype=merge_dtype))
+
+
+def _base_of(adapter: str) -> str:
+    from ftkit.model.adapter_files import base_of_adapter
+
+    return base_of_adapter(adapter)
+
+
+def _public_name(name: str | None) -> str | None:
+    """A Hub id as it is; of a local path the last part: a published file should not tell where it was made."""
+    return Path(name).name if name and Path(name).expanduser().exists() else name
+
+
+def _settings(folder: Path) -> dict:
+    return json.loads((folder / "config.json").read_text("utf-8"))
+
+
+def _check_is_causal(folder: Path) -> None:
+    settings = _settings(folder)
+    if any(name.endswith("ForSequenceClassification") for name in settings.get("architectures") or ()):
+        raise UserError(f"{folder}: is a classifier; export takes causal language models")
+    if settings.get("quantization_config"):
+        raise UserError(f"{folder}: its weights are quantised; export the unquantised model")
+
+
+def _write_plain(source: Path, staging: Path, family: str, dtype: str, scratch: Path) -> dict:
+    """Write the plain folder of a family, by an allow-list of files; return facts for export.json."""
+    if _settings(source).get("model_type") == "ftgpt":
+        source = export_weights(source, scratch / "plain", family)
+    settings = _settings(source)
+    if settings.get("model_type") != family:
+        found = settings.get("model_type", "")
+        hint = f"choose --format {found}" if found in PLAIN_FORMATS else "a plain folder needs no export: push it"
+        raise UserError(f'{source}: model_type "{found}" is not {family}; {hint}')
+    tensors = SafetensorsFolder(source)
+    dtypes = {name: spec.dtype if dtype == "auto" else getattr(torch, dtype) for name, spec in tensors.specs().items()}
+    planned = {
+        name: OutputTensor(spec.to(dtypes[name]), partial(_cast, tensors, name, dtypes[name]))
+        for name, spec in tensors.specs().items()
+    }
+    write_shards(planned, staging)
+    stored = str(next(iter(dtypes.values()))).removeprefix("torch.")
+    kept = {name: value for name, value in settings.items() if name not in NOT_IN_PLAIN_CONFIG}
+    (staging / "config.json").write_text(json.dumps({**kept, "dtype": stored}, indent=2) + "\n", "utf-8")
+    for name in COPIED_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, staging / name)
+    for name in COPIED_FOLDERS:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, staging / name)
+    is_rounded = any(dtypes[name].itemsize < spec.dtype.itemsize for name, spec in tensors.specs().items())
+    return {"dtype": stored, "is_rounded": is_rounded}
+
+
+def _cast(tensors: SafetensorsFolder, name: str, dtype: torch.dtype) -> torch.Tensor:
+    return tensors.load(name).to(dtype)
+
+
+def _write_gguf_folder(
+    source: Path, staging: Path, format_name: str, quantization: str, scratch: Path, name: str
+) -> dict:
+    """Write model.gguf, for Ollama a Modelfile too; return facts for export.json."""
+    tokenizer = load_tokenizer(source)
+    if format_name == "ollama":  # refused before the long part
+        if not tokenizer.chat_template:
+            raise UserError(f"{source}: has no chat template, so no TEMPLATE for Ollama; choose --format gguf")
+        pieces = probe_template(tokenizer)
+    is_ftgpt = _settings(source).get("model_type") == "ftgpt"
+    plain = export_weights(source, scratch / "plain") if is_ftgpt else source
+    facts = write_gguf(plain, staging / GGUF_FILE, quantization, name=name)
+    if format_name == "ollama":
+        begin = "" if facts["add_bos"] else pieces.bos
+        (staging / "Modelfile").write_text(modelfile(pieces, stop_strings(tokenizer, pieces), begin=begin), "utf-8")
+    return {"quantization": quantization, **facts}
+
+
+def _certify_plain(source: Path, folder: Path, is_rounded: bool, dtype: str) -> Certificate:
+    """Compare source and plain folder, one model in memory at a time, both computing in float32."""
+    tokenizer, exported = load_tokenizer(source), AutoTokenizer.from_pretrained(folder)
+    if not has_same_tokens(tokenizer, exported):
+        raise UserError(f"{source}: its tokenizer reads text differently after saving; save it with save_pretrained")
+    before = observe(load_model(source), tokenizer)
+    after = observe(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), exported)
+    return compare(before, after, KINDS.get(dtype, "f32") if is_rounded else "f32")
+
+
+def _certify_gguf(source: Path, path: Path, quantization: str, scratch: Path) -> tuple[Certificate, dict]:
+    """Compare source and file, one model in memory at a time; say who read the file and whether tokens agree.
+
+    transformers' loader reads it where it can: it shares nothing with our writer.
+    """
+    back = convert_gguf(path, scratch / "back")
+    tokenizer, exported = load_tokenizer(source), load_tokenizer(back)
+    before = observe(load_model(source), tokenizer)
+    if transformers_reads(AutoConfig.from_pretrained(back)):
+        reader = "transformers"
+        with redirect_stderr(io.StringIO()):  # its progress bar has no switch
+            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    else:
+        reader, model = "ftkit", AutoModelForCausalLM.from_pretrained(back)
+    facts = {"read_back_by": reader, "are_tokens_equal": has_same_tokens(tokenizer, exported)}
+    return compare(before, observe(model, tokenizer), quantization), facts
+
+
+def transformers_reads(config: PreTrainedConfig) -> bool:
+    """Whether transformers' GGUF loader gets this model right: it ignores some settings in silence."""
+    if config.model_type == "gpt2":
+        return config.n_positions == 1024 and config.n_inner in (None, 4 * config.n_embd)
+    is_scaled = config.rope_parameters.get("rope_type", "default") != "default"
+    return not is_scaled and not getattr(config, "attention_bias", False)
+
+
+def has_same_tokens(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers read a text full of difficulties, and every added token, as the same ids."""
+    text = TRICKY_TEXT + "".join(tokenizer.get_added_vocab())
+    ids = [each(text, add_special_tokens=False)["input_ids"] for each in (tokenizer, other)]
+    return ids[0] == ids[1]

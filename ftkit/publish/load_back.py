@@ -1,0 +1,113 @@
+"""The load-back check: what was pushed is downloaded and loaded in a fresh process, and must be what lies here.
+
+print(load_back(plan, "owner/name", commit, token))
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.publish.upload_plan import UploadPlan, read_json
+
+MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule
+# What a stranger need not have. Where peft is not needed it is hidden too.
+HIDDEN = ("ftkit", "trl", "datasets", "bitsandbytes")
+# Where models are kept, and the processes of a launcher, of which the fresh one is none.
+NOT_INHERITED = (
+    "HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_MODULES_CACHE", "RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_",
+    "TORCHELASTIC_", "ACCELERATE_", "FSDP_",
+)  # fmt: skip
+
+
+def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) -> str:
+    """Download the commit into a temporary cache and load it, without ftkit; return what was found in one line.
+
+    All files must have the SHA-256 of those sent; the logits of a rendered prompt must equal those of the local folder
+    (a .gguf file, and an adapter whose base is not to be had here, are compared by their hashes alone).
+    Raises UserError if the commit cannot be loaded, or is something else.
+    """
+    base = local_base(plan.folder) if plan.kind == "adapter" else None
+    loadable = plan.kind == "model" or base is not None
+    config = read_json(Path(base or plan.folder) / "config.json") if loadable else {}
+    job = {
+        "repo_id": repo_id,
+        "commit": commit,
+        "folder": str(plan.folder.resolve()),
+        "sha256": {file.name: file.sha256() for file in plan.files},
+        "kind": plan.kind if loadable else "files",
+        "base": base,
+        "custom_code": bool(config.get("auto_map")),
+        "classifier": any("SequenceClassification" in name for name in config.get("architectures") or []),
+        "hidden": HIDDEN if plan.kind == "adapter" else (*HIDDEN, "peft"),
+    }
+    outcome = run_fresh(job, token)
+    pushed, wrong, num_files = f"{repo_id} at {commit[:8]}", outcome["wrong"], len(plan.files)
+    if wrong:
+        raise UserError(f"{pushed}: {len(wrong)} files are not what was sent, such as {wrong[0]}; push again")
+    if not loadable:
+        reason = "a .gguf file is not run here" if plan.kind == "gguf" else "its base is not here, so it was not run"
+        return f"{pushed}: loaded back, {num_files} files equal by SHA-256; {reason}"
+    if not outcome["finite"] or not outcome["same_tokens"] or outcome["difference"] > MAX_DIFFERENCE:
+        raise UserError(
+            f"{pushed}: loads, but as something else than {plan.folder}: {describe(outcome)}; do not use it"
+        )
+    return (
+        f"{pushed}: loaded back in a fresh process without ftkit: {num_files} files equal by SHA-256, logits equal "
+        f"on {outcome['num_tokens']} tokens (largest difference {outcome['difference']:.1g})"
+    )
+
+
+def describe(outcome: dict) -> str:
+    """What differs, in words."""
+    if not outcome["same_tokens"]:
+        return "the prompt gives other tokens"
+    return f"logits differ by {outcome['difference']:.3g}" if outcome["finite"] else "its logits are not finite"
+
+
+def local_base(folder: Path) -> str | None:
+    """The local folder of an adapter's base; None where it is not to be had."""
+    from ftkit.model.adapter_files import resolve_base
+
+    try:
+        return str(Path(resolve_base(folder)).resolve())
+    except UserError:
+        return None
+
+
+def run_fresh(job: dict, token: str | None) -> dict:
+    """Run the job in a fresh process with a cache of its own; return its outcome. The token goes by environment."""
+    from huggingface_hub import constants
+
+    with tempfile.TemporaryDirectory(prefix="ftkit-load-back-") as home:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+        environment |= {
+            "HF_HOME": home,
+            "HF_ENDPOINT": constants.ENDPOINT,
+            "HF_HUB_OFFLINE": "0",
+            "TRANSFORMERS_OFFLINE": "0",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if token:
+            environment["HF_TOKEN"] = token
+        script = Path(__file__).with_name("fresh_process.py").read_text(encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            cwd=home,
+            env=environment,
+        )
+    if done.returncode:
+        reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no reason given").strip()
+        reason = reason.replace(token, "TOKEN") if token else reason
+        raise UserError(
+            f"{job['repo_id']} at {job['commit'][:8]}: was pushed but does not load in a fresh process: {reason}"
+        )
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,50 @@
+"""What ftkit adds to every TRL trainer: safe checkpoints, the compact loss head, progress and metrics, one adapter."""
+
+import functools
+
+from peft import PeftModel
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl.trainer import utils as trl_utils
+
+from ftkit.training.callbacks import MetricsCallback, TrainingProgress
+from ftkit.training.checkpointing import CheckpointMixin
+
+
+class RunMixin(CheckpointMixin):
+    """Stands left of a TRL trainer that is given rows as ftkit tokenized them."""
+
+    has_compact_heads = False
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.put_compact_heads()
+        if isinstance(self.model, PeftModel):
+            # Only what is trained: not TRL's copy of an adapter that serves as the reference, nor, where new tokens
+            # are trained, the whole embedding, which PEFT would save because its size changed.
+            kept = {"selected_adapters": [self.model.active_adapter]}
+            kept |= {"save_embedding_layers": False} if trains_new_tokens(self.model) else {}
+            self.model.save_pretrained = functools.partial(self.model.save_pretrained, **kept)
+        metrics = MetricsCallback(self.args.output_dir)
+        progress_bar = not self.args.disable_tqdm
+        for callback in (ProgressCallback, PrinterCallback):
+            self.remove_callback(callback)
+        self.add_callback(metrics)
+        if progress_bar:
+            self.add_callback(TrainingProgress(metrics))
+
+    def put_compact_heads(self) -> None:
+        """Put the compact loss head on every model of the trainer, once, where this TRL has a head to take over."""
+        if self.has_compact_heads or not self.args.compact_loss_head or not hasattr(trl_utils, "add_fused_lm_head"):
+            return
+        from ftkit.model.loss_head import use_compact_loss_heads
+
+        self.args.loss_head_kernel = use_compact_loss_heads(self, kernel=self.args.loss_head_kernel)
+        self.has_compact_heads = True
+
+    def create_model_card(self, *args, **kwargs):
+        """Leave OUT/README.md to ftkit, which writes it once, with the results."""
+
+
+def trains_new_tokens(model: PeftModel) -> bool:
+    """Whether an adapter of the model trains single rows of the embedding."""
+    return any(getattr(config, "trainable_token_indices", None) for config in model.peft_config.values())

@@ -1,0 +1,82 @@
+"""What accelerate and torchrun leave in the environment, as seen with accelerate 1.15, and what is made of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ftkit.config import launch
+from ftkit.config.errors import UserError
+from ftkit.config.hardware import usable_cores, use_all_cores
+from ftkit.config.launch import check_world, default_ddp_backend, threads_are_chosen, world_size
+
+BY_ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True", "OMP_NUM_THREADS": "1"}
+ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+TWO = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", **ADDRESS}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{}, BY_ACCELERATE, {**BY_ACCELERATE, **TWO}, TWO, ADDRESS, {**BY_ACCELERATE, **ADDRESS, "PMI_SIZE": "2"}],
+    ids=["plain", "accelerate", "accelerate --multi_gpu", "torchrun", "a cluster's address", "mpirun"],
+)
+def test_the_world_that_was_asked_for_passes(environ):
+    check_world(environ)
+
+
+def test_one_process_in_place_of_several_is_refused():
+    with pytest.raises(UserError, match="accelerate started one; on a CPU launch with torchrun --nproc_per_node N"):
+        check_world({**BY_ACCELERATE, **ADDRESS})
+
+
+@pytest.mark.parametrize(("name", "strategy"), launch.SHARDED.items())
+def test_sharding_on_a_cpu_is_refused(name, strategy, monkeypatch):
+    monkeypatch.setattr(launch, "has_accelerator", lambda: False)
+    with pytest.raises(UserError, match=f"{strategy} was asked for on a CPU: every process would hold the whole model"):
+        check_world({**BY_ACCELERATE, **TWO, name: "true"})
+    check_world({**BY_ACCELERATE, **TWO, name: "false"})
+    monkeypatch.setattr(launch, "has_accelerator", lambda: True)
+    check_world({**BY_ACCELERATE, **TWO, name: "true"})
+    with pytest.raises(UserError, match=strategy):
+        check_world({**BY_ACCELERATE, **TWO, name: "true"}, use_cpu=True)
+
+
+def test_gloo_is_for_several_processes_on_cpus():
+    assert [world_size(environ) for environ in ({}, TWO, {"OMPI_COMM_WORLD_SIZE": "4"})] == [1, 2, 4]
+    assert default_ddp_backend(True, TWO) == "gloo"
+    assert default_ddp_backend(True, {}) is default_ddp_backend(False, TWO) is None
+
+
+def test_threads_set_by_the_person_are_kept():
+    assert not threads_are_chosen({})
+    assert threads_are_chosen({"OMP_NUM_THREADS": "3"})
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_threads_set_by_a_launcher_are_not_the_persons(chosen):
+    child = "from ftkit.config.launch import threads_are_chosen; print(threads_are_chosen())"
+    launcher = (
+        "import os, subprocess, sys; os.environ.update(OMP_NUM_THREADS='1', ACCELERATE_MIXED_PRECISION='no'); "
+        f"subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environ |= {"OMP_NUM_THREADS": "1"} if chosen else {}
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", launcher], env=environ, cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == str(chosen), done.stderr
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    try:
+        assert use_all_cores() == usable_cores()
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(usable_cores()))
+        assert use_all_cores() == 1
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(10 * usable_cores()))
+        assert use_all_cores() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,87 @@
+"""A stream gives the rows that reading whole files gives, a few at a time, and names the line of a bad one."""
+
+import itertools
+import json
+
+import pytest
+
+from ftkit.config.errors import UserError
+from ftkit.data.loading import load_rows
+from ftkit.data.preferences import PREFERENCES
+from ftkit.data.streaming import RowStream
+
+ROWS = [{"instruction": f"question {number}", "output": f"answer {number}"} for number in range(600)]
+
+
+@pytest.fixture
+def jsonl(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\ufeff" + "".join(json.dumps(row) + "\n\n" for row in ROWS), encoding="utf-8")
+    return path
+
+
+def test_every_kind_of_file_gives_the_rows_that_load_rows_gives(jsonl, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    text, parquet = tmp_path / "rows.txt", tmp_path / "rows.parquet"
+    text.write_text("one\r\n\r\n two\nthree")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), parquet)
+    for path in (jsonl, text, parquet):
+        whole = load_rows(str(path))
+        stream = RowStream(str(path))
+        assert list(stream) == whole.train and stream.format == whole.format
+        assert list(stream) == whole.train  # each pass reads again
+
+
+def test_the_first_rows_are_held_out_and_not_trained_on(jsonl):
+    stream = RowStream(str(jsonl), num_held_out=3)
+    assert [row["messages"][0]["content"] for row in stream.held_out] == [f"question {number}" for number in range(3)]
+    assert next(iter(stream))["messages"][0]["content"] == "question 3"
+
+
+def test_a_folder_s_test_file_is_held_out(tmp_path, jsonl):
+    (tmp_path / "data").mkdir()
+    jsonl.rename(tmp_path / "data/train.jsonl")
+    (tmp_path / "data/test.jsonl").write_text(json.dumps(ROWS[7]) + "\n")
+    stream = RowStream(str(tmp_path / "data"))
+    assert len(stream.held_out) == 1 and len(list(stream)) == len(ROWS)
+
+
+def test_preference_rows_stream_too(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"instruction": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    (row,) = RowStream(str(path), kind=PREFERENCES)
+    assert (row["chosen"], row["rejected"], row["source"]) == ("b", "c", f"{path}:1")
+
+
+def test_rows_before_a_bad_one_are_given_and_its_line_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + '{"instruction": "a", "output": null}\n')
+    rows = iter(RowStream(str(path)))
+    assert len(list(itertools.islice(rows, 512))) == 512
+    with pytest.raises(UserError, match='rows.jsonl:601: "output" is null'):
+        list(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "rows.jsonl:2: not UTF-8"),
+        ("rows.jsonl", b'{"text": "a"}\n{"text": "b', "rows.jsonl:2: the last line is cut off"),
+        ("rows.jsonl", b'{"text": "a"}\n{"instruction": "a", "output": "b"}\n', "rows.jsonl:2: this row is alpaca"),
+        ("rows.jsonl", b"\n\n", "there are no rows"),
+        ("rows.csv", b"text\na\n", "--dataset_streaming reads .jsonl, .txt, .parquet"),
+        ("rows.parquet", b"no parquet", "not a readable parquet file"),
+    ],
+)
+def test_mistakes_are_named(name, content, message, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        list(RowStream(str(path)))
+
+
+def test_a_missing_file_is_no_hub_dataset(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        RowStream(str(tmp_path / "nosuch.jsonl"))

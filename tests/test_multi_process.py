@@ -1,0 +1,206 @@
+"""Two processes train the same as one with the same global batch, write the run folder once, and resume."""
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+LORA = ["--use_peft", "--lora_r", "4", "--lora_dropout", "0"]
+PACKED = ["--packing", "true", "--max_length", "256"]
+METHODS = {
+    "full": ["--packing", "false"],
+    "full packed": PACKED,
+    "lora": [*LORA, "--packing", "false"],
+    "lora packed": [*LORA, *PACKED],
+    "dpo lora": LORA,
+}
+COMPARED = ("loss", "grad_norm", "tokens", "rewards/margins", "logps/chosen", "logps/rejected")
+COMPARED += tuple(f"eval_{name}" for name in COMPARED)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory, word_rows):
+    """Answers of very different lengths, so that the two processes train on unequal numbers of tokens."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    rows = [{**row, "output": row["output"] * (1 + 7 * (i % 4 == 3))} for i, row in enumerate(word_rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory, word_rows):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    pairs = [
+        {**row, "chosen": row["output"], "rejected": row["input"] * (1 + i % 3)} for i, row in enumerate(word_rows)
+    ]
+    path.write_text("".join(json.dumps({key: row[key] for key in row if key != "output"}) + "\n" for row in pairs))
+    return path
+
+
+def flags(folder, rows, out, per_device, method, *extra):
+    """Four updates of two accumulated global batches of four rows.
+
+    A large epsilon keeps Adam from blowing up the rounding of gradients that are zero but for it.
+    """
+    return [
+        "--model_name_or_path", str(folder), "--dataset_name", str(rows), "--output_dir", str(out),
+        "--per_device_train_batch_size", str(per_device), *"""--template alpaca --gradient_accumulation_steps 2
+        --max_steps 4 --logging_steps 1 --save_strategy no --learning_rate 1e-3 --adam_epsilon 1e-4 --bf16 false
+        --dtype float32 --use_cpu --disable_tqdm --test_size 8 --num_samples 1 --sample_max_new_tokens 4""".split(),
+        *METHODS[method], *extra,
+    ]  # fmt: skip
+
+
+def launch(command: list[str], timeout: int = 300) -> str:
+    """Run a launcher with one thread a process; return what it printed."""
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the launcher's children too
+        raise
+    assert process.returncode == 0, printed[-6000:]
+    return printed
+
+
+def in_two_processes(jobs: list[dict], folder: Path, *fsdp_config: str) -> str:
+    path = folder / "jobs.json"
+    path.write_text(json.dumps(jobs))
+    return launch([*TORCHRUN, str(ROOT / "tests/multi_process_runs.py"), str(path), *fsdp_config])
+
+
+def in_one_process(argv: list[str], command: str = "sft") -> None:
+    importlib.import_module(f"ftkit.{command}").main(argv)
+
+
+def log_of(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in COMPARED if key in line} for line in lines]
+
+
+def weights_of(folder: Path) -> dict:
+    return load_file(next(path for path in folder.glob("*.safetensors")))
+
+
+def assert_same_run(folder: Path, reference: Path, tolerance: float = 1e-5) -> None:
+    log, expected = log_of(folder), log_of(reference)
+    assert len(log) == len(expected) >= 4
+    for line, other in zip(log, expected, strict=True):
+        assert line == pytest.approx(other, rel=tolerance, abs=1e-7)
+    weights, expected = weights_of(folder), weights_of(reference)
+    assert weights.keys() - expected.keys() <= {"lm_head.weight"}  # FSDP2 writes a tied head beside the embedding
+    whole = torch.cat([weight.flatten() for weight in expected.values()])
+    moved = torch.cat([weights[name].flatten() for name in expected]) - whole
+    assert moved.norm() <= tolerance * whole.norm()
+
+
+@pytest.fixture(scope="module")
+def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs):
+    """Folder of runs in two processes: one with checkpoints, that one resumed half-way, a packed one and one of DPO."""
+    folder = tmp_path_factory.mktemp("two")
+    save = ["--save_strategy", "steps", "--save_steps", "2"]
+    resume = flags(tiny_folder, rows, folder / "resumed", 2, "full", *save, "--resume_from_checkpoint")
+    jobs = [
+        {"command": "sft", "argv": flags(tiny_folder, rows, folder / "full", 2, "full", *save)},
+        {"copy": [str(folder / "full/checkpoint-2"), str(folder / "resumed/checkpoint-2")]},
+        {"command": "sft", "argv": resume},
+        {"command": "sft", "argv": flags(tiny_folder, rows, folder / "lora packed", 2, "lora packed")},
+        {"command": "dpo", "argv": flags(tiny_folder, pairs, folder / "dpo lora", 2, "dpo lora")},
+    ]
+    (folder / "printed.txt").write_text(in_two_processes(jobs, folder))
+    return folder
+
+
+@pytest.mark.parametrize("method", ["full", "lora packed", "dpo lora"])
+def test_two_processes_train_as_one(method, two_process_runs, tiny_folder, rows, pairs, tmp_path):
+    command, data = ("dpo", pairs) if method == "dpo lora" else ("sft", rows)
+    in_one_process(flags(tiny_folder, data, tmp_path / "one", 4, method), command)
+    assert_same_run(two_process_runs / method, tmp_path / "one")
+
+
+def test_the_run_folder_is_written_once(two_process_runs):
+    printed = (two_process_runs / "printed.txt").read_text()
+    assert printed.count("hardware ") == 4 and printed.count("done: ") == 4  # one plan and one end a run
+    folder = two_process_runs / "lora packed"
+    assert len(log_of(folder)) == 6  # four updates, an evaluation before and one after
+    assert len((folder / "samples.jsonl").read_text().splitlines()) == 2
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".") or path.suffix == ".tmp"]
+
+
+def test_a_run_resumes_in_two_processes(two_process_runs):
+    whole, resumed = weights_of(two_process_runs / "full"), weights_of(two_process_runs / "resumed")
+    assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+    losses = [
+        [line["loss"] for line in log_of(two_process_runs / name) if "loss" in line] for name in ("full", "resumed")
+    ]
+    assert losses[1] == losses[0][2:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full packed", "lora"])
+def test_torchrun_and_accelerate_launch_train_as_one_process(method, tiny_folder, rows, tmp_path):
+    in_one_process(flags(tiny_folder, rows, tmp_path / "one", 4, method))
+    launch([*TORCHRUN, "-m", "ftkit.sft", *flags(tiny_folder, rows, tmp_path / "torchrun", 2, method)])
+    assert_same_run(tmp_path / "torchrun", tmp_path / "one")
+    accelerate = shutil.which("accelerate", path=str(Path(sys.executable).parent))
+    config = ["--config_file", "examples/accelerate/ddp.yaml", "--main_process_port", "0"]
+    launch(
+        [
+            accelerate,
+            "launch",
+            *config,
+            "ftkit/sft.py",
+            *flags(tiny_folder, rows, tmp_path / "accelerate", 2, method),
+        ]
+    )
+    assert_same_run(tmp_path / "accelerate", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_one_process_in_place_of_two_is_refused_in_one_line(tiny_folder, rows, tmp_path):
+    accelerate = shutil.which("accelerate", path=str(Path(sys.executable).parent))
+    done = subprocess.run(
+        [accelerate, "launch", "--cpu", "--num_processes", "2", "ftkit/sft.py", *flags(tiny_folder, rows, tmp_path / "out", 2, "full")],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0 and "several processes were asked for and accelerate started one" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_fsdp2_trains_as_one_process_and_resumes(tiny_folder, rows, tmp_path):
+    save = ["--save_strategy", "steps", "--save_steps", "2"]
+    jobs = []
+    for method in ("full", "lora"):
+        jobs.append({"command": "sft", "argv": flags(tiny_folder, rows, tmp_path / method, 2, method, *save)})
+        resumed = tmp_path / f"{method} resumed"
+        jobs.append({"copy": [str(tmp_path / method / "checkpoint-2"), str(resumed / "checkpoint-2")]})
+        resume = flags(tiny_folder, rows, resumed, 2, method, *save, "--resume_from_checkpoint")
+        jobs.append({"command": "sft", "argv": resume})
+    printed = in_two_processes(jobs, tmp_path, "examples/accelerate/fsdp2.yaml")
+    assert "TRL's own loss head" not in printed
+    for method in ("full", "lora"):
+        assert list((tmp_path / method / "checkpoint-2").glob("pytorch_model_fsdp*"))  # it was FSDP, not DDP
+        in_one_process(flags(tiny_folder, rows, tmp_path / f"{method} alone", 4, method))
+        assert_same_run(tmp_path / method, tmp_path / f"{method} alone")
+        whole, resumed = (weights_of(tmp_path / name) for name in (method, f"{method} resumed"))
+        assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
