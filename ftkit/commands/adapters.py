@@ -25,7 +25,8 @@ def main(argv: list[str]) -> None:
     """Hand over to list, info or merge."""
     action, rest = (argv[0], argv[1:]) if argv else ("", [])
     if action in ("-h", "--help"):
-        print((__doc__ or "").strip() + "\n\nftkit adapters ACTION --help shows the settings of an action.")
+        print(f"usage: ftkit adapters {'|'.join(ACTIONS)} ...\n\n{(__doc__ or '').strip()}\n")
+        print("ftkit adapters ACTION --help shows the settings of an action.")
         raise SystemExit(0)  # as argparse ends a command after its help
     if action not in ACTIONS:
         came = f'unknown action "{action}"{did_you_mean(action, ACTIONS)}' if action else "an action is missing"
