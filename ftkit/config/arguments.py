@@ -194,6 +194,7 @@ def changed_settings(*arguments) -> dict:
             default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
             value = getattr(instance, item.name)
             value = getattr(value, "value", value)  # an enum's
-            if item.init and value != default and item.name not in UNRECORDED and isinstance(value, PLAIN_TYPES):
+            is_default = value == default or [value] == default  # TRL unpacks lists of one
+            if item.init and not is_default and item.name not in UNRECORDED and isinstance(value, PLAIN_TYPES):
                 changed[item.name] = value
     return changed

@@ -100,6 +100,11 @@ MEASURES = {
 }
 
 
+def measures_of(record: dict) -> dict[str, str]:
+    """MEASURES, with the loss called what it is in a line of the log: DPO's is of a pair."""
+    return MEASURES | ({"eval_loss": "loss of a pair, nats"} if "eval_rewards/margins" in record else {})
+
+
 def table(rows: list[tuple], head: tuple = ("", "")) -> str:
     """A Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
@@ -140,12 +145,12 @@ def results_text(folder: Path) -> str:
     parts = []
     if evaluations:
         first, last = evaluations[0], evaluations[-1]
-        names = [name for name in MEASURES if name in last]
+        measures = {name: text for name, text in measures_of(last).items() if name in last}
         if first is last:
-            rows = [(MEASURES[name], f"{last[name]:.4f}") for name in names]
+            rows = [(text, f"{last[name]:.4f}") for name, text in measures.items()]
             parts.append(table(rows, ("on held-out rows", f"step {last['step']}")))
         else:
-            rows = [(MEASURES[name], value_at(first, name), value_at(last, name)) for name in names]
+            rows = [(text, value_at(first, name), value_at(last, name)) for name, text in measures.items()]
             parts.append(table(rows, ("on held-out rows", f"step {first['step']}", f"step {last['step']}")))
     for name in ("results.json", "merge.json", "export.json"):
         if (folder / name).is_file():

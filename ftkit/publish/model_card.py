@@ -105,8 +105,9 @@ def held_out_result(folder: Path, settings: dict) -> list | None:
     records = [record for record in card_text.read_lines(folder / "metrics.jsonl") if "eval_loss" in record]
     if not records or not data or not is_hub_id(data):
         return None
-    measured = {"eval_loss": ("loss", card_text.MEASURES["eval_loss"])}
-    measured["eval_rewards/accuracies"] = ("accuracy", card_text.MEASURES["eval_rewards/accuracies"])
+    measures = card_text.measures_of(records[-1])
+    measured = {"eval_loss": ("loss", measures["eval_loss"])}
+    measured["eval_rewards/accuracies"] = ("accuracy", measures["eval_rewards/accuracies"])
     where = {"dataset_type": data, "dataset_name": f"{data}, held-out rows"}
     return [
         EvalResult("text-generation", **where, metric_type=kind, metric_name=name, metric_value=records[-1][key])

@@ -175,7 +175,7 @@ def report_qlora(options: Options) -> str:
             )
             for name, extra in flags.items()
         }
-        merge = qlora.merge_error(str(runs["QLoRA nf4"].output_dir), model, folder / "merged")
+        merge = qlora.merge_error("QLoRA nf4", str(runs["QLoRA nf4"].output_dir), model, folder / "merged")
     rows = []
     for name, run in runs.items():
         losses = [step["loss"] for step in run.steps]

@@ -36,7 +36,7 @@ def report(key: str, options: Options) -> str:
             shape = ["--packing", "True", "--max_length", str(block), "--per_device_train_batch_size", "1"]
             given = ["--model_name_or_path", model, "--dataset_name", "instructions", "--template", "alpaca"]
             runs[name] = sft_commands.run_command("ftkit.sft", [*given, *shape, *flags], Path(temporary), 4)
-        merge = merge_error(str(runs[MERGED_RUN].output_dir), model, Path(temporary) / "merged")
+        merge = merge_error(MERGED_RUN, str(runs[MERGED_RUN].output_dir), model, Path(temporary) / "merged")
     base = runs[REFERENCE]
     rows = [
         [
@@ -57,7 +57,7 @@ def report(key: str, options: Options) -> str:
     return f"{intro}\n\n{table}\n\n{merge}"
 
 
-def merge_error(adapter: str, base: str, merged: Path) -> str:
+def merge_error(name: str, adapter: str, base: str, merged: Path) -> str:
     """How far the merged float32 model is from the 4-bit model with the adapter on it, on rows it was not trained on."""
     import torch
 
@@ -83,7 +83,7 @@ def merge_error(adapter: str, base: str, merged: Path) -> str:
         agreements.append((one.argmax(-1) == other.argmax(-1)).float().mean().item())
     count = len(differences)
     return (
-        f"Merge of the {MERGED_RUN} adapter (dequantise, merge, float32) against the 4-bit model with the adapter, on "
+        f"Merge of the {name} adapter (dequantise, merge, float32) against the 4-bit model with the adapter, on "
         f"{count} held-out rows: largest logit difference {max(differences):.1e} (the adapter itself moves logits by up "
         f"to {max(plain):.1e}), mean KL {sum(divergences) / count:.1e} nats, top-1 agreement "
         f"{sum(agreements) / count:.2%}."

@@ -1,0 +1,55 @@
+"""`--push_to_hub` pushes a run once, at its end, by the allow-list; what would fail then fails before the first step."""
+
+import json
+import sys
+
+import pytest
+from safetensors.torch import load_file
+
+from ftkit import dpo, sft
+from ftkit.config.parser import run
+
+stand_in = sys.modules["hub_stand_in"]
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+
+def command(tiny_folder, tmp_path, rows: list[dict], *flags) -> list[str]:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [
+        "--model_name_or_path", str(tiny_folder), "--dataset_name", str(path), "--output_dir", str(tmp_path / "out"),
+        "--template", "alpaca", "--max_steps", "2", "--save_steps", "1", "--disable_tqdm", "--bf16", "false",
+        "--dtype", "float32", "--learning_rate", "1e-3", "--push_to_hub", *flags,
+    ]  # fmt: skip
+
+
+def test_a_fine_tune_is_pushed_once_and_loads_back(hub, tiny_folder, tmp_path, word_rows, capsys):
+    flags = ["--hub_model_id", "owner/tuned", "--hub_private_repo"]
+    assert run(sft.main, command(tiny_folder, tmp_path, word_rows, *flags)) == 0
+    files = hub.files("owner/tuned")
+    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md", "receipt.json"} <= set(files)
+    assert not [name for name in files if name.endswith((".bin", ".pt")) or "checkpoint" in name or name == "run.yaml"]
+    assert hub.repositories["owner/tuned"].private
+    said = capsys.readouterr().err
+    assert "pushed: " in said and "loaded back" in said and stand_in.WRITE_TOKEN not in said
+
+
+def test_a_preference_run_is_pushed_with_its_results(hub, tiny_folder, tmp_path, word_rows):
+    rows = [{"instruction": row["input"], "chosen": row["output"], "rejected": row["input"]} for row in word_rows]
+    argv = command(tiny_folder, tmp_path, rows, "--use_peft", "--test_size", "8", "--num_samples", "0")
+    assert run(dpo.main, [*argv, "--hub_model_id", "owner/aligned"]) == 0
+    files = hub.files("owner/aligned")
+    assert {"adapter_model.safetensors", "base.json", "results.json"} <= set(files)
+    assert len(load_file(tmp_path / "out/adapter_model.safetensors")) > 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert "Direct preference optimisation" in card and "loss of a pair" in card and "pairs in the right order" in card
+
+
+def test_a_token_that_may_not_write_ends_the_run_before_it_begins(
+    hub, tiny_folder, tmp_path, word_rows, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert run(sft.main, command(tiny_folder, tmp_path, word_rows, "--hub_model_id", "owner/tuned")) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error and "hf_wrong" not in error
+    assert not (tmp_path / "out").exists()
