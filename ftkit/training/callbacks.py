@@ -20,6 +20,7 @@ PREFERENCE_METRICS = (
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"
 )  # fmt: skip
 EVALUATION_METRICS = tuple(f"eval_{name}" for name in ("loss", "mean_token_accuracy", *PREFERENCE_METRICS))
+FALL_NATS = 1.0  # of an answer's log-probability; less is the noise of a batch
 STEPS_BEFORE_ESTIMATE = 3  # the first steps are slower; the estimate waits for them
 
 
@@ -161,7 +162,8 @@ class BothFallCallback(TrainerCallback):
             rewards = [(logs or {}).get(f"{prefix}rewards/{name}") for name in ("chosen", "rejected")]
             if None in rewards:
                 continue
-            self.falls[prefix] = self.falls[prefix] + 1 if max(rewards) < 0 else 0
+            fell = max(rewards) < -FALL_NATS * args.beta
+            self.falls[prefix] = self.falls[prefix] + 1 if fell else 0
             if self.falls[prefix] == 2 and not self.warned and state.is_world_process_zero:
                 self.warned = True
                 chosen, rejected = rewards
