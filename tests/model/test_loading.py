@@ -300,7 +300,9 @@ def test_an_adapter_is_its_folder_or_its_snapshot_from_the_hub(tmp_path, monkeyp
     assert local_adapter_folder(tmp_path) == str(tmp_path)
     asked = {}
     monkeypatch.setattr(
-        ftkit.model.loading, "snapshot_download", lambda name, **kwargs: asked.update(kwargs, name=name) or str(tmp_path)
+        ftkit.model.loading,
+        "snapshot_download",
+        lambda name, **kwargs: asked.update(kwargs, name=name) or str(tmp_path),
     )
     assert local_adapter_folder("some-owner/some-adapter", revision="v1") == str(tmp_path)
     assert (asked["name"], asked["revision"]) == ("some-owner/some-adapter", "v1")
