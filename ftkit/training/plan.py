@@ -11,6 +11,7 @@ from transformers.trainer_utils import IntervalStrategy
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe
 from ftkit.model.adapters import count_parameters
+from ftkit.model.packed_attention import use_packed_attention
 
 BLOCK_MULTIPLE = 64  # packed block lengths are rounded up to it
 FEW_UPDATES = 50  # with fewer, most of a run is warm-up and the loss has hardly moved
@@ -81,6 +82,8 @@ def settle_packing(settings, model: PreTrainedModel, lengths: list[int]) -> str 
     if reason and asked:
         raise UserError(f"--packing: {reason}; drop --packing")
     training.packing = reason is None
+    if training.packing and use_packed_attention(model) and packing_leak(model) > ISOLATION_TOLERANCE:
+        model.set_attn_implementation("sdpa")  # this model keeps position_ids from its attention
     if reason or asked:
         return reason
     accumulation, longest = training.gradient_accumulation_steps, training.max_length or max(lengths)

@@ -115,10 +115,11 @@ def trl(model: str, data: Path, folder: Path, updates: int, flags: list = ()) ->
 
 
 def tuned_flags(block: int, precision: str) -> list[str]:
-    """No activation checkpointing, whole rows packed into one block of the length ftkit chose, sdpa."""
+    """No activation checkpointing, no dropout, whole rows packed into one block of the length ftkit chose, sdpa."""
     return [
         "--gradient_checkpointing", "False", "--packing", "True", "--packing_strategy", "bfd", "--max_length",
-        str(block), "--per_device_train_batch_size", "1", "--attn_implementation", "sdpa", *PRECISIONS[precision],
+        str(block), "--per_device_train_batch_size", "1", "--attn_implementation", "sdpa", "--lora_dropout", "0",
+        *PRECISIONS[precision],
     ]  # fmt: skip
 
 

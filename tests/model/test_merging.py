@@ -152,6 +152,7 @@ def test_other_families_merge_too_and_custom_code_stays(family, tiny_folder, tmp
     assert code <= {path.name for path in out.iterdir()} or family == "gpt2"
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_a_head_that_was_trained_as_a_whole_is_untied(tiny_folder, tmp_path):
     with pytest.warns(UserWarning, match="no longer tied"):
         trained = make_adapter(tmp_path / "a", tiny_folder, lora(modules_to_save=["lm_head"]))

@@ -388,6 +388,7 @@ def test_llama_cpp_renders_every_bundled_template_the_same(template, tmp_path):
         check_in_llama_cpp(tmp_path / "model.gguf", model, tokenizer, 4, 2e-3, ids_of_no_letters(tokenizer))
 
 
+@pytest.mark.slow
 @pytest.mark.smollm2
 def test_smollm2_goes_to_a_folder_and_back_to_gguf_and_says_the_same(smollm2_gguf, tmp_path):
     folder = local_model_folder(smollm2_gguf)
