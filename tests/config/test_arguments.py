@@ -65,5 +65,4 @@ def test_changed_settings_hold_only_what_differs_and_rebuild_the_same(tmp_path):
         "model_name_or_path": "m",
         "use_peft": True,
         "lora_r": 4,
-        "lora_target_modules": "all-linear",
     }
