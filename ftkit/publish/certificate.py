@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ftkit.config.errors import UserError
 from ftkit.data.rendering import render
 from ftkit.data.templates import PROBES, probe_messages
+from ftkit.evaluation.divergence import token_kl
 
 # T tokens, V vocabulary
 
@@ -103,14 +104,12 @@ def compare(before: Observation, after: Observation, kind: str) -> Certificate:
         raise UserError(
             f"the exported model answers in another shape: {shapes[1]} for {shapes[0]}; nothing was written"
         )
-    logp_TV, exported_TV = before.logits_TV.log_softmax(-1), after.logits_TV.log_softmax(-1)
-    kl = (logp_TV.exp() * (logp_TV - exported_TV)).sum(-1).mean()
     certificate = Certificate(
-        num_tokens=len(logp_TV),
+        num_tokens=len(before.logits_TV),
         max_logit_difference=float((before.logits_TV - after.logits_TV).abs().max()),
         largest_logit=float(before.logits_TV.abs().max()),
-        top1_agreement=float((logp_TV.argmax(-1) == exported_TV.argmax(-1)).float().mean()),
-        mean_kl=float(kl),
+        top1_agreement=float((before.logits_TV.argmax(-1) == after.logits_TV.argmax(-1)).float().mean()),
+        mean_kl=float(token_kl(before.logits_TV, after.logits_TV).mean()),
         greedy_tokens_equal=before.greedy_ids == after.greedy_ids,
     )
     limit = LARGEST_RELATIVE_DIFFERENCE * max(1.0, certificate.largest_logit)

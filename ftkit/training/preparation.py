@@ -109,19 +109,22 @@ def check_adapter_template(adapter: str | None, template: TemplateInfo) -> None:
         raise UserError(f"--template {template.name}: {adapter} was trained with {trained['name']}; drop --template")
 
 
+def source_of_rows(settings, kind: RowKind) -> dict:
+    """What --dataset_name and its companions name, as `load_rows` and RowStream take it."""
+    data = settings.data
+    return {
+        "name": data.dataset_name,
+        "kind": kind,
+        "format": data.dataset_format,
+        "config": data.dataset_config,
+        "train_split": data.dataset_train_split,
+        "test_split": data.dataset_test_split,
+    }
+
+
 def read_rows(settings, kind: RowKind) -> Rows:
     """All rows of --dataset_name."""
-    data = settings.data
-    return load_rows(
-        data.dataset_name,
-        kind=kind,
-        format=data.dataset_format,
-        config=data.dataset_config,
-        train_split=data.dataset_train_split,
-        test_split=data.dataset_test_split,
-        test_size=data.test_size,
-        seed=settings.training.seed,
-    )
+    return load_rows(**source_of_rows(settings, kind), test_size=settings.data.test_size, seed=settings.training.seed)
 
 
 def read_stream(settings, kind: RowKind) -> tuple[Rows, RowStream]:
@@ -134,15 +137,7 @@ def read_stream(settings, kind: RowKind) -> tuple[Rows, RowStream]:
         raise UserError("--dataset_streaming needs --max_steps: how many rows there are is not known")
     if data.test_size is not None and data.test_size < 1:
         raise UserError(f"--test_size {data.test_size} of a stream is not known; give a number of rows, the first ones")
-    stream = RowStream(
-        data.dataset_name,
-        kind=kind,
-        format=data.dataset_format,
-        config=data.dataset_config,
-        train_split=data.dataset_train_split,
-        test_split=data.dataset_test_split,
-        num_held_out=int(data.test_size or 0),
-    )
+    stream = RowStream(**source_of_rows(settings, kind), num_held_out=int(data.test_size or 0))
     first = list(itertools.islice(stream, STREAM_SAMPLE))
     if not first:
         raise UserError(
