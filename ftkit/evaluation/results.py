@@ -1,0 +1,109 @@
+"""What a benchmark found, as files that can be compared: results.json and one items/TASK.jsonl a task.
+
+results = read_results("runs/before/results.json")
+items = read_items("runs/before/results.json", results.tasks["mmlu"])
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+
+SCHEMA = "ftkit.results/1"
+
+
+@dataclass
+class Score:
+    """One metric of one task. low, high: its 95 % interval, None where there is none. A share lies between 0 and 1."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool = True
+
+
+@dataclass
+class TaskResult:
+    """One task. task_hash: of its settings and items, so that only equal tasks are compared. items_file: beside
+    results.json. main_metric: the one a verdict is about. scores: by the metric's name."""
+
+    name: str
+    version: int
+    task_hash: str
+    num_items: int
+    num_fewshot: int
+    main_metric: str
+    scores: dict[str, Score]
+    items_file: str
+    seconds: float = 0.0
+
+
+@dataclass
+class Results:
+    """One benchmark run. model: name, adapter, dtype, template, weights_hash, as far as known. settings: of the run."""
+
+    model: dict
+    tasks: dict[str, TaskResult]
+    settings: dict = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    schema: str = SCHEMA
+
+
+@dataclass
+class Item:
+    """One answered item. item_id: a hash of its content, the same in every run. scores: by metric, e.g. {"acc": 1.0}."""
+
+    item_id: str
+    scores: dict[str, float]
+    prompt: str = ""
+    prediction: str = ""
+    reference: str = ""
+    weight: float = 1.0
+    extra: dict = field(default_factory=dict)
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write results.json, whole or not at all. NaN and infinities are an error, as they are no JSON."""
+    text = json.dumps(dataclasses.asdict(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_results(path: str | Path) -> Results:
+    """Read results.json. Raises UserError for a missing file, one of another kind, and one of another version."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the results.json of a benchmark run")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: {error.msg}; give the results.json of a benchmark run") from error
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        raise UserError(f"{path}: is no benchmark result of the form {SCHEMA}; make one with ftkit bench")
+    try:
+        tasks = {
+            name: TaskResult(**{**task, "scores": {metric: Score(**score) for metric, score in task["scores"].items()}})
+            for name, task in raw["tasks"].items()
+        }
+        return Results(**{**raw, "tasks": tasks})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a whole benchmark result ({error}); make it again with ftkit bench") from error
+
+
+def read_items(results_path: str | Path, task: TaskResult) -> list[Item]:
+    """The items of one task, in the order of the task. Raises UserError for a missing or broken file."""
+    path = Path(results_path).parent / task.items_file
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; it belongs to {results_path}, keep them together")
+    items = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            items.append(Item(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise UserError(f"{path}:{number}: no item of a benchmark ({error}); run ftkit bench again") from error
+    return items
