@@ -108,6 +108,7 @@ class TrainerArguments:
     loss_head_kernel: str = setting(
         "auto", "Kernel of the LM head: auto (on a GPU the faster one, timed).", choices=["auto", "compact", "trl"]
     )
+    fused_lora: bool = setting(True, "Compute a LoRA layer as one function, where it is plain and on a CPU.")
     num_samples: int = setting(3, "Held-out questions answered at each evaluation.")
     sample_max_new_tokens: int = setting(64, "Longest sample answer, in tokens.")
 

@@ -55,7 +55,7 @@ class Results:
 
 @dataclass
 class Item:
-    """One answered item. item_id: a hash of its content, the same in every run. scores: by metric, e.g. {"acc": 1.0}."""
+    """One answered item. item_id: a hash of its content, the same in every run. scores: by metric, {"acc": 1.0}."""
 
     item_id: str
     scores: dict[str, float]

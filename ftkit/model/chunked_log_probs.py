@@ -119,6 +119,15 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def add_product(total: Tensor, gradient: Tensor, factor: Tensor, *, beta: float = 1.0) -> None:
+    """total = beta * total + gradient @ factor: the product in the dtype of `factor`, as autocast's backward has it."""
+    if factor.dtype == total.dtype:
+        total.addmm_(gradient, factor, beta=beta)
+        return
+    product = gradient.to(factor.dtype) @ factor
+    total.copy_(product) if beta == 0 else total.mul_(beta).add_(product)
+
+
 class _Statistics:
     """Running maximum, sums and target logit of `n` rows while the tiles of the vocabulary pass by."""
 
@@ -187,10 +196,10 @@ class _Gradients:
                 logits_nC, logits_tiles[i] = logits_tiles[i], None
             gradient_nC = rows.without_target(logits_nC, settings)
             if self.hidden is not None:
-                self.hidden[span].addmm_(gradient_nC, weight_CD.to(gradient_nC.dtype))
+                add_product(self.hidden[span], gradient_nC, weight_CD)
             if self.weight is not None:
                 keep = float(span.start > 0)  # the first chunk overwrites: zeroing the weight's size would cost a pass
-                self.weight[start:end].addmm_(gradient_nC.t(), rows.hidden.to(gradient_nC.dtype), beta=keep)
+                add_product(self.weight[start:end], gradient_nC.t(), rows.hidden, beta=keep)
             if self.bias is not None:
                 self.bias[start:end] += gradient_nC.sum(0)
         self.add_targets(span, rows, head, settings)
@@ -218,7 +227,7 @@ def _score_chunk(span: slice, hidden_nD, targets, head: LinearHead, settings: He
             logits_tiles.append(logits_nC)
         elif gradients is not None:
             exp_nC = settings.through_transform(exp_nC, logits_nC)
-            gradients.hidden[span].mul_(rescale_n1).addmm_(exp_nC, weight_CD.to(exp_nC.dtype))
+            add_product(gradients.hidden[span].mul_(rescale_n1), exp_nC, weight_CD)
     values = statistics.results(head.weight.shape[0])
     if gradients is not None:
         weight_one = torch.ones_like(values["log_z"])

@@ -46,9 +46,10 @@ def packed_sdpa(
     heads = [tensor.float() for tensor in heads]  # on short documents sdpa's bf16 kernel takes twice as long
     settings = {"dropout_p": dropout, "scale": scaling, "is_causal": True}
     rows = []
-    for row, row_lengths in enumerate(lengths):
-        documents = zip(*(tensor[row : row + 1].split(row_lengths, dim=2) for tensor in heads), strict=True)
-        rows.append(torch.cat([F.scaled_dot_product_attention(*document, **settings) for document in documents], dim=2))
+    with torch.autocast("cpu", enabled=False):  # which would undo the cast
+        for row, row_lengths in enumerate(lengths):
+            documents = zip(*(tensor[row : row + 1].split(row_lengths, dim=2) for tensor in heads), strict=True)
+            rows.append(torch.cat([F.scaled_dot_product_attention(*each, **settings) for each in documents], dim=2))
     return torch.cat(rows).transpose(1, 2).contiguous().to(query_BHTE.dtype), None
 
 

@@ -6,6 +6,7 @@ from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.trainer import utils as trl_utils
 
+from ftkit.model.fused_lora import use_fused_lora
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
 
@@ -18,6 +19,8 @@ class RunMixin(CheckpointMixin):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.put_compact_heads()
+        if self.args.fused_lora:
+            use_fused_lora(self.model)
         if isinstance(self.model, PeftModel):
             # Only what is trained: not TRL's copy of an adapter that serves as the reference, nor, where new tokens
             # are trained, the whole embedding, which PEFT would save because its size changed.

@@ -1,12 +1,14 @@
 """Packed attention computes what sdpa computes behind its mask, forward and backward, and leaves other inputs alone."""
 
+import types
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
-from ftkit.model.packed_attention import document_lengths, use_packed_attention
+from ftkit.model.packed_attention import document_lengths, packed_sdpa, use_packed_attention
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -78,3 +80,13 @@ def test_the_choice_is_not_saved_with_the_model(tmp_path):
     model.save_pretrained(tmp_path)
     assert "packed" not in (tmp_path / "config.json").read_text()
     assert LlamaForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+
+
+def test_autocast_does_not_coarsen_the_attention_of_documents():
+    position_ids = torch.tensor([[0, 1, 2, 0, 1]])
+    heads = [torch.randn(1, 2, 5, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    module = types.SimpleNamespace(num_key_value_groups=1)
+    wanted, _ = packed_sdpa(module, *heads, None, position_ids=position_ids)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        given, _ = packed_sdpa(module, *heads, None, position_ids=position_ids)
+    assert torch.equal(given, wanted)
