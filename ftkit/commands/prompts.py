@@ -17,22 +17,32 @@ def read_conversations(path: str) -> list[list[dict]]:
     may end with the user's turn.
     Raises UserError, `file:line: reason; fix`, for every other mistake, as `ftkit sft` does.
     """
-    from ftkit.data.formats import detect_format, to_messages
+    from ftkit.data.checking import RowChecker
+    from ftkit.data.formats import CONVERSATIONS
     from ftkit.data.loading import load_rows
-    from ftkit.data.reader import Record, read_records
+    from ftkit.data.problems import Problems
+    from ftkit.data.reader import iter_records
 
     if Path(path).expanduser().is_file():
         path = str(Path(path).expanduser())
-        records = [
-            Record(with_answer(record.values, f"{path}:{record.line}"), record.line) for record in read_records(path)
-        ]
-        format = detect_format(records, path)
-        rows = [to_messages(record, format, path) for record in records]
+        problems = Problems()
+        checker = RowChecker(path, CONVERSATIONS, report=problems.add)
+        rows = list(checker.rows(with_answers(iter_records(path, problems.add), path, problems.add)))
+        problems.raise_any()
     else:
         rows = load_rows(path).train
     if "text" in rows[0]:
         return [[{"role": "user", "content": row["text"]}] for row in rows]
     return [row["messages"][:-1] if row["messages"][-1]["role"] == "assistant" else row["messages"] for row in rows]
+
+
+def with_answers(records, path: str, report):
+    """The records with an answer each; what nearly spells a question is reported and left out."""
+    for record in records:
+        try:
+            yield record._replace(values=with_answer(record.values, f"{path}:{record.line}"))
+        except UserError as mistake:
+            report(mistake)
 
 
 def with_answer(values: dict, where: str) -> dict:
@@ -57,7 +67,7 @@ def with_answer(values: dict, where: str) -> dict:
 
 def check_spelling(values: dict, where: str) -> None:
     """Raise UserError for a row that has no question but a column that nearly spells one."""
-    from ftkit.data.formats import nearest_key
+    from ftkit.data.columns import nearest_key
 
     if set(values) & {"instruction", "prompt", "messages", "conversations", "text"}:
         return

@@ -10,11 +10,10 @@ Every mistake is a UserError `file:line: reason; fix`.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.reader import Record
+from ftkit.data.columns import FormatCheck, RowKind, nearest_key
+from ftkit.data.records import Record
 
 INPUT_MARKER = "\n\n### Input:\n"  # stands between instruction and input in the user turn of an Alpaca row
 JOINER = "\u2060"  # word joiner: invisible, no whitespace; put into text that must not be read as a heading or a token
@@ -33,103 +32,15 @@ ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"} | {role: role for role in ROLES}
 
 
-class RowKind(NamedTuple):
-    """What a command trains on. formats: as FORMATS. convert: (values, format, "file:line") to a row as a dict."""
-
-    formats: dict
-    convert: Callable[[dict, str, str], dict]
-
-
 def detect_format(records: list[Record], path: str, format: str = "auto", formats: dict = FORMATS) -> str:
     """Return the one format all records have: a key of `formats`. `format` other than "auto" is checked, not guessed.
 
-    Columns that belong to no format (id, source, ...) are tolerated unless they nearly spell a missing one.
     Raises UserError naming the first line that has no format, or another one than the lines before it.
     """
-    if format != "auto" and format not in formats:
-        hint = did_you_mean(format, formats)
-        raise UserError(f'unknown format "{format}"{hint}; allowed: auto, {", ".join(formats)}')
-    found = format
-    expected = f"{format} is expected"
-    checked = set()
+    check = FormatCheck(path, formats, format)
     for record in records:
-        keys = tuple(record.values)
-        if keys in checked:
-            continue
-        checked.add(keys)
-        where = f"{path}:{record.line}"
-        if found == "auto":
-            found = format_of_keys(keys, formats)
-            if found is None:
-                raise UserError(no_format_message(keys, where, formats))
-            expected = f"line {record.line} is {found}"
-        check_keys(keys, found, where, expected, formats)
-    return found
-
-
-def format_of_keys(keys: Iterable[str], formats: dict) -> str | None:
-    """The first format whose required keys are all there, or None."""
-    return next((name for name, (required, _) in formats.items() if set(required) <= set(keys)), None)
-
-
-def no_format_message(keys: tuple, where: str, formats: dict) -> str:
-    """Explain a row whose columns fit no format."""
-    candidates = []
-    for required, optional in formats.values():
-        missing = [key for key in required if key not in keys]
-        hints = [nearest_key(key, (*required, *optional), keys) for key in keys]
-        misspelt = [(key, hint) for key, hint in zip(keys, hints, strict=True) if hint in missing]
-        if len(misspelt) == len(missing):
-            candidates.append(misspelt[0])
-    if candidates:
-        return f'{where}: unknown key "{candidates[0][0]}"; did you mean "{candidates[0][1]}"?'
-    if {"chosen", "rejected"} <= set(keys):
-        return f"{where}: chosen/rejected rows are preferences: ftkit dpo; or rename chosen to completion"
-    known = "; ".join("+".join(required) for required, _ in formats.values())
-    return f"{where}: the columns {', '.join(map(str, keys)) or '(none)'} fit no format; rename them to one of: {known}"
-
-
-def nearest_key(key: str, known: Iterable[str], present: Iterable[str]) -> str | None:
-    """The known key that `key` misspells, or None if `key` is known or the one it resembles is present already."""
-    known = tuple(known)
-    if key in known:
-        return None
-    hint = did_you_mean(str(key).strip().lower(), known)
-    nearest = hint.split('"')[1] if hint else None
-    return nearest if nearest and nearest not in present and is_near(str(key), nearest) else None
-
-
-def is_near(word: str, known: str) -> bool:
-    """Whether `word` is `known` with few slips (one and another per six letters): changed, added, missing, swapped."""
-    word, known = word.strip().lower(), known.lower()
-    allowed = 1 + len(known) // 6
-    if abs(len(word) - len(known)) > allowed:
-        return False
-    before, current = None, list(range(len(known) + 1))
-    for i, letter in enumerate(word, start=1):
-        previous, current = current, [i]
-        for j, other in enumerate(known, start=1):
-            cost = min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (letter != other))
-            if before and j > 1 and letter == known[j - 2] and word[i - 2] == other:
-                cost = min(cost, before[j - 2] + 1)
-            current.append(cost)
-        before = previous
-    return current[-1] <= allowed
-
-
-def check_keys(keys: tuple, format: str, where: str, expected: str, formats: dict) -> None:
-    """Raise UserError if a row lacks a required key of its format or misspells a key."""
-    required, optional = formats[format]
-    missing = [key for key in required if key not in keys]
-    other = format_of_keys(keys, formats)
-    if missing and other:
-        raise UserError(f"{where}: this row is {other}, but {expected}; keep one format in a file")
-    for key in keys:
-        nearest = nearest_key(key, (*required, *optional), keys)
-        if nearest:
-            raise UserError(f'{where}: unknown key "{key}"; did you mean "{nearest}"?')
-    if missing:
-        raise UserError(f'{where}: key "{missing[0]}" is missing (format {format}); add it')
+        check.check(record)
+    return check.format
 
 
 def to_messages(record: Record, format: str, path: str) -> dict:
@@ -233,6 +144,8 @@ def checked_text(value, name: str, where: str, may_be_blank: bool = False) -> st
         raise UserError(f'{where}: "{name}" must be a string, got {type(value).__name__}; put it in quotes')
     if not may_be_blank and not value.strip():
         raise UserError(f'{where}: "{name}" is empty; fill it in or delete the row')
+    if "\0" in value:
+        raise UserError(f'{where}: "{name}" holds a NUL character; delete it')
     return value
 
 

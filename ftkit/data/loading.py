@@ -5,18 +5,26 @@ rows = load_rows("train.jsonl", test_size=0.1)
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.formats import CONVERSATIONS, RowKind, detect_format
-from ftkit.data.reader import Record, missing_file_message, read_records
+from ftkit.data.checking import RowChecker
+from ftkit.data.columns import RowKind
+from ftkit.data.formats import CONVERSATIONS
+from ftkit.data.problems import Problems, Report, stop
+from ftkit.data.progress import reading_bar
+from ftkit.data.reader import READERS, iter_records, missing_file_message, reader_of
+from ftkit.data.records import Record
+from ftkit.data.text_file import Progress
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".txt")
 SPLIT_NAMES = ("train", "test", "validation")
 DEFAULT_TEST_SPLIT = "test"
 
@@ -52,34 +60,51 @@ def load_rows(
     A file is all training rows. In a folder, files called train*, test* and validation* are the splits, and a single
     file of another name is the training split. Without a test split, `test_size` rows (a share below 1, or a count)
     are drawn with `seed` and held out. kind: what rows are expected; its formats are the ones that are known.
-    Raises UserError for a name that resolves to nothing, a missing split, and every mistake in a row.
+    Raises UserError for a name that resolves to nothing and a missing split, and one that lists all mistakes in rows.
     """
     source, splits = find_splits(name, config)
-    train_records = read_split(splits, train_split, source)
-    test_records = None
-    if test_split in splits and test_split != train_split:
-        test_records = read_split(splits, test_split, source)
-    elif test_split != DEFAULT_TEST_SPLIT:
+    if test_split not in splits and test_split != DEFAULT_TEST_SPLIT:
         raise UserError(no_split_message(test_split, splits, source))
-    found = detect_format(train_records[1], train_records[0], format, kind.formats)
-    train = convert(train_records, found, kind)
-    if test_records is not None:
-        if test_size is not None:
-            logger.warning("test_size=%s has no effect: %s has a %s split", test_size, source, test_split)
-        detect_format(test_records[1], test_records[0], found, kind.formats)
-        test = convert(test_records, found, kind)
-    else:
+    problems = Problems()
+    train, checker = read_split(splits, train_split, source, kind, format, problems)
+    test = None
+    if test_split in splits and test_split != train_split:
+        test, _ = read_split(splits, test_split, source, kind, checker.format or format, problems)
+    problems.raise_any()
+    if test is not None and test_size is not None:
+        logger.warning("test_size=%s has no effect: %s has a %s split", test_size, source, test_split)
+    elif test is None:
         train, test = (train, None) if test_size is None else hold_out(train, test_size, seed)
         unused = sorted(set(splits) - {train_split})
         if unused and test is None:
             logger.warning("%s has no %s split and is trained without one; it also has: %s", source, test_split, unused)
-    used = set().union(*kind.formats[found])
-    ignored = sorted({str(key) for record in train_records[1] for key in record.values} - used)
-    return Rows(train, test, found, source, ignored)
+    return Rows(train, test, checker.format, source, checker.columns.ignored_columns())
 
 
-def find_splits(name: str, config: str | None) -> tuple[str, dict]:
-    """Return what `name` resolved to and its splits: split name -> path of a file, or (label, records)."""
+class Split(NamedTuple):
+    """label: file name or Hub split. open: begins to read; takes what iter_records does. path: None for the Hub."""
+
+    label: str
+    open: Callable[..., Iterator[Record]]
+    path: Path | None = None
+
+
+def find_splits(name: str, config: str | None = None, *, streaming: bool = False) -> tuple[str, dict[str, Split]]:
+    """Return what `name` resolved to, and its splits. streaming: a Hub dataset is read over the network as needed.
+
+    Raises UserError for a name that resolves to nothing.
+    """
+    found = local_files(name)
+    if found is None:
+        return f"Hub dataset {name}", hub_splits(name, config, streaming)
+    source, files = found
+    for path in files.values():
+        reader_of(path)  # refuses what can't be read
+    return source, {split: Split(str(path), partial(iter_records, path), path) for split, path in files.items()}
+
+
+def local_files(name: str) -> tuple[str, dict[str, Path]] | None:
+    """What `name` resolved to on this machine, and its files by split; None where it can only be a Hub id."""
     path = Path(name).expanduser()
     if path.is_file():
         return str(path), {"train": path}
@@ -87,16 +112,16 @@ def find_splits(name: str, config: str | None) -> tuple[str, dict]:
         return str(path), folder_splits(path)
     if name in list_assets("datasets"):
         return f"bundled dataset {name}", folder_splits(asset_path("datasets", name))
-    if path.suffix.lower() in SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if path.suffix.lower() in READERS or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(missing_file_message(path))
-    return f"Hub dataset {name}", hub_splits(name, config)
+    return None
 
 
 def folder_splits(folder: Path) -> dict[str, Path]:
     """Return the data files of a folder by split. A file's split is the beginning of its name."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS and path.is_file())
     if not files:
-        raise UserError(f"{folder}: no data file in this folder; put train.jsonl there (or {', '.join(SUFFIXES)})")
+        raise UserError(f"{folder}: no data file in this folder; put train.jsonl there (or {', '.join(READERS)})")
     splits = {}
     for path in files:
         split = next((split for split in SPLIT_NAMES if path.stem.lower().startswith(split)), None)
@@ -110,12 +135,12 @@ def folder_splits(folder: Path) -> dict[str, Path]:
     return splits or {"train": files[0]}
 
 
-def hub_splits(name: str, config: str | None) -> dict[str, tuple]:
-    """Return the splits of a Hub dataset (or of its copy in the local cache) as (label, records)."""
+def hub_splits(name: str, config: str | None, streaming: bool) -> dict[str, Split]:
+    """Return the splits of a Hub dataset (or of its copy in the local cache)."""
     import datasets
 
     try:
-        loaded = datasets.load_dataset(name, config)
+        loaded = datasets.load_dataset(name, config, **({"streaming": True} if streaming else {}))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         bundled = list_assets("datasets")
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"
@@ -124,39 +149,39 @@ def hub_splits(name: str, config: str | None) -> dict[str, tuple]:
             f'no file, folder or bundled dataset ({", ".join(bundled) or "none"}) is called "{name}", '
             f"and the Hub gave {reason}{hint}"
         ) from error
-    return {split: (f"{name}/{split}", number_rows(rows)) for split, rows in loaded.items()}
+    labels = {split: f"{name}/{split}" for split in loaded}
+    return {split: Split(labels[split], partial(number_rows, rows, labels[split])) for split, rows in loaded.items()}
 
 
-def number_rows(rows: Iterable[dict]) -> list[Record]:
-    """Number rows that come from no file from 1."""
-    return [Record(dict(row), number) for number, row in enumerate(rows, start=1)]
+def number_rows(
+    rows: Iterable[dict], label: str, report: Report = stop, progress: Progress | None = None
+) -> Iterator[Record]:
+    """Number rows that come from no file from 1; a split without rows is reported."""
+    number = 0
+    for number, row in enumerate(rows, start=1):
+        yield Record(dict(row), number)
+    if not number:
+        report(UserError(f"{label}: the split has no rows; choose another"))
 
 
-def read_split(splits: dict, split: str, source: str) -> tuple[str, list[Record]]:
-    """Return the label (file name or Hub split) and the records of one split."""
+def read_split(
+    splits: dict[str, Split], split: str, source: str, kind: RowKind, format: str, problems: Problems
+) -> tuple[list[dict], RowChecker]:
+    """The rows of one split, and what checked them; mistakes are added to `problems`.
+
+    Raises UserError for a split that is not there.
+    """
     if split not in splits:
         raise UserError(no_split_message(split, splits, source))
-    if isinstance(splits[split], Path):
-        return str(splits[split]), read_records(splits[split])
-    label, records = splits[split]
-    if not records:
-        raise UserError(f"{label}: the split has no rows; choose another")
-    return label, records
+    label, open_split, path = splits[split]
+    checker = RowChecker(label, kind, format, problems.add)
+    with reading_bar(path) if path else nullcontext() as progress:
+        return list(checker.rows(open_split(problems.add, progress))), checker
 
 
 def no_split_message(split: str, splits: dict, source: str) -> str:
     """Say which splits there are instead of `split`."""
     return f'{source}: no split "{split}"{did_you_mean(split, splits)}; it has: {", ".join(splits)}'
-
-
-def convert(labelled: tuple[str, list[Record]], format: str, kind: RowKind) -> list[dict]:
-    """Turn records into rows with their source."""
-    label, records = labelled
-    sources = [f"{label}:{record.line}" for record in records]
-    return [
-        kind.convert(record.values, format, source) | {"source": source}
-        for record, source in zip(records, sources, strict=True)
-    ]
 
 
 def hold_out(rows: list[dict], test_size: float, seed: int) -> tuple[list[dict], list[dict]]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.formats import RowKind, checked_text, from_alpaca, from_messages, message
+from ftkit.data.columns import RowKind
+from ftkit.data.formats import checked_text, from_alpaca, from_messages, message
 from ftkit.data.templates import TemplateInfo
 from ftkit.data.tokenization import IGNORE_INDEX, TokenizedRows, tokenize_rows
 

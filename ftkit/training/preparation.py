@@ -12,7 +12,8 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe
-from ftkit.data.formats import CONVERSATIONS, RowKind
+from ftkit.data.columns import RowKind
+from ftkit.data.formats import CONVERSATIONS
 from ftkit.data.loading import Rows, load_rows
 from ftkit.data.preferences import TokenizedPairs
 from ftkit.data.streaming import RowStream, tokenized_stream

@@ -4,7 +4,7 @@ import pytest
 
 from ftkit.config.errors import UserError
 from ftkit.data.formats import alpaca_row, detect_format, to_messages
-from ftkit.data.reader import Record
+from ftkit.data.records import Record
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 

@@ -24,10 +24,12 @@ def test_every_kind_of_file_gives_the_rows_that_load_rows_gives(jsonl, tmp_path)
     import pyarrow
     import pyarrow.parquet
 
-    text, parquet = tmp_path / "rows.txt", tmp_path / "rows.parquet"
+    text, parquet, table, array = (tmp_path / f"rows.{suffix}" for suffix in ("txt", "parquet", "csv", "json"))
+    table.write_text("instruction,output\n" + "".join(",".join(row.values()) + "\n" for row in ROWS))
+    array.write_text(json.dumps(ROWS, indent=1))
     text.write_text("one\r\n\r\n two\nthree")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), parquet)
-    for path in (jsonl, text, parquet):
+    for path in (jsonl, text, parquet, table, array):
         whole = load_rows(str(path))
         stream = RowStream(str(path))
         assert list(stream) == whole.train and stream.format == whole.format
@@ -70,8 +72,8 @@ def test_rows_before_a_bad_one_are_given_and_its_line_is_named(tmp_path):
         ("rows.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "rows.jsonl:2: not UTF-8"),
         ("rows.jsonl", b'{"text": "a"}\n{"text": "b', "rows.jsonl:2: the last line is cut off"),
         ("rows.jsonl", b'{"text": "a"}\n{"instruction": "a", "output": "b"}\n', "rows.jsonl:2: this row is alpaca"),
-        ("rows.jsonl", b"\n\n", "there are no rows"),
-        ("rows.csv", b"text\na\n", "--dataset_streaming reads .jsonl, .txt, .parquet"),
+        ("rows.jsonl", b"\n\n", "rows.jsonl: the file is empty; add at least one row"),
+        ("rows.csv", b"text\n\"a\nb", "rows.csv:2: bad CSV"),
         ("rows.parquet", b"no parquet", "not a readable parquet file"),
     ],
 )

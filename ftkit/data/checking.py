@@ -1,0 +1,43 @@
+"""Turns records into rows of one kind, one by one; every mistake goes to a report, and the good rows come out.
+
+    problems = Problems()
+    checker = RowChecker("train.jsonl", CONVERSATIONS, report=problems.add)
+    for row in checker.rows(iter_records("train.jsonl", problems.add)): ...
+    problems.raise_any()
+
+Every command reads rows through this, so what `ftkit data check` passes is what a trainer gets.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from ftkit.config.errors import UserError
+from ftkit.data.columns import FormatCheck, RowKind
+from ftkit.data.problems import Report, stop
+from ftkit.data.records import Record
+
+
+class RowChecker:
+    """Holds rows against a kind. label: file name or Hub split, for the place of a mistake.
+
+    format: what the rows turned out to be, None before the first good one.
+    """
+
+    def __init__(self, label: str, kind: RowKind, format: str = "auto", report: Report = stop):
+        self.label, self.kind, self.report = label, kind, report
+        self.columns = FormatCheck(label, kind.formats, format)
+
+    @property
+    def format(self) -> str | None:
+        return self.columns.format
+
+    def rows(self, records: Iterable[Record]) -> Iterator[dict]:
+        """What the kind makes of each record, and its "source" as "file:line"."""
+        for record in records:
+            source = f"{self.label}:{record.line}"
+            try:
+                row = self.kind.convert(record.values, self.columns.check(record), source)
+            except UserError as mistake:
+                self.report(mistake)
+                continue
+            row["source"] = source
+            yield row

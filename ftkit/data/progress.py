@@ -1,0 +1,28 @@
+"""A progress bar for reading a file: on a terminal, in the first process, and only where reading takes a while.
+
+with reading_bar(Path("train.jsonl")) as progress:
+    records = list(iter_records("train.jsonl", progress=progress))
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ftkit.data.text_file import Progress
+
+DELAY_SECONDS = 1.0  # before the bar is shown
+
+
+@contextmanager
+def reading_bar(path: Path) -> Iterator[Progress | None]:
+    """Yield a function that takes the number of bytes read so far, or None where nobody would see a bar."""
+    if os.environ.get("RANK", "0") != "0" or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    size = path.stat().st_size
+    with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, delay=DELAY_SECONDS, leave=False) as bar:
+        yield lambda num_bytes: bar.update(num_bytes - bar.n)
