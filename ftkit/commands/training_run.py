@@ -8,9 +8,15 @@ from ftkit.config.errors import UserError
 from ftkit.config.parser import parse_settings
 
 
-def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str):
-    """The settings of a command line, as RunSettings. TRL is imported only when the flags are right."""
-    settings = parse_settings(argv, sources, dataclasses, prog=prog)
+def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str, kind=None):
+    """The settings of a command line, as RunSettings. TRL is imported only when flags and local rows are right.
+
+    kind: the rows that the command takes, a RowKind; conversations if None.
+    """
+    from ftkit.data.early_check import check_early
+    from ftkit.data.formats import CONVERSATIONS
+
+    settings = parse_settings(argv, sources, dataclasses, prog, lambda given: check_early(given, kind or CONVERSATIONS))
     from ftkit.config.arguments import RunSettings
 
     return RunSettings(*settings)

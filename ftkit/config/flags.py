@@ -71,3 +71,16 @@ def check_flags(argv: list[str], names: set[str]) -> set[str]:
             raise UserError(f'unknown flag "--{word}"{did_you_mean(word, names) or "; see --help"}')
         given.add(name)
     return given
+
+
+def given_values(argv: list[str]) -> dict[str, str]:
+    """The values that follow the flags of `argv`, by setting, as they were written; bare flags have "true"."""
+    values, name = {}, None
+    for token in argv:
+        if token.startswith("--"):
+            name, _, value = token[2:].partition("=")
+            name = name.replace("-", "_")
+            values[name] = value or "true"
+        elif name:
+            values[name], name = token, None
+    return values

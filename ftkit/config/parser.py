@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.flags import check_flags, flag_names
+from ftkit.config.flags import check_flags, flag_names, given_values
 
 
 def read_yaml_settings(path: str, names: set[str]) -> dict:
@@ -55,17 +55,26 @@ def split_config(argv: list[str]) -> tuple[str | None, list[str]]:
     return config, rest
 
 
-def parse_settings(argv: list[str], sources: tuple, dataclasses: Callable[[], tuple], prog: str) -> tuple:
+def parse_settings(
+    argv: list[str],
+    sources: tuple,
+    dataclasses: Callable[[], tuple],
+    prog: str,
+    early_check: Callable[[dict], None] | None = None,
+) -> tuple:
     """Parse `argv` into one instance of each dataclass, followed by the set of settings the person gave.
 
     sources: where the dataclasses are defined, for a check that needs no import (see `ftkit.config.flags`).
     dataclasses: called after that check; imports and returns the classes.
+    early_check: called before that import with the settings as they were written, to refuse what needs no import.
     Raises UserError for every mistake in a flag, a value or the YAML file.
     """
     names = flag_names(sources)
     config, argv = split_config(argv)
     given = check_flags(argv, names)
     settings = read_yaml_settings(config, names) if config else {}
+    if early_check and not {"-h", "--help"} & set(argv):
+        early_check(settings | given_values(argv))
     parser = build_parser(dataclasses(), prog)
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if value is not None})
     return *parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False), given | settings.keys()

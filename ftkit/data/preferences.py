@@ -1,10 +1,6 @@
-"""Preference rows: a prompt with the answer that is preferred and one that is not, as messages and as token ids.
+"""Preference rows (see `ftkit.data.kinds`) as token ids, cut where the answers start.
 
-    alpaca    {"instruction", "chosen", "rejected"[, "input"][, "system"]}
-    prompt    {"prompt", "chosen", "rejected"}: strings, or lists of messages; the answers are one assistant turn each
-    messages  {"chosen", "rejected"}: two whole conversations that differ in their last turn
-
-Every mistake is a UserError `file:line: reason; fix`.
+pairs = tokenize_pairs(rows.train, tokenizer, info, max_length=1024)
 """
 
 import logging
@@ -14,58 +10,15 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.columns import RowKind
-from ftkit.data.formats import checked_text, from_alpaca, from_messages, message
+from ftkit.data.formats import message
+from ftkit.data.kinds import ANSWERS
+from ftkit.data.problems import Problems
 from ftkit.data.templates import TemplateInfo
 from ftkit.data.tokenization import IGNORE_INDEX, TokenizedRows, tokenize_rows
 
 logger = logging.getLogger(__name__)
 
-PREFERENCE_FORMATS = {
-    "alpaca": (("instruction", "chosen", "rejected"), ("input", "system", "output")),
-    "prompt": (("prompt", "chosen", "rejected"), ()),
-    "messages": (("chosen", "rejected"), ()),
-}
-ANSWERS = ("chosen", "rejected")
 NUM_LINES_NAMED = 3  # of pairs that are left out
-
-
-def to_preference(values: dict, format: str, where: str) -> dict:
-    """Return {"prompt": messages that end with the user's turn, "chosen": str, "rejected": str}.
-
-    Raises UserError for null, blank or wrongly typed fields, and for conversations that part before their last turn.
-    """
-    prompts = [prompt_and_answer(values, name, format, where) for name in ANSWERS]
-    (prompt, chosen), (other, rejected) = prompts
-    if prompt != other:
-        raise UserError(
-            f"{where}: chosen and rejected part before their last turn; give both the same conversation up to there"
-        )
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-PREFERENCES = RowKind(PREFERENCE_FORMATS, to_preference)
-
-
-def prompt_and_answer(values: dict, name: str, format: str, where: str) -> tuple[list[dict], str]:
-    """The conversation up to the answer called `name`, and the answer."""
-    answer = values[name]
-    if format == "alpaca":
-        turns = from_alpaca({**values, "output": checked_text(answer, name, where)}, where)["messages"]
-    elif format == "messages":
-        turns = from_messages({"messages": answer}, f"{where}: {name}")["messages"]
-    else:
-        prompt = values["prompt"]
-        if not isinstance(prompt, list):
-            prompt = [message("user", checked_text(prompt, "prompt", where))]
-        if not isinstance(answer, list):
-            answer = [message("assistant", checked_text(answer, name, where))]
-        if len(answer) != 1:
-            raise UserError(f"{where}: {name} has {len(answer)} turns; give one, and move the others to the prompt")
-        turns = from_messages({"messages": [*prompt, *answer]}, f"{where}: {name}")["messages"]
-    if turns[-1]["role"] != "assistant":
-        raise UserError(f"{where}: {name} ends with a {turns[-1]['role']} turn; end it with the assistant's")
-    return turns[:-1], turns[-1]["content"]
 
 
 @dataclass
@@ -110,12 +63,15 @@ def tokenize_pairs(
     """Tokenize preference rows as `tokenize_rows` does conversations; the answers end with the end-of-turn token.
 
     Pairs whose answers are equal teach nothing and are left out with a warning.
-    Raises UserError with the row's "file:line" if no answer token is left, and if no pair is.
+    Raises UserError that lists the rows of which no answer token is left, and if no pair is.
     """
-    pairs = TokenizedPairs(
-        chosen=tokenize_rows(list(map(conversation, rows, ["chosen"] * len(rows))), tokenizer, info, max_length),
-        rejected=tokenize_rows(list(map(conversation, rows, ["rejected"] * len(rows))), tokenizer, info, max_length),
+    problems = Problems()
+    chosen, rejected = (
+        tokenize_rows([conversation(row, name) for row in rows], tokenizer, info, max_length, problems.add)
+        for name in ANSWERS
     )
+    problems.raise_any()
+    pairs = TokenizedPairs(chosen=chosen, rejected=rejected)
     equal = []
     for row, chosen, rejected in zip(rows, pairs.chosen.rows, pairs.rejected.rows, strict=True):
         pair = split_pair(chosen, rejected, row["source"])

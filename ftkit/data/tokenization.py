@@ -11,6 +11,7 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
+from ftkit.data.problems import Problems, Report
 from ftkit.data.rendering import Span, render
 from ftkit.data.templates import TemplateInfo, plain_text_info, prepare_messages, render_training
 
@@ -76,20 +77,35 @@ def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateIn
 
 
 def tokenize_rows(
-    rows: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo | None, max_length: int | None
+    rows: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    info: TemplateInfo | None,
+    max_length: int | None,
+    report: Report | None = None,
 ) -> TokenizedRows:
     """Tokenize rows as `tokenize_row` does, keep the first `max_length` tokens of each, and count what that changed.
 
-    Raises UserError with the row's "file:line" if the template refuses a row or no answer token of it is left.
+    A row that the template refuses or of which no answer token is left is a mistake, with the row's "file:line".
+    report: takes the mistakes; the rows are then left out. Raises UserError that lists them where there is none.
     """
-    result = TokenizedRows()
+    result, problems = TokenizedRows(), Problems()
+    report = report or problems.add
     info = info or plain_text_info(tokenizer)
     for start in range(0, len(rows), ROWS_PER_BATCH):
-        batch = rows[start : start + ROWS_PER_BATCH]
-        rendered = [render_row(row, tokenizer, info) for row in batch]
+        batch, rendered = [], []
+        for row in rows[start : start + ROWS_PER_BATCH]:
+            try:
+                rendered.append(render_row(row, tokenizer, info))
+                batch.append(row)
+            except UserError as mistake:
+                report(mistake)
         for row, text, encoded in zip(batch, rendered, encode(rendered, tokenizer), strict=True):
-            check_answers(encoded, row)
-            cut = truncate(encoded, row, max_length)
+            try:
+                check_answers(encoded, row)
+                cut = truncate(encoded, row, max_length)
+            except UserError as mistake:
+                report(mistake)
+                continue
             labels = labels_of(cut)
             result.rows.append({"input_ids": cut.input_ids, "labels": labels})
             result.num_rows += 1
@@ -100,6 +116,7 @@ def tokenize_rows(
             changed = bool(text.num_changes)
             result.num_control_text_rows += changed and text.is_text_row
             result.num_neutralised_rows += changed and not text.is_text_row
+    problems.raise_any()
     return result
 
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from ftkit.config.errors import UserError
+from ftkit.data.kinds import PREFERENCES
 from ftkit.data.loading import load_rows
-from ftkit.data.preferences import PREFERENCES
 from ftkit.data.streaming import RowStream
 
 ROWS = [{"instruction": f"question {number}", "output": f"answer {number}"} for number in range(600)]
@@ -73,7 +73,7 @@ def test_rows_before_a_bad_one_are_given_and_its_line_is_named(tmp_path):
         ("rows.jsonl", b'{"text": "a"}\n{"text": "b', "rows.jsonl:2: the last line is cut off"),
         ("rows.jsonl", b'{"text": "a"}\n{"instruction": "a", "output": "b"}\n', "rows.jsonl:2: this row is alpaca"),
         ("rows.jsonl", b"\n\n", "rows.jsonl: the file is empty; add at least one row"),
-        ("rows.csv", b"text\n\"a\nb", "rows.csv:2: bad CSV"),
+        ("rows.csv", b'text\n"a\nb', "rows.csv:2: bad CSV"),
         ("rows.parquet", b"no parquet", "not a readable parquet file"),
     ],
 )

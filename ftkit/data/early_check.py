@@ -1,0 +1,34 @@
+"""Checks rows before the training libraries are imported, so that their mistakes are told at once.
+
+check_early({"dataset_name": "train.jsonl"}, CONVERSATIONS)
+"""
+
+from ftkit.data.columns import RowKind
+from ftkit.data.loading import DEFAULT_TEST_SPLIT, find_splits, local_files, read_split
+from ftkit.data.problems import Problems
+
+MAX_BYTES = 32 * 2**20  # of files that are read twice; larger ones are checked when they are loaded
+
+
+def check_early(settings: dict, kind: RowKind) -> None:
+    """Raise UserError that lists the mistakes in the rows that a command would read, if they are few and local.
+
+    settings: as a person wrote them; what is wrong with a setting is told later, by its parser.
+    """
+    name = settings.get("dataset_name")
+    format = settings.get("dataset_format", "auto")
+    if not name or str(settings.get("dataset_streaming", False)).lower() not in ("false", "no"):
+        return
+    if format not in ("auto", *kind.formats):
+        return
+    found = local_files(str(name))
+    if found is None or sum(path.stat().st_size for path in found[1].values()) > MAX_BYTES:
+        return
+    source, splits = find_splits(str(name))
+    problems = Problems()
+    wanted = ("dataset_train_split", "train"), ("dataset_test_split", DEFAULT_TEST_SPLIT)
+    for split in dict.fromkeys(settings.get(setting, default) for setting, default in wanted):
+        if split in splits:
+            _, checker = read_split(splits, split, source, kind, format, problems)
+            format = checker.format or format
+    problems.raise_any()

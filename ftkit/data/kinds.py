@@ -1,0 +1,173 @@
+"""The kinds of rows beside conversations, and all kinds together for `ftkit data`.
+
+    preference             a prompt, the answer that is preferred and one that is not
+      alpaca               {"instruction", "chosen", "rejected"[, "input"][, "system"]}
+      prompt               {"prompt", "chosen", "rejected"}: strings, or lists of messages; the answers one turn each
+      messages             {"chosen", "rejected"}: two whole conversations that differ in their last turn
+    kto                    {"prompt", "completion", "label"}: whether the answer is wanted, true or false
+    multiple_choice        {"question", "choices", "answer"}: the answer's number from 0, its letter or its text
+      columns              the same with the choices in columns choice0, choice1, ... or A, B, ...
+
+Every mistake is a UserError `file:line: reason; fix`.
+"""
+
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.data.columns import RowKind
+from ftkit.data.formats import CONVERSATIONS, checked_text, from_alpaca, from_messages, from_prompt_completion, message
+
+ANSWERS = ("chosen", "rejected")
+PREFERENCE_FORMATS = {
+    "alpaca": (("instruction", "chosen", "rejected"), ("input", "system", "output")),
+    "prompt": (("prompt", "chosen", "rejected"), ()),
+    "messages": (("chosen", "rejected"), ("prompt", "instruction")),
+}
+LETTERS = "ABCDEFGHIJ"
+NUMBERED = tuple(f"choice{number}" for number in range(len(LETTERS)))
+CHOICE_FORMATS = {
+    "choices": (("question", "choices", "answer"), ()),
+    "columns": (("question", "choice0", "choice1", "answer"), NUMBERED[2:]),
+    "letters": (("question", "A", "B", "answer"), tuple(LETTERS[2:])),
+}
+TRUTHS = {"true": True, "false": False}  # as a table writes them
+
+
+def to_preference(values: dict, format: str, where: str) -> dict:
+    """Return {"prompt": messages that end with the user's turn, "chosen": str, "rejected": str}.
+
+    Raises UserError for null, blank or wrongly typed fields, and for conversations that part before their last turn.
+    """
+    prompts = [prompt_and_answer(values, name, format, where) for name in ANSWERS]
+    (prompt, chosen), (other, rejected) = prompts
+    if prompt != other:
+        raise UserError(
+            f"{where}: chosen and rejected part before their last turn; give both the same conversation up to there"
+        )
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+PREFERENCES = RowKind(PREFERENCE_FORMATS, to_preference)
+
+
+def prompt_and_answer(values: dict, name: str, format: str, where: str) -> tuple[list[dict], str]:
+    """The conversation up to the answer called `name`, and the answer."""
+    answer = values[name]
+    if format == "alpaca":
+        turns = from_alpaca({**values, "output": checked_text(answer, name, where)}, where)["messages"]
+    elif format == "messages":
+        turns = from_messages({"messages": answer}, f"{where}: {name}")["messages"]
+    else:
+        prompt = values["prompt"]
+        if not isinstance(prompt, list):
+            prompt = [message("user", checked_text(prompt, "prompt", where))]
+        if not isinstance(answer, list):
+            answer = [message("assistant", checked_text(answer, name, where))]
+        if len(answer) != 1:
+            raise UserError(f"{where}: {name} has {len(answer)} turns; give one, and move the others to the prompt")
+        turns = from_messages({"messages": [*prompt, *answer]}, f"{where}: {name}")["messages"]
+    if turns[-1]["role"] != "assistant":
+        raise UserError(f"{where}: {name} ends with a {turns[-1]['role']} turn; end it with the assistant's")
+    return turns[:-1], turns[-1]["content"]
+
+
+def to_kto(values: dict, format: str, where: str) -> dict:
+    """Return {"prompt": messages that end with the user's turn, "completion": str, "label": bool}."""
+    turns = from_prompt_completion(values, where)["messages"]
+    if turns[-1]["role"] != "assistant" or (isinstance(values["completion"], list) and len(values["completion"]) != 1):
+        raise UserError(f"{where}: completion must be one assistant turn; move the others to the prompt")
+    label = values["label"]
+    label = TRUTHS.get(label.strip().lower(), label) if isinstance(label, str) else label
+    if not isinstance(label, bool):
+        shown = "null" if label is None else f"{type(label).__name__} {label}"
+        raise UserError(f'{where}: "label" must be true or false, got {shown}; say whether the answer is wanted')
+    return {"prompt": turns[:-1], "completion": turns[-1]["content"], "label": label}
+
+
+KTO = RowKind({"kto": (("prompt", "completion", "label"), ())}, to_kto)
+
+
+def to_multiple_choice(values: dict, format: str, where: str) -> dict:
+    """Return {"question": str, "choices": list of at least two texts, "answer": number of the right one, from 0}."""
+    question = checked_text(values["question"], "question", where)
+    if format == "choices":
+        choices = values["choices"]
+        if not isinstance(choices, list):
+            raise UserError(f'{where}: "choices" must be a list, got {type(choices).__name__}; write ["...", "..."]')
+        names = [f"choice {number}" for number in range(len(choices))]
+    else:
+        names = [name for name in (NUMBERED if format == "columns" else LETTERS) if values.get(name) not in (None, "")]
+        choices = [values[name] for name in names]
+    choices = [checked_text(choice, name, where) for choice, name in zip(choices, names, strict=True)]
+    if not 2 <= len(choices) <= len(LETTERS):
+        raise UserError(f"{where}: a question has 2 to {len(LETTERS)} choices, got {len(choices)}; give as many")
+    if len(set(choices)) < len(choices):
+        twice = next(choice for choice in choices if choices.count(choice) > 1)
+        raise UserError(f'{where}: the choice "{twice}" is there twice; let them differ')
+    return {"question": question, "choices": choices, "answer": right_choice(values["answer"], choices, where)}
+
+
+def right_choice(answer, choices: list[str], where: str) -> int:
+    """The number of the right choice; raise UserError if `answer` is no number, letter or text of one."""
+    text = answer.strip() if isinstance(answer, str) else None
+    if text in choices:
+        return choices.index(text)
+    if text and text in LETTERS[: len(choices)]:
+        return LETTERS.index(text)
+    number = int(text) if text and text.isdecimal() and text.isascii() else answer
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(choices):
+        return number
+    shown = "null" if answer is None else repr(answer)
+    allowed = f"a number from 0 to {len(choices) - 1}, a letter from A to {LETTERS[len(choices) - 1]}, or a choice"
+    raise UserError(f'{where}: "answer" is {shown}; give {allowed}')
+
+
+MULTIPLE_CHOICE = RowKind(CHOICE_FORMATS, to_multiple_choice)
+# In the order in which a row of several kinds is told: the one with more columns first.
+KINDS = {
+    "preference": PREFERENCES,
+    "kto": KTO,
+    "multiple_choice": MULTIPLE_CHOICE,
+    "conversation": CONVERSATIONS,
+}
+
+
+def shown_formats() -> dict[str, tuple[str, str]]:
+    """Name of each format in `ftkit data` -> (kind, format there)."""
+    shown = {}
+    for kind, rows in KINDS.items():
+        for format in rows.formats:
+            alone = kind == "conversation" or len(rows.formats) == 1
+            shown[format if alone else f"{kind} ({format})"] = (kind, format)
+    return shown
+
+
+SHOWN_FORMATS = shown_formats()
+
+
+def format_options() -> list[str]:
+    """What `--format` of `ftkit data` takes."""
+    return ["auto", *(kind for kind in KINDS if kind != "conversation"), *CONVERSATIONS.formats]
+
+
+def kind_of(shown: str) -> str:
+    """The kind of rows that a shown format stands for."""
+    return SHOWN_FORMATS[shown][0]
+
+
+def select_kind(option: str = "auto") -> RowKind:
+    """The rows that `--format` allows, as one kind; its formats have the names that are shown.
+
+    Raises UserError for an option that is not known.
+    """
+    options = format_options()
+    if option not in options:
+        raise UserError(f'unknown format "{option}"{did_you_mean(option, options)}; allowed: {", ".join(options)}')
+    allowed = [shown for shown, (kind, format) in SHOWN_FORMATS.items() if option in ("auto", kind, format, shown)]
+    if option in CONVERSATIONS.formats:  # preferences have formats of the same names
+        allowed = [option]
+
+    def convert(values: dict, shown: str, where: str) -> dict:
+        kind, format = SHOWN_FORMATS[shown]
+        return KINDS[kind].convert(values, format, where)
+
+    formats = {shown: KINDS[SHOWN_FORMATS[shown][0]].formats[SHOWN_FORMATS[shown][1]] for shown in allowed}
+    return RowKind(formats, convert)
