@@ -12,6 +12,7 @@ COMMANDS = {
     "try": ("ftkit.commands.demo", "fine-tune on bundled or your own rows, and see before and after"),
     "sft": ("ftkit.sft", "supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts"),
     "dpo": ("ftkit.dpo", "preference optimisation on pairs of answers: all weights, LoRA, QLoRA"),
+    "data": ("ftkit.commands.data", "check and convert rows before they are trained on"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
     "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
     "adapters": ("ftkit.commands.adapters", "list, inspect and merge adapters"),

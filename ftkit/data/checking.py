@@ -30,8 +30,8 @@ class RowChecker:
     def format(self) -> str | None:
         return self.columns.format
 
-    def rows(self, records: Iterable[Record]) -> Iterator[dict]:
-        """What the kind makes of each record, and its "source" as "file:line"."""
+    def pairs(self, records: Iterable[Record]) -> Iterator[tuple[Record, dict]]:
+        """Each good record with what the kind makes of it, and with its "source" as "file:line"."""
         for record in records:
             source = f"{self.label}:{record.line}"
             try:
@@ -40,4 +40,9 @@ class RowChecker:
                 self.report(mistake)
                 continue
             row["source"] = source
+            yield record, row
+
+    def rows(self, records: Iterable[Record]) -> Iterator[dict]:
+        """The good rows alone."""
+        for _, row in self.pairs(records):
             yield row

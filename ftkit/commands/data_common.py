@@ -1,0 +1,70 @@
+"""What the actions of `ftkit data` share: their source of rows, and rows with the records they come from."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+from ftkit.data.checking import RowChecker
+from ftkit.data.kinds import format_options, select_kind
+from ftkit.data.loading import Split, find_splits, no_split_message
+from ftkit.data.problems import Problems, Report
+from ftkit.data.progress import reading_bar
+from ftkit.data.records import Record
+
+
+@dataclass
+class Table:
+    """All rows of one split. records[i] is what rows[i] was made from. format: by its shown name."""
+
+    label: str
+    records: list[Record]
+    rows: list[dict]
+    format: str
+
+
+def row_parser(action: str, description: str, *, one_split: bool = True) -> CommandParser:
+    """A parser that takes the rows and their format. one_split: whether the action reads one split only."""
+    parser = CommandParser(prog=f"ftkit data {action}", description=description)
+    parser.add_argument("data", help="file, folder, bundled dataset or Hub id")
+    parser.add_argument("--format", default="auto", help=f"row format: {', '.join(format_options())}")
+    parser.add_argument("--dataset_config", help="configuration of a Hub dataset")
+    if one_split:
+        parser.add_argument("--split", default="train", help="which split of a folder or dataset")
+    return parser
+
+
+def find(name: str, args) -> tuple[str, dict[str, Split]]:
+    """What a name resolved to, and its splits; a Hub dataset is read as it comes."""
+    return find_splits(name, args.dataset_config, streaming=True)
+
+
+def checked_pairs(split: Split, checker: RowChecker, report: Report) -> Iterator[tuple[Record, dict]]:
+    """The good rows of a split, each with its record, behind a progress bar."""
+    with reading_bar(split.path) if split.path else nullcontext() as progress:
+        yield from checker.pairs(split.open(report, progress))
+
+
+def load_table(name: str, args, split: str = "train") -> Table:
+    """All rows of a split; raise UserError that lists every mistake in them, and for a split that is not there."""
+    source, splits = find(name, args)
+    if split not in splits:
+        raise UserError(no_split_message(split, splits, source))
+    problems = Problems()
+    checker = RowChecker(splits[split].label, select_kind(args.format), report=problems.add)
+    pairs = list(checked_pairs(splits[split], checker, problems.add))
+    problems.raise_any()
+    records, rows = zip(*pairs, strict=True)
+    return Table(splits[split].label, list(records), list(rows), checker.format)
+
+
+def load_text_side(model: str, template: str | None) -> tuple:
+    """Tokenizer of a model, and the template on it; None in its place where no template is asked for."""
+    from ftkit.data.templates import install_template
+    from ftkit.model.loading import load_tokenizer, local_model_folder
+    from ftkit.training.quiet import quiet_libraries
+
+    quiet_libraries()
+    tokenizer = load_tokenizer(local_model_folder(model))
+    return tokenizer, install_template(tokenizer, template) if template else None

@@ -1,0 +1,57 @@
+"""Writes rows in another format, by default in TRL's own columns.
+
+ftkit data convert rows.json --to messages --output rows-messages.jsonl
+"""
+
+from pathlib import Path
+
+from ftkit.commands.data_common import checked_pairs, find, row_parser
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.data.checking import RowChecker
+from ftkit.data.conversion import TARGETS, convert_row
+from ftkit.data.kinds import kind_of, select_kind
+from ftkit.data.loading import no_split_message
+from ftkit.data.problems import Problems
+from ftkit.data.writing import check_output, row_writer
+
+
+def main(argv: list[str]) -> None:
+    """Convert one split, row by row; nothing is written if a row has a mistake or does not fit."""
+    parser = row_parser("convert", "Write rows in another format.")
+    parser.add_argument("--to", help="format to write; TRL's own columns for this kind of rows if unset")
+    parser.add_argument("--output", required=True, help=".jsonl, .json, .csv, .tsv or .parquet file to make")
+    args = parser.parse_args(argv)
+    output = Path(args.output).expanduser()
+    check_output(output)
+    source, splits = find(args.data, args)
+    if args.split not in splits:
+        raise UserError(no_split_message(args.split, splits, source))
+    split, problems = splits[args.split], Problems()
+    checker = RowChecker(split.label, select_kind(args.format), report=problems.add)
+    target, num_read, num_written = args.to, 0, 0
+    with row_writer(output) as write:
+        for _, row in checked_pairs(split, checker, problems.add):
+            if not num_read:
+                target = choose_target(checker.format, args.to, row["source"])
+            num_read += 1
+            try:
+                converted = list(convert_row(row, target))
+            except UserError as mistake:
+                problems.add(UserError(f"{row['source']}: {mistake}"))
+                continue
+            for written in converted:
+                write(written)
+            num_written += len(converted)
+        problems.raise_any()
+    print(f"{num_read:,} rows, {checker.format} -> {num_written:,} rows, {target}: {output}")
+
+
+def choose_target(format: str, wanted: str | None, where: str) -> str:
+    """The format to write; raise UserError where rows of `format` can't be written as `wanted`."""
+    targets = TARGETS.get(format) or TARGETS[kind_of(format)]
+    if wanted is None:
+        return targets[0]
+    if wanted not in targets:
+        hint = did_you_mean(wanted, targets)
+        raise UserError(f"{where}: {format} rows can't become {wanted}{hint}; --to is one of: {', '.join(targets)}")
+    return wanted

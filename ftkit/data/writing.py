@@ -1,0 +1,119 @@
+"""Writes rows to .jsonl, .json, .csv, .tsv or .parquet; the file appears when it is whole, or not at all.
+
+with row_writer(Path("out.jsonl")) as write:
+    write({"text": "a"})
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+
+ROWS_AT_ONCE = 1000  # of a parquet file
+TABLES = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".jsonl", ".json", *TABLES, ".parquet")
+
+Write = Callable[[dict], None]
+
+
+def check_output(path: Path) -> None:
+    """Raise UserError for a file that rows can't be written to, or that is there already."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f'{path}: can\'t write "{path.suffix}"; use one of {", ".join(SUFFIXES)}')
+    if path.exists():
+        raise UserError(f"{path}: is there already; choose another name, or delete it first")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+
+
+@contextmanager
+def row_writer(path: Path) -> Iterator[Write]:
+    """Yield a function that adds a row to the file; what was written is thrown away if the block raises."""
+    check_output(path)
+    temporary = path.with_name(f".{path.name}.part")
+    writers = {".jsonl": write_jsonl, ".json": write_json, ".parquet": write_parquet}
+    writer = writers.get(path.suffix.lower(), write_table)
+    try:
+        with writer(temporary, path) as write:
+            yield write
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def as_json(row: dict, path: Path) -> str:
+    """A row on one line; raise UserError for values that JSON has no form for, such as dates and bytes."""
+    try:
+        return json.dumps(row, ensure_ascii=False)
+    except TypeError as error:
+        raise UserError(f"{path}: {error}; write to .parquet, or drop the column") from error
+
+
+@contextmanager
+def write_jsonl(temporary: Path, path: Path) -> Iterator[Write]:
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        yield lambda row: print(as_json(row, path), file=file)
+
+
+@contextmanager
+def write_json(temporary: Path, path: Path) -> Iterator[Write]:
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("[")
+        gaps = chain(["\n"], repeat(",\n"))
+        yield lambda row: file.write(next(gaps) + as_json(row, path))
+        file.write("\n]\n")
+
+
+@contextmanager
+def write_table(temporary: Path, path: Path) -> Iterator[Write]:
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=TABLES[path.suffix.lower()], lineterminator="\n")
+        header = []
+
+        def write(row: dict) -> None:
+            if not header:
+                header.extend(row)
+                writer.writerow(header)
+            nested = next((name for name, value in row.items() if isinstance(value, list | dict)), None)
+            if nested or list(row) != header:
+                came = f'"{nested}" is a list or an object' if nested else "the rows have different columns"
+                raise UserError(f"{path}: {came}, which a table can't hold; write to .jsonl")
+            writer.writerow("" if value is None else value for value in row.values())
+
+        yield write
+
+
+@contextmanager
+def write_parquet(temporary: Path, path: Path) -> Iterator[Write]:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows, writer = [], None
+
+    def flush() -> None:
+        nonlocal writer
+        try:
+            table = pyarrow.Table.from_pylist(rows, schema=writer.schema if writer else None)
+        except pyarrow.ArrowException as error:
+            cause = str(error).splitlines()[0]
+            raise UserError(f"{path}: the rows don't fit one table ({cause}); write to .jsonl") from error
+        writer = writer or pyarrow.parquet.ParquetWriter(temporary, table.schema)
+        writer.write_table(table)
+        rows.clear()
+
+    def write(row: dict) -> None:
+        rows.append(row)
+        if len(rows) >= ROWS_AT_ONCE:
+            flush()
+
+    try:
+        yield write
+        if rows or writer is None:
+            flush()
+    finally:
+        if writer:
+            writer.close()
