@@ -46,7 +46,7 @@ def align(settings):
     from ftkit.training.preparation import prepare_data, prepare_model
 
     checkpoint = open_run(settings)
-    data = prepare_data(settings, PREFERENCES, tokenize_pairs)
+    data = prepare_data(settings, PREFERENCES, tokenize_pairs, may_change_template=False)
     model = prepare_model(settings, data)
     settle_evaluation(settings, data.test is not None)
     trainer = build_trainer(settings, model, data)

@@ -169,9 +169,12 @@ def load_conversants(args, *, with_base: bool = False) -> dict[str, Conversant]:
     use_all_cores()
     if args.dtype is None:
         args.dtype = "bfloat16" if probe().bf16 else "float32"
-    texts = {name: load_text_side(tokenizer_of(path, folder), args.template) for name, path in adapters.items()}
+    texts = {name: load_text_side(tokenizer_of(path, folder), args.template, path) for name, path in adapters.items()}
     check_vocabularies(texts)
-    if not adapters or with_base:
+    if not adapters:
+        is_gguf = args.model_name_or_path.endswith(".gguf")  # its lock lies beside the file
+        texts = {BASE: load_text_side(folder, args.template, args.model_name_or_path if is_gguf else folder)}
+    elif with_base:
         texts = with_base_side(texts, folder, args.template)
     model = load_model(
         folder,
@@ -208,32 +211,38 @@ def tokenizer_of(adapter: str, folder: str) -> str:
     return str(tokenizer_folder(adapter, folder))
 
 
-def load_text_side(folder: str, template: str) -> tuple:
-    """Tokenizer and template of a folder."""
+def load_text_side(folder: str, template: str, owner: str) -> tuple:
+    """Tokenizer and template of a folder; UserError where `owner`, a model or adapter, was trained with others."""
+    from ftkit.data.template_lock import verify_lock
     from ftkit.data.templates import install_template
     from ftkit.model.loading import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
-    return tokenizer, install_template(tokenizer, template)
+    info = install_template(tokenizer, template)
+    verify_lock(owner, tokenizer)
+    return tokenizer, info
 
 
 def with_base_side(texts: dict[str, tuple], folder: str, template: str) -> dict[str, tuple]:
-    """`texts` with the base's tokenizer and template in front, unless an adapter added tokens."""
+    """`texts` of adapters with the base's tokenizer and template in front, unless an adapter added tokens."""
+    from ftkit.data.template_lock import read_lock, verify_lock
+    from ftkit.data.templates import install_template
     from ftkit.model.loading import load_tokenizer
 
-    if not texts:
-        return {BASE: load_text_side(folder, template)}
     first = next(iter(texts.values()))
     try:
-        vocabulary = load_tokenizer(folder).get_vocab()
+        tokenizer = load_tokenizer(folder)
     except UserError:  # a base without a tokenizer has only the adapters'
-        vocabulary = first[0].get_vocab()
-    if first[0].get_vocab() != vocabulary:
+        return {BASE: first, **texts}
+    if first[0].get_vocab() != tokenizer.get_vocab():
         return texts
     try:
-        return {BASE: load_text_side(folder, template), **texts}
+        info = install_template(tokenizer, template)
     except UserError:  # the base has no template: it is asked as its first adapter is
         return {BASE: first, **texts}
+    if read_lock(folder):
+        verify_lock(folder, tokenizer)
+    return {BASE: (tokenizer, info), **texts}
 
 
 def check_vocabularies(texts: dict[str, tuple]) -> None:

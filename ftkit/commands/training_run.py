@@ -100,9 +100,10 @@ def question_and_answer(row: dict) -> tuple[list[dict], str]:
 
 
 def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict[str, str] | None = None) -> None:
-    """Print the plan and the receipt, and write run.yaml, receipt.json and base.json, before the first step."""
+    """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json, before the first step."""
     from ftkit.config.arguments import changed_settings
     from ftkit.data.receipt import format_receipt
+    from ftkit.data.template_lock import make_lock, write_lock
     from ftkit.model.adapter_files import record_base
     from ftkit.training.plan import plan_lines, settle_logging
     from ftkit.training.run_folder import write_json, write_run_yaml
@@ -115,6 +116,8 @@ def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict
     output_dir = settings.training.output_dir
     write_run_yaml(output_dir, command, changed_settings(settings.data, settings.model, settings.training))
     write_json(Path(output_dir) / "receipt.json", receipt)
+    trainer.template_lock = make_lock(data.tokenizer, data.template.name if data.template else None)
+    write_lock(output_dir, trainer.template_lock)
     if settings.model.use_peft:
         model = settings.model
         record_base(output_dir, data.folder, model.model_name_or_path, load_in_4bit=model.load_in_4bit)

@@ -38,6 +38,7 @@ COPIED_FILES = (
     "chat_template.jinja",
     "chat_template.json",
     "generation_config.json",
+    "template.lock.json",
 )
 COPIED_FOLDERS = ("additional_chat_templates",)
 # Constants that old releases stored among the weights.

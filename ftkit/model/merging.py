@@ -17,6 +17,7 @@ from peft import PeftConfig
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
+from ftkit.data.template_lock import copy_lock, verify_lock
 from ftkit.model.adapter_files import resolve_base, run_folder, run_settings
 from ftkit.model.adapter_loading import peft_config_of, put_adapter
 from ftkit.model.adapters import keep_four_bit_gradients, quantization_config, tied_targets
@@ -44,8 +45,8 @@ def merge_adapter(
     base: folder, Hub id or .gguf; None takes the one the run names. dtype: of the written weights. as_trained: merge
     into the weights the adapter was trained on, which for a run with --load_in_4bit are the dequantised ones; False
     takes the base's own. Needs memory for the base in float32. The folder appears whole or not at all.
-    Raises UserError for an adapter that fails the checks of `put_adapter`, that has nothing to merge (soft prompts) or
-    that a merge would distort (LoRA on tied embeddings), and for a used `output_dir`.
+    Raises UserError for an adapter that fails the checks of `put_adapter` or of its template lock, that has nothing to
+    merge (soft prompts) or that a merge would distort (LoRA on tied embeddings), and for a used `output_dir`.
     """
     if dtype not in MERGED_DTYPES:
         raise UserError(f"dtype {dtype}; allowed are {', '.join(MERGED_DTYPES)}")
@@ -54,6 +55,7 @@ def merge_adapter(
     folder = resolve_base(adapter, base)
     with staged_folder(output_dir) as staging:
         tokenizer = load_tokenizer(tokenizer_folder(adapter, folder))
+        verify_lock(adapter, tokenizer)
         quantization = trained_quantization(adapter) if as_trained else None
         model = load_base(folder, adapter, quantization, trust_remote_code=trust_remote_code)
         if getattr(model, "hf_quantizer", None) is not None:
@@ -72,6 +74,7 @@ def merge_adapter(
             model.generation_config = GenerationConfig.from_pretrained(source)
         model.to(getattr(torch, dtype)).save_pretrained(staging)
         tokenizer.save_pretrained(staging)
+        copy_lock(adapter, staging)
     return Path(output_dir)
 
 

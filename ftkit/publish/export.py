@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from ftkit import __version__
 from ftkit.config.errors import UserError
+from ftkit.data.template_lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
 from ftkit.model.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
 from ftkit.model.gguf import convert_gguf
 from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
@@ -61,18 +62,24 @@ def export_model(
     may be None. quantization: of gguf and ollama. dtype: of plain folders; auto keeps the stored one (float32 for a
     merge). OUT/export.json holds format, source and what was measured.
     Raises UserError if the model or its settings don't exist in the format, if what was read back differs by more
-    than rounding explains, or if `output_dir` is not empty.
+    than rounding explains, if the template lock does not hold, or if `output_dir` is not empty.
     """
     output_dir = Path(output_dir)
     with staged_folder(output_dir) as staging, _scratch(output_dir) as scratch:
         source = _source_folder(model, adapter, scratch, dtype)
         _check_is_causal(source)
+        owner = model if adapter is None and model.endswith(".gguf") else source  # a .gguf's lock lies beside it
+        if adapter is None:  # a merge has looked
+            verify_lock(owner, load_tokenizer(source))
         if format_name in PLAIN_FORMATS:
             facts = _write_plain(source, staging, format_name, dtype, scratch)
             certificate = _certify_plain(source, staging, facts["is_rounded"], facts["dtype"])
+            copy_lock(owner, staging)
         else:
             facts = _write_gguf_folder(source, staging, format_name, quantization, scratch, output_dir.name)
             certificate, read_back = _certify_gguf(source, staging / GGUF_FILE, quantization, scratch)
+            if read_back["are_tokens_equal"]:
+                _lock_gguf(owner, staging, scratch)
             facts |= read_back
             if facts["is_pre_tokenizer_known"] and not facts["are_tokens_equal"]:
                 raise UserError(
@@ -208,6 +215,20 @@ def _certify_gguf(source: Path, path: Path, quantization: str, scratch: Path) ->
         reader, model = "ftkit", AutoModelForCausalLM.from_pretrained(back)
     facts = {"read_back_by": reader, "are_tokens_equal": has_same_tokens(tokenizer, exported)}
     return compare(before, observe(model, tokenizer), quantization), facts
+
+
+def _lock_gguf(owner: str | Path, folder: Path, scratch: Path) -> None:
+    """Lock an exported .gguf, which holds the template without its markers, if what it was made from is locked.
+
+    Raises UserError that names the first token of a golden conversation that is another one in the file.
+    """
+    lock = read_lock(owner)
+    if lock is None:
+        return
+    tokenizer = load_tokenizer(scratch / "back")
+    if difference := rendering_difference(lock, tokenizer):
+        raise UserError(f"{owner}: read back from GGUF, {difference}; choose a plain format")
+    write_lock(folder, make_lock(tokenizer, lock["template"]["name"]))
 
 
 def transformers_reads(config: PreTrainedConfig) -> bool:

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.data.template_lock import LOCK_FILE, read_lock, verify_lock
 from ftkit.model import configuration_ftgpt
 from ftkit.model.adapter_files import base_of_adapter
 from ftkit.model.adapter_loading import check_adapter_folder, check_tensors
+from ftkit.model.gguf import load_gguf_tokenizer
+from ftkit.model.gguf_file import GgufFile
 from ftkit.publish.model_card import (
     base_of_folder,
     card_for,
@@ -40,7 +43,7 @@ CONFIG_FILES = {"config.json", "generation_config.json", "adapter_config.json"}
 LICENSE_FILES = {"LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt"}
 RESULT_FILES = {
     "README.md", *LICENSE_FILES, "receipt.json", "metrics.jsonl", "loss.png", "results.json", "base.json",
-    "template.lock.json", "merge.json", "export.json", "certificate.json",
+    LOCK_FILE, "merge.json", "export.json", "certificate.json",
 }  # fmt: skip
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 WITHHELD = {
@@ -196,7 +199,7 @@ def rewritten(name: str, folder: Path, repo_id: str, warnings: list[str]) -> Upl
         named = with_repo_id(text, repo_id)
         note = "with the repository's id"
         return UploadFile(name, path) if named == text else UploadFile(name, path, named.encode(), note)
-    if not name.endswith(".json") or name in TOKENIZER_FILES | {"config.json"} or WEIGHTS.fullmatch(name):
+    if not name.endswith(".json") or name in TOKENIZER_FILES | {"config.json", LOCK_FILE} or WEIGHTS.fullmatch(name):
         return UploadFile(name, path)
     original = read_json(path)
     value, note = without_local_paths(original), "without this machine's paths"
@@ -253,6 +256,9 @@ def check_plan(plan: UploadPlan, token: str | None) -> None:
     check_code(plan, names)
     if plan.kind != "gguf":
         check_loadable(plan, names)
+    elif read_lock(plan.folder):
+        for path in plan.folder.glob("*.gguf"):
+            verify_lock(plan.folder, load_gguf_tokenizer(GgufFile(path)))
     for file in plan.files:
         if not file.name.endswith(BINARY):
             check_secrets(file.path, file.content, token)
@@ -269,6 +275,7 @@ def check_loadable(plan: UploadPlan, names: set[str]) -> None:
     tokenizer = check_vocabulary_of(plan.folder, weights if plan.kind == "model" else [])
     if not tokenizer.chat_template:
         plan.warnings.append("the tokenizer has no chat template: chat and servers will not know how to ask it")
+    verify_lock(plan.folder, tokenizer)
     if plan.kind == "adapter":
         check_adapter(plan.folder)
 

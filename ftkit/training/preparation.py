@@ -1,10 +1,8 @@
 """Rows and weights made ready for a trainer; rows are tokenized first, so that their mistakes come first."""
 
 import itertools
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,6 +15,7 @@ from ftkit.data.formats import CONVERSATIONS
 from ftkit.data.loading import Rows, load_rows
 from ftkit.data.preferences import TokenizedPairs
 from ftkit.data.streaming import RowStream, tokenized_stream
+from ftkit.data.template_lock import read_lock, verify_lock, verify_tokenizer
 from ftkit.data.templates import TemplateInfo, install_template
 from ftkit.data.tokenization import TokenizedRows, tokenize_rows
 from ftkit.model.adapter_files import base_of_adapter, run_settings
@@ -74,10 +73,17 @@ def settle_adapter(settings) -> None:
     model.model_name_or_path = model.model_name_or_path or recorded.get("model_name_or_path", base)
 
 
-def prepare_data(settings, kind: RowKind = CONVERSATIONS, tokenize: Callable = tokenize_rows) -> PreparedData:
+def prepare_data(
+    settings,
+    kind: RowKind = CONVERSATIONS,
+    tokenize: Callable = tokenize_rows,
+    *,
+    may_change_template: bool = True,
+) -> PreparedData:
     """Read, check, render and tokenize the rows, before any weights are loaded.
 
     kind: the rows that are expected. tokenize: called as `tokenize_rows`, makes them what the trainer takes.
+    may_change_template: whether --template may be another one than the model or adapter was trained with.
     Raises UserError for every mistake in a row, the template, the model's name or the length.
     """
     data, model, training = settings.data, settings.model, settings.training
@@ -85,11 +91,18 @@ def prepare_data(settings, kind: RowKind = CONVERSATIONS, tokenize: Callable = t
     folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     if model.adapter:
         check_adapter_folder(model.adapter, folder, trust_remote_code=training.trust_remote_code)
-    tokenizer = load_tokenizer(model.adapter or folder)
+    origin = model.adapter or folder
+    tokenizer = load_tokenizer(origin)
+    is_new = may_change_template and data.template != "auto"
+    if is_new:
+        verify_tokenizer(origin, tokenizer)
     template = None
     if rows.format != "text":
         template = install_template(tokenizer, data.template, add_tokens=data.add_template_tokens)
-        check_adapter_template(model.adapter, template)
+    if not is_new and (lock := read_lock(origin)):
+        verify_lock(origin, tokenizer)
+        if template and data.template == "auto":  # what it was called when it was first trained with
+            template = replace(template, name=lock["template"]["name"] or template.name)
     settle_max_length(settings, folder)
     train = tokenize(rows.train, tokenizer, template, max_length=training.max_length)
     test = tokenize(rows.test, tokenizer, template, max_length=training.max_length) if rows.test else None
@@ -98,16 +111,6 @@ def prepare_data(settings, kind: RowKind = CONVERSATIONS, tokenize: Callable = t
         tokenized = tokenized_stream(stream, tokenize, tokenizer, template, training.max_length)
         prepared.stream = tokenized.shuffle(seed=training.data_seed or training.seed, buffer_size=SHUFFLE_BUFFER)
     return prepared
-
-
-def check_adapter_template(adapter: str | None, template: TemplateInfo) -> None:
-    """Raise UserError where --template is another than the one that --adapter was trained with."""
-    receipt = Path(adapter or "") / "receipt.json"
-    if adapter is None or not receipt.is_file():
-        return
-    trained = json.loads(receipt.read_text(encoding="utf-8"))["template"]
-    if trained["fingerprint"] != template.fingerprint:
-        raise UserError(f"--template {template.name}: {adapter} was trained with {trained['name']}; drop --template")
 
 
 def source_of_rows(settings, kind: RowKind) -> dict:

@@ -6,6 +6,7 @@ from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.trainer import utils as trl_utils
 
+from ftkit.data.template_lock import write_lock
 from ftkit.model.fused_lora import use_fused_lora
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
@@ -15,6 +16,7 @@ class RunMixin(CheckpointMixin):
     """Stands left of a TRL trainer that is given rows as ftkit tokenized them."""
 
     has_compact_heads = False
+    template_lock: dict | None = None  # saved with every model and checkpoint
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -43,6 +45,11 @@ class RunMixin(CheckpointMixin):
 
         self.args.loss_head_kernel = use_compact_loss_heads(self, kernel=self.args.loss_head_kernel)
         self.has_compact_heads = True
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict=state_dict)
+        if self.template_lock and self.args.should_save:
+            write_lock(output_dir or self.args.output_dir, self.template_lock)
 
     def create_model_card(self, *args, **kwargs):
         """Leave OUT/README.md to ftkit, which writes it once, with the results."""
