@@ -13,6 +13,8 @@ import curated
 import handling
 import inflection
 import meaning
+import records
+import sentences
 from rows import QUICK_ROWS, Family, rank
 from wordnet import Wordnet
 
@@ -78,7 +80,7 @@ def split_words(pairs: list[tuple[str, str]]) -> callable:
 
 
 def all_families(sources: Sources) -> dict[str, Family]:
-    """Every family by name, in the order of the alphabet; the quick ones get more rows."""
+    """Every word family by name, in the order of the alphabet; the quick ones get more rows."""
     made = inflection.families(sources) | meaning.families(sources) | handling.families(sources)
     for name in curated.QUICK_FAMILIES:
         made[name].num_train, made[name].num_test = QUICK_ROWS
@@ -87,10 +89,10 @@ def all_families(sources: Sources) -> dict[str, Family]:
 
 def build(sources: Sources) -> dict[str, list[dict]]:
     """Rows per split: each family cut to its number, then all shuffled together by `rank`."""
-    candidates = all_families(sources)
-    side = split_words([pair for family in candidates.values() for pair in family.pairs])
+    words = all_families(sources)
+    side = split_words([pair for family in words.values() for pair in family.pairs])
     rows = {"train": [], "test": []}
-    for name, family in candidates.items():
+    for name, family in (words | sentences.families() | records.families()).items():
         for split, wanted in (("train", family.num_train), ("test", family.num_test)):
             made, seen = [], set()
             for row in family.rows(lambda word, split=split: side(word) == split):

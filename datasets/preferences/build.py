@@ -37,12 +37,13 @@ def words_of(row: dict) -> set[str]:
     return set(re.findall("[a-z0-9]+", text.lower()))
 
 
-def seen_words() -> dict[str, set[str]]:
-    """Per split, the words of the bundled instructions; what both splits hold (closed answers, small words) is free."""
+def seen_words(families) -> dict[str, set[str]]:
+    """Per split, the words of these families of the bundled instructions; what both splits hold (closed answers, small
+    words) is free."""
     seen = {}
     for split in TWINS:
-        lines = (INSTRUCTIONS / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        seen[split] = set().union(*(words_of(json.loads(line)) for line in lines))
+        rows = map(json.loads, (INSTRUCTIONS / f"{split}.jsonl").read_text(encoding="utf-8").splitlines())
+        seen[split] = set().union(*(words_of(row) for row in rows if row["family"] in families))
     both = seen["train"] & seen["test"]
     return {split: words - both for split, words in seen.items()}
 
@@ -51,8 +52,9 @@ def split_words(groups: list[tuple[str, ...]], sources, built) -> callable:
     """Return word -> "train", "test" or None. Words of one group fall on one side, that of the bundled instructions
     where they stand there; None if a group stands there on both."""
     chained = [pair for group in groups for pair in zip(group, group[1:], strict=False)]
-    known = [pair for family in built.all_families(sources).values() for pair in family.pairs]
-    by_hash, seen = built.split_words(known), seen_words()
+    word_families = built.all_families(sources)
+    known = [pair for family in word_families.values() for pair in family.pairs]
+    by_hash, seen = built.split_words(known), seen_words(word_families)
     parent = {}
 
     def find(word):
