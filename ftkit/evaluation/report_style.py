@@ -18,7 +18,7 @@ PAGE = (
 <body>
 <header><h1>{title}</h1><p class="note">{subtitle}</p>{tiles}</header>
 {sections}
-<footer>Made by ftkit from the files of this run folder.</footer>
+<footer>Made by ftkit.</footer>
 </body>
 </html>
 """

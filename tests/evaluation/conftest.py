@@ -1,4 +1,11 @@
-"""Tiny random models and a tokenizer of whole words, so that ids and answers can be read."""
+"""Tiny random models and a tokenizer of whole words, so that ids and answers can be read.
+
+Tests may `import benchmark_runs` and `import endpoint_stand_in`.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +22,11 @@ from transformers import (
 )
 
 from ftkit.model import FTGPTConfig
+
+for name in ("benchmark_runs", "endpoint_stand_in"):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 VOCABULARY_SIZE = 64
 PAD_ID, END_ID, TURN_ID = 0, 1, 2

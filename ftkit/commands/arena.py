@@ -1,0 +1,76 @@
+"""Ranks models from votes on their answers, by people or judges, and turns the votes into rows to train on.
+
+ftkit arena votes.jsonl more-votes.jsonl --dpo preferences.jsonl --kto rows.jsonl
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line, print the ranking and how far voters agree, write rows."""
+    parser = CommandParser(prog="ftkit arena", description="Rank models from votes on pairs of their answers.")
+    parser.add_argument("votes", nargs="+", help="files of votes, as ftkit judge writes them")
+    parser.add_argument(
+        "--voter", action="append", default=[], help="count only this voter; may be given several times"
+    )
+    parser.add_argument("--dpo", metavar="FILE", help="write rows prompt/chosen/rejected for ftkit dpo")
+    parser.add_argument("--kto", metavar="FILE", help="write rows prompt/completion/label")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    args = parser.parse_args(argv)
+    for path in filter(None, (args.dpo, args.kto)):
+        if Path(path).exists():
+            raise UserError(f"{path}: exists already; choose another file")
+    from ftkit.evaluation.ranking import is_connected, rank
+    from ftkit.evaluation.votes import agreements, as_triples, read_votes
+
+    votes = [vote for path in args.votes for vote in read_votes(path)]
+    everyone = list(dict.fromkeys(vote.voter for vote in votes))
+    if unknown := [name for name in args.voter if name not in everyone]:
+        raise UserError(f'--voter "{unknown[0]}": cast no vote here; voters are {", ".join(map(repr, everyone))}')
+    votes = [vote for vote in votes if not args.voter or vote.voter in args.voter]
+    triples = as_triples(votes)
+    print("\n".join(ranking_lines(rank(triples, [vote.question for vote in votes], seed=args.seed))))
+    num_questions = len({vote.question for vote in votes})
+    print(
+        f"\n{len(votes):,} votes on {num_questions:,} questions; Bradley-Terry on Elo's scale, intervals over questions"
+    )
+    if not is_connected(triples):
+        print("warning: some models are linked to others by no vote; their scores can't be held against each other")
+    for agreement in agreements(votes):
+        print(agreement)
+    write_rows_asked_for(votes, args)
+
+
+def ranking_lines(standings: list) -> list[str]:
+    """A table, best first."""
+    rows = [("model", "score (95 %)", "won", "tied", "lost")]
+    rows += [
+        (
+            one.model,
+            f"{one.score:.0f} ({one.low:.0f} to {one.high:.0f})",
+            *map(str, (one.num_won, one.num_tied, one.num_lost)),
+        )
+        for one in standings
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def write_rows_asked_for(votes: list, args) -> None:
+    """Write the training rows that the command line asks for. Raises UserError where the votes give none."""
+    from ftkit.evaluation.votes import dpo_rows, kto_rows, write_rows
+
+    for path, rows_of, next_step in (
+        (args.dpo, dpo_rows, f"next: ftkit dpo --dataset_name {json.dumps(args.dpo)} ..."),
+        (args.kto, kto_rows, "next: TRL's KTO trainer reads it"),
+    ):
+        if path:
+            rows = rows_of(votes)
+            if not rows:
+                raise UserError(f"{path}: no vote tells two answers apart, so there is no row to write")
+            print(f"written: {write_rows(Path(path), rows):,} rows to {path}; {next_step}", file=sys.stderr)

@@ -1,0 +1,74 @@
+"""Tells whether a model got better, and what it forgot, from two benchmark runs.
+
+ftkit compare runs/before/results.json runs/after/results.json --html
+ftkit compare runs/after --before runs/base-own-template runs/base-5-shot --forgetting mmlu
+"""
+
+import sys
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line, compare, print the verdict, write what was asked for."""
+    parser = CommandParser(prog="ftkit compare", description="Tell whether a model got better, and what it forgot.")
+    parser.add_argument("results", nargs="+", help="results.json, or its folder: BEFORE AFTER, or AFTER with --before")
+    parser.add_argument("--before", nargs="+", default=[], metavar="FILE", help="runs before; per task the best counts")
+    parser.add_argument(
+        "--forgetting", default="", metavar="T,U", help="tasks the training was not about: told apart, as forgetting"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.05, help="the smallest difference that matters: of a share, or relative"
+    )
+    parser.add_argument("--num_examples", type=int, default=3, help="flipped items shown each way for each task")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument(
+        "--html", nargs="?", const="", metavar="FILE", help="write a page; default: verdict.html by AFTER"
+    )
+    parser.add_argument("--markdown", metavar="FILE", help="write the verdict as Markdown")
+    parser.add_argument("--json", metavar="FILE", help="write the verdict for programs")
+    args = parser.parse_args(argv)
+    *first, last = args.results
+    if len(args.results) > 2 or not first and not args.before:
+        raise UserError("give BEFORE and AFTER, or AFTER and --before with one or more runs")
+    if not 0 < args.margin < 1 or args.num_examples < 0:
+        raise UserError("--margin lies between 0 and 1, such as 0.05, and --num_examples is 0 or more")
+    from ftkit.evaluation.pairing import read_run
+    from ftkit.evaluation.verdict import compare_runs
+    from ftkit.evaluation.verdict_text import verdict_text
+
+    befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
+    verdict = compare_runs(
+        befores,
+        after,
+        forgetting=[name for name in args.forgetting.split(",") if name],
+        margin=args.margin,
+        num_examples=args.num_examples,
+        seed=args.seed,
+    )
+    print(verdict_text(verdict))
+    write_files(verdict, args, after.path.parent)
+
+
+def write_files(verdict, args, folder: Path) -> None:
+    """Write the page, Markdown and JSON that the command line asks for."""
+    import dataclasses
+
+    from ftkit.evaluation.verdict_page import write_verdict_page
+    from ftkit.evaluation.verdict_text import verdict_markdown
+    from ftkit.training.run_folder import write_json, write_text
+
+    written = []
+    if args.html is not None:
+        written.append(Path(args.html) if args.html else folder / "verdict.html")
+        write_verdict_page(written[-1], verdict)
+    if args.markdown:
+        written.append(Path(args.markdown))
+        write_text(written[-1], verdict_markdown(verdict))
+    if args.json:
+        written.append(Path(args.json))
+        write_json(written[-1], dataclasses.asdict(verdict))
+    if written:
+        print(f"written: {', '.join(map(str, written))}", file=sys.stderr)

@@ -1,0 +1,78 @@
+"""Answers to be judged, from the files that ftkit writes and from common ones.
+
+items/TASK.jsonl of ftkit bench          {"prompt", "prediction", "reference"}
+the file of ftkit generate               {"prompt", "answers": [...]}, or {"prompt", "answers": {model: [...]}}
+any file of rows                         {"prompt", "answer" or "completion"}, {"instruction", "input", "output"}
+"""
+
+import json
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.data.reader import Record, read_records
+from ftkit.evaluation.judge_prompts import Answered
+
+ANSWER_KEYS = ("prediction", "answer", "completion", "output", "answers")
+
+
+def read_answers(sources: list[str]) -> dict[str, list[Answered]]:
+    """Answers by model, from FILE or NAME=FILE; a file's own name where none is given.
+
+    Raises UserError, `file:line: reason; fix`, for rows that are no answers and for a name that is taken.
+    """
+    found: dict[str, list[Answered]] = {}
+    for source in sources:
+        name, equals, path = source.partition("=")
+        if not equals or Path(source).exists():
+            name, path = "", source
+        for model, rows in answers_of_file(path, name or Path(path).stem).items():
+            if model in found:
+                raise UserError(f'{path}: "{model}" has answers already; name this file, NAME={path}')
+            found[model] = rows
+    return found
+
+
+def answers_of_file(path: str, name: str) -> dict[str, list[Answered]]:
+    """Answers by model; a file of ftkit generate may hold those of several."""
+    found: dict[str, list[Answered]] = {}
+    for record in read_records(path):
+        where = f"{path}:{record.line}"
+        prompt, reference = question_of(record, where), record.values.get("reference") or ""
+        for model, answer in named_answers(record, name, where).items():
+            if not isinstance(answer, str) or not isinstance(reference, str):
+                raise UserError(f"{where}: answer and reference must be strings; put them in quotes")
+            found.setdefault(model, []).append(Answered(prompt, answer, reference))
+    counts = {len(rows) for rows in found.values()}
+    if len(counts) > 1:
+        raise UserError(f"{path}: its models have different numbers of answers; let all answer every prompt")
+    return found
+
+
+def question_of(record: Record, where: str) -> str:
+    """What was asked, as one text."""
+    values = record.values
+    prompt = values.get("prompt", values.get("instruction"))
+    if isinstance(prompt, list):
+        turns = [turn for turn in prompt if isinstance(turn, dict)]
+        prompt = "\n\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in turns)
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise UserError(f'{where}: no "prompt" or "instruction"; say what was asked')
+    return prompt + (f"\n\n{values['input']}" if "prompt" not in values and values.get("input") else "")
+
+
+def named_answers(record: Record, name: str, where: str) -> dict:
+    """Answers by model in one row; of several by one model the first."""
+    key = next((key for key in ANSWER_KEYS if key in record.values), None)
+    if key is None:
+        raise UserError(f"{where}: no answer; give one as {', '.join(ANSWER_KEYS)}")
+    value = record.values[key]
+    if key == "answers":
+        named = value if isinstance(value, dict) else {name: value}
+        if not all(isinstance(texts, list) and texts for texts in named.values()):
+            raise UserError(
+                f'{where}: "answers" must hold lists of texts, as ftkit generate writes them: {json.dumps(value)[:60]}'
+            )
+        return {model: texts[0] for model, texts in named.items()}
+    if key == "completion" and isinstance(value, list):
+        value = value[-1].get("content") if value and isinstance(value[-1], dict) else None
+    return {name: value}

@@ -1,0 +1,157 @@
+"""Two benchmark runs as pairs of answers to the same items; runs of other tasks are refused."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.evaluation.results import Item, Results, TaskResult, read_items, read_results
+
+
+@dataclass
+class Run:
+    """A benchmark run that was read. path: its results.json."""
+
+    path: Path
+    results: Results
+
+    @property
+    def name(self) -> str:
+        """The model as people call it, with its adapter and template where they are known."""
+        model = self.results.model
+        named = [str(model[key]) for key in ("name", "adapter") if model.get(key)]
+        short = " + ".join(Path(name).name or name for name in named) or str(self.path.parent.name)
+        return f"{short}, template {model['template']}" if isinstance(model.get("template"), str) else short
+
+
+@dataclass
+class PairedTask:
+    """One task answered twice. before, after: item i of both is the same question. metric: what is compared, item by
+    item. run: which of the runs before. num_runs: among so many it was the best."""
+
+    task: TaskResult
+    metric: str
+    higher_is_better: bool
+    before: list[Item]
+    after: list[Item]
+    run: Run
+    num_runs: int
+    notes: list[str]
+
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """(items,) float64 each: before and after."""
+        return tuple(np.array([item.scores[self.metric] for item in items]) for items in (self.before, self.after))
+
+    def weights(self) -> np.ndarray | None:
+        """(items,) float64; None where all items count the same."""
+        weights = np.array([item.weight for item in self.after], dtype=np.float64)
+        return None if (weights == weights[0]).all() else weights
+
+    @property
+    def is_right_or_wrong(self) -> bool:
+        """Whether every score is 0 or 1 and every item counts the same."""
+        return self.weights() is None and all(np.isin(scores, (0.0, 1.0)).all() for scores in self.scores())
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the scores are shares of what can be reached, so that a difference is told in points of 100."""
+        is_fraction = all(((scores >= 0) & (scores <= 1)).all() for scores in self.scores())
+        return self.is_right_or_wrong or self.higher_is_better and is_fraction
+
+    def means(self) -> tuple[float, float]:
+        """Of before and after, weighted."""
+        return tuple(float(np.average(scores, weights=self.weights())) for scores in self.scores())
+
+
+def read_run(path: str | Path) -> Run:
+    """Read results.json, or that of a folder. Raises UserError as `read_results`."""
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    return Run(path, read_results(path))
+
+
+def pair_runs(befores: list[Run], after: Run) -> dict[str, PairedTask]:
+    """The tasks that the run after shares with runs before, by name, each with the best of those.
+
+    Raises UserError where no task is shared, and for a task of another version, content or set of items.
+    """
+    paired = {}
+    for name, task in after.results.tasks.items():
+        found = [pair_task(run, after, task) for run in befores if name in run.results.tasks]
+        if found:
+            best = max(found, key=lambda pair: pair.means()[0] * (1 if pair.higher_is_better else -1))
+            best.num_runs = len(found)
+            paired[name] = best
+    if not paired:
+        names = [", ".join(run.results.tasks) or "no tasks" for run in (*befores, after)]
+        raise UserError(f"{after.path}: shares no task with the runs before ({' | '.join(names)}); run the same tasks")
+    return paired
+
+
+def pair_task(before: Run, after: Run, task: TaskResult) -> PairedTask:
+    """One task of two runs, item by item, in the order of the run after."""
+    old = before.results.tasks[task.name]
+    check_same_task(before, after, old, task)
+    old_items, new_items = (read_items(run.path, one) for run, one in ((before, old), (after, task)))
+    if not new_items:
+        raise UserError(f"{after.path}: task {task.name} has no items; finish it with ftkit bench")
+    by_key = dict(zip(item_keys(old_items), old_items, strict=True))
+    keys = item_keys(new_items)
+    missing = len(set(keys) - set(by_key)), len(set(by_key) - set(keys))
+    if any(missing):
+        raise UserError(
+            f"{after.path}: task {task.name} has {missing[0]} items that {before.path} lacks, and lacks {missing[1]} "
+            "of its items; run both to their end with the same --limit"
+        )
+    old_items = [by_key[key] for key in keys]
+    metric, notes = common_metric(task, [*old_items, *new_items], after)
+    higher = task.scores[metric].higher_is_better if metric in task.scores else True
+    return PairedTask(task, metric, higher, old_items, new_items, before, 1, notes)
+
+
+def check_same_task(before: Run, after: Run, old: TaskResult, new: TaskResult) -> None:
+    """Raise UserError unless both runs answered the same version of the same task."""
+    if old.version != new.version:
+        difference = f"version {old.version} in {before.path} and {new.version} in {after.path}"
+    elif old.task_hash != new.task_hash:
+        difference = (
+            f"other settings or items in {before.path} ({old.task_hash[:8]}) than in {after.path} ({new.task_hash[:8]})"
+        )
+    else:
+        return
+    raise UserError(f"task {new.name}: {difference}; run ftkit bench again on both models with the same tasks")
+
+
+def item_keys(items: list[Item]) -> list[tuple[str, int]]:
+    """Each item's id with how often it came before: a question may stand in a task twice."""
+    seen: dict[str, int] = {}
+    keys = []
+    for item in items:
+        keys.append((item.item_id, seen.get(item.item_id, 0)))
+        seen[item.item_id] = seen.get(item.item_id, 0) + 1
+    return keys
+
+
+def common_metric(task: TaskResult, items: list[Item], after: Run) -> tuple[str, list[str]]:
+    """What is compared: the main metric, or the first that every item has where that is a figure of the whole task."""
+    shared = [name for name in items[0].scores if all(name in item.scores for item in items)]
+    if not shared:
+        raise UserError(f"{after.path}: task {task.name} has no metric that every item has; run ftkit bench again")
+    metric = task.main_metric if task.main_metric in shared else shared[0]
+    bad = next((item for item in items if not np.isfinite(item.scores[metric])), None)
+    if bad is not None:
+        raise UserError(
+            f"{after.path}: task {task.name}, item {bad.item_id}: {metric} is no finite number; run it again"
+        )
+    if metric == task.main_metric:
+        return metric, []
+    return metric, [f"{task.main_metric} is a figure of the whole task; items are compared by {metric}"]
+
+
+def check_names(names: list[str], paired: dict[str, PairedTask]) -> None:
+    """Raise UserError for a task that was not compared."""
+    for name in names:
+        if name not in paired:
+            hint = did_you_mean(name, paired) or f"; compared are: {', '.join(paired)}"
+            raise UserError(f'--forgetting: no task "{name}" in both runs{hint}')

@@ -1,0 +1,246 @@
+"""Did it get better, and what did it forget: better, worse, no difference seen, or too few items to tell.
+
+verdict = compare_runs([read_run("runs/before/results.json")], read_run("runs/after/results.json"))
+verdict.outcome, verdict.reason
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ftkit.evaluation.paired_tests import (
+    ALPHA,
+    POWER,
+    detectable_mean_difference,
+    detectable_share_difference,
+    holm,
+    mcnemar_p,
+    mean_difference,
+    mean_of_tasks,
+    share_difference,
+    sign_flip_p,
+    smallest_provable_share,
+)
+from ftkit.evaluation.pairing import PairedTask, Run, check_names, pair_runs
+from ftkit.evaluation.results import Item
+
+BETTER, WORSE = "better", "worse"
+UNSEEN, TOO_FEW = "no difference seen", "too few items"
+MARGIN = 0.05  # the smallest difference that matters: 5 points of a share, 5 % of another metric
+ALL_TASKS = "mean of tasks"
+
+
+@dataclass
+class Flip:
+    """An item whose score changed."""
+
+    prompt: str
+    reference: str
+    before: str
+    after: str
+    score_before: float
+    score_after: float
+
+
+@dataclass
+class TaskVerdict:
+    """One task. difference, low, high: after - before, 95 % interval of this task alone. p_adjusted: for all tasks.
+
+    detectable: the smallest true difference that would be found 4 times in 5, None where there is none. provable: a
+    smaller share can't be shown whatever the answers are. num_gained, num_lost: items that got better and worse, where
+    they are right or wrong.
+    before_from: the run before, and among how many it was the best.
+    """
+
+    task: str
+    metric: str
+    num_items: int
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    higher_is_better: bool = True
+    is_share: bool = True
+    detectable: float | None = None
+    provable: float | None = None
+    num_gained: int | None = None
+    num_lost: int | None = None
+    is_probe: bool = False
+    before_from: str = ""
+    num_runs: int = 1
+    p_adjusted: float = 1.0
+    outcome: str = UNSEEN
+    improved: list[Flip] = field(default_factory=list)
+    worsened: list[Flip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_improvement(self) -> bool:
+        return self.difference > 0 if self.higher_is_better else self.difference < 0
+
+    @property
+    def loss_not_ruled_out(self) -> float:
+        """The worst change that the interval holds, 0 or more, in the metric's unit."""
+        return max(0.0, -self.low if self.higher_is_better else self.high)
+
+
+@dataclass
+class Verdict:
+    """outcome: of the tasks that are no probes of forgetting, or of all where there is no other. reason: one line."""
+
+    outcome: str
+    reason: str
+    tasks: list[TaskVerdict]
+    all_tasks: TaskVerdict | None
+    before: list[str]
+    after: str
+    margin: float
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def targets(self) -> list[TaskVerdict]:
+        return [task for task in self.tasks if not task.is_probe]
+
+    @property
+    def probes(self) -> list[TaskVerdict]:
+        return [task for task in self.tasks if task.is_probe]
+
+
+def compare_runs(
+    befores: list[Run],
+    after: Run,
+    *,
+    forgetting: list[str] = (),
+    margin: float = MARGIN,
+    num_examples: int = 3,
+    seed: int = 0,
+) -> Verdict:
+    """Compare paired items task by task; every p value is corrected for the number of tasks (Holm).
+
+    befores: the model before, under one or more templates or numbers of examples; per task the best one counts.
+    forgetting: tasks that the training was not about; they are told apart and decide nothing about "better".
+    Raises UserError for runs that do not fit and names in `forgetting` that are not there.
+    """
+    paired = pair_runs(befores, after)
+    check_names(list(forgetting), paired)
+    targets = [pair for name, pair in paired.items() if name not in forgetting]
+    pooled = [pair for pair in targets if pair.is_share]
+    has_mean = len(pooled) > 1 and len(pooled) == len(targets)
+    alpha = ALPHA / (len(paired) + has_mean)
+    tasks = [measure_task(pair, alpha, num_examples, seed) for pair in paired.values()]
+    mean = [measure_mean(pooled, alpha, seed)] if has_mean else []
+    for task in tasks:
+        task.is_probe = task.task in forgetting
+    for row, p_adjusted in zip([*tasks, *mean], holm([row.p for row in [*tasks, *mean]]), strict=True):
+        row.p_adjusted = p_adjusted
+        row.outcome = outcome_of(row, margin)
+    mean_row = mean[0] if mean else None
+    outcome, reason = overall([task for task in tasks if not task.is_probe] or tasks, mean_row)
+    forgot = [task.task for task in tasks if task.is_probe and task.outcome == WORSE]
+    reason += f"; forgot {', '.join(forgot)}" if forgot else ""
+    warnings = selection_notes(befores, after, paired)
+    return Verdict(outcome, reason, tasks, mean_row, [run.name for run in befores], after.name, margin, warnings)
+
+
+def measure_task(pair: PairedTask, alpha: float, num_examples: int, seed: int) -> TaskVerdict:
+    """Effect, interval, p value and power of one task."""
+    before, after = pair.scores()
+    weights, n = pair.weights(), len(before)
+    differences = after - before
+    extra = {}
+    if pair.is_right_or_wrong:
+        up, down = int((differences > 0).sum()), int((differences < 0).sum())
+        effect, p = share_difference(up, down, n), mcnemar_p(up, down)
+        gained, lost = (up, down) if pair.higher_is_better else (down, up)
+        # one more changed item of two more: none seen does not mean that none can change
+        detectable = detectable_share_difference(n, (gained + lost + 1) / (n + 2), alpha)
+        extra = {"num_gained": gained, "num_lost": lost, "provable": smallest_provable_share(n, alpha)}
+    else:
+        effect = mean_difference(before, after, weights=weights, seed=seed)
+        p = sign_flip_p(differences * (1.0 if weights is None else weights), seed=seed)
+        detectable = detectable_mean_difference(differences, weights, alpha)
+    means = pair.means()
+    row = TaskVerdict(
+        pair.task.name, pair.metric, n, *means, *effect, p,
+        higher_is_better=pair.higher_is_better, is_share=pair.is_share, detectable=detectable,
+        before_from=pair.run.name, num_runs=pair.num_runs, notes=list(pair.notes), **extra,
+    )  # fmt: skip
+    if not row.is_improvement:
+        row.p = min(1.0, p * pair.num_runs)  # the best of several runs is high by chance too
+    row.improved, row.worsened = flips(pair, differences, num_examples)
+    return row
+
+
+def measure_mean(pairs: list[PairedTask], alpha: float, seed: int) -> TaskVerdict:
+    """The mean of several tasks of shares, each counting the same."""
+    from scipy.stats import norm
+
+    scores = [pair.scores() for pair in pairs]
+    mean = mean_of_tasks([after - before for before, after in scores], seed=seed)
+    before, after = (float(np.mean([side.mean() for side in sides])) for sides in zip(*scores, strict=True))
+    return TaskVerdict(
+        ALL_TASKS, pairs[0].metric if len({pair.metric for pair in pairs}) == 1 else "share",
+        sum(len(pair.after) for pair in pairs), before, after, *mean.difference, mean.p,
+        detectable=float(norm.ppf(1 - alpha / 2) + norm.ppf(POWER)) * mean.standard_error,
+    )  # fmt: skip
+
+
+def flips(pair: PairedTask, differences: np.ndarray, num_examples: int) -> tuple[list[Flip], list[Flip]]:
+    """The items that improved and worsened most, at most `num_examples` each way."""
+    gains = differences if pair.higher_is_better else -differences
+    order = np.argsort(-gains, kind="stable")
+    improved = [flip(pair, index) for index in order[:num_examples] if gains[index] > 0]
+    worsened = [flip(pair, index) for index in order[::-1][:num_examples] if gains[index] < 0]
+    return improved, worsened
+
+
+def flip(pair: PairedTask, index: int) -> Flip:
+    before: Item = pair.before[index]
+    after: Item = pair.after[index]
+    scores = before.scores[pair.metric], after.scores[pair.metric]
+    return Flip(after.prompt, after.reference, before.prediction, after.prediction, *scores)
+
+
+def outcome_of(row: TaskVerdict, margin: float) -> str:
+    """better or worse where the corrected p value says so; else whether a difference that matters would have shown."""
+    if row.p_adjusted <= ALPHA:
+        return BETTER if row.is_improvement else WORSE
+    matters = margin if row.is_share else margin * abs(row.before)
+    return UNSEEN if row.detectable is not None and row.detectable <= matters else TOO_FEW
+
+
+def overall(tasks: list[TaskVerdict], mean: TaskVerdict | None) -> tuple[str, str]:
+    """Outcome and reason: the mean of the tasks where it is decided, else what the single tasks say."""
+    better, worse = ([task.task for task in tasks if task.outcome == outcome] for outcome in (BETTER, WORSE))
+    reason = "; ".join(
+        f"{outcome} on {', '.join(names)}" for outcome, names in ((BETTER, better), (WORSE, worse)) if names
+    )
+    if mean and mean.outcome in (BETTER, WORSE):
+        return mean.outcome, "; ".join(filter(None, [f"{mean.outcome} in the mean of {len(tasks)} tasks", reason]))
+    if better and not worse:
+        return BETTER, reason
+    if worse and not better:
+        return WORSE, reason
+    if better and worse:
+        return UNSEEN, f"{reason}: no clear direction in all"
+    rows = [mean] if mean else tasks
+    if all(row.outcome == UNSEEN for row in rows):
+        return UNSEEN, "differences that matter would have shown"
+    return TOO_FEW, "a difference that matters could have stayed hidden"
+
+
+def selection_notes(befores: list[Run], after: Run, paired: dict[str, PairedTask]) -> list[str]:
+    """What a reader must know about the choice of runs and tasks."""
+    notes = []
+    if any(pair.num_runs > 1 for pair in paired.values()):
+        notes.append(
+            f"before is the better of {len(befores)} runs, task by task; "
+            "p values of losses are multiplied by their number, as the best of several is high by chance too"
+        )
+    for run in (*befores, after):
+        alone = [name for name in run.results.tasks if name not in paired]
+        if alone:
+            notes.append(f"{run.path} alone has {', '.join(alone)}: not compared")
+    return notes

@@ -1,0 +1,180 @@
+"""Votes on pairs of answers, from people or judges, as a .jsonl file; as preference rows; and how far voters agree.
+
+    {"prompt": "...", "model_a": "base", "answer_a": "...", "model_b": "mine", "answer_b": "...", "winner": "b",
+     "voter": "person"}
+
+winner: "a", "b" or "tie". voter may be missing; prompt may be a list of messages.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ftkit.config.errors import UserError
+from ftkit.data.formats import nearest_key
+from ftkit.data.reader import read_records
+from ftkit.evaluation.statistics import wilson_interval
+
+WINNERS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+TEXTS = ("model_a", "answer_a", "model_b", "answer_b", "winner")
+
+
+@dataclass
+class Vote:
+    """One voter's choice between two answers to one question."""
+
+    prompt: Any
+    model_a: str
+    answer_a: str
+    model_b: str
+    answer_b: str
+    winner: str
+    voter: str = ""
+
+    @property
+    def question(self) -> str:
+        """The prompt as one text, to tell questions apart."""
+        return self.prompt if isinstance(self.prompt, str) else json.dumps(self.prompt, ensure_ascii=False)
+
+    @property
+    def pair(self) -> tuple:
+        """What was voted on, whichever answer stood first."""
+        answers = sorted([(self.model_a, self.answer_a), (self.model_b, self.answer_b)])
+        return self.question, *answers
+
+    @property
+    def share(self) -> float:
+        """What the model that comes first in the alphabet won: 1, 0.5 or 0."""
+        won = WINNERS[self.winner]
+        return won if (self.model_a, self.answer_a) <= (self.model_b, self.answer_b) else 1 - won
+
+
+def read_votes(path: str | Path) -> list[Vote]:
+    """Read a file of votes. Raises UserError, `file:line: reason; fix`, for what is not a vote."""
+    votes = []
+    for record in read_records(path):
+        where = f"{path}:{record.line}"
+        values = dict(record.values)
+        for name in ("prompt", *TEXTS):
+            if name not in values:
+                misspelt = [key for key in values if nearest_key(key, ("prompt", *TEXTS), values) == name]
+                raise UserError(f'{where}: "{name}" is missing; {f"rename {misspelt[0]}" if misspelt else "add it"}')
+        for name in TEXTS:
+            if not isinstance(values[name], str):
+                raise UserError(
+                    f'{where}: "{name}" must be a string, got {type(values[name]).__name__}; put it in quotes'
+                )
+        if values["winner"] not in WINNERS:
+            raise UserError(f'{where}: winner is "{values["winner"]}"; give "a", "b" or "tie"')
+        if values["model_a"] == values["model_b"]:
+            raise UserError(f"{where}: both answers are by {values['model_a']}; compare two models")
+        if not isinstance(values["prompt"], str | list) or not values["prompt"]:
+            raise UserError(f"{where}: prompt must be text or a list of messages, and not empty; fill it in")
+        votes.append(Vote(*(values[name] for name in ("prompt", *TEXTS)), str(values.get("voter") or "")))
+    return votes
+
+
+def write_votes(path: Path, votes: Iterable[Vote]) -> None:
+    write_rows(path, map(asdict, votes))
+
+
+def write_rows(path: Path, rows: Iterable[dict]) -> int:
+    """Write JSON lines; return how many."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
+    return len(lines)
+
+
+def as_triples(votes: list[Vote]) -> list[tuple[str, str, float]]:
+    """Votes as `ranking.rank` takes them."""
+    return [(vote.model_a, vote.model_b, WINNERS[vote.winner]) for vote in votes]
+
+
+def dpo_rows(votes: list[Vote]) -> list[dict]:
+    """A row prompt/chosen/rejected for each pair of answers that most of its voters decided the same way.
+
+    Ties, and pairs whose votes cancel, teach nothing and are left out; so are equal answers.
+    """
+    rows = []
+    for (_, first, second), cast in by_pair(votes).items():
+        lead = sum(2 * vote.share - 1 for vote in cast)
+        if lead and first[1].strip() != second[1].strip() and first[1].strip() and second[1].strip():
+            chosen, rejected = (first[1], second[1]) if lead > 0 else (second[1], first[1])
+            rows.append({"prompt": cast[0].prompt, **answers_as(cast[0], chosen=chosen, rejected=rejected)})
+    return rows
+
+
+def kto_rows(votes: list[Vote]) -> list[dict]:
+    """A row prompt/completion/label for each answer that won more often than it lost (true), or less often (false)."""
+    lead: Counter = Counter()
+    prompts = {}
+    for vote in votes:
+        for answer, won in ((vote.answer_a, WINNERS[vote.winner]), (vote.answer_b, 1 - WINNERS[vote.winner])):
+            lead[vote.question, answer] += 2 * won - 1
+            prompts[vote.question] = vote
+    return [
+        {"prompt": prompts[question].prompt, **answers_as(prompts[question], completion=answer), "label": num > 0}
+        for (question, answer), num in lead.items()
+        if num and answer.strip()
+    ]
+
+
+def answers_as(vote: Vote, **answers: str) -> dict:
+    """Answers in the form of the prompt: text for text, an assistant's turn for messages."""
+    if isinstance(vote.prompt, str):
+        return answers
+    return {name: [{"role": "assistant", "content": text}] for name, text in answers.items()}
+
+
+def by_pair(votes: list[Vote]) -> dict[tuple, list[Vote]]:
+    """Votes on the same pair of answers together, in order."""
+    pairs: dict[tuple, list[Vote]] = {}
+    for vote in votes:
+        pairs.setdefault(vote.pair, []).append(vote)
+    return pairs
+
+
+class Agreement(NamedTuple):
+    """How often two voters chose the same winner of a pair that both saw; kappa: beyond chance, 1 is perfect."""
+
+    first: str
+    second: str
+    num_equal: int
+    num_pairs: int
+    kappa: float
+
+    def __str__(self) -> str:
+        low, high = wilson_interval(self.num_equal, self.num_pairs)
+        return (
+            f"{self.first} and {self.second} agree on {self.num_equal} of {self.num_pairs} pairs, "
+            f"{self.num_equal / self.num_pairs:.0%} ({low:.0%} to {high:.0%}), Cohen's kappa {self.kappa:.2f}"
+        )
+
+
+def agreements(votes: list[Vote]) -> list[Agreement]:
+    """Each two voters that saw the same pairs. A voter who saw a pair twice counts with the last vote."""
+    names = list(dict.fromkeys(vote.voter for vote in votes))
+    choices = {name: {vote.pair: vote.share for vote in votes if vote.voter == name} for name in names}
+    found = []
+    for number, first in enumerate(names):
+        for second in names[number + 1 :]:
+            both = [(choices[first][pair], choices[second][pair]) for pair in choices[first] if pair in choices[second]]
+            if both:
+                equal = sum(one == other for one, other in both)
+                found.append(Agreement(first or "(no name)", second or "(no name)", equal, len(both), kappa(both)))
+    return found
+
+
+def kappa(both: list[tuple]) -> float:
+    """Cohen's kappa of pairs of choices; 0 where both voters always chose the same one thing.
+
+    Source: Cohen 1960, doi:10.1177/001316446002000104.
+    """
+    n = len(both)
+    observed = sum(one == other for one, other in both) / n
+    first, second = Counter(one for one, _ in both), Counter(other for _, other in both)
+    expected = sum(first[choice] * second[choice] for choice in first) / n**2
+    return (observed - expected) / (1 - expected) if expected < 1 else 0.0

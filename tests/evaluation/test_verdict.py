@@ -1,0 +1,241 @@
+"""The verdict: each outcome from scores made for it, what is refused, forgetting, several runs before, and pages."""
+
+import re
+
+import numpy as np
+import pytest
+from benchmark_runs import write_run
+
+from ftkit.commands.compare import main
+from ftkit.config.errors import UserError
+from ftkit.evaluation.pairing import read_run
+from ftkit.evaluation.verdict import compare_runs
+from ftkit.evaluation.verdict_text import verdict_markdown, verdict_text
+
+
+def scores(n: int, *, right: int) -> list[float]:
+    return [1.0] * right + [0.0] * (n - right)
+
+
+def compare(tmp_path, before: dict, after: dict, **settings):
+    """The verdict on two runs made of scores."""
+    options = {
+        key: settings.pop(key) for key in ("metric", "weights", "higher_is_better", "prompts") if key in settings
+    }
+    paths = [write_run(tmp_path / name, tasks, **options) for name, tasks in (("before", before), ("after", after))]
+    return compare_runs([read_run(paths[0])], read_run(paths[1]), **settings)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        (scores(200, right=60), scores(200, right=90), "better"),
+        (scores(200, right=90), scores(200, right=60), "worse"),
+        (scores(2000, right=800), scores(2000, right=802), "no difference seen"),
+        (scores(37, right=20), scores(37, right=23), "too few items"),
+        (scores(20, right=10), scores(20, right=10), "too few items"),
+    ],
+)
+def test_each_outcome(tmp_path, before, after, outcome):
+    verdict = compare(tmp_path, {"t": before}, {"t": after})
+    assert (verdict.outcome, verdict.tasks[0].outcome) == (outcome, outcome)
+
+
+def test_37_items_are_said_to_show_no_less_than_14_points(tmp_path):
+    verdict = compare(tmp_path, {"t": scores(37, right=20)}, {"t": scores(37, right=23)})
+    assert "37 items can't show less than 14 points" in verdict_text(verdict)
+
+
+def test_a_lower_loss_is_better(tmp_path):
+    noise = np.random.default_rng(0).normal(size=110)
+    losses = {"t": 1.3 + 0.5 * noise}
+    lower = {"t": 1.0 + 0.5 * noise + 0.1 * np.random.default_rng(1).normal(size=110)}
+    verdict = compare(tmp_path, losses, lower, metric="loss", higher_is_better=False)
+    assert verdict.outcome == "better" and verdict.tasks[0].difference == pytest.approx(-0.3, abs=0.03)
+    assert compare(tmp_path, lower, losses, metric="loss", higher_is_better=False).outcome == "worse"
+
+
+def test_weights_count(tmp_path):
+    verdict = compare(
+        tmp_path, {"t": [1.0, 1.0]}, {"t": [2.0, 1.0]}, metric="loss", weights=[3, 1], higher_is_better=False
+    )
+    assert (verdict.tasks[0].before, verdict.tasks[0].after) == (1.0, 1.75)
+
+
+def test_p_values_are_corrected_for_the_tasks_and_their_mean(tmp_path):
+    before = {"a": scores(40, right=10), "b": scores(40, right=10)}
+    verdict = compare(tmp_path, before, {"a": scores(40, right=15), "b": scores(40, right=10)})
+    assert verdict.tasks[0].p == pytest.approx(1 / 32)  # 5 gained, none lost
+    assert verdict.tasks[0].p_adjusted == pytest.approx(3 / 32) and verdict.tasks[0].outcome != "better"
+
+
+def test_better_here_and_worse_there_is_said(tmp_path):
+    before = {"a": scores(100, right=20), "b": scores(100, right=50)}
+    verdict = compare(tmp_path, before, {"a": scores(100, right=50), "b": scores(100, right=20)})
+    assert verdict.outcome == "no difference seen"
+    assert verdict.reason.startswith("better on a; worse on b")
+
+
+def test_small_gains_on_many_tasks_add_up(tmp_path):
+    before = {f"t{n}": scores(40, right=10) for n in range(8)}
+    verdict = compare(tmp_path, before, {name: scores(40, right=13) for name in before})
+    assert {task.outcome for task in verdict.tasks} == {"too few items"}
+    assert verdict.outcome == "better" and "mean of 8 tasks" in verdict.reason
+
+
+def test_forgetting_is_told_apart_and_decides_nothing_about_better(tmp_path):
+    before = {"new": scores(100, right=20), "old": scores(100, right=60)}
+    verdict = compare(
+        tmp_path, before, {"new": scores(100, right=50), "old": scores(100, right=30)}, forgetting=["old"]
+    )
+    assert verdict.outcome == "better" and verdict.reason == "better on new; forgot old"
+    assert "old: forgot 30.0 points" in verdict_text(verdict)
+
+
+def test_forgetting_not_seen_says_what_loss_is_ruled_out(tmp_path):
+    before = {"new": scores(100, right=20), "old": scores(100, right=60)}
+    verdict = compare(
+        tmp_path, before, {"new": scores(100, right=50), "old": scores(100, right=60)}, forgetting=["old"]
+    )
+    hidden = 100 * verdict.probes[0].loss_not_ruled_out
+    assert 3 < hidden < 4  # 0 of 100 changed
+    assert f"old: no loss seen; more than {hidden:.1f} points is ruled out" in verdict_text(verdict)
+
+
+def test_before_is_the_best_of_several_runs_task_by_task(tmp_path):
+    own = write_run(tmp_path / "own", {"a": scores(60, right=30), "b": scores(60, right=10)})
+    shots = write_run(tmp_path / "shots", {"a": scores(60, right=20), "b": scores(60, right=25)})
+    after = write_run(tmp_path / "after", {"a": scores(60, right=22), "b": scores(60, right=40)})
+    verdict = compare_runs([read_run(own), read_run(shots)], read_run(after))
+    assert [task.before_from for task in verdict.tasks] == ["own", "shots"]
+    assert [task.before for task in verdict.tasks] == [0.5, 25 / 60]
+    assert verdict.tasks[0].p == pytest.approx(2 * 2 * 0.5**9)  # 8 lost, none gained, times two runs
+    text = verdict_text(verdict)
+    assert "before is own for a" in text and "before is the better of 2 runs" in text
+
+
+def test_flipped_items_are_shown_both_ways(tmp_path):
+    before, after = {"t": [1.0, 0.0, 1.0, 0.0]}, {"t": [0.0, 1.0, 1.0, 0.0]}
+    verdict = compare(tmp_path, before, after, prompts=["first?", "second?", "third?", "fourth?"])
+    text = verdict_text(verdict)
+    assert re.search(
+        r"got better:\n  prompt: second\?\n  wanted: right\n  before \(0\): wrong\n  after \(1\): right", text
+    )
+    assert re.search(r"got worse:\n  prompt: first\?", text)
+    assert "third?" not in text
+
+
+def test_items_are_paired_by_their_id_not_their_order(tmp_path):
+    before = write_run(tmp_path / "before", {"t": scores(50, right=25)})
+    after = write_run(tmp_path / "after", {"t": scores(50, right=25)})
+    file = after.parent / "items/t.jsonl"
+    file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+    task = compare_runs([read_run(before)], read_run(after)).tasks[0]
+    assert (task.num_gained, task.num_lost) == (0, 0)
+
+
+def test_a_metric_of_the_whole_task_gives_way_to_one_of_the_items(tmp_path):
+    paths = [write_run(tmp_path / name, {"t": [0.1, 0.5, 0.3]}, metric="chrf") for name in ("before", "after")]
+    for path in paths:
+        path.write_text(path.read_text().replace('"main_metric": "chrf"', '"main_metric": "bleu"'))
+    verdict = compare_runs([read_run(paths[0])], read_run(paths[1]))
+    assert verdict.tasks[0].metric == "chrf"
+    assert "bleu is a figure of the whole task; items are compared by chrf" in verdict_text(verdict)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, r"task t: version 1 in .* and 2 in .*; run ftkit bench again"),
+        ({"task_hash": "other-hash"}, r"task t: other settings or items in .* \(hash-of-\) than in .* \(other-ha\)"),
+    ],
+)
+def test_another_version_or_content_of_a_task_is_refused(tmp_path, change, message):
+    before = write_run(tmp_path / "before", {"t": [1.0]})
+    after = write_run(tmp_path / "after", {"t": [1.0]}, **change)
+    with pytest.raises(UserError, match=message):
+        compare_runs([read_run(before)], read_run(after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({"a": [1.0]}, {"b": [1.0]}, r"shares no task with the runs before \(a \| b\)"),
+        ({"a": [1.0, 0.0]}, {"a": [1.0]}, "has 0 items that .* lacks, and lacks 1 of its items; run both to their end"),
+    ],
+)
+def test_runs_that_do_not_fit_are_refused(tmp_path, before, after, message):
+    with pytest.raises(UserError, match=message):
+        compare(tmp_path, before, after)
+
+
+def test_a_run_without_items_is_refused(tmp_path):
+    paths = [write_run(tmp_path / name, {"a": [1.0]}) for name in ("before", "after")]
+    for path in paths:
+        (path.parent / "items/a.jsonl").write_text("")
+    with pytest.raises(UserError, match="task a has no items; finish it with ftkit bench"):
+        compare_runs([read_run(paths[0])], read_run(paths[1]))
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path):
+    before = write_run(tmp_path / "before", {"a": [1.0, 0.5]})
+    file = before.parent / "items/a.jsonl"
+    file.write_text(file.read_text().replace("0.5", "NaN"))
+    after = write_run(tmp_path / "after", {"a": [1.0, 0.5]})
+    with pytest.raises(UserError, match="task a, item a-1: acc is no finite number"):
+        compare_runs([read_run(before)], read_run(after))
+
+
+def test_items_without_a_common_metric_are_refused(tmp_path):
+    before = write_run(tmp_path / "before", {"a": [1.0, 0.5]})
+    after = write_run(tmp_path / "after", {"a": [1.0, 0.5]})
+    file = after.parent / "items/a.jsonl"
+    file.write_text(file.read_text().replace('"acc"', '"f1"'))
+    with pytest.raises(UserError, match="task a has no metric that every item has"):
+        compare_runs([read_run(before)], read_run(after))
+
+
+def test_a_forgetting_probe_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match='--forgetting: no task "arithmetik" in both runs; did you mean "arithmetic"'):
+        compare(tmp_path, {"arithmetic": [1.0]}, {"arithmetic": [1.0]}, forgetting=["arithmetik"])
+
+
+def test_the_command_prints_the_verdict_and_writes_page_markdown_and_json(tmp_path, capsys):
+    before = write_run(
+        tmp_path / "before", {"t": scores(60, right=10)}, prompts=["<script>alert(1)</script> | `x`"] * 60
+    )
+    write_run(tmp_path / "after", {"t": scores(60, right=40)})
+    main([
+        str(before), str(tmp_path / "after"), "--html", "--markdown", str(tmp_path / "v.md"), "--json", str(tmp_path / "v.json"),
+    ])  # fmt: skip
+    assert capsys.readouterr().out.startswith("better: better on t\n")
+    page = (tmp_path / "after/verdict.html").read_text()
+    assert "<svg" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
+    assert "| t | acc | 60 | 16.7 % | 66.7 % | +50.0 (" in (tmp_path / "v.md").read_text()
+    assert '"outcome": "better"' in (tmp_path / "v.json").read_text()
+
+
+def test_text_of_models_stays_text_on_the_page_and_in_markdown(tmp_path):
+    from ftkit.evaluation.verdict_page import write_verdict_page
+
+    prompts = ["<script>alert(1)</script> ```\n# not a heading"] * 4
+    verdict = compare(tmp_path, {"t<b>|": [0.0] * 4}, {"t<b>|": [1.0] * 4}, prompts=prompts)
+    write_verdict_page(tmp_path / "v.html", verdict)
+    page, text = (tmp_path / "v.html").read_text(), verdict_markdown(verdict)
+    assert "<script" not in page and "<b>" not in page.replace("t&lt;b&gt;", "")
+    assert text.count("```") == 2 * 3 and r"t\<b\>\|" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["one"], "give BEFORE and AFTER"),
+        (["one", "two", "three"], "give BEFORE and AFTER"),
+        (["one", "two", "--margin", "5"], "--margin lies between 0 and 1"),
+        (["one", "two"], "one: no such file; give the results.json"),
+        (["one", "two", "--forgeting", "x"], 'unknown argument "--forgeting"; did you mean "forgetting"'),
+    ],
+)
+def test_a_mistaken_command_line_says_what_to_give(argv, message):
+    with pytest.raises(UserError, match=message):
+        main(argv)
