@@ -86,11 +86,11 @@ class Reply:
 
     text: str = ""
     failure: str = ""
-    blames_server: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
     num_attempts: int = 1
     seconds: float = 0.0
+    blames_server: bool = False
 
 
 class AttemptFailed(Exception):

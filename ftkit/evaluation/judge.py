@@ -10,6 +10,7 @@ as a failure and never as a score.
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -100,12 +101,14 @@ def check_same_prompts(answers: dict[str, list[Answered]]) -> None:
 def judge(questions: list[Question], ask: Ask, path: Path) -> list[Judgement]:
     """Ask what `path` does not hold yet, add it there as it comes, and return all judgements in the questions' order.
 
+    The folder of `path` must be there.
+
     Equal requests are made once. Failures are asked again in the next run. Raises UserError as `ask` does.
     """
     found = {one.key: one for one in read_judgements(path) if not one.failure}
     missing = list({question.key: question for question in questions if question.key not in found}.values())
     conversations = [[{"role": "user", "content": question.prompt}] for question in missing]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    drop_cut_line(path)
     with open(path, "a", encoding="utf-8") as file:
         for index, reply in ask(conversations) if conversations else ():
             one = judgement_of(missing[index], reply)
@@ -130,14 +133,21 @@ def judgement_of(question: Question, reply: Reply) -> Judgement:
 
 
 def read_judgements(path: Path) -> Iterator[Judgement]:
-    """What was judged before; the last line may be cut off by a kill. Raises UserError for a file of another kind."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
+    """What was judged before. Raises UserError for a file of another kind."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
         try:
             yield Judgement(**json.loads(line))
         except (json.JSONDecodeError, TypeError) as error:
-            if number < len(lines):
-                raise UserError(f"{path}:{number}: no judgement ({error}); choose another --output_dir") from error
+            raise UserError(f"{path}:{number}: no judgement ({error}); choose another --output_dir") from error
+
+
+def drop_cut_line(path: Path) -> None:
+    """Cut off what stands behind the last whole line, as a kill leaves it."""
+    if path.is_file():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ftkit.evaluation.loss_chart import is_number, loss_points, loss_svg, save_loss_png
 from ftkit.evaluation.report_style import PAGE, STYLE
-from ftkit.evaluation.scoring import exact_match
 from ftkit.training.run_folder import read_run_yaml, write_text
 
 logger = logging.getLogger(__name__)
@@ -189,6 +188,8 @@ def loss_section(metrics: list[dict]) -> str:
 
 def samples_section(samples: list[dict]) -> str:
     """For each held-out question its reference and the answer at every evaluation."""
+    from ftkit.evaluation.scoring import exact_match  # imports torch, which the other pages do without
+
     questions = {}
     for sample in samples:
         questions.setdefault((str(sample.get("prompt", "")), str(sample.get("reference", ""))), []).append(sample)
