@@ -7,9 +7,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from ftkit.commands.arena import main
 from ftkit.config.errors import UserError
-from ftkit.data.formats import FORMATS, detect_format
-from ftkit.data.preferences import PREFERENCE_FORMATS, to_preference
-from ftkit.data.reader import read_records
+from ftkit.data.kinds import KINDS
+from ftkit.data.loading import load_rows
 from ftkit.evaluation.votes import Vote, agreements, dpo_rows, kto_rows, read_votes, write_rows, write_votes
 
 
@@ -58,9 +57,7 @@ def test_dpo_rows_are_what_the_dpo_reader_takes(tmp_path):
     ]
     for rows in (dpo_rows(votes), dpo_rows([vote("a", prompt=chat)])):
         write_rows(tmp_path / "dpo.jsonl", rows)
-        records = read_records(tmp_path / "dpo.jsonl")
-        format = detect_format(records, "dpo.jsonl", formats=PREFERENCE_FORMATS)
-        read = [to_preference(record.values, format, "dpo.jsonl") for record in records]
+        read = load_rows(str(tmp_path / "dpo.jsonl"), kind=KINDS["preference"]).train
         assert (read[0]["chosen"], read[0]["rejected"]) == ("42", "41")
 
 
@@ -70,7 +67,8 @@ def test_kto_rows_are_what_the_reader_takes(tmp_path):
         {"prompt": "6 x 7?", "completion": "41", "label": False},
     ]
     write_rows(tmp_path / "kto.jsonl", kto_rows([vote("a")]))
-    assert detect_format(read_records(tmp_path / "kto.jsonl"), "kto.jsonl", formats=FORMATS) == "prompt_completion"
+    read = load_rows(str(tmp_path / "kto.jsonl"), kind=KINDS["kto"]).train
+    assert [row["label"] for row in read] == [True, False]
 
 
 def test_most_voters_decide_and_ties_teach_nothing():
