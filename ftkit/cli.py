@@ -13,6 +13,8 @@ COMMANDS = {
     "sft": ("ftkit.sft", "supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts"),
     "dpo": ("ftkit.dpo", "preference optimisation on pairs of answers: all weights, LoRA, QLoRA"),
     "data": ("ftkit.commands.data", "check and convert rows before they are trained on"),
+    "pretrain": ("ftkit.pretrain", "a base model from raw text, or more training of one on raw text"),
+    "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
     "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
     "compare": ("ftkit.commands.compare", "the verdict: did it get better, and what did it forget"),

@@ -79,11 +79,13 @@ class ModelArguments(ModelConfig):
     num_virtual_tokens: int = setting(16, "Length of the soft prompt that prompt tuning trains, in tokens.")
     num_frozen_layers: int = setting(0, "Freeze the embeddings and this many first layers (full fine-tuning only).")
 
+    model_is_required = True  # pretraining may start from nothing
+
     def __post_init__(self):
         super().__post_init__()
         if self.adapter:
             self.use_peft = True
-        if not self.model_name_or_path and not self.adapter:
+        if self.model_is_required and not self.model_name_or_path and not self.adapter:
             raise UserError("--model_name_or_path is missing; give a Hub id, a local folder or a .gguf file")
         if (self.load_in_4bit or self.load_in_8bit) and not self.use_peft:
             bits = 4 if self.load_in_4bit else 8

@@ -38,6 +38,14 @@ DPO_ARGUMENTS = (
     ("trl", "trainer/dpo_config.py", "DPOConfig"),
     ("ftkit", "config/arguments.py", "DPOArguments"),
 )
+PRETRAIN_ARGUMENTS = (
+    ("trl", "scripts/utils.py", "ScriptArguments"),
+    ("ftkit", "config/pretrain_arguments.py", "PretrainDataArguments"),
+    *MODEL_ARGUMENTS,
+    ("ftkit", "config/pretrain_arguments.py", "PretrainModelArguments"),
+    *TRAINING_ARGUMENTS,
+    ("ftkit", "config/pretrain_arguments.py", "PretrainArguments"),
+)
 
 
 def dataclass_field_names(package: str, file: str, name: str) -> set[str]:

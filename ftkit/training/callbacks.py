@@ -15,11 +15,13 @@ from transformers.trainer_callback import ProgressCallback
 
 from ftkit.config.errors import UserError
 
-TRAINING_METRICS = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy")
+TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "grad_norm", "mean_token_accuracy")
 PREFERENCE_METRICS = (
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"
 )  # fmt: skip
-EVALUATION_METRICS = tuple(f"eval_{name}" for name in ("loss", "mean_token_accuracy", *PREFERENCE_METRICS))
+EVALUATION_METRICS = tuple(
+    f"eval_{name}" for name in ("loss", "mean_token_accuracy", "perplexity", "bits_per_byte", *PREFERENCE_METRICS)
+)
 FALL_NATS = 1.0  # of an answer's log-probability; less is the noise of a batch
 STEPS_BEFORE_ESTIMATE = 3  # the first steps are slower; the estimate waits for them
 

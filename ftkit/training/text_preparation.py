@@ -1,0 +1,205 @@
+"""Text and weights made ready for pretraining: blocks, a receipt of them, and a new FTGPT or loaded weights."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.config.errors import UserError
+from ftkit.config.hardware import probe
+from ftkit.data.blocks import block_dataset, block_stream, tokenize_documents
+from ftkit.data.documents import load_documents, stream_documents
+from ftkit.data.receipt import text_spans
+from ftkit.model.adapters import count_parameters, freeze_layers, quantization_config
+from ftkit.model.configuration_ftgpt import FTGPTConfig
+from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
+from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
+from ftkit.model.packed_attention import use_packed_attention
+from ftkit.training.budget import budget_lines, tokens_per_update
+from ftkit.training.plan import ISOLATION_TOLERANCE, packing_leak
+
+ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
+STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
+
+
+@dataclass
+class PreparedText:
+    """train, validation: blocks. beginnings: ids of held-out documents. receipt: what is trained on, for receipt.json.
+
+    tokens_per_byte: of the held-out text, or of the training text where none is held out.
+    """
+
+    folder: str | None
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+    train: Dataset | IterableDataset
+    validation: Dataset | None
+    tokens_per_byte: float
+    receipt: dict
+    beginnings: list[list[int]] = field(default_factory=list)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the training text is read as it is needed."""
+        return isinstance(self.train, IterableDataset)
+
+
+def prepare_blocks(settings) -> PreparedText:
+    """Read the text, tokenize it and join it into blocks; raise UserError for every mistake in it."""
+    data, model, training = settings.data, settings.model, settings.training
+    folder = None
+    if not model.is_new:
+        folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
+    tokenizer = load_tokenizer(model.tokenizer or folder)
+    seed = training.seed if training.data_seed is None else training.data_seed
+    named = {"train_split": data.dataset_train_split, "test_split": data.dataset_test_split}
+    if data.dataset_streaming:
+        if data.test_size is not None and data.test_size < 1:
+            raise UserError(f"--test_size {data.test_size} of a stream is not known; give a number of documents")
+        stream = stream_documents(
+            data.dataset_name, **named, num_held_out=int(data.test_size or 0), config=data.dataset_config
+        )
+        first = (row["text"] for row in itertools.islice(stream, STREAM_SAMPLE))
+        counted, source = tokenize_documents(first, tokenizer), stream.source
+        held_out = stream.held_out
+        train = block_stream(TextsOf(stream), tokenizer, data.block_size, seed)
+    else:
+        rows = load_documents(
+            data.dataset_name, separator=data.document_separator, **named, test_size=data.test_size,
+            config=data.dataset_config, seed=seed,
+        )  # fmt: skip
+        counted, source = tokenize_documents((row["text"] for row in rows.train), tokenizer), rows.source
+        held_out = rows.test
+        train = block_dataset(counted, data.block_size, seed)
+    scored = tokenize_documents((row["text"] for row in held_out), tokenizer) if held_out else None
+    validation = block_dataset(scored, data.block_size, None) if scored else None
+    ratio = (scored or counted).num_tokens / (scored or counted).num_bytes
+    beginnings = [ids.tolist() for ids in scored.ids] if scored else []
+    receipt = build_receipt(settings, counted, scored, train, validation, tokenizer)
+    return PreparedText(folder, tokenizer, source, train, validation, ratio, receipt, beginnings)
+
+
+class TextsOf:
+    """The texts of rows, which can be gone through again."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return (row["text"] for row in self.rows)
+
+
+def build_receipt(settings, counted, scored, train, validation, tokenizer) -> dict:
+    """What is trained on, as JSON: counts of documents, bytes, tokens and blocks, and the first block."""
+    is_stream = isinstance(train, IterableDataset)
+    block_size = settings.data.block_size
+    first = next(iter(train))["input_ids"]
+    ids = [int(token) for token in first]
+    receipt = {
+        "num_documents": len(counted.ids),
+        "num_bytes": counted.num_bytes,
+        "num_tokens": counted.num_tokens,
+        "counted": f"the first {len(counted.ids)} documents of a stream" if is_stream else "all documents",
+        "bytes_per_token": counted.num_bytes / counted.num_tokens,
+        "block_size": block_size,
+        "num_blocks": None if is_stream else len(train),
+        "documents_see_each_other": not settings.data.isolate_documents,
+        "end_of_document": tokenizer.eos_token,
+        "num_held_out_documents": len(scored.ids) if scored else 0,
+        "num_held_out_bytes": scored.num_bytes if scored else 0,
+        "num_held_out_blocks": len(validation) if validation else 0,
+        "first_rows": [text_spans(ids, ids, tokenizer)],
+    }
+    return receipt
+
+
+def prepare_base(settings, data: PreparedText) -> PreTrainedModel:
+    """A new FTGPT, or the weights of --model_name_or_path; raise UserError for sizes that are impossible."""
+    model_args, training = settings.model, settings.training
+    if training.learning_rate is None:
+        training.learning_rate = training.default_learning_rates[not model_args.is_new]
+    if model_args.is_new:
+        model_args.dtype = "float32"
+        model = new_model(model_args, data.tokenizer, settings.data.block_size)
+    else:
+        if model_args.dtype is None:
+            model_args.dtype = "bfloat16" if probe().bf16 and model_args.use_peft else "float32"
+        model = load_model(
+            data.folder,
+            dtype=model_args.dtype,
+            attn_implementation=model_args.attn_implementation,
+            quantization_config=quantization_config(model_args),
+            trust_remote_code=training.trust_remote_code,
+        )
+        check_vocabulary(model, data.tokenizer)
+        check_context(model, settings.data.block_size)
+        if model_args.num_frozen_layers:
+            freeze_layers(model, model_args.num_frozen_layers)
+    if settings.data.isolate_documents:
+        isolate(model)
+    return model
+
+
+def new_model(model_args, tokenizer: PreTrainedTokenizerBase, block_size: int) -> FTGPTForCausalLM:
+    """An FTGPT with random weights from the seed that was set, in float32."""
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+    choices = {name: getattr(model_args, name) for name in sizes}
+    choices |= {name: model_args.dropout for name in ("attention_dropout", "residual_dropout", "embedding_dropout")}
+    if model_args.preset == "llama":
+        choices["rope_parameters"] = {"rope_type": "default", "rope_theta": ROPE_THETA}
+    preset = {"llama": FTGPTConfig.llama, "gpt2": FTGPTConfig.gpt2}[model_args.preset]
+    try:
+        config = preset(
+            vocab_size=len(tokenizer), max_position_embeddings=block_size, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **choices,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"no model of these sizes: {error}") from error
+    return FTGPTForCausalLM(config)
+
+
+def check_context(model: PreTrainedModel, block_size: int) -> None:
+    """Raise UserError where blocks are longer than the model's context."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and block_size > context:
+        raise UserError(f"--block_size {block_size} is more than the model's context of {context}; lower it")
+
+
+def isolate(model: PreTrainedModel) -> None:
+    """Choose an attention that keeps documents apart; raise UserError where this model's has none."""
+    if (leak := packing_leak(model)) > ISOLATION_TOLERANCE:
+        raise UserError(
+            f"--isolate_documents: documents see each other in this model (hidden states move by {leak:.0%}); drop it"
+        )
+    if use_packed_attention(model) and packing_leak(model) > ISOLATION_TOLERANCE:
+        model.set_attn_implementation("sdpa")
+
+
+def plan_lines(settings, trainer, data: PreparedText, updates: int) -> list[str]:
+    """The plan for a person: hardware, model, text, blocks, what was decided and why, what it costs."""
+    model_args, training, receipt = settings.model, settings.training, data.receipt
+    trained, total = count_parameters(trainer.model)
+    each = tokens_per_update(training, settings.data.block_size)
+    name = f"new FTGPT, preset {model_args.preset}" if model_args.is_new else model_args.model_name_or_path
+    kind = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
+    blocks = "a stream of blocks" if data.is_stream else f"{receipt['num_blocks']:,} blocks"
+    apart = "documents see nothing of each other" if settings.data.isolate_documents else "documents are not isolated"
+    return [
+        f"hardware   {probe().describe()}; {torch.get_num_threads()} threads",
+        f"model      {name}: {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained, vocabulary "
+        f"{trainer.model.config.vocab_size}, {trainer.model.config._attn_implementation} attention",
+        f"text       {data.source}: {receipt['num_documents']:,} documents ({receipt['counted']}), "
+        f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes a token; "
+        f"{receipt['num_held_out_documents']:,} documents held out",
+        f"blocks     {blocks} of {receipt['block_size']} tokens, {apart}",
+        "decided    (each has a flag of its name)",
+        *(
+            f"  {key} {'on' if getattr(training, key) else 'off'}: {reason}"
+            for key, reason in training.hardware_reasons().items()
+        ),
+        f"plan       {updates:,} updates of {each:,} tokens, {kind}, learning rate {training.learning_rate:g}, "
+        f"weight decay {training.weight_decay:g} on matrices, gradients clipped at {training.max_grad_norm:g}",
+        *budget_lines(total, updates * each, None if data.is_stream else receipt["num_tokens"]),
+    ]
