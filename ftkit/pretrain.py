@@ -1,6 +1,6 @@
 """Pretraining of a causal language model on raw text: FTGPT from nothing, or any weights further.
 
-    accelerate launch ftkit/pretrain.py --tokenizer runs/tokenizer --dataset_name corpus --max_tokens 1e7 --output_dir OUT
+    accelerate launch ftkit/pretrain.py --tokenizer runs/tokenizer --dataset_name corpus --output_dir OUT
 
 `ftkit pretrain` and `python -m ftkit.pretrain` are the same. Documents are joined into blocks; held-out ones are scored
 at each evaluation (loss, perplexity, bits per byte), and their beginnings are continued.
@@ -42,7 +42,7 @@ def pretrain(settings):
     from ftkit.training.budget import settle_length, settle_schedule
     from ftkit.training.plan import settle_evaluation, settle_logging
     from ftkit.training.pretrain_trainer import cast_weights
-    from ftkit.training.text_preparation import prepare_blocks, prepare_base
+    from ftkit.training.text_preparation import prepare_base, prepare_blocks
 
     training = settings.training
     checkpoint = open_run(settings)

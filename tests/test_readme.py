@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ftkit.cli import COMMANDS
-from ftkit.config.flags import DPO_ARGUMENTS, SFT_ARGUMENTS, check_flags, flag_names
+from ftkit.config.flags import DPO_ARGUMENTS, PRETRAIN_ARGUMENTS, SFT_ARGUMENTS, check_flags, flag_names
 from ftkit.config.parser import read_yaml_settings, split_config
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINERS = {"sft": SFT_ARGUMENTS, "dpo": DPO_ARGUMENTS}
+TRAINERS = {"pretrain": PRETRAIN_ARGUMENTS, "sft": SFT_ARGUMENTS, "dpo": DPO_ARGUMENTS}
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -99,8 +99,21 @@ def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tmp_path, monkeyp
     main = importlib.import_module(f"ftkit.{trainer_of(path)}").main
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
     frozen = ["--num_frozen_layers", "1"] if "num_frozen_layers" in path.read_text() else []
+    model = ["--model_name_or_path", str(tiny_folder)]
+    if trainer_of(path) == "pretrain":  # a new model, from text that has to be built
+        model = [
+            "--tokenizer",
+            str(tiny_folder),
+            "--dataset_name",
+            "corpus",
+            "--hidden_size",
+            "16",
+            "--max_tokens",
+            "4096",
+        ]
+    steps = [] if trainer_of(path) == "pretrain" else ["--max_steps", "1"]
     main([
-        "--config", str(path), "--model_name_or_path", str(tiny_folder), "--output_dir", str(tmp_path / "out"),
-        "--max_steps", "1", "--eval_strategy", "no", "--disable_tqdm", *frozen,
+        "--config", str(path), *model, "--output_dir", str(tmp_path / "out"), *steps, "--eval_strategy", "no",
+        "--disable_tqdm", *frozen,
     ])  # fmt: skip
     assert (tmp_path / "out/report.html").is_file()

@@ -120,7 +120,9 @@ class Games:
             "past": (words.past_forms, ["Put this verb into the past.", "Give the past tense of this word."]),
             "adverb": (words.adverbs, ["Make an adverb of this adjective.", "Give the adverb of this word."]),
             "part": (words.single_part, ["Name the part of speech.", "Is this a noun, verb, adjective or adverb?"]),
-            "opposite": (words.opposites, ["Give the opposite of this word.", "Write a word with the opposite meaning."]),
+            "opposite": (
+                words.opposites, ["Give the opposite of this word.", "Write a word with the opposite meaning."]
+            ),
         }  # fmt: skip
         self.games: dict[str, Game] = {
             name: lambda pool=pool, asked=asked: (self.draw(asked), *self.draw(pool))

@@ -33,9 +33,8 @@ def main(argv: list[str]) -> None:
         tokenizer.model_max_length = args.context
     tokenizer.save_pretrained(args.output_dir)
     print("\n".join(report(tokenizer, held_out, args.compare)))
-    print(
-        f"saved: {args.output_dir}; next: ftkit pretrain --tokenizer {args.output_dir} --dataset_name D --output_dir OUT"
-    )
+    command = f"ftkit pretrain --tokenizer {args.output_dir} --dataset_name D --output_dir OUT"
+    print(f"saved: {args.output_dir}; next: {command}")
 
 
 def parse(argv: list[str]):
@@ -77,7 +76,7 @@ def read_texts(args) -> tuple[list[str], list[str]]:
 
 
 def report(tokenizer, held_out: list[str], others: list[str]) -> list[str]:
-    """Lines with the size and the bytes a token on held-out text, beside SmolLM2's where it is installed and others'."""
+    """The size, and bytes a token on held-out text beside SmolLM2's, where it is installed, and those of `others`."""
     from ftkit.data.bpe import bytes_per_token
     from ftkit.model.loading import find_bundled_smollm2, load_tokenizer
 

@@ -61,7 +61,7 @@ class PretrainModelArguments(ModelArguments):
             raise UserError("--use_peft and --load_in_*bit need trained weights; give --model_name_or_path")
         if self.is_new and not self.tokenizer:
             raise UserError(
-                "give --tokenizer FOLDER for a new model (ftkit tokenizer makes one), or --model_name_or_path to train on"
+                "a new model needs --tokenizer FOLDER (ftkit tokenizer makes one); weights need --model_name_or_path"
             )
 
     @property
@@ -81,6 +81,7 @@ class PretrainArguments(TrainerArguments, _BaseConfig):
     save_dtype: str = setting(
         "float32", "Precision of the weights that are saved at the end.", choices=["float32", "bfloat16"]
     )
+    trust_remote_code: bool = setting(False, "Run the code that a model's folder or repository brings.")
     lr_scheduler_type: str = setting("cosine", "Schedule: cosine, warmup_stable_decay, or another of transformers'.")
     warmup_steps: float = setting(0.02, "Steps, or share of the run below 1, in which the learning rate rises.")
     weight_decay: float = setting(0.1, "Decoupled weight decay, of matrices only.")  # GPT-3, appendix B

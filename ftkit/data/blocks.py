@@ -103,7 +103,8 @@ def block_dataset(documents: TokenizedDocuments, block_size: int, seed: int | No
     blocks = list(join_blocks(ids, block_size))
     if not blocks:
         raise UserError(
-            f"{documents.num_tokens} tokens do not fill one block of {block_size}; give more text or a smaller --block_size"
+            f"{documents.num_tokens} tokens do not fill one block of {block_size}; "
+            "give more text or a smaller --block_size"
         )
     columns = {key: [block[key] for block in blocks] for key in ("input_ids", "seq_lengths")}
     return Dataset.from_dict(columns).with_format("numpy")

@@ -88,8 +88,8 @@ def stream_documents(
     *,
     train_split: str = "train",
     test_split: str = HELD_OUT_SPLITS[0],
-    num_held_out: int,
-    config: str | None,
+    num_held_out: int = 0,
+    config: str | None = None,
 ) -> RowStream:
     """Documents read as they are needed: .jsonl, .parquet, Hub data, and .txt, of which each line is a document."""
     return RowStream(

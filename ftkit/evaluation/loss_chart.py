@@ -11,14 +11,14 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 40  # margins around the plot
 NUM_TICKS = 5
 
 
-def loss_points(metrics: list[dict]) -> tuple[Points, Points]:
-    """(step, loss) and (step, eval_loss) of the lines of metrics.jsonl that have finite numbers."""
+def loss_points(metrics: list[dict], measure: str = "loss") -> tuple[Points, Points]:
+    """(step, loss) and (step, eval_loss), or another measure, of the lines of metrics.jsonl with finite numbers."""
 
     def points(key: str) -> Points:
         found = [(line.get("step"), line.get(key)) for line in metrics]
         return [(step, value) for step, value in found if is_number(step) and is_number(value)]
 
-    return points("loss"), points("eval_loss")
+    return points(measure), points(f"eval_{measure}")
 
 
 def is_number(value) -> bool:

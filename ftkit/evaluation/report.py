@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # Columns of results.json that have a form of their own; other keys become columns as they are.
 KNOWN_RESULT_KEYS = ("name", "share", "exact_match", "low", "high", "answer_loss")
-HEADLINE_SETTINGS = ("model_name_or_path", "dataset_name", "template")
+HEADLINE_SETTINGS = ("model_name_or_path", "dataset_name", "template", "tokenizer")
 
 
 def write_loss_plot(output_dir: str | Path) -> Path | None:
@@ -43,6 +43,7 @@ def write_report(output_dir: str | Path) -> Path:
     sections = [
         results_section(read_object(folder / "results.json")),
         loss_section(metrics),
+        bits_section(metrics),
         samples_section(read_lines(folder / "samples.jsonl")),
         receipt_section(receipt),
         settings_section(settings),
@@ -176,14 +177,27 @@ def interval_cell(row: dict) -> str:
 
 def loss_section(metrics: list[dict]) -> str:
     train, evaluation = loss_points(metrics)
-    chart = loss_svg(train, evaluation)
+    chart = curves(train, evaluation)
     if not chart:
         return ""
-    kinds = [("train", "training", train), ("eval", "evaluation", evaluation)]
-    legend = "".join(f'<span class="key {name}">{label}</span>' for name, label, points in kinds if points)
     is_preference = any("rewards/margins" in line for line in metrics)
     note = "Of a pair, in nats: 0.693 is a coin's." if is_preference else "Nats per trained token, by update."
-    return section("Loss", f'<div class="legend">{legend}</div>{chart}', note)
+    return section("Loss", chart, note)
+
+
+def bits_section(metrics: list[dict]) -> str:
+    """Bits per byte of a pretraining run, as a curve."""
+    chart = curves(*loss_points(metrics, "bits_per_byte"))
+    note = "What coding a byte of text takes, end tokens included: comparable between tokenizers."
+    return section("Bits per byte", chart, note) if chart else ""
+
+
+def curves(train, evaluation) -> str:
+    """Both curves with their legend; "" where there is nothing to draw."""
+    chart = loss_svg(train, evaluation)
+    kinds = [("train", "training", train), ("eval", "evaluation", evaluation)]
+    legend = "".join(f'<span class="key {name}">{label}</span>' for name, label, points in kinds if points)
+    return f'<div class="legend">{legend}</div>{chart}' if chart else ""
 
 
 def samples_section(samples: list[dict]) -> str:

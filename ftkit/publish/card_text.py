@@ -75,6 +75,7 @@ TEMPLATE_NOTE = "The chat template is stored with the tokenizer: training and ge
 LIMITS = {
     "sft": "Made to answer requests like those it was trained on, in the same language and form.",
     "dpo": "Made to prefer answers like those that were chosen in its data.",
+    "pretrain": "A base model: it continues text like that it has read, and answers nothing until it is fine-tuned.",
 }
 LIMITS_OF_ALL = """\
 Nothing is known of it beyond what is measured above, and nothing was measured of safety, bias or truth. It inherits
@@ -93,6 +94,8 @@ LORA_SETTINGS = {"r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lor
 # What a log line calls it: what a reader calls it.
 MEASURES = {
     "eval_loss": "loss, nats a trained token",
+    "eval_perplexity": "perplexity of a token",
+    "eval_bits_per_byte": "bits per byte",
     "eval_rewards/accuracies": "pairs whose chosen answer gains more",
     "eval_rewards/margins": "margin of the implicit rewards",
     "eval_logps/chosen": "log-probability of the chosen answer, nats",

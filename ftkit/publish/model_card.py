@@ -23,7 +23,11 @@ CHAT_COMMAND = re.compile(r"(`ftkit chat --(?:adapter|model_name_or_path) )[^`\n
 UNFILLED = ("[More Information Needed]", "# Model Card for Model ID")  # templates of PEFT and of the Hub
 LICENSE_KEYS = ("license", "license_name", "license_link")
 NO_RUN = "This folder does not hold the record of a training run."
-METHODS = {"sft": "Supervised fine-tuning", "dpo": "Direct preference optimisation (arXiv:2305.18290)"}
+METHODS = {
+    "sft": "Supervised fine-tuning",
+    "dpo": "Direct preference optimisation (arXiv:2305.18290)",
+    "pretrain": "Next-token prediction on raw text",
+}
 
 
 def write_model_card(output_dir: str, receipt: dict, method: str = "sft") -> Path:

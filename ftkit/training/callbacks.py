@@ -120,7 +120,9 @@ class TrainingProgress(ProgressCallback):
         if "eval_loss" in logs:
             preferred = logs.get("eval_rewards/accuracies")
             accuracy = "" if preferred is None else f", {preferred:.1%} of the pairs in the right order"
-            tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}{accuracy}")
+            bits = logs.get("eval_bits_per_byte")
+            text = "" if bits is None else f", perplexity {logs['eval_perplexity']:.2f}, {bits:.4f} bits per byte"
+            tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}{accuracy}{text}")
         elif "loss" in logs:
             rate = (self.metrics.last_record or {}).get("useful_tokens_per_second", 0.0)
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, {rate:.0f} tokens/s")
