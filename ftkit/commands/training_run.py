@@ -138,8 +138,8 @@ def close_run(command: str, settings, trainer, receipt: dict) -> None:
         write_report(output_dir)
         write_model_card(output_dir, receipt, command)
         model = f"--adapter {output_dir}" if settings.model.use_peft else f"--model_name_or_path {output_dir}"
-        talks = bool(trainer.processing_class.chat_template)
-        more = f"ftkit chat {model}" if talks else f"ftkit sft {model} --dataset_name D --template alpaca --output_dir OUT"
+        tuning = f"ftkit sft {model} --dataset_name D --template alpaca --output_dir OUT"
+        more = f"ftkit chat {model}" if trainer.processing_class.chat_template else tuning
         say(f"done: {output_dir} (report.html tells the run); next: {more}")
         if training.pushes_result:
             push_result(training)
