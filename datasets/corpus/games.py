@@ -23,6 +23,11 @@ NUM_ALPACA, NUM_PLAIN = 10_000, 8_000  # documents
 PREAMBLE = "Below is an instruction that describes a task"
 CONTEXT = ", paired with an input that provides further context"
 REQUEST = ". Write a response that appropriately completes the request."
+WORD_FAMILIES = (  # of the bundled instructions: each asks about single words
+    "upper_case", "plural", "past_participle", "number_words", "part_of_speech", "ing_form", "antonym", "define",
+    "pick_word", "past_tense", "word_for_definition", "synonym_choice", "fill_gap", "kind_of", "comparative", "adverb",
+    "element_symbol", "sort_words",
+)  # fmt: skip
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 SYLLABLES = [a + b for a in "b d f g k l m n p r s t v z".split() for b in "a e i o u an er in ol ut".split()]
 PART_NAMES = {"n": "noun", "v": "verb", "a": "adjective", "r": "adverb"}
@@ -31,10 +36,12 @@ Game = Callable[[], tuple[str, str, str]]  # draws instruction, input and answer
 
 
 def held_out_words(test_rows: Path = INSTRUCTIONS / "test.jsonl") -> set[str]:
-    """Lower-case words that a test row asks about, offers or expects; running text does not count."""
+    """Lower-case words that a test row about words asks about, offers or expects; running text does not count."""
     found = set()
     for line in test_rows.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
+        if row["family"] not in WORD_FAMILIES:
+            continue
         texts = [*re.findall('"([^"]+)"', row["instruction"]), row["input"]]
         texts += [row["output"]] if row["family"] != "define" else []
         found |= {word for text in texts for word in re.findall("[a-z0-9-]+", text.lower())}
