@@ -17,6 +17,7 @@ COMMANDS = {
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
     "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
+    "bench": ("ftkit.commands.bench", "benchmark a model: multiple choice, generation, perplexity; resumes by itself"),
     "compare": ("ftkit.commands.compare", "the verdict: did it get better, and what did it forget"),
     "judge": ("ftkit.commands.judge", "let a model judge answers: scores, or pairs in both orders"),
     "arena": ("ftkit.commands.arena", "rank models from votes, and turn votes into training rows"),

@@ -9,6 +9,7 @@ at each evaluation (loss, perplexity, bits per byte), and their beginnings are c
 import sys
 from pathlib import Path
 
+from ftkit.commands.training_benchmark import benchmark_before
 from ftkit.commands.training_run import close_run, open_run, parse_run, say
 from ftkit.config.flags import PRETRAIN_ARGUMENTS
 from ftkit.config.parser import run
@@ -54,6 +55,7 @@ def pretrain(settings):
     trainer = build_trainer(settings, model, data)
     settle_logging(settings, trainer)
     announce(settings, trainer, data, updates)
+    benchmark_before(settings, trainer, data.tokenizer)
     trainer.train(resume_from_checkpoint=checkpoint)
     cast_weights(trainer.model, training.save_dtype)
     close_run("pretrain", settings, trainer, data.receipt)

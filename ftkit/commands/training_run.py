@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from ftkit.commands.training_benchmark import benchmark_after, benchmark_before, check_benchmark
 from ftkit.config.errors import UserError
 from ftkit.config.parser import parse_settings
 
@@ -48,6 +49,7 @@ def open_run(settings) -> str | None:
             check_push(hub_repository(training), training.hub_token, private=bool(training.hub_private_repo))
     checkpoint = resolve_resume(training.output_dir, training.resume_from_checkpoint) if resume else None
     settle_adapter(settings)
+    check_benchmark(training)
     use_all_cores()
     quiet_libraries()
     set_seed(training.seed)  # new rows of the vocabulary and adapters start from random weights
@@ -100,18 +102,25 @@ def question_and_answer(row: dict) -> tuple[list[dict], str]:
 
 
 def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict[str, str] | None = None) -> None:
-    """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json, before the first step."""
+    """What comes before the first step: plan and receipt told and written, and the benchmark of --benchmark_tasks."""
+    from ftkit.training.plan import settle_logging
+
+    updates = settle_logging(settings, trainer)
+    if trainer.is_world_process_zero():
+        write_plan(command, settings, trainer, data, receipt, updates, reasons or {})
+    benchmark_before(settings, trainer, data.tokenizer, data.folder)
+
+
+def write_plan(command: str, settings, trainer, data, receipt: dict, updates, reasons: dict[str, str]) -> None:
+    """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json."""
     from ftkit.config.arguments import changed_settings
     from ftkit.data.receipt import format_receipt
     from ftkit.data.template_lock import make_lock, write_lock
     from ftkit.model.adapter_files import record_base
-    from ftkit.training.plan import plan_lines, settle_logging
+    from ftkit.training.plan import plan_lines
     from ftkit.training.run_folder import write_json, write_run_yaml
 
-    updates = settle_logging(settings, trainer)
-    if not trainer.is_world_process_zero():
-        return
-    say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons or {})))
+    say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons)))
     say(format_receipt(receipt, color=sys.stderr.isatty()))
     output_dir = settings.training.output_dir
     write_run_yaml(output_dir, command, changed_settings(settings.data, settings.model, settings.training))
@@ -130,6 +139,7 @@ def close_run(command: str, settings, trainer, receipt: dict) -> None:
     from ftkit.training.checkpointing import save_model_safely
 
     save_model_safely(trainer)
+    verdict = benchmark_after(settings, trainer)
     if trainer.is_world_process_zero():
         training = settings.training
         output_dir = training.output_dir
@@ -140,6 +150,8 @@ def close_run(command: str, settings, trainer, receipt: dict) -> None:
         model = f"--adapter {output_dir}" if settings.model.use_peft else f"--model_name_or_path {output_dir}"
         tuning = f"ftkit sft {model} --dataset_name D --template alpaca --output_dir OUT"
         more = f"ftkit chat {model}" if trainer.processing_class.chat_template else tuning
+        if verdict:
+            say(verdict)
         say(f"done: {output_dir} (report.html tells the run); next: {more}")
         if training.pushes_result:
             push_result(training)

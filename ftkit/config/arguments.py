@@ -113,6 +113,9 @@ class TrainerArguments:
     fused_lora: bool = setting(True, "Compute a LoRA layer as one function, where it is plain and on a CPU.")
     num_samples: int = setting(3, "Held-out questions answered at each evaluation.")
     sample_max_new_tokens: int = setting(64, "Longest sample answer, in tokens.")
+    benchmark_tasks: str | None = setting(None, "Tasks of ftkit bench asked before and after, with a verdict: T,U.")
+    benchmark_data: str | None = setting(None, "Rows of those tasks: TASK=PATH,...")
+    benchmark_limit: int | None = setting(None, "Only so many items of each of them, or of each of its subjects.")
 
     def __post_init__(self):
         hardware = probe()

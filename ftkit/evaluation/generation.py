@@ -1,10 +1,11 @@
 """Answers to many prompts: sorted by length, left-padded, with the shared start of the prompts computed once."""
 
 import copy
+import inspect
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,13 +53,15 @@ def generate_answers(
     repetition_penalty: float = 1.0,
     seed: int | None = None,
     share_prefix: bool = False,
+    stop_strings: Sequence[str] = (),
 ) -> list[str]:
     """Return one answer per prompt, in order: cut at the first end token, without special tokens, stripped.
 
     prompts_ids: token ids up to where the answer begins, template included. Greedy at temperature 0, else sampled from
     the model's distribution, `seed` making it repeatable without touching the global generators. share_prefix: compute
     the leading ids that all prompts have in common once (few-shot examples); the greedy answers are the same. It has no
-    effect where a copied cache would not be exact (sliding windows, soft prompts). The model's modes are restored.
+    effect where a copied cache would not be exact (sliding windows, soft prompts). stop_strings: texts that end an
+    answer, which may hold what follows. The model's modes are restored.
     Raises ValueError for an empty prompt and for numbers out of range.
     """
     check_request(prompts_ids, max_new_tokens, batch_size, temperature)
@@ -71,6 +74,7 @@ def generate_answers(
         eos_token_id=end_ids or None, pad_token_id=pad_id, use_cache=True,
         **({"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}),
     )  # fmt: skip
+    stopping = {"stop_strings": list(stop_strings), "tokenizer": tokenizer} if stop_strings else {}
     answers = [""] * len(prompts_ids)
     with evaluation_mode(model), seeded(model, seed):
         prefix = shared_prefix(prompts_ids) if share_prefix else []
@@ -80,8 +84,9 @@ def generate_answers(
             past = {"past_key_values": expanded(cache, len(batch.indices))} if cache else {}
             settings.max_new_tokens = answer_limit(model, batch.input_ids_BT.shape[1], max_new_tokens)
             output = model.generate(
-                input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, generation_config=settings, **past
-            )
+                input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, generation_config=settings,
+                **past, **stopping,
+            )  # fmt: skip
             for index, ids in zip(batch.indices, output[:, batch.input_ids_BT.shape[1] :].tolist(), strict=True):
                 answers[index] = answer_text(ids, end_ids, tokenizer)
     return answers
@@ -165,7 +170,9 @@ def prefix_cache(model, prefix: list[int]) -> DynamicCache | None:
         return None
     input_ids = torch.tensor([prefix], device=model.device)
     mask = torch.ones_like(input_ids)
-    output = model(input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kept = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+    output = model(input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kept)
     return output.past_key_values
 
 

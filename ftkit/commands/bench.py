@@ -1,0 +1,149 @@
+"""Benchmarks a model: few-shot multiple choice, generation, perplexity; resumes by itself, and leaves results.json.
+
+ftkit bench --model_name_or_path M --tasks knowledge,reasoning --output_dir OUT
+ftkit bench --adapter runs/mine --tasks mmlu,my/task.yaml --task_data mmlu=path/to/mmlu --limit 50 --output_dir OUT
+"""
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line, run the tasks, print the scores."""
+    args = parser().parse_args(argv)
+    if args.list:
+        print(task_list())
+        return
+    check(args)
+    chosen = choose_tasks(args)
+    results = benchmark(args, chosen)
+    if results is None:
+        return
+    from ftkit.evaluation.bench_report import write_bench_report
+
+    folder = args.output_dir
+    page = write_bench_report(f"{folder}/results.json")
+    print(table(results))
+    print(f"done: {folder}/results.json, {page}; next: ftkit compare BEFORE/results.json {folder}/results.json")
+
+
+def parser() -> CommandParser:
+    """The settings."""
+    found = CommandParser(prog="ftkit bench", description="Benchmark a model; a killed run goes on by itself.")
+    add = found.add_argument
+    add("--list", action="store_true", help="show the bundled tasks and exit")
+    add("--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved")
+    add("--adapter", help="output folder of a run with --use_peft")
+    add("--endpoint", help="URL of an OpenAI-compatible server, such as http://localhost:8000/v1; generation tasks")
+    add("--tasks", help="names of --list, their subjects (mmlu/astronomy), or your own .yaml files; commas between")
+    add("--task_data", action="append", default=[], metavar="TASK=PATH", help="rows of a task: file, folder or Hub id")
+    add("--output_dir", help="folder for results.json and the answered items; a run that was killed goes on there")
+    add("--num_fewshot", type=int, help="examples in front of each question; default: the task's own")
+    add("--limit", type=int, help="only so many items of each task, or of each of its subjects")
+    add("--template", default="auto", help="bundled name, .jinja file, auto: the model's own, or none: plain text")
+    add("--dtype", choices=["float32", "bfloat16", "float16"], help="default: float32 on a CPU, else bfloat16")
+    add("--load_in_4bit", action="store_true", help="quantise the model with bitsandbytes")
+    add("--ftgpt", action="store_true", help="load GPT-2, Llama or Qwen2 weights into FTGPT")
+    add("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
+    add("--max_batch_tokens", type=int, help="tokens scored at once; default: what is fast on this device")
+    add("--batch_size", type=int, help="answers generated at once; default: what is fast on this device")
+    add("--concurrency", type=int, default=4, help="requests to the endpoint at once")
+    add("--seed", type=int, default=0, help="recorded; greedy answers and likelihoods do not depend on it")
+    return found
+
+
+def check(args) -> None:
+    """Raise UserError for what is missing or out of range, before anything is read."""
+    if not args.tasks:
+        raise UserError("--tasks is missing; ftkit bench --list shows the bundled ones")
+    if not args.output_dir:
+        raise UserError("--output_dir is missing; give a folder for the results")
+    if not (args.model_name_or_path or args.adapter):
+        raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
+    if args.endpoint and args.adapter:
+        raise UserError("--adapter is of no use with --endpoint; name the server's model by --model_name_or_path")
+    for name, least in (
+        ("num_fewshot", 0),
+        ("limit", 1),
+        ("max_batch_tokens", 1),
+        ("batch_size", 1),
+        ("concurrency", 1),
+    ):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} is {value}; give at least {least}")
+
+
+def task_list() -> str:
+    """The bundled tasks, one a line."""
+    from ftkit.evaluation.task_file import bundled_tasks, load_task
+
+    tasks = [load_task(name) for name in bundled_tasks()]
+    lines = [
+        f"{task.name:<22} {task.kind:<16} {task.num_fewshot} shots  {task.metrics[0]:<18} {task.about}"
+        for task in tasks
+    ]
+    return "\n".join([f"{'task':<22} {'kind':<16} examples {'main metric':<18} what it asks", *lines])
+
+
+def choose_tasks(args) -> list:
+    """The tasks of the command line with their items, before a model is loaded."""
+    from ftkit.evaluation.bench import choose
+    from ftkit.evaluation.task_file import load_task
+    from ftkit.evaluation.task_items import ItemSettings
+
+    data = dict(split_pair(text) for text in args.task_data)
+    chosen = []
+    for name in (part.strip() for part in args.tasks.split(",")):
+        group = None
+        own = name.endswith((".yaml", ".yml"))
+        base, slash, subject = name.partition("/")
+        if slash and not own:
+            name_of_task, group = base, subject
+        else:
+            name_of_task = name
+        task = load_task(name_of_task)
+        if group and not task.group_by:
+            raise UserError(f'task "{name}": {task.name} has no subjects; write --tasks {task.name}')
+        label = f"{task.name}/{group}" if group else task.name
+        if label in [one.name for one in chosen]:
+            raise UserError(f'--tasks: "{label}" is there twice; keep one')
+        settings = ItemSettings(data.get(task.name), group, args.num_fewshot, args.limit)
+        chosen.append(choose(label, task, settings))
+    unused = set(data) - {one.task.name for one in chosen}
+    if unused:
+        raise UserError(f"--task_data {min(unused)}=...: no such task in --tasks {args.tasks}")
+    return chosen
+
+
+def split_pair(text: str) -> tuple[str, str]:
+    """TASK=PATH as a pair."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise UserError(f'--task_data "{text}": write TASK=PATH, such as mmlu=path/to/mmlu')
+    return name, path
+
+
+def benchmark(args, chosen: list):
+    """Load what is benchmarked and run; the results in the first process, None in the others."""
+    from ftkit.commands.bench_subject import load_subject, open_world, versions
+    from ftkit.evaluation.bench import run_benchmark
+    from ftkit.evaluation.results import Results
+
+    subject, model = load_subject(args)
+    settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
+    settings |= {"batch_size": subject.batch_size}
+    results = Results(model, {}, settings, versions(), args.seed)
+    with open_world() as world:
+        results = run_benchmark(subject, chosen, results, args.output_dir, world)
+    return results if world.rank == 0 else None
+
+
+def table(results) -> str:
+    """The scores, one a line."""
+    lines = []
+    for task in results.tasks.values():
+        for metric, score in task.scores.items():
+            interval = f"({score.low:.3f} to {score.high:.3f})" if score.low is not None else ""
+            lines.append(f"{task.name:<28} {metric:<24} {score.value:>8.3f} {interval:<20} {task.num_items} items")
+    return "\n".join(lines)

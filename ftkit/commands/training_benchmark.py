@@ -1,0 +1,116 @@
+"""Before and after by itself: --benchmark_tasks of the training commands.
+
+    ftkit sft --model_name_or_path M --dataset_name D --benchmark_tasks knowledge,forgetting --output_dir OUT
+
+OUT/benchmark/before and OUT/benchmark/after are runs of `ftkit bench`; OUT/benchmark/before-own-template is the model
+as it came, where a task asks through a template and the model has another one.
+"""
+
+import copy
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+from ftkit.config.errors import UserError
+
+FOLDER = "benchmark"
+AFTER = "after"
+
+
+def check_benchmark(training) -> None:
+    """Raise UserError for tasks, or rows of them, that are not there, before anything is loaded."""
+    if not training.benchmark_tasks:
+        return
+    sharded = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
+    if sharded or training.fsdp or training.deepspeed:
+        raise UserError("--benchmark_tasks needs whole weights in each process; run ftkit bench on the result instead")
+    asked_tasks(training)
+
+
+def asked_tasks(training) -> list:
+    """The tasks with their items."""
+    from ftkit.commands.bench import choose_tasks
+
+    data = [part for part in (training.benchmark_data or "").split(",") if part]
+    args = {
+        "tasks": training.benchmark_tasks,
+        "task_data": data,
+        "num_fewshot": None,
+        "limit": training.benchmark_limit,
+    }
+    return choose_tasks(SimpleNamespace(**args))
+
+
+def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = None) -> None:
+    """Benchmark the model that is about to be trained; in the template of `base_folder`, too, where that is another.
+
+    tokenizer: with the template that is trained.
+    """
+    from ftkit.commands.bench_subject import template_of
+    from ftkit.model.loading import load_tokenizer
+
+    training = settings.training
+    if not training.benchmark_tasks:
+        return
+    chosen = asked_tasks(training)
+    measure(settings, trainer, chosen, "before", tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
+    if base_folder and any(one.task.template for one in chosen):
+        original = load_tokenizer(base_folder)
+        own = template_of(original, "auto")
+        if own and original.chat_template != tokenizer.chat_template:
+            measure(settings, trainer, chosen, "before-own-template", original, own)
+
+
+def benchmark_after(settings, trainer) -> str | None:
+    """Benchmark what was trained; the verdict as text in the first process, None without --benchmark_tasks."""
+    training = settings.training
+    if not training.benchmark_tasks:
+        return None
+    from ftkit.commands.bench_subject import template_of
+    from ftkit.evaluation.pairing import read_run
+    from ftkit.evaluation.verdict import compare_runs
+    from ftkit.evaluation.verdict_page import write_verdict_page
+    from ftkit.evaluation.verdict_text import verdict_text
+
+    tokenizer = trainer.processing_class
+    chosen = asked_tasks(training)
+    measure(settings, trainer, chosen, AFTER, tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
+    if not trainer.is_world_process_zero():
+        return None
+    folder = Path(training.output_dir) / FOLDER
+    befores = [read_run(path) for path in sorted(folder.glob("before*")) if (path / "results.json").is_file()]
+    forgetting = [one.name for one in chosen if one.task.name == "forgetting"]
+    verdict = compare_runs(befores, read_run(folder / AFTER), forgetting=forgetting if len(chosen) > 1 else [])
+    write_verdict_page(folder / "verdict.html", verdict)
+    return verdict_text(verdict)
+
+
+def base_name(settings) -> str:
+    """What training starts from: a named model, or a new one of random weights."""
+    return settings.model.model_name_or_path or "random weights"
+
+
+def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> None:
+    """One benchmark run of the trainer's model into OUT/benchmark/NAME."""
+    import torch.distributed
+
+    from ftkit.commands.bench_subject import PLAIN, versions
+    from ftkit.evaluation.bench import World, run_benchmark
+    from ftkit.evaluation.bench_runs import Subject
+    from ftkit.evaluation.results import Results
+
+    training, model = settings.training, trainer.accelerator.unwrap_model(trainer.model)
+    subject = Subject(model, tokenizer, template)
+    is_after = name == AFTER
+    told = {
+        "name": training.output_dir if is_after and not settings.model.use_peft else base_name(settings),
+        "adapter": training.output_dir if is_after and settings.model.use_peft else None,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "template": template.name if template else PLAIN,
+        "template_hash": template.fingerprint if template else None,
+    }
+    world = World()
+    if torch.distributed.is_initialized():
+        world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
+    results = Results(told, {}, {"limit": training.benchmark_limit}, versions(), training.seed)
+    run_benchmark(subject, chosen, results, Path(training.output_dir) / FOLDER / name, world)

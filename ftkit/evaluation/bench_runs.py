@@ -1,0 +1,255 @@
+"""How the items of each kind of task are answered: in units that do not depend on what was answered before.
+
+A unit is computed as a whole, so that its numbers are the same, to the bit, in a run that was killed and went on, and
+in one process or several.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftkit.config.errors import UserError
+from ftkit.evaluation.log_likelihood import (
+    LikelihoodScorer,
+    Question,
+    checked,
+    common_prefix,
+    encode,
+    encode_question,
+    plan_packs,
+    prefix_token,
+    rolling_windows,
+)
+from ftkit.evaluation.metrics.likelihood import likeliest
+from ftkit.evaluation.results import Item
+from ftkit.evaluation.task_file import Task
+from ftkit.evaluation.task_items import TaskItem, conversation, plain_prompt
+
+PACK_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens of one forward: from there on no faster
+BATCH_SIZE = {"cpu": 32, "cuda": 128}  # answers generated at once
+
+
+@dataclass
+class Subject:
+    """What is benchmarked. template: what `install_template` gave, or None for plain text. endpoint: what answers in
+    place of a model, or None."""
+
+    model: Any = None
+    tokenizer: Any = None
+    template: Any = None
+    endpoint: Any = None
+    max_batch_tokens: int | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        if self.model is not None:
+            self.device = "cuda" if self.model.device.type == "cuda" else "cpu"
+            self.scorer = LikelihoodScorer(self.model, self.tokenizer.pad_token_id or 0)
+            self.max_batch_tokens = self.max_batch_tokens or PACK_TOKENS[self.device]
+            self.batch_size = self.batch_size or BATCH_SIZE[self.device]
+
+
+class MultipleChoiceRun:
+    """Items whose likeliest choice is the answer."""
+
+    def __init__(self, task: Task, items: list[TaskItem], subject: Subject):
+        if subject.endpoint:
+            raise UserError(f"task {task.name} needs log-likelihoods, which an endpoint does not give; load its model")
+        self.task, self.items, self.subject = task, items, subject
+        self.questions = [[self.question(item, prompt) for prompt in item.prompts] for item in items]
+        self.prefixes = {}
+        self.units = []
+        for group in dict.fromkeys(item.group for item in items):
+            places = [place for place, item in enumerate(items) if item.group == group]
+            self.prefixes[group] = common_prefix([question for place in places for question in self.questions[place]])
+            sizes = [
+                sum(question.num_tokens - len(self.prefixes[group]) for question in self.questions[place])
+                for place in places
+            ]
+            self.units += [[places[i] for i in pack] for pack in plan_packs(sizes, subject.max_batch_tokens)]
+
+    def question(self, item: TaskItem, prompt: str) -> Question:
+        """Context and choices as token ids, through the chat template where the task asks for one."""
+        task, tokenizer, template = self.task, self.subject.tokenizer, self.subject.template
+        try:
+            if task.template and template:
+                from ftkit.data.tokenization import prompt_ids
+
+                context = prompt_ids(conversation(item, prompt), tokenizer, template)
+                choices = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in item.choices]
+                return checked(Question(context, choices), item.choices)
+            context = plain_prompt(task, item, prompt)
+            delimiter = task.target_delimiter if context else ""
+            return encode_question(tokenizer, context, [delimiter + text for text in item.choices])
+        except ValueError as error:
+            raise UserError(f"task {task.name}, item {item.item_id}: {error}") from error
+
+    def run(self, unit: list[int]) -> list[Item]:
+        """The items of one unit, scored."""
+        questions = [question for place in unit for question in self.questions[place]]
+        found = iter(self.subject.scorer.score(questions, self.prefixes[self.items[unit[0]].group]))
+        return [self.record(self.items[place], [next(found) for _ in self.questions[place]]) for place in unit]
+
+    def record(self, item: TaskItem, log_likelihoods: list[list[float]]) -> Item:
+        """One item. log_likelihoods: of each prompt, of each choice."""
+        lengths = [len(text) for text in item.choices]
+        chosen = [likeliest(row) for row in log_likelihoods]
+        right = [float(place == item.answer) for place in chosen]
+        normed = [float(likeliest(row, lengths) == item.answer) for row in log_likelihoods]
+        scores = {
+            "acc": mean(right),
+            "acc_norm": mean(normed),
+            "acc_worst": min(right),
+            "consistency": float(len(set(chosen)) == 1),
+            "stereotype_share": mean(right),
+        }
+        prediction = item.choices[chosen[0]]
+        extra = {"log_likelihoods": log_likelihoods if len(log_likelihoods) > 1 else log_likelihoods[0]}
+        return Item(
+            item.item_id, {name: scores[name] for name in self.task.metrics}, item.prompts[0], prediction,
+            item.reference, extra=with_group(extra, item),
+        )  # fmt: skip
+
+
+class PerplexityRun:
+    """Texts whose every token is scored."""
+
+    def __init__(self, task: Task, items: list[TaskItem], subject: Subject):
+        if subject.endpoint:
+            raise UserError(f"task {task.name} needs log-likelihoods, which an endpoint does not give; load its model")
+        self.task, self.items, self.subject = task, items, subject
+        self.windows = [self.windows_of(item) for item in items]
+        sizes = [sum(len(window) for window, _ in windows) for windows in self.windows]
+        self.units = plan_packs(sizes, subject.max_batch_tokens)
+
+    def windows_of(self, item: TaskItem) -> list[tuple[list[int], int]]:
+        tokenizer = self.subject.tokenizer
+        ids, first = encode(tokenizer, item.prompts[0]), prefix_token(tokenizer)
+        if not ids:
+            raise UserError(f"task {self.task.name}, item {item.item_id}: the text is empty; leave the row out")
+        if first is None:
+            raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no bos or eos token to begin a text with")
+        return rolling_windows(ids, first, self.subject.scorer.max_length)
+
+    def run(self, unit: list[int]) -> list[Item]:
+        """The items of one unit, scored."""
+        found = iter(self.subject.scorer.score_windows([window for place in unit for window in self.windows[place]]))
+        return [self.record(place, math.fsum(next(found) for _ in self.windows[place])) for place in unit]
+
+    def record(self, place: int, log_likelihood: float) -> Item:
+        item = self.items[place]
+        text = item.prompts[0]
+        num_bytes, num_tokens = len(text.encode()), sum(count for _, count in self.windows[place])
+        scores = {
+            "bits_per_byte": -log_likelihood / num_bytes / math.log(2),
+            "perplexity": math.exp(min(-log_likelihood / num_tokens, 700.0)),
+        }
+        extra = {"log_likelihood": log_likelihood, "num_tokens": num_tokens, "num_bytes": num_bytes}
+        return Item(
+            item.item_id, {name: scores[name] for name in self.task.metrics}, text, weight=float(num_bytes),
+            extra=with_group(extra, item),
+        )  # fmt: skip
+
+
+class GenerationRun:
+    """Items that are answered in text, and compared with what was wanted."""
+
+    def __init__(self, task: Task, items: list[TaskItem], subject: Subject):
+        self.task, self.items, self.subject = task, items, subject
+        if subject.endpoint:
+            size = subject.endpoint.concurrency
+            self.units = [list(range(start, len(items)))[:size] for start in range(0, len(items), size)]
+            return
+        self.prompts = [self.prompt_ids(item) for item in items]
+        self.units = []
+        for group in dict.fromkeys(item.group for item in items):
+            places = [place for place, item in enumerate(items) if item.group == group]
+            places.sort(key=lambda place: -len(self.prompts[place]))
+            self.units += [
+                places[start : start + subject.batch_size] for start in range(0, len(places), subject.batch_size)
+            ]
+
+    @property
+    def by_template(self) -> bool:
+        return self.task.template and bool(self.subject.template)
+
+    def prompt_ids(self, item: TaskItem) -> list[int]:
+        tokenizer = self.subject.tokenizer
+        if self.by_template:
+            from ftkit.data.tokenization import prompt_ids
+
+            return prompt_ids(conversation(item, item.prompts[0]), tokenizer, self.subject.template)
+        return encode(tokenizer, plain_prompt(self.task, item, item.prompts[0]))
+
+    def run(self, unit: list[int]) -> list[Item]:
+        """The items of one unit, answered and scored."""
+        answers = self.ask(unit) if self.subject.endpoint else self.generate(unit)
+        return [self.record(self.items[place], answer) for place, answer in zip(unit, answers, strict=True)]
+
+    def generate(self, unit: list[int]) -> list[str]:
+        from ftkit.data.templates import restore
+        from ftkit.evaluation.generation import generate_answers
+
+        subject, template = self.subject, self.subject.template
+        ends = [template.end_of_turn_id if self.by_template else None, subject.tokenizer.eos_token_id]
+        try:
+            answers = generate_answers(
+                subject.model,
+                subject.tokenizer,
+                [self.prompts[place] for place in unit],
+                max_new_tokens=self.task.max_new_tokens,
+                eos_token_ids=[end for end in ends if end is not None],
+                batch_size=subject.batch_size,
+                share_prefix=True,
+                stop_strings=self.task.stop,
+            )
+        except ValueError as error:
+            raise UserError(f"task {self.task.name}: {error}") from error
+        return [restore(answer, template) if self.by_template else answer for answer in answers]
+
+    def ask(self, unit: list[int]) -> list[str]:
+        conversations = [conversation(self.items[place], self.items[place].prompts[0]) for place in unit]
+        return self.subject.endpoint.answers(conversations, self.task.max_new_tokens, self.task.stop)
+
+    def record(self, item: TaskItem, answer: str) -> Item:
+        answer = cut_at_stop(answer, self.task.stop).strip()
+        scores = answer_scores(self.task.metrics, answer, item)
+        return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=with_group({}, item))
+
+
+RUNS = {"multiple_choice": MultipleChoiceRun, "perplexity": PerplexityRun, "generation": GenerationRun}
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def with_group(extra: dict, item: TaskItem) -> dict:
+    return {**extra, "group": item.group} if item.group else extra
+
+
+def cut_at_stop(answer: str, stop: Sequence[str]) -> str:
+    """The answer up to the first text that ends it."""
+    ends = [answer.index(text) for text in stop if text in answer]
+    return answer[: min(ends)] if ends else answer
+
+
+def answer_scores(metrics: Sequence[str], answer: str, item: TaskItem) -> dict[str, float]:
+    """An answer by each of the task's metrics; of BLEU and chrF its own, of which the corpus' is no mean."""
+    from ftkit.evaluation.metrics import constraints, overlap, refusal, text_match
+
+    simple = {
+        "exact_match": text_match.is_exact, "token_f1": text_match.token_f1, "numeric_match": text_match.numeric_match,
+        "refusal": refusal.refusal, "bleu": overlap.sentence_bleu, "chrf": overlap.sentence_chrf,
+    }  # fmt: skip
+    scores = {}
+    for name in metrics:
+        if name in overlap.ROUGE_TYPES:
+            scores[name] = overlap.rouge(answer, item.target)[name]
+        elif name in ("constraints", "each_constraint"):
+            kept = constraints.constraints_kept(answer, item.constraints)
+            scores[name] = float(all(kept)) if name == "constraints" else mean(kept)
+        else:
+            scores[name] = simple[name](answer, item.target)
+    return scores

@@ -1,0 +1,111 @@
+"""Whether an answer is the right one: exact match, token F1, and the number an answer ends with.
+
+ExactMatch().compute(predictions=["Paris."], references=["Paris"])
+"""
+
+import re
+import string
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+
+import evaluate
+
+from ftkit.evaluation.metrics.definition import check_items, text_metric_info
+from ftkit.evaluation.scoring import exact_match, normalize_answer
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+NUMBER = re.compile(r"(?:(?<!\w)[-−])?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)")  # in "5-3" nothing is negative
+FINAL_MARK = "####"  # in front of the answer, as GSM8K writes it
+
+
+class ExactMatch(evaluate.Metric):
+    """Share of answers equal to their references; see `scoring.normalize_answer` for what is overlooked.
+
+    ignore_case and ignore_punctuation overlook more.
+    """
+
+    def _info(self):
+        return text_metric_info("Share of predictions equal to their reference after normalisation.")
+
+    def _compute(self, predictions, references, ignore_case=False, ignore_punctuation=False):
+        check_items(predictions, references)
+        prepared = [
+            [prepare(text, ignore_case, ignore_punctuation) for text in texts] for texts in (predictions, references)
+        ]
+        return {"exact_match": mean(exact_match(*prepared))}
+
+
+class TokenF1(evaluate.Metric):
+    """Mean F1 of the words that an answer and its reference share, as SQuAD counts them."""
+
+    def _info(self):
+        return text_metric_info("Mean F1 of shared words; case, punctuation and articles don't count.")
+
+    def _compute(self, predictions, references):
+        check_items(predictions, references)
+        return {"token_f1": mean(map(token_f1, predictions, references))}
+
+
+class NumericMatch(evaluate.Metric):
+    """Share of answers whose final number equals that of the reference."""
+
+    def _info(self):
+        return text_metric_info("Share of predictions whose final number is the reference's.")
+
+    def _compute(self, predictions, references):
+        check_items(predictions, references)
+        return {"numeric_match": mean(map(numeric_match, predictions, references))}
+
+
+def mean(values) -> float:
+    """Mean of numbers or truths."""
+    values = [float(value) for value in values]
+    return sum(values) / len(values)
+
+
+def prepare(text: str, ignore_case: bool, ignore_punctuation: bool) -> str:
+    """The text without what is overlooked."""
+    text = text.casefold() if ignore_case else text
+    return text.translate(PUNCTUATION) if ignore_punctuation else text
+
+
+def is_exact(prediction: str, reference: str) -> float:
+    """1.0 where they are equal after `normalize_answer`, else 0.0."""
+    return float(normalize_answer(prediction) == normalize_answer(reference))
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """F1 of the words in common; 1 where both have none. Source: Rajpurkar et al. 2016, arXiv:1606.05250."""
+    words, wanted = (squad_words(text) for text in (prediction, reference))
+    if not words or not wanted:
+        return float(words == wanted)
+    common = sum((Counter(words) & Counter(wanted)).values())
+    return 2 * common / (len(words) + len(wanted))
+
+
+def squad_words(text: str) -> list[str]:
+    """Words in lower case, without punctuation and articles."""
+    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
+
+
+def final_number(text: str) -> Decimal | None:
+    """The number behind the last "####", else the last number of the text; None where there is none."""
+    behind = text.rpartition(FINAL_MARK)[2]
+    found = NUMBER.findall(behind)
+    number = found[0] if FINAL_MARK in text and found else next(iter(reversed(found or NUMBER.findall(text))), None)
+    try:
+        return None if number is None else Decimal(number.replace(",", "").replace("−", "-"))
+    except InvalidOperation:  # digits of a script that Decimal does not read
+        return None
+
+
+def numeric_match(prediction: str, reference: str) -> float:
+    """1.0 where both end with the same number: 1,000 is 1000.0.
+
+    Raises ValueError for a reference without a number.
+    """
+    wanted = final_number(reference)
+    if wanted is None:
+        raise ValueError(f"reference {reference!r} has no number; use exact_match, or mend it")
+    return float(final_number(prediction) == wanted)

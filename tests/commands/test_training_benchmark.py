@@ -1,0 +1,78 @@
+"""--benchmark_tasks: a training command benchmarks before and after by itself, as `ftkit bench` would."""
+
+import json
+
+import pytest
+
+from ftkit import sft
+from ftkit.commands import bench
+from ftkit.config.errors import UserError
+from ftkit.evaluation.results import read_items, read_results
+
+TASK = """version: 1
+about: "upper case"
+kind: multiple_choice
+metrics: [acc]
+data: rows.jsonl
+template: {template}
+prompt: "Write in upper case.\\n\\n{{{{ input }}}}"
+choices: "choices"
+answer: "0"
+"""
+
+
+@pytest.fixture
+def task_files(tmp_path, word_rows):
+    rows = [{"input": row["input"], "choices": [row["output"], row["output"][::-1]]} for row in word_rows[:24]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "plain.yaml").write_text(TASK.format(template="false"))
+    (tmp_path / "asked.yaml").write_text(TASK.format(template="true"))
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in word_rows))
+    return tmp_path
+
+
+def train(tiny_folder, task_files, *flags) -> None:
+    sft.main([
+        "--model_name_or_path", str(tiny_folder), "--dataset_name", str(task_files / "train.jsonl"),
+        *"--template alpaca --max_steps 3 --learning_rate 1e-2 --eval_strategy no --disable_tqdm --bf16 false".split(),
+        "--dtype", "float32", "--output_dir", str(task_files / "out"), *flags,
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [[], ["--use_peft", "--lora_r", "4"]], ids=["all weights", "lora"])
+def test_before_and_after_are_what_ftkit_bench_says_of_base_and_result(tiny_folder, task_files, method, capsys):
+    names = f"{task_files / 'plain.yaml'},{task_files / 'asked.yaml'}"
+    train(tiny_folder, task_files, "--benchmark_tasks", names, *method)
+    out = task_files / "out"
+    assert "plain" in capsys.readouterr().err and (out / "benchmark/verdict.html").is_file()
+    assert not (out / "benchmark/before-own-template").exists()  # the base has no template
+    model = {
+        "before": ["--model_name_or_path", str(tiny_folder), "--template", "alpaca"],
+        "after": ["--adapter", str(out)] if method else ["--model_name_or_path", str(out)],
+    }
+    found = {}
+    for name, flags in model.items():
+        bench.main([*flags, "--tasks", names, "--dtype", "float32", "--output_dir", str(task_files / name)])
+        for task in ("plain", "asked"):
+            paths = [folder / "results.json" for folder in (out / "benchmark" / name, task_files / name)]
+            items = [read_items(path, read_results(path).tasks[task]) for path in paths]
+            found[name, task] = [item.extra["log_likelihoods"] for item in items[0]]
+            for one, other in zip(found[name, task], [item.extra["log_likelihoods"] for item in items[1]], strict=True):
+                assert one == pytest.approx(other, abs=1e-3)
+    assert found["before", "asked"] != found["after", "asked"]
+
+
+def test_a_mistyped_task_ends_the_run_before_it_begins(tiny_folder, task_files):
+    with pytest.raises(UserError, match='unknown task "knowlege"; did you mean "knowledge"'):
+        train(tiny_folder, task_files, "--benchmark_tasks", "knowlege")
+    assert not (task_files / "out").exists()
+
+
+def test_sharded_weights_are_refused(tiny_folder, task_files, monkeypatch):
+    from types import SimpleNamespace
+
+    from ftkit.commands.training_benchmark import check_benchmark
+
+    training = SimpleNamespace(benchmark_tasks="knowledge", fsdp="full_shard", deepspeed=None)
+    with pytest.raises(UserError, match="needs whole weights in each process"):
+        check_benchmark(training)

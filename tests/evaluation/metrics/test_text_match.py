@@ -1,0 +1,64 @@
+"""Exact match, token F1 and final numbers, worked out by hand."""
+
+import evaluate
+import pytest
+
+from ftkit.evaluation.metrics.text_match import ExactMatch, NumericMatch, TokenF1, final_number
+
+PAIRS = [  # prediction, reference, F1 by SQuAD's rules
+    ("the cat sat", "A cat sat down.", 4 / 5),  # cat, sat of cat, sat, down
+    ("Paris", "paris!", 1.0), ("", "nothing", 0.0), ("an", "the", 1.0),  # articles are no words
+    ("yes, yes", "yes", 2 / 3), ("42 apples", "42 pears", 1 / 2), ("theory", "the ory", 0.0),
+]  # fmt: skip
+
+
+def columns(pairs) -> dict:
+    return {"predictions": [pair[0] for pair in pairs], "references": [pair[1] for pair in pairs]}
+
+
+def test_exact_match_overlooks_space_and_a_full_stop_and_no_more():
+    pairs = [("Paris.", "Paris"), (" New  York", "New York"), ("paris", "Paris"), ("Paris!", "Paris")]
+    assert ExactMatch().compute(**columns(pairs)) == {"exact_match": 0.5}
+    assert ExactMatch().compute(**columns(pairs), ignore_case=True) == {"exact_match": 0.75}
+    assert ExactMatch().compute(**columns(pairs), ignore_case=True, ignore_punctuation=True) == {"exact_match": 1.0}
+
+
+@pytest.mark.parametrize(("prediction", "reference", "f1"), PAIRS)
+def test_token_f1_is_squads(prediction, reference, f1):
+    assert TokenF1().compute(predictions=[prediction], references=[reference])["token_f1"] == pytest.approx(f1)
+
+
+def test_token_f1_is_a_mean_over_items():
+    mean = sum(pair[2] for pair in PAIRS) / len(PAIRS)
+    assert TokenF1().compute(**columns(PAIRS))["token_f1"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("It is 7, so 12 in all.", "12"), ("1,234.50 dollars", "1234.5"), ("-3", "-3"), ("−3", "-3"), (".5", "0.5"),
+        ("3 + 4 = 7\n#### 7 (of 9)", "7"), ("#### none, or 5", "5"), ("12 %", "12"), ("1, 2", "2"), ("none", None),
+        ("5-3", "3"),
+    ],
+)  # fmt: skip
+def test_the_final_number_of_an_answer(text, number):
+    found = final_number(text)
+    assert (found is None) if number is None else (found == type(found)(number))
+
+
+def test_numbers_are_compared_and_not_their_spelling():
+    pairs = [("so 1,000.", "#### 1000"), ("7.0", "7"), ("seven", "7"), ("8 or 7", "#### 8")]
+    assert NumericMatch().compute(**columns(pairs)) == {"numeric_match": 0.5}
+    with pytest.raises(ValueError, match="reference 'seven' has no number"):
+        NumericMatch().compute(predictions=["7"], references=["seven"])
+
+
+@pytest.mark.parametrize("metric", [ExactMatch, TokenF1, NumericMatch])
+def test_no_items_are_an_error_and_not_nan(metric):
+    with pytest.raises(ValueError, match="no items to score"):
+        metric().compute(predictions=[], references=[])
+
+
+def test_they_combine():
+    found = evaluate.combine([ExactMatch(), TokenF1()]).compute(**columns(PAIRS))
+    assert found == {"exact_match": 0.0, "token_f1": TokenF1().compute(**columns(PAIRS))["token_f1"]}
