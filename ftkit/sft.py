@@ -23,7 +23,9 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings of a command line, as RunSettings."""
-    return parse_run(argv, SFT_ARGUMENTS, sft_dataclasses, prog="ftkit sft")
+    from ftkit.data.formats import CONVERSATIONS
+
+    return parse_run(argv, SFT_ARGUMENTS, sft_dataclasses, prog="ftkit sft", kind=CONVERSATIONS)
 
 
 def sft_dataclasses() -> tuple:

@@ -1,7 +1,12 @@
-"""Looks at rows before they are trained on: checks and converts them.
+"""Looks at rows before they are trained on: checks, shows, converts, cleans, splits, compares and counts them.
 
 ftkit data check rows.jsonl --template alpaca --model M
+ftkit data show rows.jsonl --row 3 --stage mask --template alpaca --model M
 ftkit data convert rows.jsonl --to messages --output rows-messages.jsonl
+ftkit data dedup rows.jsonl --output rows-once.jsonl
+ftkit data split rows.jsonl --test_size 0.1 --output_dir rows-split
+ftkit data leaks rows.jsonl --test test.jsonl
+ftkit data stats rows.jsonl --output stats.png
 """
 
 import importlib
@@ -11,7 +16,12 @@ from ftkit.config.errors import UserError, did_you_mean
 # action: module with main(argv)
 ACTIONS = {
     "check": "ftkit.commands.data_check",
+    "show": "ftkit.commands.data_show",
     "convert": "ftkit.commands.data_convert",
+    "dedup": "ftkit.commands.data_dedup",
+    "split": "ftkit.commands.data_split",
+    "leaks": "ftkit.commands.data_leaks",
+    "stats": "ftkit.commands.data_stats",
 }
 
 

@@ -15,7 +15,6 @@ from ftkit.data.kinds import ANSWERS, kind_of, select_kind
 from ftkit.data.problems import Problems
 
 ROWS_AT_ONCE = 1000  # that are tokenized together
-NUM_LINES_NAMED = 3  # of pairs that are left out in training
 NEXT_COMMANDS = {"conversation": "ftkit sft", "preference": "ftkit dpo", "classification": "ftkit classify"}
 
 
@@ -33,12 +32,13 @@ def main(argv: list[str]) -> None:
     kind = select_kind(args.format)
     _, splits = find(args.data, args)
     problems, lines, format = Problems(), [], "auto"
-    for split in splits.values():
+    for split in sorted(splits.values(), key=lambda split: split is not splits.get("train")):
         checker = RowChecker(split.label, kind, format, problems.add)
         findings = Findings(args, problems)
         rows = (row for _, row in checked_pairs(split, checker, problems.add))
         while batch := list(islice(rows, ROWS_AT_ONCE)):
             findings.add(batch)
+        checker.finish()
         format = checker.format or format
         lines += findings.lines(split.label, checker)
     problems.raise_any()
@@ -55,17 +55,16 @@ class Findings:
 
     def __init__(self, args, problems: Problems):
         self.args, self.problems = args, problems
-        self.num_rows, self.equal = 0, []
+        self.num_rows = 0
         self.tokens = TokenFindings(args, problems) if args.model else None
 
     def add(self, rows: list[dict]) -> None:
         self.num_rows += len(rows)
-        self.equal += [row["source"] for row in rows if "rejected" in row and row["chosen"] == row["rejected"]]
         if self.tokens:
             self.tokens.add(rows)
 
     def lines(self, label: str, checker: RowChecker) -> list[str]:
-        """What to print about the split; pairs that are all equal become a mistake."""
+        """What to print about the split."""
         if not self.num_rows:
             return []
         required, _ = checker.kind.formats[checker.format]
@@ -73,13 +72,7 @@ class Findings:
         ignored = checker.columns.ignored_columns()
         if ignored:
             found.append(f"  columns that are not used: {', '.join(ignored)}")
-        if len(self.equal) == self.num_rows:
-            where = self.equal[0]
-            mistake = f"{where}: chosen and rejected are equal, here and in every other row; let them differ"
-            self.problems.add(UserError(mistake))
-        elif self.equal:
-            named = ", ".join(self.equal[:NUM_LINES_NAMED]) + (", ..." if len(self.equal) > NUM_LINES_NAMED else "")
-            found.append(f"  {len(self.equal):,} pairs have equal answers and are left out in training: {named}")
+        found += [f"  {note}" for note in checker.notes()]
         return found + (self.tokens.lines() if self.tokens else [])
 
 

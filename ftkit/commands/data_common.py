@@ -46,13 +46,16 @@ def checked_pairs(split: Split, checker: RowChecker, report: Report) -> Iterator
         yield from checker.pairs(split.open(report, progress))
 
 
-def load_table(name: str, args, split: str = "train") -> Table:
-    """All rows of a split; raise UserError that lists every mistake in them, and for a split that is not there."""
+def load_table(name: str, args, split: str, format: str) -> Table:
+    """All rows of a split. format: as `--format` takes it.
+
+    Raises UserError that lists every mistake in them, and for a split that is not there.
+    """
     source, splits = find(name, args)
     if split not in splits:
         raise UserError(no_split_message(split, splits, source))
     problems = Problems()
-    checker = RowChecker(splits[split].label, select_kind(args.format), report=problems.add)
+    checker = RowChecker(splits[split].label, select_kind(format), report=problems.add)
     pairs = list(checked_pairs(splits[split], checker, problems.add))
     problems.raise_any()
     records, rows = zip(*pairs, strict=True)
@@ -68,3 +71,8 @@ def load_text_side(model: str, template: str | None) -> tuple:
     quiet_libraries()
     tokenizer = load_tokenizer(local_model_folder(model))
     return tokenizer, install_template(tokenizer, template) if template else None
+
+
+def share(count: int, total: int) -> str:
+    """A count with its share of a total."""
+    return f"{count:,} ({count / total:.1%})"

@@ -12,12 +12,12 @@ from ftkit.config.parser import parse_settings
 def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str, kind=None):
     """The settings of a command line, as RunSettings. TRL is imported only when flags and local rows are right.
 
-    kind: the rows that the command takes, a RowKind; conversations if None.
+    kind: the rows that the command takes, a RowKind; None leaves them to be checked when they are loaded.
     """
     from ftkit.data.early_check import check_early
-    from ftkit.data.formats import CONVERSATIONS
 
-    settings = parse_settings(argv, sources, dataclasses, prog, lambda given: check_early(given, kind or CONVERSATIONS))
+    early_check = (lambda given: check_early(given, kind)) if kind else None
+    settings = parse_settings(argv, sources, dataclasses, prog, early_check)
     from ftkit.config.arguments import RunSettings
 
     return RunSettings(*settings)

@@ -3,6 +3,7 @@
     problems = Problems()
     checker = RowChecker("train.jsonl", CONVERSATIONS, report=problems.add)
     for row in checker.rows(iter_records("train.jsonl", problems.add)): ...
+    checker.finish()
     problems.raise_any()
 
 Every command reads rows through this, so what `ftkit data check` passes is what a trainer gets.
@@ -25,6 +26,7 @@ class RowChecker:
     def __init__(self, label: str, kind: RowKind, format: str = "auto", report: Report = stop):
         self.label, self.kind, self.report = label, kind, report
         self.columns = FormatCheck(label, kind.formats, format)
+        self.summary = kind.summary() if kind.summary else None
 
     @property
     def format(self) -> str | None:
@@ -40,9 +42,20 @@ class RowChecker:
                 self.report(mistake)
                 continue
             row["source"] = source
+            if self.summary:
+                self.summary.add(row)
             yield record, row
 
     def rows(self, records: Iterable[Record]) -> Iterator[dict]:
         """The good rows alone."""
         for _, row in self.pairs(records):
             yield row
+
+    def finish(self) -> None:
+        """Report what is wrong with the rows as a whole, after the last one."""
+        for mistake in self.summary.mistakes() if self.summary else ():
+            self.report(mistake)
+
+    def notes(self) -> list[str]:
+        """What a person should know of the rows."""
+        return self.summary.notes() if self.summary else []

@@ -8,17 +8,34 @@ A table of formats maps each name to (required keys, optional keys). Where a row
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.records import Record
 
 
+class Summary(Protocol):
+    """What is seen of all rows of a split together."""
+
+    def add(self, row: dict) -> None:
+        """Look at one more row."""
+
+    def mistakes(self) -> list[UserError]:
+        """What is wrong with the rows as a whole."""
+
+    def notes(self) -> list[str]:
+        """What a person should know of them."""
+
+
 class RowKind(NamedTuple):
-    """What a command trains on. formats: a table of them. convert: (values, format, "file:line") to a row, a dict."""
+    """What a command trains on. formats: a table of them. convert: (values, format, "file:line") to a row, a dict.
+
+    summary: makes what looks at all rows together; None where each row is checked by itself.
+    """
 
     formats: dict
     convert: Callable[[dict, str, str], dict]
+    summary: Callable[[], Summary] | None = None
 
 
 class FormatCheck:

@@ -52,9 +52,7 @@ def first_answer(messages: list[dict]) -> int:
 
 def write_messages(row: dict) -> dict:
     if row.get("num_prompt_messages", 0) > first_answer(row["messages"]):
-        raise UserError(
-            "the prompt holds answers that are not trained, which this format can't say; use prompt_completion"
-        )
+        raise UserError("the prompt holds untrained answers, which this format can't say; use prompt_completion")
     return {"messages": row["messages"]}
 
 

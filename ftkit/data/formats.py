@@ -29,6 +29,7 @@ FORMATS = {
     "text": (("text",), ()),
 }
 ROLES = ("system", "user", "assistant")
+TOOL_ROLES = ("tool", "function", "function_call", "observation")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"} | {role: role for role in ROLES}
 
 
@@ -99,11 +100,20 @@ def from_prompt_completion(values: dict, where: str) -> dict:
 
 
 def from_messages(values: dict, where: str) -> dict:
+    check_no_tools(values, where)
     roles = {role: role for role in ROLES}
     return {"messages": checked_turns(values["messages"], where, "role", "content", roles, "messages")}
 
 
+def check_no_tools(values: dict, where: str) -> None:
+    """Raise UserError for a filled column of tools, which no template is given."""
+    if values.get("tools"):
+        fix = "write the tools into a system turn"
+        raise UserError(f'{where}: the column "tools" is not supported, and a model would never see it; {fix}')
+
+
 def from_sharegpt(values: dict, where: str) -> dict:
+    check_no_tools(values, where)
     turns = values["conversations"]
     first = turns[0] if isinstance(turns, list) and turns else None
     if isinstance(first, dict) and "role" in first and "from" not in first:
@@ -186,6 +196,8 @@ def checked_turn(turn, where: str, role_key: str, text_key: str, roles: dict) ->
     if turn.get("tool_calls"):
         raise UserError(f"{where}: tool calls are not supported; write the call into the content")
     role = turn[role_key]
+    if role in TOOL_ROLES:
+        raise UserError(f"{where}: a {role} turn, which is not supported; write what the tool said into a user turn")
     if not isinstance(role, str) or role not in roles:
         hint = did_you_mean(role, roles) if isinstance(role, str) else ""
         raise UserError(f'{where}: unknown role "{role}"{hint or "; allowed: " + ", ".join(roles)}')

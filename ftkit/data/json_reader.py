@@ -14,8 +14,8 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.data.problems import Report
 from ftkit.data.records import Record
-from ftkit.data.strict_json import StrictDecoder, is_cut_off, reason
-from ftkit.data.text_file import Progress, numbered_lines, open_text, text_flaw
+from ftkit.data.strict_json import StrictDecoder, explain, is_cut_off
+from ftkit.data.text_file import Progress, describe_flaw, find_flaw, line_flaw, numbered_lines, open_text
 
 CHUNK = 2**20  # characters of a .json file that are read at once
 LONGEST_LITERAL = len("-Infinity")  # how far a decoder must look ahead, at most
@@ -45,7 +45,7 @@ def read_jsonl(path: Path, report: Report, progress: Progress | None = None) -> 
 
 def jsonl_values(text: str, line: str, decoder: StrictDecoder) -> dict:
     """The object that `text`, a stripped line, holds; raise ValueError with the reason and its fix."""
-    flaw = text_flaw(line)
+    flaw = line_flaw(line)
     if flaw:
         raise ValueError(flaw)
     indent = len(line) - len(line.lstrip(" \t\r"))
@@ -54,10 +54,10 @@ def jsonl_values(text: str, line: str, decoder: StrictDecoder) -> dict:
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
     except ValueError as error:
-        position = getattr(error, "pos", 0)
         if not line.endswith("\n") and isinstance(error, json.JSONDecodeError) and is_cut_off(error, text):
             raise ValueError("the last line is cut off; restore it or delete it") from error
-        raise ValueError(f"bad JSON at column {position + indent + 1} ({reason(error)}); mend the line") from error
+        position, reason = explain(error)
+        raise ValueError(f"bad JSON at column {position + indent + 1} ({reason}); mend the line") from error
     if end != len(text):
         raise ValueError(f"more text after the record, at column {end + indent + 1}; put one record on each line")
     flaw = decoder.flaw_of(value, text)
@@ -83,20 +83,23 @@ class BrokenStructure(ValueError):
 class JsonScanner:
     """Walks through JSON text value by value, so that the line of every record is known; linear in the length.
 
-    text[position:] is what was read of the file and is not decoded yet; `line` is the line at `counted`.
+    text[position:] is what was read of the file and is not decoded yet; `line` is the line at `counted`; `lead` is the
+    number of characters that were dropped of the first line of `text`.
     """
 
     def __init__(self, path: Path, file: io.TextIOWrapper, report: Report, progress: Progress | None):
         self.path, self.file, self.report, self.progress = path, file, report, progress
         self.decoder = StrictDecoder()
         self.text, self.position, self.at_end = "", 0, False
-        self.counted, self.line = 0, 1
+        self.counted, self.line, self.lead = 0, 1, 0
 
     def read_more(self) -> bool:
         """Drop what is decoded and read at least as much as is left, so that long values cost linear time in all."""
         if self.at_end:
             return False
         self.line_here()
+        last_break = self.text.rfind("\n", 0, self.position)
+        self.lead = self.position - last_break - 1 if last_break >= 0 else self.lead + self.position
         self.text = self.text[self.position :]
         self.position = self.counted = 0
         piece = self.file.read(max(CHUNK, len(self.text)))
@@ -148,33 +151,38 @@ class JsonScanner:
     def bad_value(self, error: ValueError, line: int) -> BrokenStructure:
         """The mistake in the value that begins at the current position, on `line`."""
         if not isinstance(error, json.JSONDecodeError):
-            return self.broken(f"bad JSON ({reason(error)}); mend the record", line)
-        flaw = text_flaw(self.text[self.position : error.pos + 1], line)
+            return self.broken(f"bad JSON ({explain(error)[1]}); mend the record", line)
+        flaw = self.find_flaw(error.pos + 1, line)
         if flaw:
             return self.broken(flaw, line)
         if is_cut_off(error, self.text.rstrip()):
             return self.broken("the file is cut off in this record; restore it or delete the record", line)
-        error_line = line + self.text.count("\n", self.position, error.pos)
-        column = error.pos - self.text.rfind("\n", 0, error.pos)
-        where = f"column {column}" if error_line == line else f"line {error_line} column {column}"
-        return self.broken(f"bad JSON at {where} ({reason(error)}); mend the record", line)
+        position, reason = explain(error)
+        return self.broken(f"bad JSON at {self.place(position, line)} ({reason}); mend the record", line)
+
+    def find_flaw(self, end: int, line: int) -> str | None:
+        """What makes the text of a record unusable, with its place. end: position behind it; line: where it begins."""
+        found = find_flaw(self.text, self.counted, end)
+        return describe_flaw(found[1], self.place(found[0], line), found[2]) if found else None
+
+    def place(self, position: int, line: int) -> str:
+        """A position in a record as "column N", or "line M column N" where it is not on the record's first line."""
+        line_start = self.text.rfind("\n", 0, position)
+        column = position - line_start + (self.lead if line_start < 0 else 0)
+        lines_before = self.text.count("\n", self.counted, position)
+        return f"line {line + lines_before} column {column}" if lines_before else f"column {column}"
 
     def read_record(self) -> Iterator[Record]:
         """Decode one record; yields it, or reports why it is none."""
         line = self.line_here()
         value = self.read_value()
-        start = self.record_start(line)
-        text = self.text[start : self.position]
-        flaw = text_flaw(text, line) or self.decoder.flaw_of(value, text)
+        # Nothing was dropped behind `counted`, where the record begins.
+        flaw = self.find_flaw(self.position, line)
+        flaw = flaw or self.decoder.flaw_of(value, self.text[self.counted : self.position])
         if flaw:
             self.report(UserError(f"{self.path}:{line}: {flaw}"))
         else:
             yield Record(value, line)
-
-    def record_start(self, line: int) -> int:
-        """Where the record that was just decoded begins: nothing was dropped since `line` was counted."""
-        assert line == self.line
-        return self.counted
 
     def read_file(self) -> Iterator[Record]:
         if self.peek() == "[":
@@ -244,7 +252,8 @@ class JsonScanner:
         yield from self.read_items()
         while (sign := self.peek()) == ",":
             self.position += 1
-            self.peek()
+            if self.peek() == "}":
+                raise self.broken('bad JSON: a comma before "}"; delete the comma')
             name = self.read_value()
             if self.peek() != ":":
                 raise self.broken('bad JSON: expected ":" after a key; mend the file')

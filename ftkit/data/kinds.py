@@ -21,6 +21,7 @@ PREFERENCE_FORMATS = {
     "prompt": (("prompt", "chosen", "rejected"), ()),
     "messages": (("chosen", "rejected"), ("prompt", "instruction")),
 }
+NUM_LINES_NAMED = 3  # of pairs that are left out
 LETTERS = "ABCDEFGHIJ"
 NUMBERED = tuple(f"choice{number}" for number in range(len(LETTERS)))
 CHOICE_FORMATS = {
@@ -45,7 +46,34 @@ def to_preference(values: dict, format: str, where: str) -> dict:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-PREFERENCES = RowKind(PREFERENCE_FORMATS, to_preference)
+class EqualPairs:
+    """Counts pairs whose answers are equal: they teach nothing and are left out in training."""
+
+    def __init__(self):
+        self.num_rows, self.num_equal, self.first = 0, 0, []
+
+    def add(self, row: dict) -> None:
+        self.num_rows += 1
+        if "rejected" in row and row["chosen"] == row["rejected"]:
+            self.num_equal += 1
+            if len(self.first) < NUM_LINES_NAMED:
+                self.first.append(row["source"])
+
+    def mistakes(self) -> list[UserError]:
+        if not self.num_equal or self.num_equal < self.num_rows:
+            return []
+        return [
+            UserError(f"{self.first[0]}: chosen and rejected are equal, here and in every other row; let them differ")
+        ]
+
+    def notes(self) -> list[str]:
+        if not self.num_equal:
+            return []
+        named = ", ".join(self.first) + (", ..." if self.num_equal > len(self.first) else "")
+        return [f"{self.num_equal:,} pairs have equal answers and are left out in training: {named}"]
+
+
+PREFERENCES = RowKind(PREFERENCE_FORMATS, to_preference, EqualPairs)
 
 
 def prompt_and_answer(values: dict, name: str, format: str, where: str) -> tuple[list[dict], str]:
@@ -170,4 +198,4 @@ def select_kind(option: str = "auto") -> RowKind:
         return KINDS[kind].convert(values, format, where)
 
     formats = {shown: KINDS[SHOWN_FORMATS[shown][0]].formats[SHOWN_FORMATS[shown][1]] for shown in allowed}
-    return RowKind(formats, convert)
+    return RowKind(formats, convert, EqualPairs)

@@ -176,7 +176,9 @@ def read_split(
     label, open_split, path = splits[split]
     checker = RowChecker(label, kind, format, problems.add)
     with reading_bar(path) if path else nullcontext() as progress:
-        return list(checker.rows(open_split(problems.add, progress))), checker
+        rows = list(checker.rows(open_split(problems.add, progress)))
+    checker.finish()
+    return rows, checker
 
 
 def no_split_message(split: str, splits: dict, source: str) -> str:

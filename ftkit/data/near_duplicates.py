@@ -7,12 +7,13 @@ white space don't count. Source: Broder 1997, "On the resemblance and containmen
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 NUM_WORDS = 3  # of a run; texts with fewer words are one run
 NUM_PERMUTATIONS = 128
+PROPOSED = 0.75  # times the threshold: the similarity from which MinHash proposes a pair
 SEED = 1
 WORD = re.compile(r"\w+|[^\w\s]+")
 
@@ -49,8 +50,8 @@ class NearIndex:
         from datasketch import MinHashLSH
 
         self.threshold = threshold
-        # Recall counts more than precision: what is proposed is measured afterwards.
-        self.lsh = MinHashLSH(threshold=threshold, num_perm=NUM_PERMUTATIONS, weights=(0.1, 0.9))
+        # What is proposed is measured afterwards, so recall is all that counts: above 0.99 at the threshold itself.
+        self.lsh = MinHashLSH(threshold=PROPOSED * threshold, num_perm=NUM_PERMUTATIONS, weights=(0.1, 0.9))
         self.texts: list[str] = []
         self.runs = lru_cache(maxsize=10_000)(word_runs)
 
@@ -59,12 +60,11 @@ class NearIndex:
         self.lsh.insert(len(self.texts), signature(self.runs(text)), check_duplication=False)
         self.texts.append(text)
 
-    def nearest(self, text: str) -> tuple[int, float] | None:
-        """(number, similarity) of the most similar text, the first of several; None if none is near."""
+    def near(self, text: str) -> list[tuple[int, float]]:
+        """(number, similarity) of all texts that are near, the most similar first."""
         runs = self.runs(text)
-        similar = [(jaccard(runs, self.runs(self.texts[key])), -key) for key in self.lsh.query(signature(runs))]
-        best = max(similar, default=(0.0, 0))
-        return (-best[1], best[0]) if best[0] >= self.threshold else None
+        found = [(key, jaccard(runs, self.runs(self.texts[key]))) for key in self.lsh.query(signature(runs))]
+        return sorted((pair for pair in found if pair[1] >= self.threshold), key=lambda pair: (-pair[1], pair[0]))
 
 
 def signature(runs: set[str]):
@@ -83,9 +83,10 @@ def repeated_texts(texts: Iterable[str], threshold: float) -> list[Match]:
     """
     index, kept, matches = NearIndex(threshold), [], []
     for number, text in enumerate(texts):
-        found = index.nearest(text)
+        found = index.near(text)
         if found:
-            matches.append(Match(number, kept[found[0]], found[1]))
+            other, similarity = found[0]
+            matches.append(Match(number, kept[other], similarity))
         else:
             index.add(text)
             kept.append(number)
@@ -99,7 +100,16 @@ def near_matches(texts: Iterable[str], candidates: Iterable[str], threshold: flo
         index.add(candidate)
     matches = []
     for number, text in enumerate(texts):
-        found = index.nearest(text)
+        found = index.near(text)
         if found:
-            matches.append(Match(number, *found))
+            matches.append(Match(number, *found[0]))
     return matches
+
+
+def near_pairs(texts: Iterable[str], threshold: float) -> Iterator[tuple[int, int]]:
+    """Every (earlier, later) pair of texts that are near each other."""
+    index = NearIndex(threshold)
+    for number, text in enumerate(texts):
+        for other, _ in index.near(text):
+            yield other, number
+        index.add(text)

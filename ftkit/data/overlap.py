@@ -1,10 +1,14 @@
-"""Finds rows of a test set among the training rows.
+"""Finds rows of a test set among the training rows: copies, the same question, the same runs of words.
 
 copies = copies_of_test_rows(rows.train, rows.test)
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ftkit.data.near_duplicates import words
 
 BOOKKEEPING = ("source", "num_prompt_messages")  # what a row carries beside its content
 KEY_BYTES = 16  # of the hash that stands for a row
@@ -42,3 +46,63 @@ def single_spaced(value):
     if isinstance(value, dict):
         return {key: single_spaced(item) for key, item in value.items()}
     return value
+
+
+def question_of(row: dict) -> str:
+    """What a row asks: its users' turns, its question, or all of its text where nothing is asked."""
+    if "question" in row:
+        return row["question"]
+    if "text" in row:
+        return row["text"]
+    turns = row["prompt"] if "prompt" in row else row["messages"]
+    return "\n".join(turn["content"] for turn in turns if turn["role"] == "user")
+
+
+def text_of(row: dict) -> str:
+    """All text of a row."""
+    if "question" in row:
+        return "\n".join([row["question"], *row["choices"]])
+    if "text" in row:
+        return row["text"]
+    turns = [turn["content"] for turn in row.get("messages") or row["prompt"]]
+    return "\n".join([*turns, *(row[name] for name in ("chosen", "rejected", "completion") if name in row)])
+
+
+class Overlap(NamedTuple):
+    """A test question of which runs of words are in training rows. share: of its runs, 1 for all of them."""
+
+    test_source: str
+    train_source: str
+    share: float
+
+
+def question_overlaps(train_rows: Iterable[dict], test_rows: list[dict], num_words: int = 13) -> list[Overlap]:
+    """For each test question that shares a run of `num_words` words with a training row: how much, and where first.
+
+    A question of fewer words counts where a training row holds all of it, in order. Case, punctuation and white space
+    don't count. Runs of 13 words are those of Brown et al. 2020, arXiv:2005.14165, appendix C. Memory is linear in the
+    test rows; training rows may be a stream.
+    """
+    runs_of_test = [runs(words(question_of(row)), num_words) for row in test_rows]
+    wanted: dict[int, set[tuple]] = {}  # by length: a short question is a run of its own length
+    for found in runs_of_test:
+        for run in found:
+            wanted.setdefault(len(run), set()).add(run)
+    first: dict[tuple, str] = {}
+    for row in train_rows:
+        text = words(text_of(row))
+        for length, some in wanted.items():
+            for run in runs(text, length) & some if len(text) >= length else ():
+                first.setdefault(run, row["source"])
+    overlaps = []
+    for row, found in zip(test_rows, runs_of_test, strict=True):
+        shared = [run for run in found if run in first]
+        if shared:
+            overlaps.append(Overlap(row["source"], first[shared[0]], len(shared) / len(found)))
+    return overlaps
+
+
+def runs(text: list[str], num_words: int) -> set[tuple[str, ...]]:
+    """All runs of `num_words` words of a text; the whole text where it has fewer."""
+    length = min(num_words, len(text))
+    return {tuple(text[start : start + length]) for start in range(len(text) - length + 1)} if text else set()

@@ -13,7 +13,7 @@ from ftkit.data.json_reader import read_json, read_jsonl
 from ftkit.data.problems import Problems, Report, stop
 from ftkit.data.records import Record
 from ftkit.data.table_reader import read_csv, read_parquet, read_tsv
-from ftkit.data.text_file import Progress, is_blank, numbered_lines, open_text, text_flaw
+from ftkit.data.text_file import Progress, is_blank, line_flaw, numbered_lines, open_text
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -78,7 +78,7 @@ def read_txt(path: Path, report: Report, progress: Progress | None = None) -> It
     """One row per non-blank line."""
     with open_text(path) as file:
         for number, line in numbered_lines(file, progress):
-            flaw = text_flaw(line)
+            flaw = line_flaw(line)
             if flaw:
                 report(UserError(f"{path}:{number}: {flaw}"))
             elif line.strip():

@@ -61,10 +61,16 @@ def is_cut_off(error: json.JSONDecodeError, text: str) -> bool:
     return half_literal or half_escape or error.msg.startswith("Unterminated string")
 
 
-def reason(error: ValueError) -> str:
-    """The decoder's own reason, without the place that follows it; numbers that are too long have no place."""
+def explain(error: ValueError) -> tuple[int, str]:
+    """(position, reason) of a decoding error, alike on every Python; numbers that are too long have no place."""
     if not isinstance(error, json.JSONDecodeError):
-        return "a number of too many digits"
-    if error.doc[error.pos : error.pos + 1] == "\0":
-        return "NUL character"
-    return error.msg.removesuffix(" at").removesuffix(" starting")
+        return 0, "a number of too many digits"
+    sign = error.doc[error.pos : error.pos + 1]
+    if sign == "\0":
+        return error.pos, "NUL character"
+    before = error.doc[: error.pos].rstrip()
+    if sign in ("}", "]") and before.endswith(","):
+        return len(before) - 1, f"a comma before the {sign}"
+    if error.msg.startswith("Illegal trailing comma"):  # Python 3.13
+        return error.pos, f"a comma before the {error.doc[error.pos + 1 :].lstrip()[:1]}"
+    return error.pos, error.msg.removesuffix(" at").removesuffix(" starting")

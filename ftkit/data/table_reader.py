@@ -10,10 +10,11 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.data.problems import Report
 from ftkit.data.records import Record
-from ftkit.data.text_file import Progress, numbered_lines, open_text, text_flaw
+from ftkit.data.text_file import Progress, line_flaw, numbered_lines, open_text
 
 CSV_FIELD_LIMIT = 2**31 - 1  # characters; the csv module's own limit of 131,072 is shorter than some documents
 PARQUET_ROWS = 1024  # that are decoded at once
+PARQUET_BYTES = 2**20  # of a column that are read at once; without a limit it is a whole row group
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";"}
 
 
@@ -51,9 +52,9 @@ def read_csv(
 def watched_lines(file, progress: Progress | None, flaws: list[str]) -> Iterator[str]:
     """The lines of a file; what makes one unusable is added to `flaws`."""
     for number, line in numbered_lines(file, progress):
-        flaw = text_flaw(line)
+        flaw = line_flaw(line, f"line {number} " if number > 1 else "")
         if flaw:
-            flaws.append(flaw.replace("at column", f"at line {number} column") if number > 1 else flaw)
+            flaws.append(flaw)
             line = line.replace("\0", "")  # which csv of Python 3.10 does not take
         yield line
 
@@ -107,7 +108,7 @@ def read_parquet(path: Path, report: Report, progress: Progress | None = None) -
 
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BYTES) as file:
             size, num_rows = path.stat().st_size, file.metadata.num_rows
             for batch in file.iter_batches(PARQUET_ROWS):
                 for row in batch_rows(batch):

@@ -1,7 +1,7 @@
 """Text files read in parts: decoded strictly, with the place of every byte that is no UTF-8.
 
 with open_text(path) as file:
-    flaws = [text_flaw(line) for line in file]
+    flaws = [line_flaw(line) for line in file]
 """
 
 import io
@@ -19,7 +19,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def open_text(path: Path, newline: str = "\n") -> io.TextIOWrapper:
-    """The file without its byte-order mark, as text in which bad bytes are kept (see `text_flaw`).
+    """The file without its byte-order mark, as text in which bad bytes are kept (see `find_flaw`).
 
     newline: as `open` takes it. Raises UserError for UTF-16.
     """
@@ -41,26 +41,28 @@ def numbered_lines(file: io.TextIOWrapper, progress: Progress | None = None) -> 
             progress(file.buffer.tell())
 
 
-def text_flaw(text: str, line: int | None = None) -> str | None:
-    """What makes text unusable, with its place: a byte that is no UTF-8, or a NUL character; None if nothing does.
-
-    line: the number of the text's first line, where it has several, so that the place names a line as well.
-    """
-    nul = text.find("\0")
-    if nul >= 0:
-        return f"a NUL character at {place(text, nul, line)}; delete it"
-    found = None if text.isascii() else UNDECODED.search(text)
+def find_flaw(text: str, start: int = 0, end: int | None = None) -> tuple[int, str, str] | None:
+    """(position, what is there, fix) of what makes text unusable, a NUL or a byte that is no UTF-8; None if nothing."""
+    part = text[start:end] if start or end is not None else text
+    position = part.find("\0")
+    if position >= 0:
+        return start + position, "a NUL character", "delete it"
+    found = None if part.isascii() else UNDECODED.search(part)
     if not found:
         return None
-    byte = ord(found.group()) - 0xDC00
-    return f"not UTF-8 (byte 0x{byte:02x} at {place(text, found.start(), line)}); save the file as UTF-8"
+    byte = f"byte 0x{ord(found.group()) - 0xDC00:02x}"
+    return start + found.start(), f"not UTF-8 ({byte}", "save the file as UTF-8"
 
 
-def place(text: str, position: int, line: int | None) -> str:
-    """A position as "column N", or as "line M column N" where it is on another line than the first."""
-    column = position - text.rfind("\n", 0, position)
-    lines_before = text.count("\n", 0, position)
-    return f"column {column}" if line is None or not lines_before else f"line {line + lines_before} column {column}"
+def describe_flaw(what: str, place: str, fix: str) -> str:
+    """A flaw with its place, as a reason and a fix."""
+    return f"{what} at {place}{')' if '(' in what else ''}; {fix}"
+
+
+def line_flaw(line: str, where: str = "") -> str | None:
+    """What makes a line unusable, with its column. where: stands before "column"."""
+    found = find_flaw(line)
+    return describe_flaw(found[1], f"{where}column {found[0] + 1}", found[2]) if found else None
 
 
 def is_blank(path: Path) -> bool:

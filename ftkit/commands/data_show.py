@@ -1,0 +1,166 @@
+"""Shows a row at any stage on its way into a model: raw, messages, rendered, tokens, mask, packed.
+
+ftkit data show rows.jsonl --row 3 --stage mask --template alpaca --model M
+ftkit data show corpus --pretrain --model M
+
+Trained tokens are green on a terminal and stand between ⟦ and ⟧ elsewhere, so that a log shows them too.
+"""
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+
+from ftkit.commands.data_common import find, load_text_side, row_parser
+from ftkit.config.errors import UserError
+from ftkit.data.checking import RowChecker
+from ftkit.data.kinds import ANSWERS, select_kind
+from ftkit.data.loading import Split, no_split_message
+
+STAGES = ("raw", "messages", "rendered", "tokens", "mask", "packed")
+NUM_PACKED_ROWS = 1000  # from which packed sequences are made
+SEPARATOR = "─" * 40
+
+
+def main(argv: list[str]) -> None:
+    """Print the row, or with --html write it to a page."""
+    args = parse(argv)
+    if args.pretrain:
+        print(block_text(args))
+        return
+    source, splits = find(args.data, args)
+    if args.split not in splits:
+        raise UserError(no_split_message(args.split, splits, source))
+    parts = packed_parts(splits[args.split], args) if args.stage == "packed" else row_parts(splits[args.split], args)
+    if args.html:
+        from ftkit.commands.data_page import write_page
+
+        path = Path(args.html).expanduser()
+        write_page(path, f"{args.data}, {args.stage}", parts)
+        print(f"written: {path}")
+        return
+    from ftkit.data.receipt import TRAINED_COLORS, TRAINED_MARKS, printable
+
+    opening, closing = TRAINED_COLORS if sys.stdout.isatty() else TRAINED_MARKS
+    for title, spans in parts:
+        print(f"{SEPARATOR} {title}")
+        shown = [(printable(text), trained) for text, trained in spans]
+        print("".join(f"{opening}{text}{closing}" if trained else text for text, trained in shown))
+
+
+def parse(argv: list[str]):
+    """The settings; UserError where they contradict each other."""
+    parser = row_parser("show", "Show a row at any stage on its way into a model.")
+    parser.add_argument("--row", type=int, default=1, help="number of the row, from 1; of the sequence, if packed")
+    parser.add_argument("--stage", choices=STAGES, help="what to show; mask with a model, else messages")
+    parser.add_argument("--model", help="Hub id, folder or .gguf file whose tokenizer is used")
+    parser.add_argument("--template", default="auto", help="prompt template, as in ftkit sft")
+    parser.add_argument("--max_length", type=int, default=1024, help="tokens that a row or packed sequence is cut to")
+    parser.add_argument("--pretrain", action="store_true", help="show raw text as ftkit pretrain sees it, block --row")
+    parser.add_argument("--block_size", type=int, default=64, help="with --pretrain: tokens of a block")
+    parser.add_argument("--html", help="page to write instead of printing")
+    args = parser.parse_args(argv)
+    if args.pretrain and (args.stage or args.html):
+        raise UserError("--pretrain shows blocks, which have no stages and no page; drop --stage and --html")
+    args.stage = args.stage or ("mask" if args.model else "messages")
+    if args.row < 1:
+        raise UserError(f"--row is {args.row}; rows are counted from 1")
+    if args.pretrain and not args.model:
+        raise UserError("--pretrain needs --model: its tokenizer decides what a block holds; add --model M")
+    if args.stage not in ("raw", "messages") and not args.model:
+        raise UserError(f"--stage {args.stage} needs --model: its tokenizer decides what a row becomes; add --model M")
+    return args
+
+
+def block_text(args) -> str:
+    """The input/target pairs of one block, one a line, as pretraining joins the documents in their order."""
+    from ftkit.data.blocks import format_block, join_blocks, tokenized
+    from ftkit.data.documents import load_documents
+
+    tokenizer, _ = load_text_side(args.model, None)
+    texts = (row["text"] for row in load_documents(args.data, train_split=args.split, config=args.dataset_config).train)
+    blocks = join_blocks((ids for ids, _ in tokenized(texts, tokenizer)), args.block_size)
+    block = next(islice(blocks, args.row - 1, None), None)
+    if block is None:
+        raise UserError(
+            f"{args.data}: the text makes fewer than {args.row} blocks of {args.block_size} tokens; lower --row"
+        )
+    return format_block(block, tokenizer, num_tokens=args.block_size)
+
+
+def row_parts(split: Split, args) -> list[tuple[str, list]]:
+    """(title, [[text, trained], ...]) of each part of one row at args.stage: one, or two for a pair of answers."""
+    record = next(islice(split.open(), args.row - 1, None), None)
+    if record is None:
+        raise UserError(f"{split.label}: there is no row {args.row}; give a smaller --row")
+    title = f"{split.label}:{record.line} {args.stage}"
+    if args.stage == "raw":
+        return [(title, [[json.dumps(record.values, ensure_ascii=False, indent=2, default=str), False]])]
+    (row,) = RowChecker(split.label, select_kind(args.format)).rows([record])
+    if args.stage == "messages":
+        shown = {name: value for name, value in row.items() if name != "source"}
+        return [(title, [[json.dumps(shown, ensure_ascii=False, indent=2), False]])]
+    tokenizer, info = text_side(row, args)
+    return [(f"{title} {name}".rstrip(), stage_spans(part, tokenizer, info, args)) for name, part in sequences(row)]
+
+
+def text_side(row: dict, args) -> tuple:
+    """Tokenizer and template; plain text has none."""
+    if "messages" not in row and "rejected" not in row and "text" not in row:
+        raise UserError(f"{row['source']}: rows of this kind are not rendered; show them with --stage raw or messages")
+    return load_text_side(args.model, None if "text" in row else args.template)
+
+
+def sequences(row: dict) -> list[tuple[str, dict]]:
+    """What goes through the model for a row: itself, or the prompt with each of two answers."""
+    if "rejected" not in row:
+        return [("", row)]
+    from ftkit.data.preferences import conversation
+
+    return [(name, conversation(row, name)) for name in ANSWERS]
+
+
+def stage_spans(row: dict, tokenizer, info, args) -> list[list]:
+    """The row as rendered text, as tokens one a line, or as text with the trained tokens marked."""
+    from ftkit.data.receipt import runs
+    from ftkit.data.templates import plain_text_info
+    from ftkit.data.tokenization import IGNORE_INDEX, render_row, tokenize_rows
+
+    if args.stage == "rendered":
+        return [[render_row(row, tokenizer, info or plain_text_info(tokenizer)).text, False]]
+    (tokens,) = tokenize_rows([row], tokenizer, info, args.max_length).rows
+    ids, trained = tokens["input_ids"], [label != IGNORE_INDEX for label in tokens["labels"]]
+    if args.stage == "mask":
+        return runs(ids, trained, tokenizer)
+    lines = []
+    for position, (token, is_trained) in enumerate(zip(ids, trained, strict=True)):
+        lines.append([f"{position:>5} {token:>7}  ", False])
+        lines.append([repr(tokenizer.decode([token])), is_trained])
+        lines.append(["\n", False])
+    return lines
+
+
+def packed_parts(split: Split, args) -> list[tuple[str, list]]:
+    """The documents of one packed sequence, as a trainer packs the first rows in their order."""
+    from datasets import Dataset
+    from trl import pack_dataset
+
+    from ftkit.data.receipt import documents, runs
+    from ftkit.data.tokenization import IGNORE_INDEX, tokenize_rows
+
+    checker = RowChecker(split.label, select_kind(args.format))
+    rows = list(checker.rows(islice(split.open(), NUM_PACKED_ROWS)))
+    if "messages" not in rows[0] and "text" not in rows[0]:
+        raise UserError(f"{rows[0]['source']}: only conversations and text are packed; choose another --stage")
+    tokenizer, info = text_side(rows[0], args)
+    tokenized = tokenize_rows(rows, tokenizer, info, args.max_length)
+    packed = pack_dataset(Dataset.from_list(tokenized.rows), args.max_length, "bfd")
+    if args.row > len(packed):
+        made = f"the first {len(rows)} rows make {len(packed)} packed sequences"
+        raise UserError(f"{split.label}: {made}; give a smaller --row")
+    sequence = packed[args.row - 1]
+    parts = []
+    for number, (ids, labels) in enumerate(documents(sequence), start=1):
+        title = f"packed sequence {args.row} of {len(packed)}, document {number}: {len(ids)} tokens"
+        parts.append((title, runs(ids, [label != IGNORE_INDEX for label in labels], tokenizer)))
+    return parts
