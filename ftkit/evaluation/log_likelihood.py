@@ -21,6 +21,7 @@ from ftkit.evaluation.scoring import HEAD_TOLERANCE, choose_scorer
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that names no limit, as in lm-eval
 MASKABLE_ATTENTION = ("sdpa", "eager")  # attention that takes any mask
+CHECKED_TOKENS = 64  # of a context, when shared and plain computing are held against each other
 LOGITS_BYTES = 2**30  # at most, of one plain forward
 
 
@@ -189,13 +190,19 @@ class LikelihoodScorer:
         return self.plain
 
     def check(self, question: Question) -> None:
-        """Stop sharing if it does not give what a plain forward gives."""
-        shared, plain = self.score_packed([question])[0], self.score_plainly([question])[0]
+        """Stop sharing if it does not give what a plain forward gives, of two questions that begin alike."""
+        context = question.context[-CHECKED_TOKENS:]
+        prefix = context[: len(context) // 2]
+        continuations = [ids[: CHECKED_TOKENS // 8] for ids in question.continuations]
+        pair = [Question(context, continuations), Question(prefix + context[:1], continuations)]
+        cache = prefix_cache(self.model, prefix) if prefix else None
+        found = packed_log_likelihoods(self.model, cache, len(prefix), pair)
         is_full = self.model.dtype in (torch.float32, torch.float64)
         resolution = HEAD_TOLERANCE if is_full else 4 * torch.finfo(self.model.dtype).eps
         self.shares = all(
             abs(a - b) <= resolution * max(1.0, abs(b), len(ids))
-            for a, b, ids in zip(shared, plain, question.continuations, strict=True)
+            for shared, plain in zip(found, self.score_plainly(pair), strict=True)
+            for a, b, ids in zip(shared, plain, continuations, strict=True)
         )
         self.is_checked = True
 
