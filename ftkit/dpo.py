@@ -10,7 +10,7 @@ adapter, the adapter as it came, a frozen copy of the weights, or log-probabilit
 import sys
 from pathlib import Path
 
-from ftkit.commands.training_run import add_samples, announce, close_run, open_run, parse_run, say
+from ftkit.commands.training_run import add_samples, announce, close_run, close_stream, open_run, parse_run, say
 from ftkit.config.flags import DPO_ARGUMENTS
 from ftkit.config.parser import run
 
@@ -57,11 +57,13 @@ def align(settings):
         data.train,
         num_rows_shown=4,
         batch_size=2 * settings.training.per_device_train_batch_size,
+        copies=data.copies,
     )
     announce("dpo", settings, trainer, data, receipt)
     before = score(trainer, data)
     trainer.train(resume_from_checkpoint=checkpoint)
     write_results(settings, trainer, before, score(trainer, data))
+    close_stream(settings, trainer, data, receipt)
     close_run("dpo", settings, trainer, receipt)
     return trainer
 

@@ -9,7 +9,7 @@ before the first step, and OUT/report.html tells afterwards what was trained on 
 import itertools
 import sys
 
-from ftkit.commands.training_run import add_samples, announce, close_run, open_run, parse_run
+from ftkit.commands.training_run import add_samples, announce, close_run, close_stream, open_run, parse_run
 from ftkit.config.flags import SFT_ARGUMENTS
 from ftkit.config.parser import run
 
@@ -60,9 +60,11 @@ def finetune(settings):
         max_length=training.max_length if training.packing else None,
         batch_size=training.per_device_train_batch_size,
         padding_free=trainer.padding_free,
+        copies=data.copies,
     )
     announce("sft", settings, trainer, data, receipt, {"packing": packing_reason} if packing_reason else {})
     trainer.train(resume_from_checkpoint=checkpoint)
+    close_stream(settings, trainer, data, receipt)
     close_run("sft", settings, trainer, receipt)
     return trainer
 

@@ -248,5 +248,5 @@ def test_equal_pairs_are_left_out_and_named(dpo, tmp_path, caplog):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = dpo("--use_peft", "--max_steps", "1", data=path)
     receipt = json.loads((out / "receipt.json").read_text())
-    assert (receipt["num_rows"], receipt["num_equal_pairs"]) == (1, 1)
+    assert (receipt["num_rows"], receipt["dropped"]) == (2, {"chosen and rejected are equal": 1})
     assert "1 pairs with equal answers are left out" in caplog.text and "pairs.jsonl:1" in caplog.text

@@ -98,6 +98,8 @@ class TokenFindings:
             self.info = install_template(self.tokenizer, self.template)
         tokenized = tokenize_rows(rows, self.tokenizer, self.info, self.max_length, self.problems.add)
         for name, count in tokenized.counts().items():
+            if not isinstance(count, int):  # why rows were left out, which the problems tell
+                continue
             self.counts[name] = self.counts.get(name, 0) + count
         self.num_tokens += sum(tokenized.lengths)
         self.longest = max([self.longest, *tokenized.lengths])

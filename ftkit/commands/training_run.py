@@ -8,6 +8,8 @@ from ftkit.commands.training_benchmark import benchmark_after, benchmark_before,
 from ftkit.config.errors import UserError
 from ftkit.config.parser import parse_settings
 
+STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_tokens_lost", "num_neutralised_rows")
+
 
 def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str, kind=None):
     """The settings of a command line, as RunSettings. TRL is imported only when flags and local rows are right.
@@ -103,9 +105,13 @@ def question_and_answer(row: dict) -> tuple[list[dict], str]:
 
 def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict[str, str] | None = None) -> None:
     """What comes before the first step: plan and receipt told and written, and the benchmark of --benchmark_tasks."""
+    from ftkit.training.batch_totals import BatchTotals
     from ftkit.training.plan import settle_logging
 
     updates = settle_logging(settings, trainer)
+    if getattr(data, "stream", None) is not None:
+        data.stream_counts.clear()  # of the rows that were read for the plan and the receipt
+        trainer.batch_totals = BatchTotals(receipt["end_of_turn_id"])
     if trainer.is_world_process_zero():
         write_plan(command, settings, trainer, data, receipt, updates, reasons or {})
     benchmark_before(settings, trainer, data.tokenizer, data.folder)
@@ -114,7 +120,7 @@ def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict
 def write_plan(command: str, settings, trainer, data, receipt: dict, updates, reasons: dict[str, str]) -> None:
     """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json."""
     from ftkit.config.arguments import changed_settings
-    from ftkit.data.receipt import format_receipt
+    from ftkit.data.receipt_text import format_receipt
     from ftkit.data.template_lock import make_lock, write_lock
     from ftkit.model.adapter_files import record_base
     from ftkit.training.plan import plan_lines
@@ -122,14 +128,32 @@ def write_plan(command: str, settings, trainer, data, receipt: dict, updates, re
 
     say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons)))
     say(format_receipt(receipt, color=sys.stderr.isatty()))
+    template = getattr(data, "template", None)
     output_dir = settings.training.output_dir
     write_run_yaml(output_dir, command, changed_settings(settings.data, settings.model, settings.training))
     write_json(Path(output_dir) / "receipt.json", receipt)
-    trainer.template_lock = make_lock(data.tokenizer, data.template.name if data.template else None)
+    trainer.template_lock = make_lock(data.tokenizer, template.name if template else None)
     write_lock(output_dir, trainer.template_lock)
     if settings.model.use_peft:
         model = settings.model
         record_base(output_dir, data.folder, model.model_name_or_path, load_in_4bit=model.load_in_4bit)
+
+
+def close_stream(settings, trainer, data, receipt: dict) -> None:
+    """Write into receipt.json, as "stream", what was really read and trained on in all; nothing without a stream."""
+    from ftkit.training.run_folder import write_json
+
+    if not trainer.batch_totals:
+        return
+    totals = trainer.batch_totals.as_dict(trainer.accelerator)
+    read = {name: data.stream_counts[name] for name in STREAM_COUNTS if name in data.stream_counts}
+    receipt["stream"] = {**read, **totals}
+    if trainer.is_world_process_zero():
+        write_json(Path(settings.training.output_dir) / "receipt.json", receipt)
+        say(
+            "stream: "
+            + ", ".join(f"{value:,} {name.removeprefix('num_')}" for name, value in receipt["stream"].items())
+        )
 
 
 def close_run(command: str, settings, trainer, receipt: dict) -> None:

@@ -40,7 +40,20 @@ class DataArguments(ScriptArguments):
         None, "Share (below 1) or number of rows held out for evaluation when the data has no test split."
     )
 
+    untrained_rows: str = setting(
+        "refuse",
+        "Rows of which no token is trained, such as those whose prompt fills --max_length.",
+        choices=["refuse", "drop", "keep"],
+    )
+    max_truncated_share: float = setting(0.01, "Largest share of the rows that --max_length may cut; 1 allows any.")
+    allow_untrained_end_of_turn: bool = setting(
+        False, "Start though the end-of-turn token is never trained, so that the model will not learn to stop."
+    )
+    allow_empty_mask: bool = setting(False, "Start though no token of any row is trained.")
+
     def __post_init__(self):
+        if not 0 <= self.max_truncated_share <= 1:
+            raise UserError(f"--max_truncated_share is {self.max_truncated_share}; give a share from 0 to 1")
         if not self.dataset_name:
             raise UserError("--dataset_name is missing; give a file, a folder, a bundled name or a Hub id")
         if self.test_size is not None and self.test_size <= 0:

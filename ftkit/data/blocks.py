@@ -14,7 +14,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.receipt import printable
+from ftkit.data.receipt_text import printable
 from ftkit.data.tokenization import IGNORE_INDEX
 
 TEXTS_AT_ONCE = 256  # handed to the tokenizer together

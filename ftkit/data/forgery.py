@@ -14,13 +14,16 @@ from ftkit.data.formats import JOINER
 ANY_JOINERS = f"{JOINER}*"
 NEVER = r"(?!)"
 # Everything that a model or a screen may take for the end of a line.
-LINE_START = r"(?:\A|(?<=[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]))"
+LINE_ENDS = r"\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+LINE_START = rf"(?:\A|(?<=[{LINE_ENDS}]))"
+SPACE = f"[ \\t{JOINER}]*"
 
 
 def break_strings(text: str, strings: tuple[str, ...], headings: tuple[str, ...] = ()) -> tuple[str, int]:
     """Return `text` in which none of `strings` occurs and none of `headings` begins a line, and the number of breaks.
 
-    A heading such as "### Response:" is found after spaces, in any case and with any spacing behind the "###".
+    A heading such as "### Response:" is found after spaces, in any case and with any spacing behind the "###"; another
+    one, such as "User:", in any case; one that is letters only, such as "assistant", where it is the whole line.
     Strings of a single letter and of white space can't be broken and are left alone.
     """
     num_breaks = 0
@@ -56,10 +59,17 @@ def compiled(strings: tuple[str, ...], headings: tuple[str, ...], joiner: str) -
         if len(string) > 1 and string.strip():
             rests.setdefault(string[0], []).append(spaced(string[1:]))
     alternatives = [f"{re.escape(first)}{joiner}(?={ANY_JOINERS}(?:{'|'.join(rest)}))" for first, rest in rests.items()]
-    titles = "|".join(spaced(heading.strip("#: ")) for heading in headings)
-    space = f"[ \\t{JOINER}]*"
-    heading = f"{LINE_START}{space}#{joiner}(?={ANY_JOINERS}#{ANY_JOINERS}#{space}(?:{titles}){space}:)"
-    return re.compile("|".join(alternatives) or NEVER), re.compile(heading if headings else NEVER, re.IGNORECASE)
+    lines = [heading_pattern(heading, joiner) for heading in headings if len(heading) > 1]
+    heading = f"{LINE_START}{SPACE}(?:{'|'.join(lines)})"
+    return re.compile("|".join(alternatives) or NEVER), re.compile(heading if lines else NEVER, re.IGNORECASE)
+
+
+def heading_pattern(heading: str, joiner: str) -> str:
+    """A pattern for the first letter of a heading, with the joiner behind it, where the rest follows."""
+    if heading.startswith("###") and heading.endswith(":"):
+        return f"#{joiner}(?={ANY_JOINERS}#{ANY_JOINERS}#{SPACE}{spaced(heading.strip('#: '))}{SPACE}:)"
+    end = f"{SPACE}(?:[{LINE_ENDS}]|\\Z)" if heading.isalpha() else ""
+    return f"{re.escape(heading[0])}{joiner}(?={ANY_JOINERS}{spaced(heading[1:])}{end})"
 
 
 def spaced(string: str) -> str:

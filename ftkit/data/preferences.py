@@ -3,6 +3,7 @@
 pairs = tokenize_pairs(rows.train, tokenizer, info, max_length=1024)
 """
 
+import heapq
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from ftkit.data.formats import message
 from ftkit.data.kinds import ANSWERS
 from ftkit.data.problems import Problems
 from ftkit.data.templates import TemplateInfo
-from ftkit.data.tokenization import IGNORE_INDEX, TokenizedRows, tokenize_rows
+from ftkit.data.tokenization import IGNORE_INDEX, NUM_LONGEST_ROWS, TokenizedRows, tokenize_rows
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +27,32 @@ class TokenizedPairs:
     """rows: {"prompt_ids", "chosen_ids", "rejected_ids"} each, cut to max_length in all.
 
     chosen, rejected: the same as whole sequences, with the counts of truncation and neutralising.
-    num_equal_pairs: pairs that were left out because their answers are the same tokens.
+    dropped: pairs that were left out, by reason.
     """
 
     rows: list[dict] = field(default_factory=list)
     chosen: TokenizedRows = field(default_factory=TokenizedRows)
     rejected: TokenizedRows = field(default_factory=TokenizedRows)
-    num_equal_pairs: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
 
-    def counts(self) -> dict[str, int | float]:
-        """Counts by name, for the receipt: of both answers together, except for the rows."""
+    @property
+    def longest(self) -> list[tuple[int, str]]:
+        """(tokens before the cut, source) of the longest of the two sequences of each pair."""
+        return heapq.nlargest(NUM_LONGEST_ROWS, [*self.chosen.longest, *self.rejected.longest])
+
+    def counts(self) -> dict:
+        """Counts by name, for the receipt: of both answers together, except for the rows, which are pairs."""
         chosen, rejected = self.chosen.counts(), self.rejected.counts()
+        chosen.pop("dropped")
         lengths = [[len(row[f"{name}_ids"]) for row in self.rows] for name in ANSWERS]
         longer = sum(first > second for first, second in zip(*lengths, strict=True))
         shorter = sum(first < second for first, second in zip(*lengths, strict=True))
         return {name: chosen[name] + rejected[name] for name in chosen} | {
-            "num_rows": len(self.rows),
-            "num_equal_pairs": self.num_equal_pairs,
-            "mean_chosen_tokens": sum(lengths[0]) / len(self.rows),
-            "mean_rejected_tokens": sum(lengths[1]) / len(self.rows),
+            "num_rows": self.chosen.num_rows,
+            "dropped": self.dropped,
+            "num_sequences": 2 * len(self.rows),
+            "mean_chosen_tokens": sum(lengths[0]) / max(1, len(self.rows)),
+            "mean_rejected_tokens": sum(lengths[1]) / max(1, len(self.rows)),
             "num_chosen_longer": longer,
             "num_chosen_shorter": shorter,
         }
@@ -58,29 +66,43 @@ class TokenizedPairs:
 
 
 def tokenize_pairs(
-    rows: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo, max_length: int | None
+    rows: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    info: TemplateInfo,
+    max_length: int | None,
+    *,
+    untrained_rows: str = "refuse",
 ) -> TokenizedPairs:
     """Tokenize preference rows as `tokenize_rows` does conversations; the answers end with the end-of-turn token.
 
-    Pairs whose answers are equal teach nothing and are left out with a warning.
+    Pairs whose answers are equal teach nothing and are left out with a warning. untrained_rows: refuse or drop pairs
+    of which no answer token is left.
     Raises UserError that lists the rows of which no answer token is left, and if no pair is.
     """
-    problems = Problems()
-    chosen, rejected = (
-        tokenize_rows([conversation(row, name) for row in rows], tokenizer, info, max_length, problems.add)
-        for name in ANSWERS
-    )
+    if untrained_rows == "keep":
+        raise UserError("--untrained_rows keep: a pair needs both answers; use drop")
+    problems, sides = Problems(), []
+    for name in ANSWERS:
+        sides.append(
+            tokenize_rows(
+                [conversation(row, name) for row in rows], tokenizer, info, max_length, problems.add,
+                untrained_rows=untrained_rows,
+            )
+        )  # fmt: skip
     problems.raise_any()
-    pairs = TokenizedPairs(chosen=chosen, rejected=rejected)
+    pairs = TokenizedPairs(chosen=sides[0], rejected=sides[1])
+    first, second = (dict(zip(side.kept, side.rows, strict=True)) for side in sides)
     equal = []
-    for row, chosen, rejected in zip(rows, pairs.chosen.rows, pairs.rejected.rows, strict=True):
-        pair = split_pair(chosen, rejected, row["source"])
+    for index in sorted(first.keys() & second.keys()):
+        pair = split_pair(first[index], second[index], rows[index]["source"])
         if pair["chosen_ids"] == pair["rejected_ids"]:
-            equal.append(row["source"])
+            equal.append(rows[index]["source"])
         else:
             pairs.rows.append(pair)
-    pairs.num_equal_pairs = len(equal)
-    if not pairs.rows:
+    num_untrained = len(rows) - len(first.keys() & second.keys())
+    reasons = {"chosen and rejected are equal": len(equal), "no token of an answer is left": num_untrained}
+    pairs.dropped = {reason: number for reason, number in reasons.items() if number}
+    if equal and not pairs.rows:
         raise UserError(f"{equal[0]}: chosen and rejected are equal, here and in every other row; let them differ")
     if equal:
         named = ", ".join(equal[:NUM_LINES_NAMED]) + (", ..." if len(equal) > NUM_LINES_NAMED else "")

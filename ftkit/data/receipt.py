@@ -1,31 +1,72 @@
 """The batch receipt: what a run really trains on, counted from the sequences that go into the model.
 
+check_rows(tokenized, info, Allowed())                         # before weights are read
 receipt = build_receipt(dataset, tokenizer, info, tokenized, max_length=1024)
-print(format_receipt(receipt, color=sys.stdout.isatty()))
+print(format_receipt(receipt, color=sys.stdout.isatty()))      # data/receipt_text.py
 """
 
-import heapq
-import re
+import itertools
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
+from ftkit.data.receipt_text import token_spans
 from ftkit.data.templates import TemplateInfo, plain_text_info
 from ftkit.data.tokenization import IGNORE_INDEX
 
-NUM_LONGEST_ROWS = 5
-NUM_TOKENS_SHOWN = 300  # of each row shown
-TRAINED_MARKS = ("⟦", "⟧")
-TRAINED_COLORS = ("\x1b[1;32m", "\x1b[0m")
-CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+SEQUENCES_AT_ONCE = 1000
+NUM_COPIES_NAMED = 5
 
 
 class Counted(Protocol):
-    """Rows that know their counts by name: TokenizedRows, TokenizedPairs."""
+    """Rows that know their counts by name: TokenizedRows, TokenizedPairs.
+
+    longest: (tokens before truncation, source) of the longest rows.
+    """
+
+    longest: list[tuple[int, str]]
 
     def counts(self) -> dict: ...
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a person allowed that is refused otherwise; each is a flag of its name."""
+
+    max_truncated_share: float = 0.01
+    untrained_end_of_turn: bool = False
+    empty_mask: bool = False
+
+
+def check_rows(tokenized: Counted, info: TemplateInfo | None, allowed: Allowed) -> None:
+    """Raise UserError where training on these rows would teach nothing, never to stop, or cut-off answers."""
+    counts = tokenized.counts()
+    if counts["num_sequences"] == 0:
+        reasons = "; ".join(f"{number} rows: {reason}" for reason, number in counts["dropped"].items())
+        raise UserError(f"no row is left to train on ({reasons}); give more rows or a larger --max_length")
+    if not counts["num_trained_tokens"] and not allowed.empty_mask:
+        raise UserError(
+            "no token of any row is trained; choose another --template, check the answers, or pass --allow_empty_mask"
+        )
+    if counts["num_trained_tokens"] and not counts["num_end_tokens_trained"] and not allowed.untrained_end_of_turn:
+        end_of_turn = f'"{info.end_of_turn}" ' if info else ""
+        raise UserError(
+            f"the end-of-turn token {end_of_turn}is never trained ({counts['num_end_tokens_lost']} answers lost it to "
+            "truncation), so the model would not learn to stop; raise --max_length, choose another --template, or pass "
+            "--allow_untrained_end_of_turn"
+        )
+    share = counts["num_truncated_rows"] / counts["num_sequences"]
+    if share > allowed.max_truncated_share:
+        num_tokens, source = tokenized.longest[0]
+        raise UserError(
+            f"{source}: --max_length cuts {counts['num_truncated_rows']} of {counts['num_sequences']} sequences "
+            f"({share:.1%}), this one of {num_tokens} tokens the most; raise --max_length, shorten the rows, or allow "
+            f"it with --max_truncated_share {np.ceil(share * 100) / 100:g}"
+        )
 
 
 def build_receipt(
@@ -38,145 +79,122 @@ def build_receipt(
     max_length: int | None = None,
     batch_size: int = 1,
     padding_free: bool = False,
+    copies: list[tuple[str, str]] | None = None,
 ) -> dict:
     """Return a JSON-able account of the sequences that are trained on.
 
     dataset: after truncation and packing; "input_ids" and "labels", and "seq_lengths" (tokens of each row) if packed.
     info: None for plain text. tokenized: the rows before packing, for their counts. max_length: tokens of a full packed
-    sequence. batch_size, padding_free: for the padding tokens, counted for batches in the dataset's order.
-    `first_rows` holds for each row shown a list of [text, trained] spans.
-    Raises UserError if nothing, or no end-of-turn token, is trained.
+    sequence. batch_size, padding_free: for the padding tokens, counted for batches in the dataset's order. copies: test
+    rows that are also training rows, as `copies_of_test_rows` gives them; None where nothing is held out.
+    `first_rows` holds for each row shown its tokens as [text, trained].
     """
     info = info or plain_text_info(tokenizer)
-    counts = tokenized.counts()
-    totals = {"num_sequences": 0, "num_tokens": 0, "num_trained_tokens": 0, "num_end_tokens_trained": 0}
-    end_ids = {info.end_of_turn_id, tokenizer.eos_token_id}
-    lengths, longest, shown, packed = [], [], [], False
-    for number, sequence in enumerate(dataset):
-        ids, labels = sequence["input_ids"], sequence["labels"]
-        trained = [label for label in labels if label != IGNORE_INDEX]
-        totals["num_sequences"] += 1
-        totals["num_tokens"] += len(ids)
-        totals["num_trained_tokens"] += len(trained)
-        totals["num_end_tokens_trained"] += sum(label in end_ids for label in trained)
-        packed = packed or "seq_lengths" in sequence
-        lengths.append(len(ids))
-        for document, document_labels in documents(sequence):
-            longest.append((len(document), number))
-            if len(shown) < num_rows_shown:
-                shown.append(text_spans(document, document_labels, tokenizer))
-        longest = heapq.nlargest(NUM_LONGEST_ROWS, longest)
-    check_totals(totals, info, counts)
-    block_size = max_length or max(lengths)
+    totals = count_sequences(dataset, tokenizer, info, num_rows_shown)
+    counts = totals.counts
+    block_size = max_length or max(totals.lengths, default=0)
     return {
+        **tokenized.counts(),
         **counts,
-        **totals,
-        "num_context_tokens": totals["num_tokens"] - totals["num_trained_tokens"],
-        "num_padding_tokens": 0 if padding_free else padding_tokens(lengths, batch_size),
-        "packed": packed,
-        "packing_efficiency": totals["num_tokens"] / (len(lengths) * block_size) if packed else None,
+        "num_context_tokens": counts["num_tokens"] - counts["num_trained_tokens"],
+        "num_padding_tokens": 0 if padding_free else padding_tokens(totals.lengths, batch_size),
+        "packed": totals.packed,
+        "packing_efficiency": counts["num_tokens"] / (counts["num_sequences"] * block_size) if totals.packed else None,
+        "unknown_token_rate": counts["num_unknown_tokens"] / max(1, counts["num_tokens"]),
         "max_length": max_length,
         "template": {"name": info.name, "trains_with": info.trains_with, "fingerprint": info.fingerprint},
         "end_of_turn": info.end_of_turn,
         "end_of_turn_id": info.end_of_turn_id,
-        "longest_rows": [{"num_tokens": length, "sequence": number} for length, number in longest],
-        "first_rows": shown,
+        "num_test_copies": None if copies is None else len(copies),
+        "test_copies": [{"train": train, "test": test} for train, test in (copies or [])[:NUM_COPIES_NAMED]],
+        "longest_rows": [{"num_tokens": length, "source": source} for length, source in tokenized.longest],
+        "first_rows": [token_spans(ids, labels, tokenizer) for ids, labels in totals.first_rows],
     }
 
 
-def check_totals(totals: dict[str, int], info: TemplateInfo, counts: dict[str, int]) -> None:
-    """Raise UserError where a run would train nothing, or never learn to stop."""
-    if not totals["num_sequences"]:
-        raise UserError("no row is left to train on; give more rows or a larger --max_length")
-    if not totals["num_trained_tokens"]:
-        raise UserError(
-            f"none of the {totals['num_tokens']} tokens is trained (template {info.name}); "
-            "choose another --template or check the answers"
-        )
-    if not totals["num_end_tokens_trained"]:
-        lost = counts.get("num_end_tokens_lost", 0)
-        raise UserError(
-            f'the end-of-turn token "{info.end_of_turn}" is never trained ({lost} answers lost it to truncation), '
-            "so the model would not learn to stop; raise --max_length or choose another --template"
-        )
+@dataclass
+class Totals:
+    """What is counted of sequences. lengths: tokens of each. first_rows: (input_ids, labels) of each."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    lengths: list[int] = field(default_factory=list)
+    first_rows: list[tuple[list[int], list[int]]] = field(default_factory=list)
+    packed: bool = False
 
 
-def documents(sequence: dict) -> Iterator[tuple[list[int], list[int]]]:
-    """The rows in a sequence, as (input_ids, labels): one, or several where packed."""
-    start = 0
-    for length in sequence.get("seq_lengths") or [len(sequence["input_ids"])]:
-        yield sequence["input_ids"][start : start + length], sequence["labels"][start : start + length]
-        start += length
+class Batch(NamedTuple):
+    """Sequences one behind the other. lengths: tokens of each; row_lengths: of each row in them, None if unpacked."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    lengths: np.ndarray
+    row_lengths: np.ndarray | None
+
+
+def count_sequences(
+    dataset: Iterable[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo, num_rows_shown: int
+) -> Totals:
+    """Go once over the sequences."""
+    totals = Totals()
+    found = dict.fromkeys(
+        ("num_sequences", "num_tokens", "num_trained_tokens", "num_end_tokens_trained", "num_unknown_tokens",
+         "num_double_bos_rows"), 0,
+    )  # fmt: skip
+    unknown = unknown_id(tokenizer)
+    for batch in batches(dataset):
+        row_lengths = batch.lengths if batch.row_lengths is None else batch.row_lengths
+        starts = np.cumsum(row_lengths) - row_lengths
+        is_trained = batch.labels != IGNORE_INDEX
+        found["num_sequences"] += len(batch.lengths)
+        found["num_tokens"] += len(batch.ids)
+        found["num_trained_tokens"] += int(is_trained.sum())
+        found["num_end_tokens_trained"] += int((batch.labels == info.end_of_turn_id).sum())
+        found["num_unknown_tokens"] += int((batch.ids == unknown).sum()) if unknown is not None else 0
+        found["num_double_bos_rows"] += num_double_bos(batch.ids, starts[row_lengths > 1], tokenizer.bos_token_id)
+        totals.lengths += batch.lengths.tolist()
+        totals.packed |= batch.row_lengths is not None
+        for start, length in zip(starts, row_lengths, strict=True):
+            if len(totals.first_rows) == num_rows_shown:
+                break
+            row = slice(start, start + length)
+            totals.first_rows.append((batch.ids[row].tolist(), batch.labels[row].tolist()))
+    totals.counts = found
+    return totals
+
+
+def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of the token that stands for what the vocabulary lacks; None where it has another meaning as well."""
+    others = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
+
+
+def num_double_bos(ids: np.ndarray, starts: np.ndarray, bos_id: int | None) -> int:
+    """Rows that begin with two beginning-of-sequence tokens: the template's and the tokenizer's."""
+    if bos_id is None or not len(starts):
+        return 0
+    return int(((ids[starts] == bos_id) & (ids[starts + 1] == bos_id)).sum())
+
+
+def batches(dataset: Iterable[dict]) -> Iterator[Batch]:
+    """The sequences of a dataset, many at once; a datasets.Dataset is read in columns."""
+    from datasets import Dataset
+
+    if isinstance(dataset, Dataset):
+        for table in dataset.with_format("arrow").iter(SEQUENCES_AT_ONCE):
+            columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+            ids, labels = (columns[name].flatten().to_numpy() for name in ("input_ids", "labels"))
+            rows = columns["seq_lengths"].flatten().to_numpy() if "seq_lengths" in columns else None
+            yield Batch(ids, labels, columns["input_ids"].value_lengths().to_numpy(), rows)
+        return
+    sequences = iter(dataset)
+    while some := list(itertools.islice(sequences, SEQUENCES_AT_ONCE)):
+        ids, labels = (np.concatenate([item[name] for item in some]) for name in ("input_ids", "labels"))
+        lengths = np.asarray([len(item["input_ids"]) for item in some])
+        is_packed = "seq_lengths" in some[0]
+        yield Batch(ids, labels, lengths, np.concatenate([item["seq_lengths"] for item in some]) if is_packed else None)
 
 
 def padding_tokens(lengths: list[int], batch_size: int) -> int:
     """Tokens added when batches of `batch_size` sequences are padded to their longest."""
-    batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
-    return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
-
-
-def text_spans(ids: list[int], labels: list[int], tokenizer: PreTrainedTokenizerBase) -> list[list]:
-    """Return [text, trained] for each run of tokens that are all trained or all context.
-
-    A row longer than NUM_TOKENS_SHOWN loses its middle: its end, where the answer is, stays.
-    """
-    trained = [label != IGNORE_INDEX for label in labels]
-    half = NUM_TOKENS_SHOWN // 2
-    if len(ids) > NUM_TOKENS_SHOWN:
-        middle = [f" … {len(ids) - 2 * half} tokens … ", False]
-        parts = (ids[:half], trained[:half]), (ids[-half:], trained[-half:])
-        first, last = (runs(*part, tokenizer) for part in parts)
-        return [*first, middle, *last]
-    return runs(ids, trained, tokenizer)
-
-
-def runs(ids: list[int], trained: list[bool], tokenizer: PreTrainedTokenizerBase) -> list[list]:
-    """Decode each run of equal flags. Decoding from the row's start keeps the spaces some tokenizers drop in front."""
-    borders = [index for index in range(1, len(ids)) if trained[index] != trained[index - 1]] + [len(ids)]
-    spans, before, start = [], "", 0
-    for end in borders:
-        text = tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        piece = text[len(before) :] if text.startswith(before) else tokenizer.decode(ids[start:end])
-        spans.append([piece, trained[start]])
-        before, start = text, end
-    return spans
-
-
-def format_receipt(receipt: dict, color: bool = False) -> str:
-    """Return the receipt as text. Trained tokens are green where `color` is set, else between ⟦ and ⟧."""
-    tokens = receipt["num_tokens"]
-    share = receipt["num_trained_tokens"] / tokens
-    opening, closing = TRAINED_COLORS if color else TRAINED_MARKS
-    lines = [
-        f"rows            {receipt['num_rows']:,} read, {receipt['num_sequences']:,} sequences",
-        f"tokens          {receipt['num_trained_tokens']:,} trained ({share:.1%}), "
-        f"{receipt['num_context_tokens']:,} context, {receipt['num_padding_tokens']:,} padding",
-        f"truncation      {receipt['num_truncated_rows']:,} rows cut, {receipt['num_answers_cut']:,} answers cut, "
-        f"{receipt['num_end_tokens_lost']:,} end tokens lost",
-        f"end of turn     {printable(receipt['end_of_turn'])} (id {receipt['end_of_turn_id']}), "
-        f"trained {receipt['num_end_tokens_trained']:,} times",
-        f"template        {receipt['template']['name']}, answers found by {receipt['template']['trains_with']}",
-        f"longest rows    {', '.join(str(row['num_tokens']) for row in receipt['longest_rows'])} tokens",
-    ]
-    if "num_chosen_longer" in receipt:
-        lines.append(
-            f"pairs           chosen {receipt['mean_chosen_tokens']:.1f} tokens on average, rejected "
-            f"{receipt['mean_rejected_tokens']:.1f}; chosen is longer in {receipt['num_chosen_longer']:,}, shorter in "
-            f"{receipt['num_chosen_shorter']:,}; {receipt['num_equal_pairs']:,} equal pairs left out"
-        )
-    if receipt["packed"]:
-        lines.append(f"packing         {receipt['packing_efficiency']:.1%} of the sequences is filled")
-    if receipt["num_neutralised_rows"]:
-        lines.append(f"neutralised     {receipt['num_neutralised_rows']:,} rows held control tokens or headings")
-    if receipt["num_control_text_rows"]:
-        lines.append(f"control tokens  {receipt['num_control_text_rows']:,} plain-text rows hold and train some")
-    for number, spans in enumerate(receipt["first_rows"], start=1):
-        lines.append(f"--- row {number}, trained tokens {'in green' if color else 'in ⟦ ⟧'}")
-        shown = [(printable(text), trained) for text, trained in spans]
-        lines.append("".join(f"{opening}{text}{closing}" if trained else text for text, trained in shown))
-    return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """Text in which control characters, which a terminal would obey, are shown as escapes."""
-    return CONTROL_CHARACTER.sub(lambda match: repr(match.group())[1:-1], text)
+    groups = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+    return sum(max(group) * len(group) - sum(group) for group in groups)

@@ -9,15 +9,12 @@ A mistake in a row is found when the row is reached, and named with file and lin
 import itertools
 from collections.abc import Callable, Iterator
 
-from transformers import PreTrainedTokenizerBase
-
 from ftkit.config.errors import UserError
 from ftkit.data.checking import RowChecker
 from ftkit.data.columns import RowKind
 from ftkit.data.formats import CONVERSATIONS
 from ftkit.data.loading import Split, find_splits, no_split_message
 from ftkit.data.problems import Problems
-from ftkit.data.templates import TemplateInfo
 
 ROWS_AT_ONCE = 256  # converted and tokenized together
 
@@ -70,19 +67,21 @@ class RowStream:
         return itertools.islice(self.rows(self.train), self.num_held_out, None)
 
 
-def tokenized_stream(
-    stream: RowStream,
-    tokenize: Callable,
-    tokenizer: PreTrainedTokenizerBase,
-    info: TemplateInfo | None,
-    max_length: int | None,
-):
-    """A datasets.IterableDataset of what `tokenize(rows, tokenizer, info, max_length)` makes of the stream."""
+def tokenized_stream(stream: RowStream, tokenize: Callable, counts: dict):
+    """A datasets.IterableDataset of what `tokenize(rows)`, a TokenizedRows or alike, makes of the stream.
+
+    counts: gets the counts by name of all rows that were read so far, also of those that wait in a buffer; rows that
+    worker processes read (--dataloader_num_workers) are not seen.
+    """
     from datasets import IterableDataset
 
     def generate():
         rows = iter(stream)
         while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
-            yield from tokenize(batch, tokenizer, info, max_length).rows
+            tokenized = tokenize(batch)
+            for name, value in tokenized.counts().items():
+                if isinstance(value, int):
+                    counts[name] = counts.get(name, 0) + value
+            yield from tokenized.rows
 
     return IterableDataset.from_generator(generate)

@@ -21,11 +21,13 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.forgery import break_strings, mend_strings
 from ftkit.data.formats import INPUT_MARKER
 from ftkit.data.rendering import GENERATION_TAG, Span, own_template, render, render_marked, render_prefixes
+from ftkit.data.role_markers import role_markers
 
 logger = logging.getLogger(__name__)
 
 CONTROL_TOKENS_COMMENT = re.compile(r"\{#-? control tokens: (.*?) -?#\}")
 HEADINGS_COMMENT = re.compile(r"\{#-? headings: (.*?) -?#\}")
+ANSWERS_TAG = re.compile(r"</?[a-z_]+>")  # such as <think>: no role, and answers may contain it
 END_OF_TURN_LINE = re.compile(r"(\{%- set end_of_turn = )'([^']*)'( -%\})")
 HEADER_GAP_LINE = re.compile(r"(\{%- set header_gap = )'\\n\\n'( -%\})")
 PROBES = (
@@ -42,7 +44,8 @@ class TemplateInfo:
     added_tokens: ids of the tokens that were added to the vocabulary.
     trains_with: how answers are found: by the template's own "markers", by those of "trl"'s training variant of it, or
     by the "offsets" at which rendering continues a prompt; "text" where there is no template, only plain text.
-    fingerprint: SHA-256 of the template and its end token. control_strings, headings: what text may not contain.
+    fingerprint: SHA-256 of the template and its end token. control_strings, headings: what text may not contain, the
+    latter at the start of a line. markers: nor these, by which a template tells roles apart without control tokens.
     user_strings: what only answers may contain, such as Qwen's <think>, which is a token but no special one.
     training_template: TRL's variant; renders the same text as the tokenizer's template, with markers.
     """
@@ -56,6 +59,7 @@ class TemplateInfo:
     control_strings: tuple[str, ...]
     headings: tuple[str, ...] = ()
     user_strings: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
     training_template: str | None = None
 
 
@@ -85,10 +89,22 @@ def install_template(
     trains_with, variant = find_markers(tokenizer, source, controls, allow_variant=name_or_path == "auto")
     end_of_turn, end_of_turn_id = find_end_of_turn(tokenizer, trains_with, variant, controls, name)
     fingerprint = hashlib.sha256("\0".join((source, variant or "", end_of_turn)).encode()).hexdigest()
-    thoughts = tuple(token for token in tokenizer.get_added_vocab() if token in source and token not in controls)
+    thoughts = [token for token in tokenizer.get_added_vocab() if token in source and token not in controls]
+    anywhere, at_line_start = role_markers(tokenizer, controls)
+    thoughts += [tag for tag in anywhere if ANSWERS_TAG.fullmatch(tag) and tag not in thoughts]
     warn_of_unbreakable(tokenizer, (*controls, *thoughts))
     return TemplateInfo(
-        name, end_of_turn, end_of_turn_id, added, trains_with, fingerprint, controls, headings, thoughts, variant
+        name=name,
+        end_of_turn=end_of_turn,
+        end_of_turn_id=end_of_turn_id,
+        added_tokens=added,
+        trains_with=trains_with,
+        fingerprint=fingerprint,
+        control_strings=controls,
+        headings=tuple(dict.fromkeys((*headings, *at_line_start))),
+        user_strings=tuple(thoughts),
+        markers=tuple(marker for marker in anywhere if marker not in thoughts),
+        training_template=variant,
     )
 
 
@@ -162,14 +178,27 @@ def find_markers(
 ) -> tuple[str, str | None]:
     """Return how answers are found ("markers", "trl" or "offsets") and TRL's training variant where that is used."""
     if GENERATION_TAG.search(source):
-        if marks_end_of_turn(tokenizer, source, controls):
+        if not marks_end_of_turn(tokenizer, source, controls):
+            logger.warning("the template's generation markers leave out the end token; answers are found by offsets")
+        elif keeps_prefixes(tokenizer):
             return "markers", None
-        logger.warning("the template's generation markers leave out the end token; answers are found by offsets")
+        else:
+            logger.warning("the template renders earlier turns anew once more follow; answers are found by offsets")
     variant = trl_variant(tokenizer) if allow_variant else None
     if variant and renders_the_same(tokenizer, variant) and marks_end_of_turn(tokenizer, variant, controls):
         if not marks_role_prefix(tokenizer, variant) or not has_prefixes(tokenizer, controls):
             return "trl", variant
     return "offsets", None
+
+
+def keeps_prefixes(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether each generation prompt of the probes is the beginning of the whole conversation."""
+    for messages in (probe_messages(PROBES[0]), probe_messages(PROBES[1][1:])):  # some templates take no system turn
+        text = render(messages, tokenizer)
+        prompts = (messages[:end] for end in range(1, len(messages), 2))
+        if not all(text.startswith(render(prompt, tokenizer, add_generation_prompt=True)) for prompt in prompts):
+            return False
+    return True
 
 
 def trl_variant(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -269,7 +298,8 @@ def restore(text: str, info: TemplateInfo, role: str = "assistant") -> str:
 
 def forbidden_strings(info: TemplateInfo, role: str) -> tuple[str, ...]:
     """The strings that a turn of this role may not contain."""
-    return info.control_strings if role == "assistant" else (*info.control_strings, *info.user_strings)
+    everyones = (*info.control_strings, *info.markers)
+    return everyones if role == "assistant" else (*everyones, *info.user_strings)
 
 
 def prepare_messages(

@@ -4,6 +4,7 @@ tokenized = tokenize_rows(rows.train, tokenizer, info, max_length=1024)
 prompt = prompt_ids([{"role": "user", "content": "Hi"}], tokenizer, info)
 """
 
+import heapq
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,34 +18,8 @@ from ftkit.data.templates import TemplateInfo, plain_text_info, prepare_messages
 
 IGNORE_INDEX = -100  # label that cross-entropy skips
 ROWS_PER_BATCH = 1000  # rows handed to the tokenizer at once
-
-
-@dataclass
-class TokenizedRows:
-    """rows: {"input_ids", "labels"} each, in order, cut to max_length. The counts cover all of them.
-
-    num_trained_tokens: labels that are scored. num_truncated_rows: rows that were cut. num_answers_cut: answers that
-    lost words. num_end_tokens_lost: answers that lost their end token. num_neutralised_rows: rows whose messages held a
-    control token or a heading. num_control_text_rows: plain-text rows that hold control tokens, which are kept.
-    """
-
-    rows: list[dict] = field(default_factory=list)
-    num_rows: int = 0
-    num_trained_tokens: int = 0
-    num_truncated_rows: int = 0
-    num_answers_cut: int = 0
-    num_end_tokens_lost: int = 0
-    num_neutralised_rows: int = 0
-    num_control_text_rows: int = 0
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each row."""
-        return [len(row["input_ids"]) for row in self.rows]
-
-    def counts(self) -> dict[str, int]:
-        """The counts by name, for the receipt."""
-        return {name: value for name, value in vars(self).items() if name != "rows"}
+NUM_LONGEST_ROWS = 5
+UNTRAINED_ROWS = ("refuse", "drop", "keep")  # what is done with rows of which no token is trained
 
 
 class Rendered(NamedTuple):
@@ -63,6 +38,56 @@ class Encoded(NamedTuple):
     answers: list[tuple[int, int]]
 
 
+@dataclass
+class TokenizedRows:
+    """rows: {"input_ids", "labels"} each, in order, cut to max_length. The counts cover all of them.
+
+    kept: which of the rows that were read they are. num_rows: rows that were read. dropped: how many of them were left
+    out, by reason. num_trained_tokens: labels that are scored. num_end_tokens_trained: those that end a turn.
+    num_truncated_rows: rows that were cut. num_answers_cut: answers that lost words. num_end_tokens_lost: answers that
+    lost their end token. num_neutralised_rows: rows whose messages held a control token or a heading.
+    num_control_text_rows: plain-text rows that hold control tokens, which are kept.
+    longest: (tokens before the cut, source) of the longest rows.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    longest: list[tuple[int, str]] = field(default_factory=list)
+    num_rows: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    num_trained_tokens: int = 0
+    num_end_tokens_trained: int = 0
+    num_truncated_rows: int = 0
+    num_answers_cut: int = 0
+    num_end_tokens_lost: int = 0
+    num_neutralised_rows: int = 0
+    num_control_text_rows: int = 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row["input_ids"]) for row in self.rows]
+
+    def counts(self) -> dict:
+        """The counts by name, for the receipt, with the number of sequences that the rows make."""
+        counts = {name: value for name, value in vars(self).items() if name not in ("rows", "kept", "longest")}
+        return {**counts, "num_sequences": len(self.rows)}
+
+    def add(self, row: dict, text: Rendered, encoded: Encoded, max_length: int | None, end_of_turn_id: int) -> None:
+        """Take in the next row, cut to `max_length`, and count it."""
+        cut = truncate(encoded, max_length)
+        labels, length = labels_of(cut), len(cut.input_ids)
+        self.rows.append({"input_ids": cut.input_ids, "labels": labels})
+        self.longest.append((len(encoded.input_ids), row.get("source", "row")))
+        self.num_trained_tokens += sum(last + 1 - first for first, last in cut.answers)
+        self.num_end_tokens_trained += labels.count(end_of_turn_id)
+        self.num_truncated_rows += length < len(encoded.input_ids)
+        self.num_answers_cut += sum(last > length for _, last in encoded.answers)
+        self.num_end_tokens_lost += sum(last >= length for _, last in encoded.answers)
+        self.num_control_text_rows += bool(text.num_changes) and text.is_text_row
+        self.num_neutralised_rows += bool(text.num_changes) and not text.is_text_row
+
+
 def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo | None) -> dict:
     """Return {"input_ids", "labels"}: lists of int, labels are IGNORE_INDEX outside answers and their end tokens.
 
@@ -72,7 +97,9 @@ def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateIn
     """
     rendered = render_row(row, tokenizer, info or plain_text_info(tokenizer))
     encoded = encode([rendered], tokenizer)[0]
-    check_answers(encoded, row)
+    reason, fix = why_untrained(encoded, None)
+    if reason:
+        raise UserError(f"{row.get('source', 'row')}: {reason}{fix}")
     return {"input_ids": encoded.input_ids, "labels": labels_of(encoded)}
 
 
@@ -82,10 +109,13 @@ def tokenize_rows(
     info: TemplateInfo | None,
     max_length: int | None,
     report: Report | None = None,
+    *,
+    untrained_rows: str = "refuse",
 ) -> TokenizedRows:
     """Tokenize rows as `tokenize_row` does, keep the first `max_length` tokens of each, and count what that changed.
 
-    A row that the template refuses or of which no answer token is left is a mistake, with the row's "file:line".
+    A row that the template refuses is a mistake, with the row's "file:line", and so is one of which no token is trained
+    unless `untrained_rows`, one of UNTRAINED_ROWS, says otherwise.
     report: takes the mistakes; the rows are then left out. Raises UserError that lists them where there is none.
     """
     result, problems = TokenizedRows(), Problems()
@@ -93,30 +123,24 @@ def tokenize_rows(
     info = info or plain_text_info(tokenizer)
     for start in range(0, len(rows), ROWS_PER_BATCH):
         batch, rendered = [], []
-        for row in rows[start : start + ROWS_PER_BATCH]:
+        for number, row in enumerate(rows[start : start + ROWS_PER_BATCH], start):
             try:
                 rendered.append(render_row(row, tokenizer, info))
-                batch.append(row)
+                batch.append((number, row))
             except UserError as mistake:
                 report(mistake)
-        for row, text, encoded in zip(batch, rendered, encode(rendered, tokenizer), strict=True):
-            try:
-                check_answers(encoded, row)
-                cut = truncate(encoded, row, max_length)
-            except UserError as mistake:
-                report(mistake)
-                continue
-            labels = labels_of(cut)
-            result.rows.append({"input_ids": cut.input_ids, "labels": labels})
-            result.num_rows += 1
-            result.num_trained_tokens += sum(label != IGNORE_INDEX for label in labels)
-            result.num_truncated_rows += len(cut.input_ids) < len(encoded.input_ids)
-            result.num_answers_cut += sum(last > len(cut.input_ids) for _, last in encoded.answers)
-            result.num_end_tokens_lost += sum(last >= len(cut.input_ids) for _, last in encoded.answers)
-            changed = bool(text.num_changes)
-            result.num_control_text_rows += changed and text.is_text_row
-            result.num_neutralised_rows += changed and not text.is_text_row
+        for (number, row), text, encoded in zip(batch, rendered, encode(rendered, tokenizer), strict=True):
+            reason, fix = why_untrained(encoded, max_length)
+            if reason and untrained_rows == "refuse":
+                report(UserError(f"{row.get('source', 'row')}: {reason}{fix}, or pass --untrained_rows drop"))
+            elif reason and untrained_rows == "drop":
+                result.dropped[reason] = result.dropped.get(reason, 0) + 1
+            else:
+                result.kept.append(number)
+                result.add(row, text, encoded, max_length, info.end_of_turn_id)
     problems.raise_any()
+    result.num_rows = len(rows)
+    result.longest = heapq.nlargest(NUM_LONGEST_ROWS, result.longest)
     return result
 
 
@@ -194,21 +218,22 @@ def labels_of(encoded: Encoded) -> list[int]:
     return labels
 
 
-def check_answers(encoded: Encoded, row: dict) -> None:
-    """Raise UserError if no token of the row is trained."""
+def why_untrained(encoded: Encoded, max_length: int | None) -> tuple[str, str]:
+    """Why no token of a row is trained, and what to do about it; two empty strings if one is."""
     if not encoded.answers:
-        where = row.get("source", "row")
-        raise UserError(f"{where}: the template marks no token of this row as an answer; choose another --template")
+        return "the template marks no token of this row as an answer", "; choose another --template"
+    num_prompt_tokens = encoded.answers[0][0]
+    if max_length is None or num_prompt_tokens < max_length:
+        return "", ""
+    return (
+        f"no answer token is left after --max_length {max_length}",
+        f" (the prompt alone has {num_prompt_tokens} tokens); raise --max_length, shorten the prompt",
+    )
 
 
-def truncate(encoded: Encoded, row: dict, max_length: int | None) -> Encoded:
-    """Keep the first `max_length` tokens; raise UserError if no trained token is among them."""
+def truncate(encoded: Encoded, max_length: int | None) -> Encoded:
+    """Keep the first `max_length` tokens."""
     if max_length is None or len(encoded.input_ids) <= max_length:
         return encoded
     answers = [(first, min(last, max_length - 1)) for first, last in encoded.answers if first < max_length]
-    if not answers:
-        raise UserError(
-            f"{row.get('source', 'row')}: no answer token is left after --max_length {max_length} "
-            f"(the prompt alone has {encoded.answers[0][0]} tokens); raise --max_length or shorten the prompt"
-        )
     return Encoded(encoded.input_ids[:max_length], answers)

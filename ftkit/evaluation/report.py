@@ -230,13 +230,16 @@ def receipt_section(receipt: dict) -> str:
         return ""
     first = "".join(f'<pre class="card row">{row_markup(row)}</pre>' for row in receipt.get("first_rows", []))
     table = facts_table({key: value for key, value in receipt.items() if key != "first_rows"})
-    note = "What went into the model after template and truncation. <mark>Marked</mark> text is trained on."
+    note = (
+        "What went into the model after template and truncation, token by token. <mark>Marked</mark> ones are trained."
+    )
     return section("Batch receipt", first + table, note)
 
 
 def row_markup(row: list) -> str:
-    """[text, trained] pairs as text, the trained ones marked."""
-    return "".join(f"<mark>{escape(text)}</mark>" if trained else escape(text) for text, trained in row)
+    """[text, trained] pairs as text, a border between tokens, the trained ones marked."""
+    tagged = [("mark" if trained else "span", escape(text)) for text, trained in row]
+    return "".join(f"<{tag}>{text}</{tag}>" for tag, text in tagged)
 
 
 def settings_section(settings: dict) -> str:

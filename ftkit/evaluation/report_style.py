@@ -77,6 +77,7 @@ pre { margin: 0; font: 13px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, 
 .right pre { color: var(--greenink); }
 .right pre::before { content: "✓ "; }
 mark { padding: .05em .1em; background: var(--green); color: var(--greenink); border-radius: 3px; }
+.row span, .row mark { border-left: 1px solid var(--line); border-radius: 0; padding: .05em 0; }
 .facts th { width: 45%; font-weight: 400; color: var(--soft); overflow-wrap: anywhere; }
 .facts td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 footer { color: var(--soft); font-size: .85rem; }

@@ -2,7 +2,8 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -13,7 +14,9 @@ from ftkit.config.hardware import probe
 from ftkit.data.columns import RowKind
 from ftkit.data.formats import CONVERSATIONS
 from ftkit.data.loading import Rows, load_rows
+from ftkit.data.overlap import copies_of_test_rows
 from ftkit.data.preferences import TokenizedPairs
+from ftkit.data.receipt import Allowed, check_rows
 from ftkit.data.streaming import RowStream, tokenized_stream
 from ftkit.data.template_lock import read_lock, verify_lock, verify_tokenizer
 from ftkit.data.templates import TemplateInfo, install_template
@@ -38,8 +41,9 @@ class PreparedData:
     """What training needs of the data.
 
     folder: of the model, local. tokenizer: with the template on it. template: None for plain text. rows: as read.
-    train, test: tokenized; test is None when nothing is held out. stream: the training rows as a
-    datasets.IterableDataset where they are streamed; `rows` and `train` are then the first STREAM_SAMPLE.
+    train, test: tokenized; test is None when nothing is held out. copies: (training row, test row) of equal content.
+    stream: the training rows as a datasets.IterableDataset where they are streamed; `rows` and `train` are then the
+    first STREAM_SAMPLE, and `stream_counts` what the stream has given so far.
     """
 
     folder: str
@@ -48,7 +52,9 @@ class PreparedData:
     rows: Rows
     train: TokenizedRows | TokenizedPairs
     test: TokenizedRows | TokenizedPairs | None
+    copies: list[tuple[str, str]] | None = None
     stream: IterableDataset | None = None
+    stream_counts: dict = field(default_factory=dict)
 
     def train_dataset(self) -> Dataset | IterableDataset:
         """What a trainer takes: all rows, or the stream, mixed in a buffer."""
@@ -104,13 +110,24 @@ def prepare_data(
         if template and data.template == "auto":  # what it was called when it was first trained with
             template = replace(template, name=lock["template"]["name"] or template.name)
     settle_max_length(settings, folder)
+    tokenize = partial(tokenize, untrained_rows=data.untrained_rows)
     train = tokenize(rows.train, tokenizer, template, max_length=training.max_length)
+    check_rows(train, template, allowed_by(data))
     test = tokenize(rows.test, tokenizer, template, max_length=training.max_length) if rows.test else None
     prepared = PreparedData(folder, tokenizer, template, rows, train, test)
+    prepared.copies = copies_of_test_rows(rows.train, rows.test) if rows.test else None
     if stream is not None:
-        tokenized = tokenized_stream(stream, tokenize, tokenizer, template, training.max_length)
+        tokenized = tokenized_stream(
+            stream, partial(tokenize, tokenizer=tokenizer, info=template, max_length=training.max_length),
+            prepared.stream_counts,
+        )  # fmt: skip
         prepared.stream = tokenized.shuffle(seed=training.data_seed or training.seed, buffer_size=SHUFFLE_BUFFER)
     return prepared
+
+
+def allowed_by(data) -> Allowed:
+    """What the flags allow that is refused otherwise."""
+    return Allowed(data.max_truncated_share, data.allow_untrained_end_of_turn, data.allow_empty_mask)
 
 
 def source_of_rows(settings, kind: RowKind) -> dict:

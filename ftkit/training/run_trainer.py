@@ -8,6 +8,7 @@ from trl.trainer import utils as trl_utils
 
 from ftkit.data.template_lock import write_lock
 from ftkit.model.fused_lora import use_fused_lora
+from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
 
@@ -17,6 +18,7 @@ class RunMixin(CheckpointMixin):
 
     has_compact_heads = False
     template_lock: dict | None = None  # saved with every model and checkpoint
+    batch_totals: BatchTotals | None = None  # of a stream, whose rows can't be counted beforehand
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -45,6 +47,11 @@ class RunMixin(CheckpointMixin):
 
         self.args.loss_head_kernel = use_compact_loss_heads(self, kernel=self.args.loss_head_kernel)
         self.has_compact_heads = True
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        if self.batch_totals:
+            self.batch_totals.add(inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
 
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict=state_dict)

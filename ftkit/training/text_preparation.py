@@ -11,7 +11,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe
 from ftkit.data.blocks import block_dataset, block_stream, tokenize_documents
 from ftkit.data.documents import load_documents, stream_documents
-from ftkit.data.receipt import text_spans
+from ftkit.data.receipt_text import token_spans
 from ftkit.model.adapters import count_parameters, freeze_layers, quantization_config
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
@@ -110,7 +110,7 @@ def build_receipt(settings, counted, scored, train, validation, tokenizer) -> di
         "num_held_out_documents": len(scored.ids) if scored else 0,
         "num_held_out_bytes": scored.num_bytes if scored else 0,
         "num_held_out_blocks": len(validation) if validation else 0,
-        "first_rows": [text_spans(ids, ids, tokenizer)],
+        "first_rows": [token_spans(ids, ids, tokenizer)],
     }
     return receipt
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ftkit.config.assets import asset_root, list_assets
-from ftkit.data.receipt import TRAINED_MARKS
+from ftkit.data.receipt_text import TRAINED_MARKS
 from ftkit.data.templates import install_template, render_training
 
 WITH_INPUT = "Name the odd one out.\n\n### Input:\ncrow, cod, robin"

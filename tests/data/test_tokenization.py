@@ -128,6 +128,9 @@ def test_rows_are_cut_and_the_loss_is_counted(bpe):
     lengths = whole.lengths
     assert whole.counts() == {
         "num_rows": 3,
+        "num_sequences": 3,
+        "dropped": {},
+        "num_end_tokens_trained": 5,
         "num_trained_tokens": sum(label != IGNORE_INDEX for row in whole.rows for label in row["labels"]),
         "num_truncated_rows": 0,
         "num_answers_cut": 0,
@@ -155,7 +158,7 @@ def test_a_row_without_an_answer_token_after_truncation_names_its_line(bpe):
         tokenize_rows(rows, bpe, info, length)
     assert str(error.value) == (
         f"f:9: no answer token is left after --max_length {length} (the prompt alone has {length} tokens); "
-        "raise --max_length or shorten the prompt"
+        "raise --max_length, shorten the prompt, or pass --untrained_rows drop"
     )
 
 
