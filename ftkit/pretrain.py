@@ -114,8 +114,9 @@ def add_continuations(trainer, settings, data) -> None:
 
 
 def announce(settings, trainer, data, updates: int) -> None:
-    """Print the plan and the first block, and write run.yaml and receipt.json, before the first step."""
+    """Print the plan and the first block; write run.yaml, receipt.json and the lock, before the first step."""
     from ftkit.config.arguments import changed_settings
+    from ftkit.data.template_lock import make_lock, write_lock
     from ftkit.training.run_folder import write_json, write_run_yaml
     from ftkit.training.text_preparation import plan_lines
 
@@ -125,6 +126,8 @@ def announce(settings, trainer, data, updates: int) -> None:
     output_dir = settings.training.output_dir
     write_run_yaml(output_dir, "pretrain", changed_settings(settings.data, settings.model, settings.training))
     write_json(Path(output_dir) / "receipt.json", data.receipt)
+    trainer.template_lock = make_lock(data.tokenizer)
+    write_lock(output_dir, trainer.template_lock)
 
 
 if __name__ == "__main__":
