@@ -256,7 +256,7 @@ def test_a_foreign_template_is_masked_turn_by_turn_or_refused(name, installed):
     assert len(texts) == 2
     for text, answer, question in zip(texts, ("Crow.", "Eel."), ("A bird?", "A fish?"), strict=True):
         assert answer in text and question not in text
-        assert info.end_of_turn in text
+        assert any(token in text for token in info.control_strings)  # gpt-oss ends its last turn by another one
 
 
 @settings(max_examples=60, **QUIET)
