@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
         write_page(path, f"{args.data}, {args.stage}", parts)
         print(f"written: {path}")
         return
-    from ftkit.data.receipt import TRAINED_COLORS, TRAINED_MARKS, printable
+    from ftkit.data.receipt_text import TRAINED_COLORS, TRAINED_MARKS, printable
 
     opening, closing = TRAINED_COLORS if sys.stdout.isatty() else TRAINED_MARKS
     for title, spans in parts:
@@ -122,7 +122,7 @@ def sequences(row: dict) -> list[tuple[str, dict]]:
 
 def stage_spans(row: dict, tokenizer, info, args) -> list[list]:
     """The row as rendered text, as tokens one a line, or as text with the trained tokens marked."""
-    from ftkit.data.receipt import runs
+    from ftkit.data.receipt_text import runs
     from ftkit.data.templates import plain_text_info
     from ftkit.data.tokenization import IGNORE_INDEX, render_row, tokenize_rows
 
@@ -145,7 +145,8 @@ def packed_parts(split: Split, args) -> list[tuple[str, list]]:
     from datasets import Dataset
     from trl import pack_dataset
 
-    from ftkit.data.receipt import documents, runs
+    from ftkit.data.receipt import documents
+    from ftkit.data.receipt_text import runs
     from ftkit.data.tokenization import IGNORE_INDEX, tokenize_rows
 
     checker = RowChecker(split.label, select_kind(args.format))

@@ -194,6 +194,14 @@ def batches(dataset: Iterable[dict]) -> Iterator[Batch]:
         yield Batch(ids, labels, lengths, np.concatenate([item["seq_lengths"] for item in some]) if is_packed else None)
 
 
+def documents(sequence: dict) -> Iterator[tuple[list[int], list[int]]]:
+    """The rows in a sequence, as (input_ids, labels): one, or several where packed."""
+    start = 0
+    for length in sequence.get("seq_lengths") or [len(sequence["input_ids"])]:
+        yield sequence["input_ids"][start : start + length], sequence["labels"][start : start + length]
+        start += length
+
+
 def padding_tokens(lengths: list[int], batch_size: int) -> int:
     """Tokens added when batches of `batch_size` sequences are padded to their longest."""
     groups = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]

@@ -48,6 +48,18 @@ def spans_of(ids: list[int], labels: list[int], tokenizer: PreTrainedTokenizerBa
     return spans
 
 
+def runs(ids: list[int], trained: list[bool], tokenizer: PreTrainedTokenizerBase) -> list[list]:
+    """Return [text, trained] for each run of tokens that are all trained or all context."""
+    borders = [index for index in range(1, len(ids)) if trained[index] != trained[index - 1]] + [len(ids)]
+    spans, before, start = [], "", 0
+    for end in borders:
+        text = tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        piece = text[len(before) :] if text.startswith(before) else tokenizer.decode(ids[start:end])
+        spans.append([piece, trained[start]])
+        before, start = text, end
+    return spans
+
+
 def format_receipt(receipt: dict, color: bool = False) -> str:
     """Return the receipt as text. Trained tokens are green where `color` is set, else between ⟦ and ⟧."""
     share = receipt["num_trained_tokens"] / max(1, receipt["num_tokens"])
