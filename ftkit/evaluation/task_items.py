@@ -13,7 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from ftkit.config.assets import asset_root
 from ftkit.config.errors import UserError
-from ftkit.data.text_file import open_text, text_flaw
+from ftkit.data.text_file import describe_flaw, find_flaw, open_text
 from ftkit.evaluation.task_file import Task
 from ftkit.evaluation.task_rows import LETTERS, Row, has_split, read_rows
 
@@ -101,8 +101,10 @@ def one_text(data: str) -> list[Row]:
         raise UserError(f"{data}: no such file; check the path")
     with open_text(Path(data)) as file:
         text = file.read()
-    if flaw := text_flaw(text, line=1):
-        raise UserError(f"{data}: {flaw}")
+    if found := find_flaw(text):
+        position, what, fix = found
+        line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+        raise UserError(f"{data}:{line}: {describe_flaw(what, f'column {column}', fix)}")
     return [Row({"text": text}, f"{data}:1")]
 
 
