@@ -12,6 +12,7 @@ COMMANDS = {
     "try": ("ftkit.commands.demo", "fine-tune on bundled or your own rows, and see before and after"),
     "sft": ("ftkit.sft", "supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts"),
     "dpo": ("ftkit.dpo", "preference optimisation on pairs of answers: all weights, LoRA, QLoRA"),
+    "classify": ("ftkit.classify", "train a text classifier, or put a file's texts into classes"),
     "data": ("ftkit.commands.data", "check, show, convert, clean, split and compare rows"),
     "pretrain": ("ftkit.pretrain", "a base model from raw text, or more training of one on raw text"),
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),

@@ -11,11 +11,24 @@ from pathlib import Path
 import pytest
 
 from ftkit.cli import COMMANDS
-from ftkit.config.flags import DPO_ARGUMENTS, PRETRAIN_ARGUMENTS, SFT_ARGUMENTS, check_flags, flag_names
+from ftkit.commands.classify_file import parse as parse_prediction
+from ftkit.config.flags import (
+    CLASSIFY_ARGUMENTS,
+    DPO_ARGUMENTS,
+    PRETRAIN_ARGUMENTS,
+    SFT_ARGUMENTS,
+    check_flags,
+    flag_names,
+)
 from ftkit.config.parser import read_yaml_settings, split_config
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINERS = {"pretrain": PRETRAIN_ARGUMENTS, "sft": SFT_ARGUMENTS, "dpo": DPO_ARGUMENTS}
+TRAINERS = {
+    "pretrain": PRETRAIN_ARGUMENTS,
+    "sft": SFT_ARGUMENTS,
+    "dpo": DPO_ARGUMENTS,
+    "classify": CLASSIFY_ARGUMENTS,
+}
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -34,7 +47,9 @@ def check_command(argv: list[str]) -> None:
         assert (ROOT / argv[script]).is_file()
         argv = ["ftkit", Path(argv[script]).stem, *argv[script + 1 :]]
     assert argv[0] == "ftkit" and (argv[1] in COMMANDS or argv[1].startswith("--")), argv
-    if argv[1] in TRAINERS:
+    if "--predict" in argv:
+        parse_prediction(argv[2:])
+    elif argv[1] in TRAINERS:
         config, rest = split_config(argv[2:])
         names = flag_names(TRAINERS[argv[1]])
         check_flags(rest, names)

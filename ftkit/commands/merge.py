@@ -23,13 +23,17 @@ def merge_and_measure(argv: list[str]) -> None:
     """Merge, reload, measure, print, and write OUT/merge.json."""
     args = parse(argv)
     from ftkit.config.hardware import use_all_cores
-    from ftkit.model.adapter_files import base_fingerprint, resolve_base
+    from ftkit.model.adapter_files import adapter_labels, base_fingerprint, resolve_base
     from ftkit.model.merging import merge_adapter
     from ftkit.training.quiet import quiet_libraries
     from ftkit.training.run_folder import write_json
 
     quiet_libraries()
     use_all_cores()
+    if adapter_labels(args.adapter):
+        from ftkit.commands.merge_classifier import merge_classifier
+
+        return merge_classifier(args)
     folder = resolve_base(args.adapter, args.model_name_or_path)
     source, rows = held_out_rows(args)
     out = merge_adapter(

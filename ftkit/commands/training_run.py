@@ -120,6 +120,7 @@ def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict
 def write_plan(command: str, settings, trainer, data, receipt: dict, updates, reasons: dict[str, str]) -> None:
     """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json."""
     from ftkit.config.arguments import changed_settings
+    from ftkit.data.classification_receipt import format_classification_receipt
     from ftkit.data.receipt_text import format_receipt
     from ftkit.data.template_lock import make_lock, write_lock
     from ftkit.model.adapter_files import record_base
@@ -127,7 +128,8 @@ def write_plan(command: str, settings, trainer, data, receipt: dict, updates, re
     from ftkit.training.run_folder import write_json, write_run_yaml
 
     say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons)))
-    say(format_receipt(receipt, color=sys.stderr.isatty()))
+    describe = format_classification_receipt if "classes" in receipt else format_receipt
+    say(describe(receipt, color=sys.stderr.isatty()))
     template = getattr(data, "template", None)
     output_dir = settings.training.output_dir
     write_run_yaml(output_dir, command, changed_settings(settings.data, settings.model, settings.training))
@@ -136,7 +138,8 @@ def write_plan(command: str, settings, trainer, data, receipt: dict, updates, re
     write_lock(output_dir, trainer.template_lock)
     if settings.model.use_peft:
         model = settings.model
-        record_base(output_dir, data.folder, model.model_name_or_path, load_in_4bit=model.load_in_4bit)
+        labels = list(receipt.get("classes", []))
+        record_base(output_dir, data.folder, model.model_name_or_path, load_in_4bit=model.load_in_4bit, labels=labels)
 
 
 def close_stream(settings, trainer, data, receipt: dict) -> None:
@@ -156,8 +159,8 @@ def close_stream(settings, trainer, data, receipt: dict) -> None:
         )
 
 
-def close_run(command: str, settings, trainer, receipt: dict) -> None:
-    """Save the result, describe it, push it if asked, and say where it is and what to run next."""
+def close_run(command: str, settings, trainer, receipt: dict, *, next_command: str | None = None) -> None:
+    """Save the result, describe it, push it if asked, and say where it is and what to run next, a chat if not told."""
     from ftkit.evaluation.report import write_loss_plot, write_report
     from ftkit.publish.model_card import write_model_card
     from ftkit.training.checkpointing import save_model_safely
@@ -167,7 +170,8 @@ def close_run(command: str, settings, trainer, receipt: dict) -> None:
     if trainer.is_world_process_zero():
         training = settings.training
         output_dir = training.output_dir
-        trainer.model.generation_config.save_pretrained(output_dir)
+        if generation_config := getattr(trainer.model, "generation_config", None):
+            generation_config.save_pretrained(output_dir)
         write_loss_plot(output_dir)
         write_report(output_dir)
         write_model_card(output_dir, receipt, command)
@@ -176,7 +180,7 @@ def close_run(command: str, settings, trainer, receipt: dict) -> None:
         more = f"ftkit chat {model}" if trainer.processing_class.chat_template else tuning
         if verdict:
             say(verdict)
-        say(f"done: {output_dir} (report.html tells the run); next: {more}")
+        say(f"done: {output_dir} (report.html tells the run); next: {next_command or more}")
         if training.pushes_result:
             push_result(training)
     trainer.end()

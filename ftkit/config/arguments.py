@@ -16,7 +16,7 @@ from ftkit.config.launch import default_ddp_backend, world_size
 PLAIN_TYPES = (bool, int, float, str, list, dict)
 UNRECORDED = {
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "hub_token", "resume_from_checkpoint", "ddp_backend",
-    "ddp_find_unused_parameters",
+    "ddp_find_unused_parameters", "include_num_input_tokens_seen",
 }  # fmt: skip
 
 

@@ -46,6 +46,14 @@ PRETRAIN_ARGUMENTS = (
     *TRAINING_ARGUMENTS,
     ("ftkit", "config/pretrain_arguments.py", "PretrainArguments"),
 )
+CLASSIFY_ARGUMENTS = (
+    ("trl", "scripts/utils.py", "ScriptArguments"),
+    ("ftkit", "config/classification.py", "ClassificationDataArguments"),
+    *MODEL_ARGUMENTS,
+    ("ftkit", "config/classification.py", "ClassifierModelArguments"),
+    *TRAINING_ARGUMENTS,
+    ("ftkit", "config/classification.py", "ClassificationArguments"),
+)
 
 
 def dataclass_field_names(package: str, file: str, name: str) -> set[str]:

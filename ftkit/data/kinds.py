@@ -7,9 +7,12 @@
     kto                    {"prompt", "completion", "label"}: whether the answer is wanted, true or false
     multiple_choice        {"question", "choices", "answer"}: the answer's number from 0, its letter or its text
       columns              the same with the choices in columns choice0, choice1, ... or A, B, ...
+    classification         {"text", "label"}: a class by name or by number
 
 Every mistake is a UserError `file:line: reason; fix`.
 """
+
+import re
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.columns import RowKind
@@ -29,6 +32,7 @@ CHOICE_FORMATS = {
     "columns": (("question", "choice0", "choice1", "answer"), NUMBERED[2:]),
     "letters": (("question", "A", "B", "answer"), tuple(LETTERS[2:])),
 }
+CLASS_NUMBER = re.compile(r"[+-]?[0-9]+")
 TRUTHS = {"true": True, "false": False}  # as a table writes them
 
 
@@ -149,11 +153,44 @@ def right_choice(answer, choices: list[str], where: str) -> int:
 
 
 MULTIPLE_CHOICE = RowKind(CHOICE_FORMATS, to_multiple_choice)
+
+
+def to_labelled(values: dict, format: str, where: str) -> dict:
+    """Return {"text": str, "label": a name or a class number}."""
+    return {"text": checked_text(values["text"], "text", where), "label": checked_label(values["label"], where)}
+
+
+def to_unlabelled(values: dict, format: str, where: str) -> dict:
+    """Return {"text": str}, with "label" where there is one."""
+    text, label = {"text": checked_text(values["text"], "text", where)}, values.get("label")
+    return text if label in (None, "") else text | {"label": checked_label(label, where)}
+
+
+def checked_label(value, where: str) -> str | int:
+    """Return a class number, also where it is written as text, or a name without spaces around it.
+
+    Raises UserError for anything else.
+    """
+    if value is None:
+        raise UserError(f'{where}: "label" is null; fill it in or delete the row')
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        shown = str(value).lower() if isinstance(value, bool) else f"{type(value).__name__} {value}"
+        raise UserError(f'{where}: "label" must be a name or a class number, got {shown}; write 0, 1, ... or names')
+    name = str(value).strip()
+    if not name:
+        raise UserError(f'{where}: "label" is empty; fill it in or delete the row')
+    return int(name) if CLASS_NUMBER.fullmatch(name) else name
+
+
+LABELLED = RowKind({"classification": (("text", "label"), ())}, to_labelled)
+# What a classifier is asked about: a label may stand beside the text, and need not.
+UNLABELLED = RowKind({"text": (("text",), ("label",))}, to_unlabelled)
 # In the order in which a row of several kinds is told: the one with more columns first.
 KINDS = {
     "preference": PREFERENCES,
     "kto": KTO,
     "multiple_choice": MULTIPLE_CHOICE,
+    "classification": LABELLED,
     "conversation": CONVERSATIONS,
 }
 

@@ -8,6 +8,7 @@ import json
 import logging
 from pathlib import Path
 
+from ftkit.evaluation.classification_report import classification_parts
 from ftkit.evaluation.loss_chart import is_number, loss_points, loss_svg, save_loss_png
 from ftkit.evaluation.report_style import PAGE, STYLE
 from ftkit.training.run_folder import read_run_yaml, write_text
@@ -42,6 +43,7 @@ def write_report(output_dir: str | Path) -> Path:
     metrics = read_lines(folder / "metrics.jsonl")
     sections = [
         results_section(read_object(folder / "results.json")),
+        *(section(*part) for part in classification_parts(folder)),
         loss_section(metrics),
         bits_section(metrics),
         samples_section(read_lines(folder / "samples.jsonl")),
@@ -182,6 +184,8 @@ def loss_section(metrics: list[dict]) -> str:
         return ""
     is_preference = any("rewards/margins" in line for line in metrics)
     note = "Of a pair, in nats: 0.693 is a coin's." if is_preference else "Nats per trained token, by update."
+    if any("eval_f1" in line for line in metrics):
+        note = "Cross-entropy of a row, in nats, by update."
     return section("Loss", chart, note)
 
 

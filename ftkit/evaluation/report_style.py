@@ -78,6 +78,12 @@ pre { margin: 0; font: 13px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, 
 .right pre::before { content: "✓ "; }
 mark { padding: .05em .1em; background: var(--green); color: var(--greenink); border-radius: 3px; }
 .row span, .row mark { border-left: 1px solid var(--line); border-radius: 0; padding: .05em 0; }
+.confusion { width: auto; }
+.confusion td, .confusion th { padding: .45rem .9rem; text-align: right; font-variant-numeric: tabular-nums; }
+.confusion .hit { background: color-mix(in srgb, var(--blue) calc(var(--share) * 60%), transparent); }
+.confusion .miss { background: color-mix(in srgb, var(--orange) calc(var(--share) * 60%), transparent); }
+.diagonal { stroke-dasharray: 4 4; stroke: var(--soft); }
+.dot.eval { fill-opacity: .75; }
 .facts th { width: 45%; font-weight: 400; color: var(--soft); overflow-wrap: anywhere; }
 .facts td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 footer { color: var(--soft); font-size: .85rem; }

@@ -1,6 +1,6 @@
 """How sure a score is: confidence intervals for shares, means and paired differences, with numpy alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -83,6 +83,27 @@ def paired_bootstrap_difference(
     old, new = (rows[0].sum() / rows[1].sum() for rows in both)
     resampled = _resampled_ratios(both, seed, num_resamples)
     return Difference(float(new - old), *_percentiles(resampled[1] - resampled[0], confidence))
+
+
+def bootstrap_statistic(
+    statistic: Callable[[np.ndarray], dict[str, float]],
+    num_rows: int,
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+) -> dict[str, tuple[float, float]]:
+    """Return (low, high) of each number that `statistic` names, by the percentile bootstrap over rows.
+
+    statistic: called with the numbers of the drawn rows, (num_rows,) integers; NaN where they allow none. For a paired
+    difference let it compute both scores on the same rows. Raises ValueError for no rows.
+    """
+    check_confidence(confidence)
+    if num_rows < 1:
+        raise ValueError("no rows; give at least one")
+    generator = np.random.default_rng(seed)
+    found = [statistic(generator.integers(num_rows, size=num_rows)) for _ in range(num_resamples)]
+    return {name: _percentiles(np.array([values[name] for values in found]), confidence) for name in found[0]}
 
 
 def _rows(values: Sequence[float], weights: Sequence[float] | None) -> np.ndarray:

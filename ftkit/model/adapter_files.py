@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from peft import PeftType
+from peft import PeftType, TaskType
 from safetensors import SafetensorError, safe_open
 
 from ftkit.config.assets import cache_dir
@@ -92,11 +92,18 @@ def resolve_base(adapter: str | Path, base: str | None = None, *, ftgpt: bool = 
         raise UserError(f"{adapter}: its base is not here ({error}); pass it by --model_name_or_path") from error
 
 
-def record_base(output_dir: str | Path, base_folder: str | Path, name: str, *, load_in_4bit: bool = False) -> None:
+def record_base(
+    output_dir: str | Path,
+    base_folder: str | Path,
+    name: str,
+    *,
+    load_in_4bit: bool = False,
+    labels: list[str] | None = None,
+) -> None:
     """Write OUT/base.json: which weights an adapter in OUT belongs to.
 
     base_folder: local folder of the base (`local_model_folder`). name: what the person called it. load_in_4bit: whether
-    it was loaded so. One process calls this.
+    it was loaded so. labels: the classes in order, if the adapter makes a classifier of it. One process calls this.
     """
     config = json.loads((Path(base_folder) / "config.json").read_text(encoding="utf-8"))
     sizes = config.get("text_config", config)
@@ -106,7 +113,7 @@ def record_base(output_dir: str | Path, base_folder: str | Path, name: str, *, l
         "model_type": config.get("model_type"),
         "vocab_size": sizes.get("vocab_size"),
         "load_in_4bit": load_in_4bit,
-    }
+    } | ({"labels": labels} if labels else {})
     write_whole(Path(output_dir) / BASE_RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -120,6 +127,19 @@ def recorded_base(adapter: str | Path) -> dict | None:
         return {"name": str(record["name"]), "sha256": str(record["sha256"])} | record
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not as a run writes it ({error!r}); restore it, or delete it") from error
+
+
+def adapter_labels(adapter: str | Path) -> list[str] | None:
+    """The classes of a classifier's adapter in order; None for an adapter of a language model.
+
+    Raises UserError for a classifier's adapter whose classes are not recorded.
+    """
+    if read_adapter_config(adapter).get("task_type") != TaskType.SEQ_CLS:
+        return None
+    labels = (recorded_base(adapter) or {}).get("labels")
+    if not labels:
+        raise UserError(f"{adapter}: no {BASE_RECORD} tells its classes; take it from the folder of its run")
+    return labels
 
 
 def base_fingerprint(folder: str | Path) -> str:

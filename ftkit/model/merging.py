@@ -18,9 +18,10 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
 from ftkit.data.template_lock import copy_lock, verify_lock
-from ftkit.model.adapter_files import resolve_base, run_folder, run_settings
+from ftkit.model.adapter_files import adapter_labels, resolve_base, run_folder, run_settings
 from ftkit.model.adapter_loading import peft_config_of, put_adapter
 from ftkit.model.adapters import keep_four_bit_gradients, quantization_config, tied_targets
+from ftkit.model.classification import load_classifier, unquantised_head
 from ftkit.model.loading import load_model, load_tokenizer
 from ftkit.model.shards import staged_folder
 
@@ -112,14 +113,25 @@ def trained_quantization(adapter: str | Path) -> BitsAndBytesConfig | None:
 def load_base(
     folder: str | Path, adapter: str | Path, quantization: BitsAndBytesConfig | None, *, trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """The base of an adapter: in float32, or quantised from the precision in which training quantised it."""
+    """The base of an adapter: in float32, or quantised from the precision in which training quantised it.
+
+    For a classifier's adapter it has a head, which the adapter replaces.
+    """
     own = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("quantization_config")
     if own and own.get("quant_method") != "bitsandbytes":
         raise UserError(f"{folder}: is quantised by {own.get('quant_method')}; merge into the unquantised model")
     quantization = BitsAndBytesConfig.from_dict(own) if own else quantization
     dtype = run_settings(adapter).get("dtype", "float32") if quantization else "float32"
+    labels = adapter_labels(adapter)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You passed `quantization_config`")  # the folder's own, as it is
-        model = load_model(folder, dtype=dtype, quantization_config=quantization, trust_remote_code=trust_remote_code)
+        settings = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+        if labels is None:
+            model = load_model(folder, quantization_config=quantization, **settings)
+        else:
+            pad_token_id = load_tokenizer(tokenizer_folder(adapter, folder)).pad_token_id
+            quantization = unquantised_head(folder, quantization, trust_remote_code=trust_remote_code)
+            settings |= {"quantization_config": quantization, "pad_token_id": pad_token_id}
+            model = load_classifier(folder, labels, **settings).model
     keep_four_bit_gradients(model)
     return model

@@ -60,6 +60,24 @@ tokenizer = AutoTokenizer.from_pretrained(model_id{remote_code})
 model = AutoModelForCausalLM.from_pretrained(model_id{remote_code})
 """
 
+CLASSIFIER_USAGE = """\
+from transformers import pipeline
+
+{model_id}
+classify = pipeline("text-classification", model=model_id, truncation=True{remote_code})
+print(classify("..."))  # {labels}
+"""
+
+CLASSIFIER_ADAPTER_USAGE = """\
+from ftkit.model.trained_classifier import load_trained_classifier
+from transformers import pipeline
+
+{model_id}
+model, tokenizer, labels = load_trained_classifier(model_id)
+classify = pipeline("text-classification", model=model, tokenizer=tokenizer, truncation=True)
+print(classify("..."))  # {labels}
+"""
+
 CHAT = """\
 messages = [{"role": "user", "content": "..."}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -74,6 +92,7 @@ TEMPLATE_NOTE = "The chat template is stored with the tokenizer: training and ge
 
 LIMITS = {
     "sft": "Made to answer requests like those it was trained on, in the same language and form.",
+    "classify": "Made to put texts like those it was trained on into the classes named above, and no others.",
     "dpo": "Made to prefer answers like those that were chosen in its data.",
     "pretrain": "A base model: it continues text like that it has read, and answers nothing until it is fine-tuned.",
 }
@@ -100,12 +119,17 @@ MEASURES = {
     "eval_rewards/margins": "margin of the implicit rewards",
     "eval_logps/chosen": "log-probability of the chosen answer, nats",
     "eval_logps/rejected": "log-probability of the rejected answer, nats",
+    "eval_accuracy": "accuracy",
+    "eval_f1": "F1",
+    "eval_matthews_correlation": "Matthews correlation",
+    "eval_roc_auc": "ROC AUC",
 }
 
 
 def measures_of(record: dict) -> dict[str, str]:
-    """MEASURES, with the loss called what it is in a line of the log: DPO's is of a pair."""
-    return MEASURES | ({"eval_loss": "loss of a pair, nats"} if "eval_rewards/margins" in record else {})
+    """MEASURES, with the loss called what it is in a line of the log: DPO's is of a pair, a classifier's of a row."""
+    kind = "a pair" if "eval_rewards/margins" in record else "a row" if "eval_f1" in record else None
+    return MEASURES | ({"eval_loss": f"loss of {kind}, nats"} if kind else {})
 
 
 def table(rows: list[tuple], head: tuple = ("", "")) -> str:
@@ -159,6 +183,8 @@ def results_text(folder: Path) -> str:
         if (folder / name).is_file():
             record = json.loads((folder / name).read_text(encoding="utf-8"))
             parts.append(shares_text(record) if name == "results.json" else change_text(record))
+    if (folder / "evaluation.json").is_file():
+        parts.append(classification_text(json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))))
     if not evaluations and (folder / "metrics.jsonl").is_file():
         parts.append(UNMEASURED)
     return "\n\n".join(filter(None, parts)) or UNRECORDED
@@ -176,6 +202,21 @@ def shares_text(results: dict) -> str:
         return ""
     head = (f"{results.get('measure', 'share')}, of {results.get('num_pairs', '?')}", "share", "95 % interval")
     return table([(row["name"], f"{row['share']:.1%}", f"{row['low']:.1%} to {row['high']:.1%}") for row in rows], head)
+
+
+def classification_text(evaluation: dict) -> str:
+    """A classifier's measures with their intervals, and its confusion matrix."""
+    rows = []
+    for name, found in evaluation["measures"].items():
+        interval = f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else ""
+        rows.append((name.replace("_", " "), f"{found['value']:.3f}", interval))
+    commonest, about = evaluation["commonest"], evaluation["positive"] or "the classes, averaged"
+    note = f"Precision, recall and F1 are of {about}. "
+    note += f"Always saying {commonest['label']} has an accuracy of {commonest['accuracy']:.3f}."
+    head = (f"on {evaluation['num_rows']} {evaluation['split']} rows", "value", "95 % interval")
+    counts = [(name, *row) for name, row in zip(evaluation["labels"], evaluation["confusion"], strict=True)]
+    confusion = table(counts, ("true class, predicted as", *evaluation["labels"]))
+    return "\n\n".join([table(rows, head), note, confusion])
 
 
 def change_text(record: dict) -> str:

@@ -54,6 +54,7 @@ def logits_of(job: dict, name: str, where: dict):
         ids = tokenizer(QUESTION[0]["content"])["input_ids"]
     auto = AutoModelForSequenceClassification if job["classifier"] else AutoModelForCausalLM
     settings = {"dtype": "auto", "use_safetensors": True}
+    settings |= {"num_labels": job["num_labels"]} if job["num_labels"] else {}
     if job["kind"] == "adapter":
         from peft import PeftModel
 

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.model.adapter_files import adapter_labels, resolve_base
 from ftkit.publish.upload_plan import UploadPlan, read_json
 
 MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule
@@ -33,6 +34,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
     base = local_base(plan.folder) if plan.kind == "adapter" else None
     loadable = plan.kind == "model" or base is not None
     config = read_json(Path(base or plan.folder) / "config.json") if loadable else {}
+    labels = adapter_labels(plan.folder) if plan.kind == "adapter" else None
     job = {
         "repo_id": repo_id,
         "commit": commit,
@@ -41,7 +43,9 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         "kind": plan.kind if loadable else "files",
         "base": base,
         "custom_code": bool(config.get("auto_map")),
-        "classifier": any("SequenceClassification" in name for name in config.get("architectures") or []),
+        "classifier": bool(labels)
+        or any("SequenceClassification" in name for name in config.get("architectures") or []),
+        "num_labels": len(labels) if labels else None,
         "hidden": HIDDEN if plan.kind == "adapter" else (*HIDDEN, "peft"),
     }
     outcome = run_fresh(job, token)
@@ -70,8 +74,6 @@ def describe(outcome: dict) -> str:
 
 def local_base(folder: Path) -> str | None:
     """The local folder of an adapter's base; None where it is not to be had."""
-    from ftkit.model.adapter_files import resolve_base
-
     try:
         return str(Path(resolve_base(folder)).resolve())
     except UserError:

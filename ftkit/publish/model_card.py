@@ -13,13 +13,14 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.model.adapter_files import recorded_base
+from ftkit.model.classification import stored_labels
 from ftkit.publish import card_text
 from ftkit.training.run_folder import read_run_yaml, write_text
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CACHED_ID = re.compile(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]")  # how huggingface_hub's cache names a model
 MODEL_ID_LINE = re.compile(r'^model_id = "[^"\n]*".*$', re.MULTILINE)
-CHAT_COMMAND = re.compile(r"(`ftkit chat --(?:adapter|model_name_or_path) )[^`\n]+`")
+COMMAND = re.compile(r"(`ftkit (?:chat|classify --predict FILE) --(?:adapter|model_name_or_path) )[^`\n]+`")
 UNFILLED = ("[More Information Needed]", "# Model Card for Model ID")  # templates of PEFT and of the Hub
 LICENSE_KEYS = ("license", "license_name", "license_link")
 NO_RUN = "This folder does not hold the record of a training run."
@@ -27,6 +28,7 @@ METHODS = {
     "sft": "Supervised fine-tuning",
     "dpo": "Direct preference optimisation (arXiv:2305.18290)",
     "pretrain": "Next-token prediction on raw text",
+    "classify": "Supervised training of a text classifier",
 }
 
 
@@ -90,7 +92,7 @@ def metadata(folder: Path, settings: dict, base: str | None, method: str):
     data = settings.get("dataset_name")
     return ModelCardData(
         library_name="peft" if adapter else "gguf" if gguf else "transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag="text-classification" if labels_of(folder) else "text-generation",
         tags=["ftkit", *([method] if settings else []), *(["lora"] if lora else [])],
         base_model=known,
         base_model_relation=("adapter" if adapter else "quantized" if gguf else "finetune") if known else None,
@@ -140,6 +142,8 @@ def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
     if not (folder / "config.json").is_file() and not is_adapter(folder):
         return gguf_usage(folder)
     name = folder.resolve().name
+    if labels := labels_of(folder):
+        return classifier_usage(folder, name, labels)
     chats = any((folder / file).is_file() for file in ("chat_template.jinja", "chat_template.json"))
     adapter = is_adapter(folder)
     if adapter:
@@ -160,6 +164,25 @@ def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
     return "\n".join(lines).rstrip()
 
 
+def classifier_usage(folder: Path, name: str, labels: list[str]) -> str:
+    """How to ask a classifier for the class of a text, as Python and as a command."""
+    text = card_text.CLASSIFIER_ADAPTER_USAGE if is_adapter(folder) else card_text.CLASSIFIER_USAGE
+    custom = not is_adapter(folder) and bool(read_object(folder / "config.json").get("auto_map"))
+    code = text.format(
+        model_id=f'model_id = "{name}"  # this folder',
+        labels=", ".join(labels),
+        remote_code=", trust_remote_code=True" if custom else "",
+    )
+    return f"```python\n{code}```\n\nor `ftkit classify --predict FILE --model_name_or_path {name}`."
+
+
+def labels_of(folder: Path) -> list[str] | None:
+    """The classes of a classifier, whole or an adapter; None for a language model."""
+    if is_adapter(folder):
+        return (recorded_base(folder) or {}).get("labels")
+    return stored_labels(folder) if (folder / "config.json").is_file() else None
+
+
 def gguf_usage(folder: Path) -> str:
     """How to run a .gguf file."""
     file = next(iter(sorted(path.name for path in folder.glob("*.gguf"))), "the .gguf file")
@@ -172,7 +195,7 @@ def gguf_usage(folder: Path) -> str:
 def with_repo_id(text: str, repo_id: str) -> str:
     """The card with the repository in its snippet and command, in place of the folder."""
     text = MODEL_ID_LINE.sub(lambda _: f'model_id = "{repo_id}"', text)
-    return CHAT_COMMAND.sub(lambda match: f"{match[1]}{repo_id}`", text)
+    return COMMAND.sub(lambda match: f"{match[1]}{repo_id}`", text)
 
 
 def is_unfilled(text: str) -> bool:

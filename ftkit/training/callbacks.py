@@ -19,8 +19,12 @@ TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "gra
 PREFERENCE_METRICS = (
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"
 )  # fmt: skip
+CLASSIFICATION_METRICS = (
+    "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier", "expected_calibration_error"
+)  # fmt: skip
+LANGUAGE_METRICS = ("mean_token_accuracy", "perplexity", "bits_per_byte")
 EVALUATION_METRICS = tuple(
-    f"eval_{name}" for name in ("loss", "mean_token_accuracy", "perplexity", "bits_per_byte", *PREFERENCE_METRICS)
+    f"eval_{name}" for name in ("loss", *LANGUAGE_METRICS, *PREFERENCE_METRICS, *CLASSIFICATION_METRICS)
 )
 FALL_NATS = 1.0  # of an answer's log-probability; less is the noise of a batch
 STEPS_BEFORE_ESTIMATE = 3  # the first steps are slower; the estimate waits for them
@@ -120,6 +124,8 @@ class TrainingProgress(ProgressCallback):
         if "eval_loss" in logs:
             preferred = logs.get("eval_rewards/accuracies")
             accuracy = "" if preferred is None else f", {preferred:.1%} of the pairs in the right order"
+            if "eval_f1" in logs:
+                accuracy = f", accuracy {logs['eval_accuracy']:.1%}, F1 {logs['eval_f1']:.3f}"
             bits = logs.get("eval_bits_per_byte")
             text = "" if bits is None else f", perplexity {logs['eval_perplexity']:.2f}, {bits:.4f} bits per byte"
             tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}{accuracy}{text}")

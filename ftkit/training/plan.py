@@ -151,9 +151,16 @@ def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, re
         "decided    (each has a flag of its name)",
         *(f"  {name} {'on' if getattr(training, name) else 'off'}: {reason}" for name, reason in reasons.items()),
         f"plan       {updates} updates of about {round(tokens / rows * min(a_batch, rows))} tokens; "
-        f"{tokens} tokens {'at the beginning' if is_stream else 'a pass'}, {receipt['num_trained_tokens']} of them "
-        f"trained; learning rate {training.learning_rate:g}",
+        f"{tokens} tokens {'at the beginning' if is_stream else 'a pass'}, {trained_text(receipt)}; "
+        f"learning rate {training.learning_rate:g}",
     ]
     if updates < FEW_UPDATES:
         lines.append(f"warning    only {updates} updates; add rows or --num_train_epochs, or use a smaller batch")
     return lines
+
+
+def trained_text(receipt: dict) -> str:
+    """What of a receipt's tokens is trained; a classifier's rows have one label each."""
+    if "classes" in receipt:
+        return f"{receipt['num_rows']} labels"
+    return f"{receipt['num_trained_tokens']} of them trained"

@@ -10,7 +10,7 @@ from ftkit.config.assets import asset_path, list_assets
 from ftkit.data.loading import load_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("corpus", "instructions", "multiple_choice", "preferences", "probes", "reasoning")
+NAMES = ("corpus", "instructions", "multiple_choice", "preferences", "probes", "reasoning", "spam")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

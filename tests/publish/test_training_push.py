@@ -6,7 +6,7 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from ftkit import dpo, sft
+from ftkit import classify, dpo, sft
 from ftkit.config.parser import run
 
 stand_in = sys.modules["hub_stand_in"]
@@ -43,6 +43,24 @@ def test_a_preference_run_is_pushed_with_its_results(hub, tiny_folder, tmp_path,
     assert len(load_file(tmp_path / "out/adapter_model.safetensors")) > 0
     card = (tmp_path / "out/README.md").read_text()
     assert "Direct preference optimisation" in card and "loss of a pair" in card and "pairs in the right order" in card
+
+
+@pytest.mark.parametrize("flags", [[], ["--use_peft"]], ids=["full", "lora"])
+def test_a_classifier_is_pushed_with_its_classes_and_loads_back(hub, tiny_folder, tmp_path, flags, capsys):
+    rows = [{"text": f"text {number}", "label": "abc"[number % 3]} for number in range(24)]
+    argv = command(tiny_folder, tmp_path, rows, "--test_size", "6", "--num_samples", "0", *flags)
+    argv = [part for part in argv if part not in ("--template", "alpaca")]
+    assert run(classify.main, [*argv, "--hub_model_id", "owner/classes"]) == 0
+    files = hub.files("owner/classes")
+    assert {"results.json", "evaluation.json", "README.md"} <= set(files) and not [n for n in files if "items" in n]
+    card = (
+        files["README.md"].decode()
+        if isinstance(files["README.md"], bytes)
+        else (tmp_path / "out/README.md").read_text()
+    )
+    assert "pipeline_tag: text-classification" in card and "ftkit classify --predict FILE" in card
+    said = capsys.readouterr().err
+    assert "loaded back in a fresh process" in said or (flags and "loaded back" in said)
 
 
 def test_a_token_that_may_not_write_ends_the_run_before_it_begins(

@@ -1,0 +1,115 @@
+"""`ftkit classify --predict`: puts the texts of a file into the classes of a trained classifier.
+
+ftkit classify --predict mails.txt --model_name_or_path runs/spam > predicted.jsonl
+
+One line of JSON a text: "text", "label" (the likeliest class) and "probabilities" by class. Where the file has labels
+too, how many are right is told on stderr.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+
+
+def main(argv: list[str]) -> None:
+    """Load, classify, write."""
+    args = parse(argv)
+    from ftkit.config.hardware import probe, use_all_cores
+    from ftkit.model.classification import class_probabilities
+    from ftkit.model.trained_classifier import load_trained_classifier
+    from ftkit.training.quiet import quiet_libraries
+
+    rows = read_texts(args.predict)
+    quiet_libraries()
+    use_all_cores()
+    model, tokenizer, labels = load_trained_classifier(
+        args.model_name_or_path, base=args.base, dtype=args.dtype, trust_remote_code=args.trust_remote_code
+    )
+    model.to(probe().device)
+    max_length = text_limit(model, tokenizer, args.max_length)
+    texts = [row["text"] for row in rows]
+    sequences = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+    probabilities = class_probabilities(model, sequences, tokenizer, args.batch_size)
+    write(args.output_file, [prediction(text, row, labels) for text, row in zip(texts, probabilities, strict=True)])
+    tell(args, rows, probabilities, labels)
+
+
+def parse(argv: list[str]):
+    """The settings of the command line, checked as far as they can be without the model."""
+    parser = CommandParser(prog="ftkit classify --predict", description="Put the texts of a file into classes.")
+    parser.add_argument("--predict", help="file with the texts: a column text, or .txt with one text a line")
+    parser.add_argument("--model_name_or_path", help="output folder of ftkit classify, or any sequence classifier")
+    parser.add_argument("--output_file", help="where the lines go; default: standard output")
+    parser.add_argument("--base", help="the base of an adapter, if it was moved")
+    parser.add_argument("--max_length", type=int, help="longest text in tokens; default: as in training")
+    parser.add_argument("--batch_size", type=int, default=16, help="texts at a time")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
+    args = parser.parse_args(argv)
+    if not args.predict:
+        raise UserError("--predict needs a file; give one with a column text, or a .txt with one text a line")
+    if not args.model_name_or_path:
+        raise UserError("--model_name_or_path is missing; give the output folder of ftkit classify")
+    if args.output_file and Path(args.output_file).exists():
+        raise UserError(f"{args.output_file}: exists; name a new file or remove it first")
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size is {args.batch_size}; give 1 or more")
+    return args
+
+
+def read_texts(path: str) -> list[dict]:
+    """Rows {"text"[, "label"]} of a file. Raises UserError with file and line for a row without a text."""
+    from ftkit.data.kinds import UNLABELLED
+    from ftkit.data.loading import load_rows
+    from ftkit.data.reader import missing_file_message
+
+    if not Path(path).is_file():
+        raise UserError(missing_file_message(Path(path)))
+    return load_rows(path, kind=UNLABELLED).train
+
+
+def text_limit(model, tokenizer, asked: int | None) -> int:
+    """Tokens of a text that the model sees: those asked for, else what training cut at, within the model's context."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    limit = min(context, tokenizer.model_max_length)
+    if asked is not None and not 0 < asked <= context:
+        raise UserError(f"--max_length {asked}: the model's context is {context} tokens; give 1 to {context}")
+    return asked or limit
+
+
+def prediction(text: str, probabilities, labels: list[str]) -> dict:
+    """What is written of one text."""
+    by_name = {name: round(float(chance), 6) for name, chance in zip(labels, probabilities, strict=True)}
+    return {"text": text, "label": labels[int(probabilities.argmax())], "probabilities": by_name}
+
+
+def write(path: str | None, predictions: list[dict]) -> None:
+    """Write one line of JSON a prediction, to a file or to standard output."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
+    if path is None:
+        sys.stdout.write(lines)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(lines, encoding="utf-8")
+
+
+def tell(args, rows: list[dict], probabilities, labels: list[str]) -> None:
+    """Say on stderr what was done and, where the file has labels, how many are right."""
+    from ftkit.evaluation.statistics import wilson_interval
+
+    where = args.output_file or "standard output"
+    print(f"{len(rows)} texts in {len(labels)} classes ({', '.join(labels)}); written to {where}", file=sys.stderr)
+    told = [labels[int(chances.argmax())] for chances in probabilities]
+    right = [name_of(row["label"], labels) == name for row, name in zip(rows, told, strict=True) if "label" in row]
+    if right:
+        low, high = wilson_interval(sum(right), len(right))
+        share = f"{sum(right) / len(right):.1%} ({low:.1%} to {high:.1%})"
+        print(f"{sum(right)} of {len(right)} labels are right: {share}", file=sys.stderr)
+
+
+def name_of(label: str | int, labels: list[str]) -> str:
+    """A label's name; class numbers stand for names."""
+    return labels[label] if isinstance(label, int) and 0 <= label < len(labels) else str(label)

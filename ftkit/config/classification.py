@@ -1,0 +1,126 @@
+"""The settings of `ftkit classify` beside transformers' own. Imports TRL, as `ftkit.config.arguments` does."""
+
+from dataclasses import dataclass, field
+
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from trl import ScriptArguments
+from trl.trainer.base_config import _BaseConfig
+
+from ftkit.config.arguments import ModelArguments, TrainerArguments, setting
+from ftkit.config.errors import UserError, did_you_mean
+
+MEASURES = ("loss", "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier")
+LOWER_IS_BETTER = ("loss", "brier")
+NOT_USED = "Not used: a classifier has no LM head."
+
+
+@dataclass
+class ClassificationDataArguments(ScriptArguments):
+    """Where the labelled rows come from."""
+
+    test_size: float | None = setting(
+        None, "Share or number of rows held out as test rows where there is no test split."
+    )
+    validation_size: float | None = setting(
+        None,
+        "Share or number of training rows held out to choose the best weights where no validation split is there.",
+    )
+    class_names: list[str] | None = field(
+        default=None,
+        metadata={"help": "The classes in order. Default: the names found, sorted."},
+    )
+    positive_label: str | None = setting(None, "Of two classes, the one that F1 is about. Default: the second.")
+    class_weights: list[str] = field(
+        default_factory=lambda: ["none"],
+        metadata={"help": "Weight of a class in the loss: none, balanced (by rarity), or NAME=2.5 for some."},
+    )
+
+    def __post_init__(self):
+        if not self.dataset_name:
+            raise UserError("--dataset_name is missing; give a file, a folder, a bundled name or a Hub id")
+        if self.dataset_streaming:
+            raise UserError("--dataset_streaming: classes are counted before training, so all rows are read; drop it")
+        for name in ("test_size", "validation_size"):
+            size = getattr(self, name)
+            if size is not None and size <= 0:
+                raise UserError(f"--{name} is {size}; give a share such as 0.1 or a number of rows")
+        for name in ("class_names", "class_weights"):  # TRL unpacks lists of one
+            value = getattr(self, name)
+            setattr(self, name, [value] if isinstance(value, str) else value)
+        if self.class_names and len(set(self.class_names)) < max(2, len(self.class_names)):
+            raise UserError(f"--class_names {' '.join(self.class_names)}: give at least two names, each once")
+
+
+@dataclass
+class ClassifierModelArguments(ModelArguments):
+    """Which weights of a classifier are trained."""
+
+    peft_method: str = setting("lora", "What --use_peft trains.", choices=["lora"])
+    num_trained_layers: int | None = setting(
+        None, "Train the head and this many last layers only; 0 trains the head alone. Default: all weights."
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.adapter:
+            raise UserError("--adapter: ftkit classify starts a new adapter; merge the old one and give the result")
+        if self.num_trained_layers is not None and self.use_peft:
+            raise UserError("--num_trained_layers with --use_peft: PEFT freezes the base already; drop one of them")
+        if self.num_frozen_layers:
+            raise UserError("--num_frozen_layers: for a classifier give --num_trained_layers, counted from the head")
+
+
+@dataclass
+class ClassificationArguments(TrainerArguments, _BaseConfig):
+    """transformers' TrainingArguments with defaults for the hardware at hand and for classifiers."""
+
+    max_length: int | None = setting(512, "Longest text in tokens; a longer one loses its end.")
+    learning_rate: float | None = setting(
+        None, "Peak learning rate. Default: 2e-5 for all weights, 2e-4 with PEFT, 1e-3 for the head alone."
+    )
+    early_stopping_patience: int | None = setting(
+        None, "Stop after this many evaluations without a better --metric_for_best_model, and keep the best weights."
+    )
+    metric_for_best_model: str | None = setting(None, "What the best weights are chosen by.", choices=list(MEASURES))
+    trust_remote_code: bool = setting(False, "Run Python code that comes with the model.")
+    num_samples: int = setting(3, "Held-out texts whose predicted class is shown at each evaluation.")
+    compact_loss_head: bool = setting(False, NOT_USED)
+    loss_head_kernel: str = setting("auto", NOT_USED, choices=["auto", "compact", "trl"])
+    sample_max_new_tokens: int = setting(0, NOT_USED)
+
+    default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
+    head_learning_rate = 1e-3
+
+    def __post_init__(self):
+        if self.early_stopping_patience is not None:
+            self.choose_best()
+        if self.benchmark_tasks:
+            raise UserError(
+                "--benchmark_tasks asks a language model; a classifier is measured on its test rows"
+            )
+        self.include_num_input_tokens_seen = "non_padding"
+        super().__post_init__()
+
+    @property
+    def chooses_best(self) -> bool:
+        """Whether held-out rows decide which weights are kept."""
+        return bool(self.load_best_model_at_end)
+
+    def choose_best(self) -> None:
+        """Settle what early stopping needs: evaluations and checkpoints at the same steps, and a measure."""
+        if self.early_stopping_patience < 1:
+            raise UserError(f"--early_stopping_patience is {self.early_stopping_patience}; give 1 or more evaluations")
+        if self.eval_strategy in ("no", IntervalStrategy.NO):
+            self.eval_strategy = "epoch"
+        self.save_strategy = SaveStrategy(IntervalStrategy(self.eval_strategy).value)
+        self.save_steps = self.eval_steps or self.save_steps
+        self.load_best_model_at_end = True
+        self.metric_for_best_model = (self.metric_for_best_model or "f1").removeprefix("eval_")
+        if self.metric_for_best_model not in MEASURES:
+            hint = did_you_mean(self.metric_for_best_model, MEASURES)
+            raise UserError(
+                f"--metric_for_best_model {self.metric_for_best_model}{hint}; known are {', '.join(MEASURES)}"
+            )
+        self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
+        if self.save_total_limit is None:
+            self.save_total_limit = 2

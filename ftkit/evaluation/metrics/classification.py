@@ -1,0 +1,165 @@
+"""Metrics of a classifier as `evaluate.Metric`s that need no network; scikit-learn is underneath.
+
+    Accuracy().compute(predictions=[0, 1], references=[1, 1])
+    evaluate.combine([F1(), RocAuc()]).compute(predictions=[0, 1], references=[1, 0], prediction_scores=[...])
+
+predictions, references: class numbers. prediction_scores: (rows, classes), each row's probabilities. Of two classes the
+one numbered `pos_label` is what precision, recall and F1 are about; of more, they are the mean over the classes.
+Every metric raises ValueError for no rows, and returns plain floats.
+"""
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn import metrics
+
+CLASS_FEATURES = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+SCORE_FEATURES = {
+    "prediction_scores": datasets.Sequence(datasets.Value("float64")),
+    "references": datasets.Value("int64"),
+}
+NUM_BINS = 15  # of equal width, as in Guo et al. 2017
+
+
+class _ClassMetric(evaluate.Metric):
+    """Of predicted class numbers. `measure` takes (references, predictions) as arrays."""
+
+    name = ""
+    columns = CLASS_FEATURES
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=(type(self).__doc__ or "").strip(),
+            citation="",
+            inputs_description=f"{', '.join(self.columns)}, one a row",
+            features=datasets.Features(self.columns),
+        )
+
+    def _compute(self, references, predictions=None, prediction_scores=None, *, average=None, pos_label=1):
+        """average: "binary", "macro", "micro" or "weighted"; None takes "binary" for classes 0 and 1, else "macro".
+
+        All metrics take the same arguments, so that `evaluate.combine` can hand them to each; those that a metric has
+        no use for do not change it.
+        """
+        given = prediction_scores if "prediction_scores" in self.columns else predictions
+        if not len(references):
+            raise ValueError(f"{self.name} of no rows; give at least one prediction")
+        options = {"average": average, "pos_label": pos_label}
+        return {self.name: float(self.measure(np.asarray(references), np.asarray(given), **options))}
+
+    def measure(self, references, predictions, *, average, pos_label) -> float:
+        raise NotImplementedError
+
+
+class _ScoreMetric(_ClassMetric):
+    """Of probabilities. `measure` takes (references, scores (rows, classes))."""
+
+    columns = SCORE_FEATURES
+
+
+def averaging(references, predictions, average, pos_label) -> dict:
+    """scikit-learn's settings for precision, recall and F1; what is not predicted, or not there, counts as 0."""
+    if average is None:
+        average = "binary" if max(references.max(), predictions.max()) <= 1 else "macro"
+    return {"average": average, "pos_label": pos_label if average == "binary" else 1, "zero_division": 0}
+
+
+class Accuracy(_ClassMetric):
+    """Share of rows whose class is predicted."""
+
+    name = "accuracy"
+
+    def measure(self, references, predictions, **_):
+        return metrics.accuracy_score(references, predictions)
+
+
+class Precision(_ClassMetric):
+    """Share of the rows predicted as a class that are of it."""
+
+    name = "precision"
+
+    def measure(self, references, predictions, **options):
+        return metrics.precision_score(references, predictions, **averaging(references, predictions, **options))
+
+
+class Recall(_ClassMetric):
+    """Share of the rows of a class that are predicted as it."""
+
+    name = "recall"
+
+    def measure(self, references, predictions, **options):
+        return metrics.recall_score(references, predictions, **averaging(references, predictions, **options))
+
+
+class F1(_ClassMetric):
+    """Harmonic mean of precision and recall."""
+
+    name = "f1"
+
+    def measure(self, references, predictions, **options):
+        return metrics.f1_score(references, predictions, **averaging(references, predictions, **options))
+
+
+class MatthewsCorrelation(_ClassMetric):
+    """Correlation of predicted and true class, -1 to 1; 0 is guessing, also where one class is rare (Gorodkin 2004)."""
+
+    name = "matthews_correlation"
+
+    def measure(self, references, predictions, **_):
+        return metrics.matthews_corrcoef(references, predictions)
+
+
+class RocAuc(_ScoreMetric):
+    """Chance that a row of a class scores higher for it than a row of another; the mean over more than two classes.
+
+    Raises ValueError where only one class is in the references.
+    """
+
+    name = "roc_auc"
+
+    def measure(self, references, scores, **_):
+        present = np.unique(references)
+        if len(present) < 2:
+            raise ValueError(f"roc_auc needs rows of two classes; all {len(references)} are of class {present[0]}")
+        if scores.shape[1] == 2:
+            return metrics.roc_auc_score(references, scores[:, 1])
+        return np.mean([metrics.roc_auc_score(references == number, scores[:, number]) for number in present])
+
+
+class Brier(_ScoreMetric):
+    """Mean squared error of the probabilities (Brier 1950): of two classes halved, 0 to 1; of more, 0 to 2."""
+
+    name = "brier"
+
+    def measure(self, references, scores, **_):
+        if scores.shape[1] == 2:
+            return metrics.brier_score_loss(references, scores[:, 1])
+        return np.square(scores - np.eye(scores.shape[1])[references]).sum(axis=1).mean()
+
+
+class ExpectedCalibrationError(_ScoreMetric):
+    """Mean distance between how sure the predicted class is and how often it is right (arXiv:1706.04599)."""
+
+    name = "expected_calibration_error"
+
+    def measure(self, references, scores, **_):
+        bins = calibration_bins(references, scores)
+        return sum(bin["num_rows"] * abs(bin["accuracy"] - bin["confidence"]) for bin in bins) / len(references)
+
+
+def calibration_bins(references, scores, num_bins: int = NUM_BINS) -> list[dict]:
+    """Bins of equal width of the predicted class's probability that hold rows: num_rows, confidence, accuracy."""
+    references, scores = np.asarray(references), np.asarray(scores)
+    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == references
+    numbers = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)  # (low, high]
+    return [
+        {
+            "num_rows": int((numbers == number).sum()),
+            "confidence": float(confidence[numbers == number].mean()),
+            "accuracy": float(right[numbers == number].mean()),
+        }
+        for number in np.unique(numbers)
+    ]
+
+
+METRICS = (Accuracy, Precision, Recall, F1, MatthewsCorrelation, RocAuc, Brier, ExpectedCalibrationError)

@@ -1,0 +1,174 @@
+"""Sequence classifiers, decoders and encoders alike: loading with named classes, the head, what is trained of the rest.
+
+loaded = load_classifier(folder, ["ham", "spam"], pad_token_id=tokenizer.pad_token_id)
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import TaskType
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+import ftkit.model  # noqa: F401  (registers FTGPT)
+from ftkit.config.errors import UserError
+from ftkit.model.adapters import peft_config
+from ftkit.model.shards import safetensors_files
+
+CLASSIFIER_SUFFIX = "ForSequenceClassification"
+
+
+class LoadedClassifier(NamedTuple):
+    """model: in evaluation mode. head: names of the modules that no checkpoint filled, or that stand outside the base
+    model; they are trained in any case."""
+
+    model: PreTrainedModel
+    head: list[str]
+
+
+def load_classifier(
+    folder: str | Path,
+    labels: list[str],
+    *,
+    pad_token_id: int | None,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+    quantization_config: Any = None,
+    trust_remote_code: bool = False,
+) -> LoadedClassifier:
+    """FTGPT or any AutoModelForSequenceClassification, with its classes named in the configuration.
+
+    folder: local (`local_model_folder`). A base model gets a new head; a classifier keeps its own.
+    Raises UserError where no classifier can be made of the folder, or it has a head for other classes.
+    """
+    check_head(folder, labels)
+    safetensors_files(folder)
+    names = dict(enumerate(labels))
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()  # that the head is new is no news
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            num_labels=len(labels),
+            id2label=names,
+            label2id={name: number for number, name in names.items()},
+            problem_type="single_label_classification",
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **({"quantization_config": quantization_config} if quantization_config else {}),
+        )
+    except (ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: does not load as a sequence classifier ({reason})") from error
+    finally:
+        hf_logging.set_verbosity(verbosity)
+    if model.config.get_text_config().pad_token_id is None:
+        model.config.get_text_config().pad_token_id = pad_token_id  # stock decoders find the last token by it
+    return LoadedClassifier(model, head_names(model, info["missing_keys"]))
+
+
+def check_head(folder: str | Path, labels: list[str]) -> None:
+    """Raise UserError where the folder holds a classifier of other classes than `labels`."""
+    known = stored_labels(folder)
+    if known is None or known == labels:
+        return
+    generic = known == [f"LABEL_{number}" for number in range(len(labels))]  # never named
+    if not generic:
+        raise UserError(
+            f"{folder}: its head tells {', '.join(known)} apart, and the rows {', '.join(labels)}; start from a base, "
+            f"or give the classes in its order: --class_names {' '.join(known)}"
+        )
+
+
+def stored_labels(folder: str | Path) -> list[str] | None:
+    """The classes of a classifier's folder in order; None where the folder holds another kind of model."""
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    if not any(name.endswith(CLASSIFIER_SUFFIX) for name in config.get("architectures") or []):
+        return None
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers leaves its default out
+    return [names[key] for key in sorted(names, key=int)]
+
+
+def head_names(model: PreTrainedModel, new_weights=()) -> list[str]:
+    """Modules with weights outside the base model, and those of `new_weights`, which no checkpoint filled."""
+    base = model.base_model_prefix
+    outside = [
+        name for name, module in model.named_children() if name != base and any(True for _ in module.parameters())
+    ]
+    inside = {name.rpartition(".")[0] for name in new_weights if name.startswith(f"{base}.")}
+    return outside + sorted(inside)
+
+
+def transformer_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """The list of the model's layers, with its name: the first that has as many as the configuration says."""
+    wanted = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+            return name, module
+    raise UserError(f"{type(model).__name__} has no list of layers to choose from; train all weights or --use_peft")
+
+
+def train_last_layers(model: PreTrainedModel, head: list[str], num_layers: int) -> None:
+    """Leave only the head, the last `num_layers` layers and, with any layer, what follows them (the last norm) trained.
+
+    Raises UserError for more layers than there are.
+    """
+    name, layers = transformer_layers(model)
+    if not 0 <= num_layers <= len(layers):
+        raise UserError(
+            f"--num_trained_layers {num_layers}: the model has {len(layers)} layers; give 0 to {len(layers)}"
+        )
+    model.requires_grad_(False)
+    trained = [model.get_submodule(module) for module in head]
+    if num_layers:
+        siblings = list(model.get_submodule(name.rpartition(".")[0]).children())
+        after = siblings[next(index for index, module in enumerate(siblings) if module is layers) + 1 :]
+        trained += [*layers[len(layers) - num_layers :], *after]
+    for module in trained:
+        module.requires_grad_(True)
+
+
+def classifier_peft_config(model_args, model: PreTrainedModel, head: list[str]):
+    """The LoRA configuration of the settings, which trains and saves the head whole; None without --use_peft."""
+    config = peft_config(model_args, model, [])
+    if config is not None:
+        config.task_type = TaskType.SEQ_CLS
+        config.modules_to_save = sorted({*(config.modules_to_save or []), *head})
+        config.exclude_modules = head
+    return config
+
+
+def unquantised_head(folder: str | Path, quantization_config: Any, *, trust_remote_code: bool = False) -> Any:
+    """The quantisation with the head left out of it, since the head is trained; None stays None."""
+    if quantization_config is None:
+        return None
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
+    quantization_config.llm_int8_skip_modules = [*head_names(model), "pooler"]
+    return quantization_config
+
+
+def class_probabilities(
+    model: PreTrainedModel, sequences: list[list[int]], tokenizer, batch_size: int = 16
+) -> torch.Tensor:
+    """(rows, classes) float32 probabilities on the CPU, in the order of `sequences`: token ids, batched by length."""
+    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
+    device, found = next(model.parameters()).device, [None] * len(sequences)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            batch = tokenizer.pad({"input_ids": [sequences[index] for index in chunk]}, return_tensors="pt").to(device)
+            probabilities = model(**batch).logits.float().softmax(dim=-1).cpu()
+            for index, row in zip(chunk, probabilities, strict=True):
+                found[index] = row
+    model.train(was_training)
+    return torch.stack(found)

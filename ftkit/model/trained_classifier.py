@@ -1,0 +1,43 @@
+"""A classifier that was trained, for use: a whole model, or an adapter on its base.
+
+model, tokenizer, labels = load_trained_classifier("runs/spam")
+"""
+
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.config.errors import UserError
+from ftkit.data.template_lock import read_lock, verify_lock
+from ftkit.model.adapter_files import CONFIG_FILE, adapter_labels, resolve_base
+from ftkit.model.adapter_loading import put_adapter
+from ftkit.model.classification import load_classifier, stored_labels
+from ftkit.model.loading import load_tokenizer, local_model_folder
+from ftkit.model.merging import load_base, tokenizer_folder, trained_quantization
+
+
+def load_trained_classifier(
+    name: str | Path, *, base: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
+    """The model in evaluation mode, its tokenizer, which pads on the right, and its classes in order.
+
+    name: output folder of `ftkit classify`, a checkpoint in it, or any other sequence classifier's folder or Hub id.
+    base: of an adapter, where it is not where the run found it. dtype: of a whole model; an adapter's base is loaded in
+    float32, or quantised as in training. Raises UserError for a folder that is no classifier.
+    """
+    is_adapter = (Path(name) / CONFIG_FILE).is_file()
+    folder = resolve_base(name, base) if is_adapter else local_model_folder(name)
+    labels = adapter_labels(name) if is_adapter else stored_labels(folder)
+    if labels is None:
+        raise UserError(f"{name}: is no classifier; train one: ftkit classify --model_name_or_path {folder}")
+    tokenizer = load_tokenizer(tokenizer_folder(name, folder) if is_adapter else folder)
+    tokenizer.padding_side = "right"
+    if read_lock(name):
+        verify_lock(name, tokenizer)
+    if is_adapter:
+        model = load_base(folder, name, trained_quantization(name), trust_remote_code=trust_remote_code)
+        return put_adapter(model, name, tokenizer, base_folder=folder), tokenizer, labels
+    loaded = load_classifier(
+        folder, labels, pad_token_id=tokenizer.pad_token_id, dtype=dtype, trust_remote_code=trust_remote_code
+    )
+    return loaded.model.eval(), tokenizer, labels

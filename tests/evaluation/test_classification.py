@@ -1,0 +1,89 @@
+"""What a classifier is worth: the quick measures of the bootstrap are the metrics', intervals hold what they should."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from ftkit.evaluation.classification import (
+    area_under_curve,
+    confusion_matrix,
+    evaluate_classifier,
+    intervals,
+    matrix_measures,
+    measure,
+)
+from ftkit.evaluation.statistics import bootstrap_statistic, wilson_interval
+
+
+def drawn(num_classes, rows=80, seed=0):
+    generator = np.random.default_rng(seed)
+    references = generator.integers(num_classes, size=rows)
+    logits = generator.normal(size=(rows, num_classes)) + 1.5 * np.eye(num_classes)[references]
+    return references, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+@pytest.mark.parametrize("positive", [0, 1])
+def test_the_quick_measures_are_those_of_the_metrics(num_classes, positive):
+    references, probabilities = drawn(num_classes)
+    references[references == 3] = 0  # a class that does not occur
+    exact = measure(references, probabilities, positive=positive)
+    matrix = confusion_matrix(references, probabilities.argmax(axis=1), num_classes)
+    quick = matrix_measures(matrix, positive)
+    assert quick == {name: pytest.approx(exact[name]) for name in quick}
+    assert (
+        matrix.tolist()
+        == sk.confusion_matrix(references, probabilities.argmax(axis=1), labels=list(range(num_classes))).tolist()
+    )
+
+
+def test_the_quick_area_counts_ties_half():
+    scores = np.array([0.1, 0.4, 0.4, 0.4, 0.9, 0.2])
+    truth = np.array([0, 1, 0, 1, 1, 0])
+    ranks = np.unique(scores, return_inverse=True)[1]
+    assert area_under_curve(truth == 1, ranks) == pytest.approx(sk.roc_auc_score(truth, scores))
+    assert np.isnan(area_under_curve(truth > 5, ranks))
+
+
+def test_intervals_hold_the_value_and_the_accuracys_is_wilsons():
+    references, probabilities = drawn(2)
+    values, bounds = measure(references, probabilities), intervals(references, probabilities)
+    assert bounds.keys() == values.keys() - {"expected_calibration_error"}
+    assert all(low <= values[name] <= high and low < high for name, (low, high) in bounds.items())
+    right = int((probabilities.argmax(axis=1) == references).sum())
+    assert bounds["accuracy"] == wilson_interval(right, len(references))
+
+
+def test_the_interval_of_f1_is_that_of_scikit_learn_on_the_same_draws():
+    references, probabilities = drawn(2, rows=40)
+    told = probabilities.argmax(axis=1)
+    ours = intervals(references, probabilities, seed=3)["f1"]
+    generator = np.random.default_rng(3)
+    draws = [generator.integers(40, size=40) for _ in range(2000)]
+    theirs = np.quantile([sk.f1_score(references[rows], told[rows], zero_division=0) for rows in draws], [0.025, 0.975])
+    assert ours == pytest.approx(tuple(theirs))
+
+
+def test_a_bootstrap_of_no_rows_is_refused():
+    with pytest.raises(ValueError, match="no rows; give at least one"):
+        bootstrap_statistic(lambda rows: {"x": 0.0}, 0)
+
+
+def test_the_bootstrap_of_a_mean_is_as_wide_as_theory_says():
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = bootstrap_statistic(lambda rows: {"mean": values[rows].mean()}, 400, num_resamples=2000)["mean"]
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.08)
+
+
+def test_the_evaluation_is_json_and_names_classes():
+    references, probabilities = drawn(3)
+    evaluation = evaluate_classifier(references, probabilities, ["a", "b", "c"])
+    assert json.loads(json.dumps(evaluation, allow_nan=False)) == evaluation
+    assert evaluation["positive"] is None and evaluation["num_rows"] == 80
+    assert sum(map(sum, evaluation["confusion"])) == 80
+    report = sk.classification_report(references, probabilities.argmax(axis=1), output_dict=True)
+    assert evaluation["classes"]["b"]["f1"] == pytest.approx(report["1"]["f1-score"])
+    assert evaluation["commonest"]["accuracy"] == pytest.approx(np.bincount(references).max() / 80)
+    assert evaluate_classifier(*drawn(2), ["ham", "spam"])["positive"] == "spam"
