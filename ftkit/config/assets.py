@@ -7,6 +7,7 @@ from ftkit.config.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 KINDS = ("templates", "datasets")
+BASE_NAME = "base"  # of the small model that comes with ftkit
 
 
 def asset_root(kind: str) -> Path:
@@ -36,6 +37,12 @@ def asset_path(kind: str, name: str) -> Path:
         hint = did_you_mean(name.removesuffix(".jinja"), known)
         raise UserError(f'no bundled {kind.removesuffix("s")} "{name}"{hint}; there are: {", ".join(known)}')
     return path
+
+
+def bundled_base() -> Path | None:
+    """Folder of the small base model that comes with ftkit; None where this copy was made without it."""
+    folder = PACKAGE / "assets" / BASE_NAME
+    return folder if (folder / "config.json").is_file() else None
 
 
 def cache_dir() -> Path:

@@ -21,7 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
-from ftkit.config.assets import cache_dir
+from ftkit.config.assets import BASE_NAME, bundled_base, cache_dir
 from ftkit.config.errors import UserError
 from ftkit.model.conversion import import_weights
 from ftkit.model.gguf import convert_gguf
@@ -42,7 +42,7 @@ ADAPTER_WAYS = "an adapter is the output folder of a run with --use_peft, or a H
 
 
 def local_model_folder(name: str | Path, *, ftgpt: bool = False, revision: str | None = None) -> str:
-    """The local folder of a model named by folder, .gguf file or Hub id; with `ftgpt`, of its FTGPT conversion.
+    """The local folder of a model named by folder, .gguf file or Hub id, or "base"; with `ftgpt`, as FTGPT.
 
     .gguf files and FTGPT conversions are made once and reused while the source is unchanged.
     Raises UserError if there is no such model, if it is a PEFT adapter, or if it cannot be converted.
@@ -62,6 +62,8 @@ def _resolve(name: str, revision: str | None) -> Path:
         return _cached(path.stem, [path], lambda target: convert_gguf(path, target))
     if path.is_file():
         raise UserError(f"{name}: not a model; {WAYS}")
+    if name == BASE_NAME and not path.exists() and bundled_base():
+        path = bundled_base()
     folder = path if path.is_dir() else _download(name, revision)
     _check_model_folder(folder)
     return folder

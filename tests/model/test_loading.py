@@ -314,3 +314,16 @@ def test_what_is_no_adapter_is_one_line(llama, tmp_path):
         local_adapter_folder(llama)
     with pytest.raises(UserError, match="no such folder; an adapter is"):
         local_adapter_folder(tmp_path / "nowhere")
+
+
+def test_base_is_the_name_of_the_bundled_base_unless_a_folder_has_it(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ftkit.model.loading.bundled_base", lambda: tiny_folder)
+    assert local_model_folder("base") == str(tiny_folder)
+    (tmp_path / "base").mkdir()
+    with pytest.raises(UserError, match="has no config.json"):
+        local_model_folder("base")
+    monkeypatch.setattr("ftkit.model.loading.bundled_base", lambda: None)
+    (tmp_path / "base").rmdir()
+    with pytest.raises(UserError, match="base: no such folder"):
+        local_model_folder("base")
