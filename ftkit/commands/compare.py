@@ -17,13 +17,18 @@ def main(argv: list[str]) -> None:
     parser.add_argument("results", nargs="+", help="results.json, or its folder: BEFORE AFTER, or AFTER with --before")
     parser.add_argument("--before", nargs="+", default=[], metavar="FILE", help="runs before; per task the best counts")
     parser.add_argument(
-        "--forgetting", default="", metavar="T,U", help="tasks the training was not about: told apart, as forgetting"
+        "--forgetting",
+        metavar="T,U",
+        help="tasks the training was not about, told apart; default: the one of that name",
     )
     parser.add_argument(
         "--margin", type=float, default=0.05, help="the smallest difference that matters: of a share, or relative"
     )
     parser.add_argument("--num_examples", type=int, default=3, help="flipped items shown each way for each task")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument(
+        "--train_data", metavar="D", help="look for the items among these rows; default: those of AFTER's own run"
+    )
     parser.add_argument(
         "--html", nargs="?", const="", metavar="FILE", help="write a page; default: verdict.html by AFTER"
     )
@@ -43,13 +48,56 @@ def main(argv: list[str]) -> None:
     verdict = compare_runs(
         befores,
         after,
-        forgetting=[name for name in args.forgetting.split(",") if name],
+        forgetting=None if args.forgetting is None else [name for name in args.forgetting.split(",") if name],
         margin=args.margin,
         num_examples=args.num_examples,
         seed=args.seed,
     )
+    verdict.warnings += leaks(args.train_data, after)
     print(verdict_text(verdict))
     write_files(verdict, args, after.path.parent)
+
+
+def leaks(train_data: str | None, after) -> list[str]:
+    """Warnings of items that are asked in the training data, if that is named or AFTER's model has its run here."""
+    from ftkit.evaluation.contamination import leak_warnings
+    from ftkit.evaluation.results import read_items
+
+    if train_data:
+        from ftkit.data.loading import load_rows
+
+        rows = load_rows(train_data).train
+    else:
+        rows, note = rows_of_run(after.results.model)
+        if rows is None:
+            return [note]
+    items = {name: read_items(after.path, task) for name, task in after.results.tasks.items()}
+    return leak_warnings(rows, items) or [f"no item is asked in the {len(rows):,} training rows"]
+
+
+def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
+    """The training rows of a model's run, where its folder and its data are on this machine; else None and why not."""
+    from ftkit.training.run_folder import read_run_yaml
+
+    folder = str(model.get("adapter") or model.get("name") or "")
+    settings = read_run_yaml(folder)
+    data = settings.get("dataset_name")
+    if not data:
+        return None, "the training data is not known here and was not searched for items; name it with --train_data D"
+    from ftkit.commands.merge import DATA_SETTINGS, TRAINER_SEED
+    from ftkit.data.kinds import CONVERSATIONS, PREFERENCES
+    from ftkit.data.loading import load_rows, local_files
+    from ftkit.publish.model_card import run_command
+
+    given = {name: settings[key] for key, name in DATA_SETTINGS.items() if settings.get(key) is not None}
+    kind = PREFERENCES if run_command(Path(folder)) == "dpo" else CONVERSATIONS
+    try:
+        if local_files(data) is None:
+            return None, f"{data} is on the Hub and was not searched for items; name it with --train_data {data}"
+        return load_rows(data, kind=kind, seed=settings.get("seed", TRAINER_SEED), **given).train, ""
+    except UserError as error:
+        reason = str(error).splitlines()[0]
+        return None, f"the training data can't be searched for items ({reason}); name it with --train_data D"
 
 
 def write_files(verdict, args, folder: Path) -> None:

@@ -32,6 +32,7 @@ HELP = {
     "": "look at the server, then run the same command again",
 }
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 30.0
+WATCH_SECONDS, JOIN_SECONDS = 0.1, 10.0  # of a consumer that stops early
 MAX_FAILURES_IN_A_ROW = 5  # questions without an answer for the server's sake, after their retries: it is gone
 
 
@@ -137,7 +138,7 @@ def ask_all(endpoint: Endpoint, conversations: list[list[dict]]) -> Iterator[tup
             yield found
     finally:
         stop.set()
-        thread.join(timeout=endpoint.timeout_seconds + MAX_WAIT_SECONDS)
+        thread.join(timeout=JOIN_SECONDS)
 
 
 async def _ask_all(
@@ -152,8 +153,6 @@ async def _ask_all(
     async def worker(client) -> None:
         nonlocal num_failed
         for index in numbers:
-            if stop.is_set():
-                return
             reply = await ask(client, endpoint, conversations[index])
             num_failed = num_failed + 1 if reply.blames_server else 0
             if num_failed >= min(MAX_FAILURES_IN_A_ROW, len(conversations)):
@@ -165,12 +164,24 @@ async def _ask_all(
     limits = httpx2.Limits(max_connections=endpoint.concurrency)
     async with httpx2.AsyncClient(headers=headers(endpoint), timeout=endpoint.timeout_seconds, limits=limits) as client:
         workers = [asyncio.create_task(worker(client)) for _ in range(endpoint.concurrency)]
+        watcher = asyncio.create_task(cancel_when(stop, workers))
         try:
             await asyncio.gather(*workers)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
         finally:
-            for task in workers:
+            for task in (watcher, *workers):
                 task.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await asyncio.gather(watcher, *workers, return_exceptions=True)
+
+
+async def cancel_when(stop: threading.Event, tasks: list[asyncio.Task]) -> None:
+    """Cancel the tasks, with what they are waiting for, once nobody wants the replies any more."""
+    while not stop.is_set():
+        await asyncio.sleep(WATCH_SECONDS)
+    for task in tasks:
+        task.cancel()
 
 
 def headers(endpoint: Endpoint) -> dict[str, str]:

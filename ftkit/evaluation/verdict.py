@@ -27,6 +27,7 @@ from ftkit.evaluation.results import Item
 BETTER, WORSE = "better", "worse"
 UNSEEN, TOO_FEW = "no difference seen", "too few items"
 MARGIN = 0.05  # the smallest difference that matters: 5 points of a share, 5 % of another metric
+PROBE = "forgetting"  # what ftkit bench calls its probe
 ALL_TASKS = "mean of tasks"
 
 
@@ -112,7 +113,7 @@ def compare_runs(
     befores: list[Run],
     after: Run,
     *,
-    forgetting: list[str] = (),
+    forgetting: list[str] | None = None,
     margin: float = MARGIN,
     num_examples: int = 3,
     seed: int = 0,
@@ -120,11 +121,14 @@ def compare_runs(
     """Compare paired items task by task; every p value is corrected for the number of tasks (Holm).
 
     befores: the model before, under one or more templates or numbers of examples; per task the best one counts.
-    forgetting: tasks that the training was not about; they are told apart and decide nothing about "better".
+    forgetting: tasks that the training was not about; they are told apart and decide nothing about "better". None: the
+    task of that name, where it is not the only one.
     Raises UserError for runs that do not fit and names in `forgetting` that are not there.
     """
     paired = pair_runs(befores, after)
-    check_names(list(forgetting), paired)
+    if forgetting is None:
+        forgetting = [name for name in paired if name.partition("/")[0] == PROBE and len(paired) > 1]
+    check_names(forgetting, paired)
     targets = [pair for name, pair in paired.items() if name not in forgetting]
     pooled = [pair for pair in targets if pair.is_share]
     has_mean = len(pooled) > 1 and len(pooled) == len(targets)

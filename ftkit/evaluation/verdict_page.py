@@ -23,6 +23,7 @@ LABEL_LENGTH = 26
 
 VERDICT_STYLE = """
 .verdict { font-size: 1.25rem; font-weight: 600; margin: .3rem 0 1rem; }
+.alarm { padding: .5rem .9rem; border: 1px solid var(--orange); border-radius: 8px; }
 .pill { padding: .1rem .55rem; border-radius: 1rem; border: 1px solid var(--line); white-space: nowrap; }
 .pill.better { background: var(--green); color: var(--greenink); }
 .pill.worse { background: var(--orange); color: #fff; }
@@ -43,6 +44,8 @@ def write_verdict_page(path: Path, verdict: Verdict) -> None:
         section("Notes", "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in notes(verdict)) + "</ul>"),
     ]
     header = f'<p class="verdict">{pill(verdict.outcome)} {escape(verdict.reason)}</p>'
+    alarms = [text for text in verdict.warnings if text.startswith("warning:")]
+    header += "".join(f'<p class="alarm">{escape(text)}</p>' for text in alarms)
     page = PAGE.format(
         title=f"Verdict: {escape(verdict.outcome)}",
         style=STYLE + VERDICT_STYLE,

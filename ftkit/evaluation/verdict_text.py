@@ -18,7 +18,7 @@ def verdict_text(verdict: Verdict) -> str:
             for number, example in enumerate(examples):
                 parts += [""] if number else []
                 parts += [f"  {name}: {indented(text)}" for name, text in example_lines(example)]
-    parts += ["", *(f"note: {text}" for text in notes(verdict))]
+    parts += ["", *(text if text.startswith("warning:") else f"note: {text}" for text in notes(verdict))]
     return "\n".join(line.rstrip() for line in parts).rstrip()
 
 

@@ -165,10 +165,20 @@ def test_a_consumer_that_stops_early_leaves_no_request_behind(server):
     replies = ask_all(Endpoint(server.url, "judge", concurrency=2), [QUESTION] * 500)
     next(replies)
     replies.close()
+    time.sleep(0.3)
     num = len(server.requests)
     time.sleep(0.3)
     assert len(server.requests) == num < 500  # none came after the close
     assert not [thread for thread in threading.enumerate() if "work" in thread.name]
+
+
+def test_a_consumer_that_stops_early_does_not_wait_for_a_silent_server(server):
+    server.behave = lambda number, body: "42" if number == 0 else Fault(hang_seconds=8)
+    replies = ask_all(Endpoint(server.url, "judge", timeout_seconds=60, concurrency=2), [QUESTION] * 50)
+    next(replies)
+    start = time.monotonic()
+    replies.close()
+    assert time.monotonic() - start < 5
 
 
 def test_the_key_comes_from_the_environment_and_shows_nowhere(server, monkeypatch, caplog):

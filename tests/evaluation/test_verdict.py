@@ -92,6 +92,14 @@ def test_forgetting_is_told_apart_and_decides_nothing_about_better(tmp_path):
     assert "old: forgot 30.0 points" in verdict_text(verdict)
 
 
+def test_the_task_called_forgetting_is_a_probe_without_being_named(tmp_path):
+    before = {"new": scores(100, right=20), "forgetting": scores(100, right=60)}
+    after = {"new": scores(100, right=50), "forgetting": scores(100, right=30)}
+    assert compare(tmp_path, before, after).reason == "better on new; forgot forgetting"
+    assert compare(tmp_path, before, after, forgetting=[]).probes == []
+    assert compare(tmp_path, before, {"forgetting": scores(100, right=30)}).probes == []
+
+
 def test_forgetting_not_seen_says_what_loss_is_ruled_out(tmp_path):
     before = {"new": scores(100, right=20), "old": scores(100, right=60)}
     verdict = compare(
