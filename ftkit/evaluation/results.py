@@ -101,7 +101,9 @@ def read_items(results_path: str | Path, task: TaskResult) -> list[Item]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; it belongs to {results_path}, keep them together")
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # not splitlines(): a model may write line separators other than "\n", which JSON leaves as they are
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
         try:
             items.append(Item(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:

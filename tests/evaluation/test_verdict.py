@@ -122,6 +122,22 @@ def test_before_is_the_best_of_several_runs_task_by_task(tmp_path):
     assert "before is own for a" in text and "before is the better of 2 runs" in text
 
 
+def test_the_best_of_several_runs_is_not_averaged_over_tasks(tmp_path):
+    names = [f"t{n}" for n in range(8)]
+    runs = [
+        write_run(tmp_path / run, {name: scores(40, right=10) for name in names}) for run in ("own", "shots", "after")
+    ]
+    own, shots, after = map(read_run, runs)
+    assert compare_runs([own], after).all_tasks is not None
+    assert compare_runs([own, shots], after).all_tasks is None
+
+
+def test_an_answer_with_an_unusual_line_separator_is_one_item(tmp_path):
+    odd = ["one\u2028line\x85still"] * 3
+    verdict = compare(tmp_path, {"t": [0.0] * 3}, {"t": [1.0] * 3}, prompts=odd)
+    assert verdict.tasks[0].num_items == 3 and verdict.tasks[0].improved[0].prompt == odd[0]
+
+
 def test_flipped_items_are_shown_both_ways(tmp_path):
     before, after = {"t": [1.0, 0.0, 1.0, 0.0]}, {"t": [0.0, 1.0, 1.0, 0.0]}
     verdict = compare(tmp_path, before, after, prompts=["first?", "second?", "third?", "fourth?"])
