@@ -132,7 +132,7 @@ def benchmark(args, chosen: list):
 
     subject, model = load_subject(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
-    settings |= {"batch_size": subject.batch_size}
+    settings |= {"batch_size": subject.batch_size, "task_data": dict(map(split_pair, args.task_data))}
     results = Results(model, {}, settings, versions(), args.seed)
     with open_world() as world:
         results = run_benchmark(subject, chosen, results, args.output_dir, world)

@@ -60,7 +60,7 @@ def json_line(item: Item) -> str:
 
 def whole_items(path: Path) -> Iterable[Item]:
     """The items of a file, without lines that are no items."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             yield Item(**json.loads(line))
         except (json.JSONDecodeError, TypeError):

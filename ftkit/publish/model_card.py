@@ -15,6 +15,7 @@ from ftkit.config.errors import UserError
 from ftkit.model.adapter_files import recorded_base
 from ftkit.model.classification import stored_labels
 from ftkit.publish import card_text
+from ftkit.publish.eval_results import benchmark_results
 from ftkit.training.run_folder import read_run_yaml, write_text
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -98,7 +99,7 @@ def metadata(folder: Path, settings: dict, base: str | None, method: str):
         base_model_relation=("adapter" if adapter else "quantized" if gguf else "finetune") if known else None,
         datasets=[data] if data and is_hub_id(data) else None,
         model_name=folder.resolve().name,
-        eval_results=held_out_result(folder, settings),
+        eval_results=[*(held_out_result(folder, settings) or []), *benchmark_results(folder)] or None,
         **base_license(folder, base),
     )
 

@@ -22,6 +22,7 @@ from ftkit.model.adapter_files import base_of_adapter
 from ftkit.model.adapter_loading import check_adapter_folder, check_tensors
 from ftkit.model.gguf import load_gguf_tokenizer
 from ftkit.model.gguf_file import GgufFile
+from ftkit.publish.eval_results import ENTRIES_FILE, entries_yaml, with_benchmark
 from ftkit.publish.model_card import (
     base_of_folder,
     card_for,
@@ -108,6 +109,8 @@ def plan_upload(folder: str | Path, repo_id: str, *, token: str | None = None) -
     files = [rewritten(name, folder, repo_id, warnings) for name in chosen]
     if "README.md" not in chosen:
         files.append(new_card(folder, repo_id, "made for this push"))
+    if entries := entries_yaml(folder):
+        files.append(UploadFile(ENTRIES_FILE, folder / ENTRIES_FILE, entries.encode(), "from the benchmark"))
     plan = UploadPlan(folder, kind, sorted(files, key=lambda file: file.name), skipped, warnings)
     check_plan(plan, token)
     return plan
@@ -196,7 +199,7 @@ def rewritten(name: str, folder: Path, repo_id: str, warnings: list[str]) -> Upl
         text = path.read_text("utf-8")
         if is_unfilled(text):
             return new_card(folder, repo_id, "made for this push: nobody filled in the folder's")
-        named = with_repo_id(text, repo_id)
+        named = with_benchmark(with_repo_id(text, repo_id), folder)
         note = "with the repository's id"
         return UploadFile(name, path) if named == text else UploadFile(name, path, named.encode(), note)
     if not name.endswith(".json") or name in TOKENIZER_FILES | {"config.json", LOCK_FILE} or WEIGHTS.fullmatch(name):
