@@ -95,9 +95,7 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
         if self.early_stopping_patience is not None:
             self.choose_best()
         if self.benchmark_tasks:
-            raise UserError(
-                "--benchmark_tasks asks a language model; a classifier is measured on its test rows"
-            )
+            raise UserError("--benchmark_tasks asks a language model; a classifier is measured on its test rows")
         self.include_num_input_tokens_seen = "non_padding"
         super().__post_init__()
 

@@ -145,9 +145,7 @@ def main() -> None:
         by_items = {args.items // 4: median(alternate(make(args.items // 4, 5), lm, 1)), half: by_shots[5]}
         by_items[args.items] = median((ours, theirs))
     rows = [["5-shot, main comparison", args.items, f"{measuring.spread(ours, digits=1)}", f"{measuring.spread(theirs, digits=1)}", str(ratio)]]  # fmt: skip
-    rows += [
-        [f"{shots}-shot", half, f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}"] for shots, (a, b) in by_shots.items()
-    ]
+    rows += [[f"{shots}-shot", half, f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}"] for shots, (a, b) in by_shots.items()]
     rows += [
         ["5-shot", items, f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}"] for items, (a, b) in by_items.items() if items != half
     ]

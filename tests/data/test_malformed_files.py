@@ -179,7 +179,9 @@ def filled(content, command):
     row = ROWS[command]
     parts = {"ROW": json.dumps(row), "HEAD": ",".join(row), "CELLS": ",".join(row.values())}
     for name, text in parts.items():
-        content = content.replace(name.encode(), text.encode()) if isinstance(content, bytes) else content.replace(name, text)
+        content = (
+            content.replace(name.encode(), text.encode()) if isinstance(content, bytes) else content.replace(name, text)
+        )
     return content if isinstance(content, bytes) else content.encode()
 
 
@@ -277,17 +279,27 @@ def test_a_line_of_ten_megabytes_is_read_like_any_other(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"])
 def test_a_mark_and_windows_line_ends_are_no_mistake(name, tmp_path, capsys):
-    rows = {".jsonl": '{"text": "a"}\r\n\r\n{"text": ""}\r\n', ".json": '[{"text": "a"},\r\n\r\n{"text": ""}]', ".csv": 'text,id\r\na,1\r\n\r\n"",2\r\n', ".tsv": 'text\tid\r\na\t1\r\n\r\n""\t2\r\n', ".txt": "a\r\n\r\n\0"}
+    rows = {
+        ".jsonl": '{"text": "a"}\r\n\r\n{"text": ""}\r\n',
+        ".json": '[{"text": "a"},\r\n\r\n{"text": ""}]',
+        ".csv": 'text,id\r\na,1\r\n\r\n"",2\r\n',
+        ".tsv": 'text\tid\r\na\t1\r\n\r\n""\t2\r\n',
+        ".txt": "a\r\n\r\n\0",
+    }
     path = tmp_path / name
     path.write_bytes(b"\xef\xbb\xbf" + rows[path.suffix].encode())
     line = 4 if path.suffix in (".csv", ".tsv") else 3
-    expected = "a NUL character at column 1; delete it" if name == "a.txt" else '"text" is empty; fill it in or delete the row'
+    expected = (
+        "a NUL character at column 1; delete it" if name == "a.txt" else '"text" is empty; fill it in or delete the row'
+    )
     assert errors_of("check", path, capsys) == f"{path}:{line}: {expected}"
 
 
 def test_all_mistakes_of_a_file_are_listed_in_order_whatever_their_kind(tmp_path, capsys):
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b'{"instruction": "a", "output": ""}\n{"a" 1}\n{"instruction": "\xff", "output": "b"}\n{"text": "x"}\n{"instruction": "a", "output": "b"}\n')
+    path.write_bytes(
+        b'{"instruction": "a", "output": ""}\n{"a" 1}\n{"instruction": "\xff", "output": "b"}\n{"text": "x"}\n{"instruction": "a", "output": "b"}\n'
+    )
     printed = errors_of("sft", path, capsys).splitlines()
     assert [line.removeprefix(f"{path}:").split(":")[0] for line in printed] == ["1", "2", "3", "4"]
     assert printed[3].endswith("this row is text, but line 1 is alpaca; keep one format in a file")
