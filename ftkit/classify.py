@@ -67,7 +67,6 @@ def build_trainer(settings, loaded, data):
     from peft import get_peft_model
 
     from ftkit.model.classification import classifier_peft_config
-    from ftkit.training.classification import class_measures_of
     from ftkit.training.classification_trainer import FTClassificationTrainer, padding_collator
 
     config = classifier_peft_config(settings.model, loaded.model, loaded.head)
@@ -83,6 +82,20 @@ def build_trainer(settings, loaded, data):
     )
     add_predictions(trainer, settings, data)
     return trainer
+
+
+def class_measures_of(data):
+    """What Trainer calls with an evaluation's logits and labels."""
+    import torch
+
+    from ftkit.evaluation.classification import measure
+
+    def compute(prediction) -> dict[str, float]:
+        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+        probabilities = torch.from_numpy(logits).double().softmax(-1).numpy()
+        return measure(prediction.label_ids, probabilities, positive=data.positive)
+
+    return compute
 
 
 def add_predictions(trainer, settings, data) -> None:

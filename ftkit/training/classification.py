@@ -1,9 +1,7 @@
-"""Labelled rows and a classifier made ready for training, and the measures of an evaluation."""
+"""Labelled rows and a classifier made ready for training."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
@@ -132,20 +130,3 @@ def prepare_classifier(settings, data: LabelledData) -> LoadedClassifier:
     if model_args.num_trained_layers is not None:
         train_last_layers(loaded.model, loaded.head, model_args.num_trained_layers)
     return loaded
-
-
-def class_measures_of(data: LabelledData) -> Callable:
-    """What Trainer calls with an evaluation's logits and labels."""
-    from ftkit.evaluation.classification import measure
-
-    def compute(prediction) -> dict[str, float]:
-        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        return measure(prediction.label_ids, softmax(logits), positive=data.positive)
-
-    return compute
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(rows, classes) probabilities in float64."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
