@@ -26,6 +26,9 @@ GOOD = {"prompt": "a", "completion": "b"}
 LONG_PROMPT = {"prompt": "a" * 50, "completion": "b"}
 LONG_ANSWER = {"prompt": "a", "completion": "b" * 50}
 LN_2 = 0.6931
+LAX_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}{% endfor %}"  # as many are
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +54,10 @@ def model(tokenizer):
 def trl_sft(model, tokenizer, tmp_path):
     """TRL's trainer on rows, with a template for conversations and further settings."""
 
-    def make(rows, **changes):
+    def make(rows, chat_template=None, **changes):
         own = copy.deepcopy(tokenizer)
         install_template(own, "chatml")
+        own.chat_template = chat_template or own.chat_template
         arguments = SFTConfig(output_dir=tmp_path / "trl", **{"max_length": 16, **QUIET, **changes})
         return SFTTrainer(copy.deepcopy(model), arguments, train_dataset=Dataset.from_list(rows), processing_class=own)
 
@@ -114,7 +118,7 @@ def test_an_empty_answer_is_refused_and_not_trained_as_an_end_token(trl_sft, our
 
 
 def test_an_unknown_role_is_refused(trl_sft, ours):
-    trainer = trl_sft([chat(("user", "a"), ("assistnat", "b"))], max_length=64, chat_template_path=None)
+    trainer = trl_sft([chat(("user", "a"), ("assistnat", "b"))], max_length=64, chat_template=LAX_TEMPLATE)
     assert len(trainer.train_dataset) == 1
     with pytest.raises(UserError, match='rows.jsonl:1: turn 2: .*"assistnat"; did you mean "assistant"'):
         ours([chat(("user", "a"), ("assistnat", "b"))])

@@ -154,7 +154,7 @@ def test_plain_text_is_trained_whole_and_needs_no_template(sft, tmp_path):
 
 def test_a_bundled_dataset_is_found_by_its_name(sft):
     out = sft("--max_steps", "1", "--use_peft", "--eval_strategy", "no", "--save_strategy", "no", data="instructions")
-    assert json.loads((out / "receipt.json").read_text())["num_rows"] == 2600
+    assert json.loads((out / "receipt.json").read_text())["num_rows"] == 4500
 
 
 def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, word_rows, capsys):

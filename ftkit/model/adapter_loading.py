@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from ftkit.config.errors import UserError
 from ftkit.model.adapter_files import (
     BASE_RECORD,
     CONFIG_FILE,
     WEIGHTS_FILE,
+    adapter_labels,
     adapter_tensors,
     base_fingerprint,
     read_adapter_config,
@@ -54,9 +55,12 @@ def check_adapter_folder(adapter: str | Path, base_folder: str | Path, *, trust_
 def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code: bool = False) -> None:
     """Raise UserError unless the adapter's tensors are those of the base's configuration, as `check_keys` does."""
     try:
-        config = AutoConfig.from_pretrained(base_folder, trust_remote_code=trust_remote_code)
+        labels = adapter_labels(adapter)
+        auto = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
+        settings = {"num_labels": len(labels)} if labels else {}
+        config = AutoConfig.from_pretrained(base_folder, trust_remote_code=trust_remote_code, **settings)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except ValueError as error:
         raise UserError(f"{base_folder}: its model can't be built ({str(error).splitlines()[0]})") from error
     check_keys(adapter, model)

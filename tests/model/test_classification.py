@@ -161,7 +161,7 @@ def test_only_the_head_and_the_last_layers_are_trained(family, num_layers, loade
 
 def test_more_layers_than_there_are_is_refused(loaded):
     model, head = loaded("llama")[0]
-    with pytest.raises(UserError, match="--num_trained_layers 3: the model has 2 layers; give 0 to that"):
+    with pytest.raises(UserError, match="--num_trained_layers 3: the model has 2 layers; give 0 to 2"):
         train_last_layers(model, head, 3)
 
 
