@@ -129,6 +129,8 @@ def judged(answers: dict, args, judge_name: str, people: list) -> list[str]:
         lines += judge_report.score_lines(judgements, answers)
         paths = write_scores(folder, judgements, answers, judge_name)
         next_step = f"written: {', '.join(map(str, paths))}; next: ftkit compare two of them"
+        if not paths:
+            next_step = f"no answer got a score; the replies are in {folder}: try another judge"
     lines += judge_report.token_lines(judgements, args.input_price, args.output_price)
     return [*lines, next_step]
 

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ftkit import dpo, sft
+from ftkit import classify, dpo, sft
 from ftkit.commands import data
 from ftkit.config.parser import run
 
@@ -20,6 +20,7 @@ ROWS = {
     "check": {"instruction": "Say hi.", "output": "hi"},
     "sft": {"instruction": "Say hi.", "output": "hi"},
     "dpo": {"instruction": "Say hi.", "chosen": "hi", "rejected": "ho"},
+    "classify": {"text": "Say hi.", "label": "hi"},
 }
 DEEP = "[" * 100_000
 
@@ -167,6 +168,7 @@ COMMANDS = {
     "check": (data.main, lambda path: ["check", path]),
     "sft": (sft.main, lambda path: ["--dataset_name", path, "--model_name_or_path", "nosuch", "--output_dir", "nosuch"]),
     "dpo": (dpo.main, lambda path: ["--dataset_name", path, "--model_name_or_path", "nosuch", "--output_dir", "nosuch"]),
+    "classify": (classify.main, lambda path: ["--dataset_name", path, "--model_name_or_path", "nosuch", "--output_dir", "nosuch"]),
 }  # fmt: skip
 
 
