@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-STRENGTHS = (1, 10, 100, 1000, 10_000)
+STRENGTHS = (1, 10, 100, 1000, 10_000, 100_000)
 NUM_RESAMPLES = 5000
 
 
