@@ -33,9 +33,10 @@ def role_markers(
         for gap in gaps[1:]:
             pieces, markup = split_gap(gap, controls)
             anywhere += markup
-            protected += [text for text, _, is_protected in pieces if is_protected]
-            for text, begins_line, is_protected in pieces:
-                if not is_protected:
+            for text, begins_line, is_protected in pieces[-1:]:  # what stands before it, such as a default, is no role
+                if is_protected:
+                    protected.append(text)
+                else:
                     (lines if begins_line else inline).append(text)
         # Behind the system text, or at the very beginning, no token of an earlier turn protects the marker.
         first = split_gap(gaps[0], controls)[0] if gaps else []
