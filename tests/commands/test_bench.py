@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -180,6 +183,54 @@ def test_an_endpoint_answers_generation_tasks_and_no_others(tasks, tiny_folder, 
     chosen = [choose("choose", load_task(str(tasks / "choose.yaml")), ItemSettings())]
     with pytest.raises(UserError, match="task choose needs log-likelihoods, which an endpoint does not give"):
         run_benchmark(Subject(endpoint=Upper()), chosen, Results({}, {}), tmp_path / "other", World())
+
+
+class UpperCase(BaseHTTPRequestHandler):
+    """A chat server that answers with the second word of the question in upper case."""
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = request["messages"][-1]["content"].split()[1].upper()
+        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_server_is_benchmarked_by_its_address(tasks, tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), UpperCase)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        bench.main([
+            "--endpoint", f"http://127.0.0.1:{server.server_port}/v1", "--model_name_or_path", "upper",
+            "--tasks", str(tasks / "write.yaml"), "--output_dir", str(tmp_path / "out"), "--limit", "6",
+        ])  # fmt: skip
+    finally:
+        server.shutdown()
+    results = read_results(tmp_path / "out/results.json")
+    assert results.model == {"name": "upper", "endpoint": f"http://127.0.0.1:{server.server_port}/v1"}
+    assert results.tasks["write"].scores["exact_match"].value == 2 / 6
+
+
+def test_a_template_that_is_not_the_locked_one_is_refused(tiny_folder, tasks, tmp_path):
+    from ftkit.data.template_lock import make_lock, write_lock
+    from ftkit.data.templates import install_template
+    from ftkit.model.loading import load_tokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = load_tokenizer(folder)
+    install_template(tokenizer, "alpaca")
+    tokenizer.save_pretrained(folder)
+    write_lock(folder, make_lock(tokenizer, "alpaca"))
+    bench.main(argv(folder, tasks, tmp_path / "same", "--limit", "2", names=("write",)))
+    assert read_results(tmp_path / "same/results.json").model["template"] == "auto"
+    with pytest.raises(UserError, match="template"):
+        bench.main(argv(folder, tasks, tmp_path / "other", "--template", "chatml", names=("write",)))
 
 
 def test_the_list_names_every_bundled_task(capsys):
