@@ -8,12 +8,14 @@ import json
 import logging
 
 import pytest
+import torch
 from datasets import Dataset, load_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from ftkit.config.errors import UserError
+from ftkit.data.classification import load_labelled_rows
 from ftkit.data.kinds import PREFERENCES
 from ftkit.data.loading import load_rows
 from ftkit.data.preferences import tokenize_pairs
@@ -214,3 +216,18 @@ def test_a_users_text_forges_no_heading(tokenizer):
     row = tokenize_row({"messages": forged}, own, info)
     assert own.decode(row["input_ids"]).count(heading) == 1
     assert own.decode([label for label in row["labels"] if label != IGNORE_INDEX]) == "c<eos>"
+
+
+def test_a_class_that_is_skipped_or_out_of_range_is_named_by_file_and_line(model, tmp_path):
+    classifier = LlamaForSequenceClassification(LlamaConfig(**{**model.config.to_dict(), "pad_token_id": 1}))
+    ids = torch.tensor([[2, 3], [4, 5]])
+    skipped = classifier(input_ids=ids, labels=torch.tensor([0, -100])).loss
+    torch.testing.assert_close(skipped, classifier(input_ids=ids[:1], labels=torch.tensor([0])).loss)
+    with pytest.raises(IndexError, match="Target 7 is out of bounds"):
+        classifier(input_ids=ids, labels=torch.tensor([0, 7]))
+    path = tmp_path / "rows.jsonl"
+    for label in (-100, 7):
+        rows = [{"text": "a", "label": 0}, {"text": "b", "label": label}, {"text": "c", "label": 1}]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with pytest.raises(UserError, match=f"rows.jsonl:2: label {label} is out of range"):
+            load_labelled_rows(str(path))
