@@ -6,11 +6,11 @@ items = read_items("runs/before/results.json", results.tasks["mmlu"])
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.training.run_folder import write_json
 
 SCHEMA = "ftkit.results/1"
 
@@ -68,10 +68,7 @@ class Item:
 
 def write_results(path: Path, results: Results) -> None:
     """Write results.json, whole or not at all. NaN and infinities are an error, as they are no JSON."""
-    text = json.dumps(dataclasses.asdict(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, dataclasses.asdict(results))
 
 
 def read_results(path: str | Path) -> Results:
