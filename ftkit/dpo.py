@@ -97,8 +97,8 @@ def score(trainer, data) -> list | None:
 
 def write_results(settings, trainer, before: list | None, after: list | None) -> None:
     """Write OUT/results.json, how held-out pairs were ranked before and after, and print it."""
+    from ftkit.config.files import write_json
     from ftkit.evaluation.preferences import preference_results, results_line
-    from ftkit.training.run_folder import write_json
 
     if before and trainer.is_world_process_zero():
         results = preference_results(before, after)

@@ -122,6 +122,49 @@ def test_every_command_refuses_what_was_trained_with_other_tokens(trained, files
         monkeypatch.undo()
 
 
+@pytest.fixture(scope="module")
+def classifiers(tiny_folder, files, word_rows, tmp_path_factory):
+    """{"adapter", "model"}: classifiers trained with LoRA and in full."""
+    out = tmp_path_factory.mktemp("classifiers")
+    rows = [
+        {"text": row["input" if number % 2 else "output"], "label": number % 2} for number, row in enumerate(word_rows)
+    ]
+    (files / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for kind, method in (("adapter", ["--use_peft"]), ("model", [])):
+        ftkit(
+            "classify", "--model_name_or_path", tiny_folder, "--dataset_name", files / "labels.jsonl",
+            "--output_dir", out / kind, *method, *FLAGS,
+        )  # fmt: skip
+    return {kind: out / kind for kind in ("adapter", "model")}
+
+
+@pytest.mark.parametrize("mutate", [other_control_token, lost_merge])
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_a_classifier_refuses_another_tokenizer(classifiers, files, tmp_path, monkeypatch, kind, mutate):
+    folder = tmp_path / "folder"
+    shutil.copytree(classifiers[kind], folder)
+    found = mutate(folder)  # in the golden conversation, which a lock without a template has not
+    message = "control token '<eos>' was id 0 and is id 1" if mutate is other_control_token else found
+    for loader in ("load_classifier", "load_base"):
+        monkeypatch.setattr(
+            f"ftkit.model.trained_classifier.{loader}", lambda *_, **__: pytest.fail("weights were read")
+        )
+    with pytest.raises(UserError, match=f"it was trained with other tokens.*{message}"):
+        ftkit("classify", "--predict", files / "labels.jsonl", "--model_name_or_path", folder)
+
+
+@pytest.mark.parametrize("mutate", [other_control_token, lost_merge])
+@pytest.mark.parametrize("command", ["classify", "pretrain"])
+def test_training_without_a_template_refuses_another_tokenizer(trained, classifiers, files, tmp_path, command, mutate):
+    folder = tmp_path / "folder"
+    shutil.copytree(trained["model"], folder)
+    mutate(folder)
+    flags = [*FLAGS, "--block_size", "16"] if command == "pretrain" else FLAGS
+    rows = files / "labels.jsonl"
+    with pytest.raises(UserError, match="it was trained with other tokens"):
+        ftkit(command, "--model_name_or_path", folder, "--dataset_name", rows, "--output_dir", tmp_path / "out", *flags)
+
+
 def test_an_explicit_template_trains_under_a_new_lock(trained, files, tmp_path):
     ftkit(
         "sft", "--adapter", trained["adapter"], "--dataset_name", files / "rows.jsonl", "--output_dir", tmp_path / "out",

@@ -104,9 +104,9 @@ def write_files(verdict, args, folder: Path) -> None:
     """Write the page, Markdown and JSON that the command line asks for."""
     import dataclasses
 
+    from ftkit.config.files import write_json, write_text
     from ftkit.evaluation.verdict_page import write_verdict_page
     from ftkit.evaluation.verdict_text import verdict_markdown
-    from ftkit.training.run_folder import write_json, write_text
 
     written = []
     if args.html is not None:

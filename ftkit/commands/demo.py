@@ -145,9 +145,10 @@ def own_rows(args) -> list[Group]:
 
 def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> None:
     """Measure, fine-tune, measure again, and show both."""
+    from ftkit.config.files import write_json
     from ftkit.evaluation.report import write_report
     from ftkit.sft import finetune, parse
-    from ftkit.training.run_folder import check_output_dir, write_json
+    from ftkit.training.run_folder import check_output_dir
 
     check_output_dir(str(output_dir), resume=False)
     say(f"base model {base}")
@@ -165,10 +166,12 @@ def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> Non
     references = [row["messages"][-1]["content"] for group in groups for row in group.test]
     measured = [*baselines(groups), *before, after]
     results = [score(item, references) for item in measured]
-    write_json(adapter / "results.json", {"rows": results})
+    tasks = by_task(groups, measured, references)
+    write_json(adapter / "results.json", {"rows": results, "tasks": tasks})
     write_report(adapter)
     print_examples(groups, before[0], after)
     print_results(results)
+    print_tasks(tasks)
     print_verdict(results)
     say(
         f"\nreport: {adapter / 'report.html'}\nrun next:\n  ftkit chat --{flag} {adapter}\n"
@@ -324,6 +327,34 @@ def print_results(results: list[dict]) -> None:
             else ""
         )
         print(f"  {row['name']:<29}{match:<30}{loss}")
+
+
+def by_task(groups: list[Group], measured: list[Measured], references: list[str]) -> list[dict]:
+    """Right answers on each task after fine-tuning, and of the best of the others on that task."""
+    from ftkit.evaluation.scoring import exact_match
+
+    hits = {item.name: exact_match(item.answers, references) for item in measured}
+    after, tasks, start = measured[-1].name, [], 0
+    for group in groups:
+        stop = start + len(group.test)
+        right = {name: int(sum(found[start:stop])) for name, found in hits.items()}
+        best = max((name for name in right if name != after), key=right.get)
+        tasks.append(
+            {"name": group.name, "n": stop - start, "after": right[after], "others": right[best], "best": best}
+        )
+        start = stop
+    return tasks
+
+
+def print_tasks(tasks: list[dict]) -> None:
+    """The table of tasks, where there are several."""
+    if len(tasks) < 2:
+        return
+    print(f"\n{'right answers by task':<31}after   best of the others")
+    for task in tasks:
+        after, others = f"{task['after']} of {task['n']}", f"{task['others']} of {task['n']}"
+        print(f"  {task['name']:<27}{after:>9}   {others:>8}, {task['best']}")
+    print(f"  above all others on {sum(task['after'] > task['others'] for task in tasks)} of {len(tasks)} tasks")
 
 
 def print_verdict(results: list[dict]) -> None:

@@ -85,7 +85,7 @@ def claim_folder(args) -> str:
     """
     import json
 
-    from ftkit.training.run_folder import write_json
+    from ftkit.config.files import write_json
 
     folder = Path(args.output_dir)
     name = Path(args.adapter[0].partition("=")[2] or args.adapter[0]).name if args.adapter else args.model_name_or_path

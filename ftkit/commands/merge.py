@@ -22,11 +22,11 @@ LEAST_AGREEMENT = 0.9  # of likeliest tokens; arithmetic in bfloat16 alone left 
 def merge_and_measure(argv: list[str]) -> None:
     """Merge, reload, measure, print, and write OUT/merge.json."""
     args = parse(argv)
+    from ftkit.config.files import write_json
     from ftkit.config.hardware import use_all_cores
     from ftkit.model.adapter_files import adapter_labels, base_fingerprint, resolve_base
     from ftkit.model.merging import merge_adapter
     from ftkit.training.quiet import quiet_libraries
-    from ftkit.training.run_folder import write_json
 
     quiet_libraries()
     use_all_cores()

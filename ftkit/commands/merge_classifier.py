@@ -7,9 +7,9 @@ from ftkit.config.errors import UserError
 
 def merge_classifier(args) -> None:
     """Merge, reload, compare on held-out rows of the run or of --dataset_name, print, and write OUT/merge.json."""
+    from ftkit.config.files import write_json
     from ftkit.model.adapter_files import base_fingerprint, resolve_base
     from ftkit.model.merging import merge_adapter
-    from ftkit.training.run_folder import write_json
 
     folder = resolve_base(args.adapter, args.model_name_or_path)
     texts = held_out_texts(args)

@@ -31,14 +31,13 @@ def asked_tasks(training) -> list:
     """The tasks with their items."""
     from ftkit.commands.bench import choose_tasks
 
-    data = [part for part in (training.benchmark_data or "").split(",") if part]
-    args = {
-        "tasks": training.benchmark_tasks,
-        "task_data": data,
-        "num_fewshot": None,
-        "limit": training.benchmark_limit,
-    }
-    return choose_tasks(SimpleNamespace(**args))
+    args = {"tasks": training.benchmark_tasks, "num_fewshot": None, "limit": training.benchmark_limit}
+    return choose_tasks(SimpleNamespace(**args, task_data=asked_data(training)))
+
+
+def asked_data(training) -> list[str]:
+    """TASK=PATH of each task whose rows are named."""
+    return [part for part in (training.benchmark_data or "").split(",") if part]
 
 
 def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = None) -> None:
@@ -94,6 +93,7 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
     """One benchmark run of the trainer's model into OUT/benchmark/NAME."""
     import torch.distributed
 
+    from ftkit.commands.bench import split_pair
     from ftkit.commands.bench_subject import PLAIN, versions
     from ftkit.evaluation.bench import World, run_benchmark
     from ftkit.evaluation.bench_runs import Subject
@@ -112,5 +112,6 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
     world = World()
     if torch.distributed.is_initialized():
         world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
-    results = Results(told, {}, {"limit": training.benchmark_limit}, versions(), training.seed)
+    asked = {"limit": training.benchmark_limit, "task_data": dict(map(split_pair, asked_data(training)))}
+    results = Results(told, {}, asked, versions(), training.seed)
     run_benchmark(subject, chosen, results, Path(training.output_dir) / FOLDER / name, world)

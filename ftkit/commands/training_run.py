@@ -120,12 +120,13 @@ def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict
 def write_plan(command: str, settings, trainer, data, receipt: dict, updates, reasons: dict[str, str]) -> None:
     """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json."""
     from ftkit.config.arguments import changed_settings
+    from ftkit.config.files import write_json
     from ftkit.data.classification_receipt import format_classification_receipt
     from ftkit.data.receipt_text import format_receipt
     from ftkit.data.template_lock import make_lock, write_lock
     from ftkit.model.adapter_files import record_base
     from ftkit.training.plan import plan_lines
-    from ftkit.training.run_folder import write_json, write_run_yaml
+    from ftkit.training.run_folder import write_run_yaml
 
     say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons)))
     describe = format_classification_receipt if "classes" in receipt else format_receipt
@@ -144,7 +145,7 @@ def write_plan(command: str, settings, trainer, data, receipt: dict, updates, re
 
 def close_stream(settings, trainer, data, receipt: dict) -> None:
     """Write into receipt.json, as "stream", what was really read and trained on in all; nothing without a stream."""
-    from ftkit.training.run_folder import write_json
+    from ftkit.config.files import write_json
 
     if not trainer.batch_totals:
         return

@@ -14,6 +14,7 @@ from ftkit.config.errors import UserError
 
 Span = tuple[int, int]  # characters [start, end) of a rendered conversation
 
+STAND_IN = "\u2060"  # for an answer: in no template, and no white space that one might strip
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -74,7 +75,9 @@ def render_prefixes(
         prompt = render(messages[:index], tokenizer, add_generation_prompt=True)
         through = render(messages[: index + 1], tokenizer)
         start = len(prompt)
-        end = end_of_answer(through, start, message["content"].strip(), controls)
+        stand_in = render([*messages[:index], {**message, "content": STAND_IN}], tokenizer)
+        place = max(start, stand_in.find(STAND_IN, start))  # behind what the template writes first, such as " to=user"
+        end = end_of_answer(through, place, message["content"].strip(), controls)
         if not text.startswith(prompt) or text[start:end] != through[start:end]:
             raise UserError(
                 "the tokenizer's chat template renders earlier turns differently once more turns follow, so what is "

@@ -6,12 +6,12 @@ write_bench_report("runs/mine-bench/results.json")
 from collections import defaultdict
 from pathlib import Path
 
+from ftkit.config.files import write_text
 from ftkit.evaluation.report import escape, facts_table, section
 from ftkit.evaluation.report_style import PAGE, STYLE
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, read_items, read_results
 from ftkit.evaluation.verdict_text import escape as escape_markdown
 from ftkit.evaluation.verdict_text import markdown_table, shortened
-from ftkit.training.run_folder import write_text
 
 NUM_EXAMPLES = 3  # items shown of each task, best and worst
 TEXT_LENGTH = 400

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ftkit.config.files import write_json, write_text
 from ftkit.data.classification import LabelledRows
 from ftkit.evaluation.classification import evaluate_classifier
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
-from ftkit.training.run_folder import write_json, write_text
 
 EVALUATION_FILE = "evaluation.json"
 LOWER_IS_BETTER = ("brier", "expected_calibration_error")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.training.run_folder import write_json
+from ftkit.config.files import write_json
 
 SCHEMA = "ftkit.results/1"
 

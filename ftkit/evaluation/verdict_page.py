@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ftkit.config.files import write_text
 from ftkit.evaluation.loss_chart import ticks
 from ftkit.evaluation.report import escape, section
 from ftkit.evaluation.report_style import PAGE, STYLE
@@ -16,7 +17,6 @@ from ftkit.evaluation.verdict_text import (
     p_text,
     sentence,
 )
-from ftkit.training.run_folder import write_text
 
 WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 720, 30, 190, 20, 8, 34  # of the chart, in its own units
 LABEL_LENGTH = 26

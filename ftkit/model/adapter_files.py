@@ -8,7 +8,6 @@ Only safetensors are read, and no code that an adapter's configuration names is 
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from ftkit.config.assets import cache_dir
 from ftkit.config.errors import UserError
+from ftkit.config.files import write_json, write_text
 from ftkit.model.loading import local_model_folder, weights_fingerprint
 from ftkit.model.shards import safetensors_files
 
@@ -114,7 +114,7 @@ def record_base(
         "vocab_size": sizes.get("vocab_size"),
         "load_in_4bit": load_in_4bit,
     } | ({"labels": labels} if labels else {})
-    write_whole(Path(output_dir) / BASE_RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_json(Path(output_dir) / BASE_RECORD, record)
 
 
 def recorded_base(adapter: str | Path) -> dict | None:
@@ -150,16 +150,8 @@ def base_fingerprint(folder: str | Path) -> str:
         key.update(f"\0{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
     cached = cache_dir() / "fingerprints" / key.hexdigest()
     if not cached.is_file():
-        write_whole(cached, weights_fingerprint(folder))
+        write_text(cached, weights_fingerprint(folder))
     return cached.read_text(encoding="ascii")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that nobody sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def adapter_tensors(adapter: str | Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -9,6 +9,7 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.hardware import probe
 from ftkit.data.classification import LabelledRows, load_labelled_rows, loss_weights
 from ftkit.data.classification_receipt import LabelledTokens, tokenize_labelled
+from ftkit.data.template_lock import verify_tokenizer
 from ftkit.model.adapters import keep_four_bit_gradients, quantization_config
 from ftkit.model.classification import (
     LoadedClassifier,
@@ -72,6 +73,7 @@ def prepare_labelled_data(settings) -> LabelledData:
     folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     check_head(folder, rows.labels)
     tokenizer = load_tokenizer(folder)
+    verify_tokenizer(folder, tokenizer)
     tokenizer.padding_side = "right"  # a causal model's states then do not depend on padding
     settle_text_length(settings, folder, tokenizer)
     tokenizer.model_max_length = training.max_length  # what a pipeline cuts at when it is asked to

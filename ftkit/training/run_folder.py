@@ -1,11 +1,10 @@
 """The run folder: claimed before anything is written, described by run.yaml, never silently overwritten."""
 
-import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import write_text
 
 LIBRARIES = ("ftkit", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 
@@ -23,19 +22,6 @@ def check_output_dir(output_dir: str, *, resume: bool) -> None:
         )
     if resume and not used:
         raise UserError(f"{folder}: holds no run to resume; drop --resume_from_checkpoint")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part: temporary file, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, value) -> None:
-    """Write `value` as indented JSON; NaN and infinities are an error, as they are no JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_run_yaml(output_dir: str, command: str, settings: dict) -> None:

@@ -12,6 +12,7 @@ from ftkit.config.hardware import probe
 from ftkit.data.blocks import block_dataset, block_stream, tokenize_documents
 from ftkit.data.documents import load_documents, stream_documents
 from ftkit.data.receipt_text import token_spans
+from ftkit.data.template_lock import verify_tokenizer
 from ftkit.model.adapters import count_parameters, freeze_layers, quantization_config
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
@@ -53,6 +54,8 @@ def prepare_blocks(settings) -> PreparedText:
     if not model.is_new:
         folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     tokenizer = load_tokenizer(model.tokenizer or folder)
+    if folder and not model.tokenizer:
+        verify_tokenizer(folder, tokenizer)
     seed = training.seed if training.data_seed is None else training.data_seed
     named = {"train_split": data.dataset_train_split, "test_split": data.dataset_test_split}
     if data.dataset_streaming:

@@ -60,6 +60,25 @@ def test_the_verdict_claims_nothing_when_intervals_touch(capsys):
     assert 'no difference shown from "copy"' in capsys.readouterr().out
 
 
+def test_tasks_are_counted_one_by_one_against_the_best_of_the_others(capsys):
+    groups = [demo.Group("case", test=[{}] * 3), demo.Group("plural", test=[{}] * 2)]
+    references = ["A", "B", "C", "cats", "dogs"]
+    measured = [
+        demo.Measured("copying the input", ["a", "b", "c", "cat", "dogs"]),
+        demo.Measured("base model", ["A", "x", "x", "x", "x"]),
+        demo.Measured("after fine-tuning", ["A", "B", "x", "cat", "dogs"]),
+    ]
+    tasks = demo.by_task(groups, measured, references)
+    assert tasks == [
+        {"name": "case", "n": 3, "after": 2, "others": 1, "best": "base model"},
+        {"name": "plural", "n": 2, "after": 1, "others": 1, "best": "copying the input"},
+    ]
+    demo.print_tasks(tasks)
+    assert "above all others on 1 of 2 tasks" in capsys.readouterr().out
+    demo.print_tasks(tasks[:1])
+    assert not capsys.readouterr().out
+
+
 def test_too_few_rows_and_plain_text_are_refused(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"instruction": "a", "output": "b"}\n' * 9)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ftkit import sft
+from ftkit import dpo, pretrain, sft
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
 from ftkit.evaluation.results import read_items, read_results
@@ -60,6 +60,42 @@ def test_before_and_after_are_what_ftkit_bench_says_of_base_and_result(tiny_fold
             for one, other in zip(found[name, task], [item.extra["log_likelihoods"] for item in items[1]], strict=True):
                 assert one == pytest.approx(other, abs=1e-3)
     assert found["before", "asked"] != found["after", "asked"]
+
+
+def test_rows_of_a_task_are_named_and_recorded(tiny_folder, task_files):
+    rows = task_files / "other.jsonl"
+    rows.write_text("".join((task_files / "rows.jsonl").read_text().splitlines(keepends=True)[:5]))
+    flags = ["--benchmark_tasks", str(task_files / "plain.yaml"), "--benchmark_data", f"plain={rows}"]
+    train(tiny_folder, task_files, *flags)
+    for name in ("before", "after"):
+        results = read_results(task_files / "out/benchmark" / name / "results.json")
+        assert (results.settings["task_data"], results.tasks["plain"].num_items) == ({"plain": str(rows)}, 5)
+
+
+@pytest.mark.parametrize("command", ["dpo", "pretrain"])
+def test_preferences_and_pretraining_are_benchmarked_too(tiny_folder, task_files, word_rows, command, capsys):
+    pairs = [{"prompt": row["input"], "chosen": row["output"], "rejected": row["input"]} for row in word_rows]
+    texts = [{"text": " ".join(row.values())} for row in word_rows * 8]
+    rows, method = {"dpo": (pairs, "--template alpaca"), "pretrain": (texts, "--block_size 32")}[command]
+    (task_files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main = {"dpo": dpo.main, "pretrain": pretrain.main}[command]
+    main([
+        "--model_name_or_path", str(tiny_folder), "--dataset_name", str(task_files / "train.jsonl"), *method.split(),
+        *"--max_steps 3 --learning_rate 1e-2 --eval_strategy no --disable_tqdm --bf16 false".split(),
+        "--output_dir", str(task_files / "out"), "--benchmark_tasks", str(task_files / "plain.yaml"),
+    ])  # fmt: skip
+    assert (task_files / "out/benchmark/verdict.html").is_file() and "plain" in capsys.readouterr().err
+    bench.main([
+        "--model_name_or_path", str(task_files / "out"), "--tasks", str(task_files / "plain.yaml"),
+        "--dtype", "float32", "--output_dir", str(task_files / "again"),
+    ])  # fmt: skip
+    found = {}
+    for folder in ("out/benchmark/before", "out/benchmark/after", "again"):
+        path = task_files / folder / "results.json"
+        items = read_items(path, read_results(path).tasks["plain"])
+        found[folder] = [value for item in items for value in item.extra["log_likelihoods"]]
+    assert found["out/benchmark/after"] == pytest.approx(found["again"], abs=1e-3)
+    assert found["out/benchmark/before"] != pytest.approx(found["again"], abs=1e-1)
 
 
 def test_a_mistyped_task_ends_the_run_before_it_begins(tiny_folder, task_files):

