@@ -47,6 +47,14 @@ def pairs(tmp_path_factory, word_rows):
     return path
 
 
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory, word_rows):
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    lines = [json.dumps({"text": " ".join(row.values()) * (1 + i % 4)}) + "\n" for i, row in enumerate(word_rows)]
+    path.write_text("".join(lines))
+    return path
+
+
 def flags(folder, rows, out, per_device, method, *extra):
     """Four updates of two accumulated global batches of four rows.
 
@@ -58,6 +66,16 @@ def flags(folder, rows, out, per_device, method, *extra):
         --max_steps 4 --logging_steps 1 --save_strategy no --learning_rate 1e-3 --adam_epsilon 1e-4 --bf16 false
         --dtype float32 --use_cpu --disable_tqdm --test_size 8 --num_samples 1 --sample_max_new_tokens 4""".split(),
         *METHODS[method], *extra,
+    ]  # fmt: skip
+
+
+def pretrain_flags(folder, texts, out, per_device, *extra):
+    """Four updates of two accumulated global batches of four blocks, less than a pass."""
+    return [
+        "--model_name_or_path", str(folder), "--dataset_name", str(texts), "--output_dir", str(out),
+        "--per_device_train_batch_size", str(per_device), *"""--block_size 32 --gradient_accumulation_steps 2 --max_steps 4
+        --logging_steps 1 --save_strategy no --learning_rate 1e-3 --adam_epsilon 1e-4 --bf16 false --use_cpu
+        --disable_tqdm --test_size 8 --num_samples 1 --sample_max_new_tokens 4""".split(), *extra,
     ]  # fmt: skip
 
 
@@ -114,8 +132,8 @@ def assert_same_run(folder: Path, reference: Path, tolerance: float = 1e-5) -> N
 
 
 @pytest.fixture(scope="module")
-def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs):
-    """Folder of runs in two processes: one with checkpoints, that one resumed half-way, a packed one and one of DPO."""
+def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs, texts):
+    """Folder of runs in two processes: SFT with checkpoints, that one resumed half-way, packed; DPO; the same on text."""
     folder = tmp_path_factory.mktemp("two")
     save = ["--save_strategy", "steps", "--save_steps", "2"]
     resume = flags(tiny_folder, rows, folder / "resumed", 2, "full", *save, "--resume_from_checkpoint")
@@ -125,6 +143,12 @@ def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs):
         {"command": "sft", "argv": resume},
         {"command": "sft", "argv": flags(tiny_folder, rows, folder / "lora packed", 2, "lora packed")},
         {"command": "dpo", "argv": flags(tiny_folder, pairs, folder / "dpo lora", 2, "dpo lora")},
+        {"command": "pretrain", "argv": pretrain_flags(tiny_folder, texts, folder / "text", 2, *save)},
+        {"copy": [str(folder / "text/checkpoint-2"), str(folder / "text resumed/checkpoint-2")]},
+        {
+            "command": "pretrain",
+            "argv": pretrain_flags(tiny_folder, texts, folder / "text resumed", 2, *save, "--resume_from_checkpoint"),
+        },
     ]
     (folder / "printed.txt").write_text(in_two_processes(jobs, folder))
     return folder
@@ -137,21 +161,25 @@ def test_two_processes_train_as_one(method, two_process_runs, tiny_folder, rows,
     assert_same_run(two_process_runs / method, tmp_path / "one")
 
 
+def test_two_processes_pretrain_as_one(two_process_runs, tiny_folder, texts, tmp_path):
+    in_one_process(pretrain_flags(tiny_folder, texts, tmp_path / "one", 4), "pretrain")
+    assert_same_run(two_process_runs / "text", tmp_path / "one")
+
+
 def test_the_run_folder_is_written_once(two_process_runs):
     printed = (two_process_runs / "printed.txt").read_text()
-    assert printed.count("hardware ") == 4 and printed.count("done: ") == 4  # one plan and one end a run
+    assert printed.count("hardware ") == 6 and printed.count("done: ") == 6  # one plan and one end a run
     folder = two_process_runs / "lora packed"
     assert len(log_of(folder)) == 6  # four updates, an evaluation before and one after
     assert len((folder / "samples.jsonl").read_text().splitlines()) == 2
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".") or path.suffix == ".tmp"]
 
 
-def test_a_run_resumes_in_two_processes(two_process_runs):
-    whole, resumed = weights_of(two_process_runs / "full"), weights_of(two_process_runs / "resumed")
+@pytest.mark.parametrize(("first", "second"), [("full", "resumed"), ("text", "text resumed")])
+def test_a_run_resumes_in_two_processes(two_process_runs, first, second):
+    whole, resumed = weights_of(two_process_runs / first), weights_of(two_process_runs / second)
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
-    losses = [
-        [line["loss"] for line in log_of(two_process_runs / name) if "loss" in line] for name in ("full", "resumed")
-    ]
+    losses = [[line["loss"] for line in log_of(two_process_runs / name) if "loss" in line] for name in (first, second)]
     assert losses[1] == losses[0][2:]
 
 
@@ -187,7 +215,7 @@ def test_one_process_in_place_of_two_is_refused_in_one_line(tiny_folder, rows, t
 
 
 @pytest.mark.slow
-def test_fsdp2_trains_as_one_process_and_resumes(tiny_folder, rows, tmp_path):
+def test_fsdp2_trains_as_one_process_and_resumes(tiny_folder, rows, texts, tmp_path):
     save = ["--save_strategy", "steps", "--save_steps", "2"]
     jobs = []
     for method in ("full", "lora"):
@@ -196,6 +224,7 @@ def test_fsdp2_trains_as_one_process_and_resumes(tiny_folder, rows, tmp_path):
         jobs.append({"copy": [str(tmp_path / method / "checkpoint-2"), str(resumed / "checkpoint-2")]})
         resume = flags(tiny_folder, rows, resumed, 2, method, *save, "--resume_from_checkpoint")
         jobs.append({"command": "sft", "argv": resume})
+    jobs.append({"command": "pretrain", "argv": pretrain_flags(tiny_folder, texts, tmp_path / "text", 2, *save)})
     printed = in_two_processes(jobs, tmp_path, "examples/accelerate/fsdp2.yaml")
     assert "TRL's own loss head" not in printed
     for method in ("full", "lora"):
@@ -204,3 +233,6 @@ def test_fsdp2_trains_as_one_process_and_resumes(tiny_folder, rows, tmp_path):
         assert_same_run(tmp_path / method, tmp_path / f"{method} alone")
         whole, resumed = (weights_of(tmp_path / name) for name in (method, f"{method} resumed"))
         assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+    assert list((tmp_path / "text" / "checkpoint-2").glob("pytorch_model_fsdp*"))
+    in_one_process(pretrain_flags(tiny_folder, texts, tmp_path / "text alone", 4), "pretrain")
+    assert_same_run(tmp_path / "text", tmp_path / "text alone")

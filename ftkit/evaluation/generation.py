@@ -23,7 +23,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: FSDP2 trains on in the buffers that its first forward makes
             yield
     finally:
         for module, mode in modes:
