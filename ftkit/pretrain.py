@@ -58,8 +58,18 @@ def pretrain(settings):
     benchmark_before(settings, trainer, data.tokenizer)
     trainer.train(resume_from_checkpoint=checkpoint)
     cast_weights(trainer.model, training.save_dtype)
-    close_run("pretrain", settings, trainer, data.receipt)
+    close_run("pretrain", settings, trainer, data.receipt | spent(trainer, settings.data.block_size))
     return trainer
+
+
+def spent(trainer, block_size: int) -> dict:
+    """For the card: size of the model, tokens trained on, and 6ND of both."""
+    from ftkit.training.budget import tokens_per_update, training_flops
+
+    num_parameters = trainer.model.num_parameters()
+    num_tokens = trainer.state.global_step * tokens_per_update(trainer.args, block_size)
+    operations = f"{training_flops(num_parameters, num_tokens):.2e}"
+    return {"num_parameters": num_parameters, "num_trained_tokens": num_tokens, "operations (6ND)": operations}
 
 
 def build_trainer(settings, model, data):

@@ -34,7 +34,7 @@ def ftkit_imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/**/*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_stage_imports_only_stages_to_its_left(path):
     stage = path.relative_to(PACKAGE).parts[0]
-    if stage == "commands":
+    if stage in ("commands", "assets"):  # those use every stage; and the code that was saved with the base
         return
     allowed = {*STAGES[: STAGES.index(stage) + 1], "__version__"}
     assert ftkit_imports(path) <= allowed, f"{path.name} reaches to the right of {stage}"

@@ -127,6 +127,9 @@ def test_a_run_leaves_its_account(text_folder, tiny_folder, tmp_path, capsys):
     assert json.loads((out / "config.json").read_text())["max_position_embeddings"] == 32
     page, card = (out / "report.html").read_text(), (out / "README.md").read_text()
     assert "Bits per byte" in page and "bits per byte" in card and "Next-token prediction" in card
+    assert (
+        "Pretrained from random weights on" in card and "1280" in card and "![loss against updates](loss.png)" in card
+    )
     printed = capsys.readouterr().err
     assert "6ND = 6 x" in printed and "10 updates of 128 tokens" in printed and "next: ftkit sft" in printed
     assert "measured" in printed and "hours to go" in printed

@@ -47,6 +47,8 @@ from ftkit.config.assets import asset_path, list_assets
 assert "site-packages" in ftkit.__file__ and str(Path(ftkit.__file__)).startswith({str(environment)!r}), ftkit.__file__
 assert {{"alpaca", "chatml", "llama3", "phi3", "plain"}} <= set(list_assets("templates"))
 assert "instructions" in list_assets("datasets")
+from ftkit.config.assets import bundled_base
+assert bundled_base() and (bundled_base() / "model.safetensors").stat().st_size > 7e6
 from ftkit.data.loading import load_rows
 rows = load_rows("instructions")
 assert len(rows.train) >= 1500 and rows.test

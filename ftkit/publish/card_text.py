@@ -98,7 +98,7 @@ LIMITS = {
 }
 LIMITS_OF_ALL = """\
 Nothing is known of it beyond what is measured above, and nothing was measured of safety, bias or truth. It inherits
-the limits of {base} and of the data it was trained on."""
+the limits of {inherited}."""
 UNRECORDED = "Not recorded in this folder."
 UNMEASURED = "No rows were held out, so nothing was measured."
 
@@ -187,6 +187,8 @@ def results_text(folder: Path) -> str:
         parts.append(classification_text(json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))))
     if not evaluations and (folder / "metrics.jsonl").is_file():
         parts.append(UNMEASURED)
+    if (folder / "loss.png").is_file():
+        parts.append("![loss against updates](loss.png)")
     return "\n\n".join(filter(None, parts)) or UNRECORDED
 
 

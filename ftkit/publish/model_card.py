@@ -62,7 +62,8 @@ def card_text_of(folder: Path, receipt: dict, method: str) -> str:
     data = settings.get("dataset_name")
     of_base = f" of `{base_name}`" if base_name else ""
     on_data = f" on `{public_name(data)}`" if data else ""
-    summary = f"{method_name(settings) if settings else kind_name(folder)}{of_base}{on_data}, made with ftkit."
+    made = method_name(settings, method) if settings else kind_name(folder)
+    summary = f"{made}{of_base}{on_data}, made with ftkit."
     numbers = {key: value for key, value in receipt.items() if isinstance(value, int | float | str)}
     hyperparameters = card_text.list_settings(settings, folder, public_name) if settings else []
     training = [METHODS.get(method, method) + "." if settings else NO_RUN]
@@ -71,6 +72,9 @@ def card_text_of(folder: Path, receipt: dict, method: str) -> str:
     if versions := versions_line(folder / "run.yaml"):
         training.append(f"Versions: {versions}")
     limits = [card_text.LIMITS.get(method, "")] if settings else []
+    from_nothing = method == "pretrain" and settings and not base
+    origin = [] if from_nothing else [f"`{base_name}`" if base_name else "its base"]
+    inherited = " and of ".join([*origin, "the data it was trained on"])
     text = card_text.CARD.format(
         name=folder.resolve().name,
         summary=summary,
@@ -78,7 +82,7 @@ def card_text_of(folder: Path, receipt: dict, method: str) -> str:
         data=card_text.number_table(numbers) if numbers else card_text.UNRECORDED,
         training="\n\n".join(training),
         results=card_text.results_text(folder),
-        limits="\n".join([*limits, card_text.LIMITS_OF_ALL.format(base=f"`{base_name}`" if base_name else "its base")]),
+        limits="\n".join([*limits, card_text.LIMITS_OF_ALL.format(inherited=inherited)]),
     )
     return f"---\n{metadata(folder, settings, base, method).to_yaml()}\n---\n\n{text}"
 
@@ -251,8 +255,10 @@ def public_name(name: str) -> str:
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if local else name
 
 
-def method_name(settings: dict) -> str:
+def method_name(settings: dict, method: str) -> str:
     """What was trained, in words."""
+    if method == "pretrain" and not settings.get("use_peft"):
+        return "Continued pretraining" if settings.get("model_name_or_path") else "Pretrained from random weights"
     if not settings.get("use_peft"):
         frozen = settings.get("num_frozen_layers")
         return f"Full fine-tune (first {frozen} layers frozen)" if frozen else "Full fine-tune"

@@ -26,14 +26,10 @@ def test_no_base_names_the_three_ways(monkeypatch):
         demo.find_base()
 
 
-def test_the_bundled_base_is_the_last_choice_and_all_its_weights_are_trained(monkeypatch, tmp_path):
+def test_the_bundled_base_is_the_last_choice(monkeypatch):
     monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
-    monkeypatch.setattr("ftkit.commands.demo.bundled_base", lambda: tmp_path)
     assert demo.find_base() == "base"
-    command = demo.sft_command("base", tmp_path, "alpaca", tmp_path, 0, 2)
-    assert "--use_peft" not in command and not any(part.startswith("--lora") for part in command)
-    assert "--use_peft" in demo.sft_command("other", tmp_path, "alpaca", tmp_path, 0, 2)
 
 
 def test_a_cached_hub_model_is_the_second_choice(monkeypatch):

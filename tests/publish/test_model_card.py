@@ -162,4 +162,10 @@ def test_a_damaged_run_yaml_is_one_line(run_folder):
     ],
 )
 def test_methods_have_their_names(settings, name):
-    assert method_name(settings) == name
+    assert method_name(settings, "sft") == name
+
+
+def test_pretraining_says_what_it_began_with():
+    assert method_name({}, "pretrain") == "Pretrained from random weights"
+    assert method_name({"model_name_or_path": "x"}, "pretrain") == "Continued pretraining"
+    assert method_name({"use_peft": True}, "pretrain") == "LoRA adapter"
