@@ -133,6 +133,7 @@ def test_a_run_leaves_its_account(text_folder, tiny_folder, tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "6ND = 6 x" in printed and "10 updates of 128 tokens" in printed and "next: ftkit sft" in printed
     assert "measured" in printed and "hours to go" in printed
+    assert "activation_checkpointing off" in printed and "bf16 off" not in printed  # which was given
 
 
 def test_weights_are_trained_on_full_and_by_lora(text_folder, tiny_folder, tmp_path):

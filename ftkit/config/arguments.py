@@ -4,6 +4,7 @@ Import this only after the flags were checked (`ftkit.config.parser`): it import
 """
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -149,15 +150,16 @@ class TrainerArguments:
             self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
 
-    def hardware_reasons(self) -> dict[str, str]:
-        """Why the hardware-dependent defaults are what they are, by setting."""
+    def hardware_reasons(self, given: Collection[str] = ()) -> dict[str, str]:
+        """Why the hardware-dependent defaults are what they are, by setting; those that a person has given left out."""
         hardware = probe()
-        return {
+        reasons = {
             "bf16": f"bf16 runs at {hardware.bf16_speedup:.1f}x the speed of fp32 here",
             "activation_checkpointing": "time is scarcer than memory on a CPU"
             if self.use_cpu
             else "GPU memory is scarce",
         }
+        return {name: reason for name, reason in reasons.items() if name not in given}
 
 
 @dataclass

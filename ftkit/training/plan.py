@@ -128,6 +128,12 @@ def num_updates(num_rows: int, training) -> int:
     return math.ceil(training.num_train_epochs * max(1, math.ceil(batches / training.gradient_accumulation_steps)))
 
 
+def decided_lines(training, reasons: dict[str, str]) -> list[str]:
+    """What was decided, and why, where anything was."""
+    lines = [f"  {name} {'on' if getattr(training, name) else 'off'}: {reason}" for name, reason in reasons.items()]
+    return ["decided    (each has a flag of its name)", *lines] if lines else []
+
+
 def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, reasons: dict[str, str]) -> list[str]:
     """The plan for a person: hardware, model, data, what was decided and why, updates and their size.
 
@@ -139,7 +145,7 @@ def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, re
     tokens = receipt["num_tokens"]
     rows = receipt["num_sequences"] if is_stream else len(trainer.train_dataset)
     a_batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
-    reasons = training.hardware_reasons() | reasons
+    reasons = training.hardware_reasons(settings.given) | reasons
     lines = [
         f"hardware   {probe().describe()}; {torch.get_num_threads()} threads",
         f"model      {model_args.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.2f} M trained, "
@@ -148,8 +154,7 @@ def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, re
         f"({data.rows.format}), "
         f"{len(data.rows.test or [])} held out",
         f"template   {data.template.name if data.template else 'none (plain text)'}",
-        "decided    (each has a flag of its name)",
-        *(f"  {name} {'on' if getattr(training, name) else 'off'}: {reason}" for name, reason in reasons.items()),
+        *decided_lines(training, reasons),
         f"plan       {updates} updates of about {round(tokens / rows * min(a_batch, rows))} tokens; "
         f"{tokens} tokens {'at the beginning' if is_stream else 'a pass'}, {trained_text(receipt)}; "
         f"learning rate {training.learning_rate:g}",

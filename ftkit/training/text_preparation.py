@@ -19,7 +19,7 @@ from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, lo
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 from ftkit.model.packed_attention import use_packed_attention
 from ftkit.training.budget import budget_lines, tokens_per_update
-from ftkit.training.plan import ISOLATION_TOLERANCE, packing_leak
+from ftkit.training.plan import ISOLATION_TOLERANCE, decided_lines, packing_leak
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
 STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
@@ -197,11 +197,7 @@ def plan_lines(settings, trainer, data: PreparedText, updates: int) -> list[str]
         f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes a token; "
         f"{receipt['num_held_out_documents']:,} documents held out",
         f"blocks     {blocks} of {receipt['block_size']} tokens, {apart}",
-        "decided    (each has a flag of its name)",
-        *(
-            f"  {key} {'on' if getattr(training, key) else 'off'}: {reason}"
-            for key, reason in training.hardware_reasons().items()
-        ),
+        *decided_lines(training, training.hardware_reasons(settings.given)),
         f"plan       {updates:,} updates of {each:,} tokens, {kind}, learning rate {training.learning_rate:g}, "
         f"weight decay {training.weight_decay:g} on matrices, gradients clipped at {training.max_grad_norm:g}",
         *budget_lines(total, updates * each, None if data.is_stream else receipt["num_tokens"]),
