@@ -24,8 +24,7 @@ def merge_and_measure(argv: list[str]) -> None:
     args = parse(argv)
     from ftkit.config.files import write_json
     from ftkit.config.hardware import use_all_cores
-    from ftkit.model.adapter_files import adapter_labels, base_fingerprint, resolve_base
-    from ftkit.model.merging import merge_adapter
+    from ftkit.model.adapter_files import adapter_labels, resolve_base
     from ftkit.training.quiet import quiet_libraries
 
     quiet_libraries()
@@ -36,6 +35,19 @@ def merge_and_measure(argv: list[str]) -> None:
         return merge_classifier(args)
     folder = resolve_base(args.adapter, args.model_name_or_path)
     source, rows = held_out_rows(args)
+    out, made_of = merge(args, folder)
+    reference, found = measure(args, folder, out, rows[: args.num_rows])
+    record = {**made_of, "reference": reference, "rows": source, **found.as_dict()}
+    write_json(out / "merge.json", record)
+    print("\n".join(report_lines(record)))
+    print(f"next: ftkit chat --model_name_or_path {out}", file=sys.stderr)
+
+
+def merge(args, folder: str) -> tuple[Path, dict]:
+    """The merged folder, and for merge.json what it was made of. folder: of the base."""
+    from ftkit.model.adapter_files import base_fingerprint
+    from ftkit.model.merging import merge_adapter
+
     out = merge_adapter(
         args.adapter,
         args.output_dir,
@@ -44,20 +56,13 @@ def merge_and_measure(argv: list[str]) -> None:
         as_trained=not args.original_weights,
         trust_remote_code=args.trust_remote_code,
     )
-    reference, found = measure(args, folder, out, rows[: args.num_rows])
-    record = {
+    return out, {
         "adapter": str(args.adapter),
         "base": folder,
         "base_sha256": base_fingerprint(folder),
         "dtype": args.dtype,
         "merged_into": "the base's own weights" if args.original_weights else "the weights it was trained on",
-        "reference": reference,
-        "rows": source,
-        **found.as_dict(),
     }
-    write_json(out / "merge.json", record)
-    print("\n".join(report_lines(record)))
-    print(f"next: ftkit chat --model_name_or_path {out}", file=sys.stderr)
 
 
 def parse(argv: list[str]):

@@ -7,32 +7,15 @@ from ftkit.config.errors import UserError
 
 def merge_classifier(args) -> None:
     """Merge, reload, compare on held-out rows of the run or of --dataset_name, print, and write OUT/merge.json."""
+    from ftkit.commands.merge import merge
     from ftkit.config.files import write_json
-    from ftkit.model.adapter_files import base_fingerprint, resolve_base
-    from ftkit.model.merging import merge_adapter
+    from ftkit.model.adapter_files import resolve_base
 
-    folder = resolve_base(args.adapter, args.model_name_or_path)
     texts = held_out_texts(args)
-    out = merge_adapter(
-        args.adapter,
-        args.output_dir,
-        base=args.model_name_or_path,
-        dtype=args.dtype,
-        as_trained=not args.original_weights,
-        trust_remote_code=args.trust_remote_code,
-    )
+    out, made_of = merge(args, resolve_base(args.adapter, args.model_name_or_path))
     difference, agreement = compare(args, out, texts)
-    record = {
-        "adapter": str(args.adapter),
-        "base": folder,
-        "base_sha256": base_fingerprint(folder),
-        "dtype": args.dtype,
-        "merged_into": "the base's own weights" if args.original_weights else "the weights it was trained on",
-        "num_rows": len(texts),
-        "max_probability_difference": difference,
-        "label_agreement": agreement,
-    }
-    write_json(out / "merge.json", record)
+    measured = {"num_rows": len(texts), "max_probability_difference": difference, "label_agreement": agreement}
+    write_json(out / "merge.json", made_of | measured)
     print(
         f"merged {args.adapter} in {args.dtype}; on {len(texts)} texts probabilities differ by {difference:.2e} at "
         f"most, {agreement:.2%} of the labels are the same"
