@@ -53,11 +53,12 @@ def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = Non
         return
     chosen = asked_tasks(training)
     measure(settings, trainer, chosen, "before", tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
-    if base_folder and any(one.task.template for one in chosen):
+    templated = [one for one in chosen if one.task.template]  # the others are asked without any, the same for both
+    if base_folder and templated:
         original = load_tokenizer(base_folder)
         own = template_of(original, "auto")
         if own and original.chat_template != tokenizer.chat_template:
-            measure(settings, trainer, chosen, "before-own-template", original, own)
+            measure(settings, trainer, templated, "before-own-template", original, own)
 
 
 def benchmark_after(settings, trainer) -> str | None:

@@ -1,13 +1,16 @@
 """--benchmark_tasks: a training command benchmarks before and after by itself, as `ftkit bench` would."""
 
 import json
+import shutil
 
 import pytest
 
 from ftkit import dpo, pretrain, sft
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
+from ftkit.data.templates import install_template
 from ftkit.evaluation.results import read_items, read_results
+from ftkit.model.loading import load_tokenizer
 
 TASK = """version: 1
 about: "upper case"
@@ -62,6 +65,19 @@ def test_before_and_after_are_what_ftkit_bench_says_of_base_and_result(tiny_fold
     assert found["before", "asked"] != found["after", "asked"]
 
 
+def test_a_base_with_a_template_of_its_own_is_asked_in_that_one_too(tiny_folder, task_files):
+    folder = task_files / "chat"
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = load_tokenizer(folder)
+    install_template(tokenizer, "chatml")
+    tokenizer.save_pretrained(folder)
+    names = f"{task_files / 'plain.yaml'},{task_files / 'asked.yaml'}"
+    train(folder, task_files, "--benchmark_tasks", names)
+    runs = [read_results(path) for path in sorted((task_files / "out/benchmark").glob("*/results.json"))]
+    assert [sorted(run.tasks) for run in runs] == [["asked", "plain"], ["asked", "plain"], ["asked"]]
+    assert len({run.model["template_hash"] for run in runs[1:]}) == 2
+
+
 def test_rows_of_a_task_are_named_and_recorded(tiny_folder, task_files):
     rows = task_files / "other.jsonl"
     rows.write_text("".join((task_files / "rows.jsonl").read_text().splitlines(keepends=True)[:5]))
@@ -104,7 +120,7 @@ def test_a_mistyped_task_ends_the_run_before_it_begins(tiny_folder, task_files):
     assert not (task_files / "out").exists()
 
 
-def test_sharded_weights_are_refused(tiny_folder, task_files, monkeypatch):
+def test_sharded_weights_are_refused(tiny_folder, task_files):
     from types import SimpleNamespace
 
     from ftkit.commands.training_benchmark import check_benchmark
