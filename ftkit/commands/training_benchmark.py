@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from ftkit.config.errors import UserError
 
 FOLDER = "benchmark"
-AFTER = "after"
+AFTER, OWN = "after", "before-own-template"
 
 
 def check_benchmark(training) -> None:
@@ -58,7 +58,7 @@ def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = Non
         original = load_tokenizer(base_folder)
         own = template_of(original, "auto")
         if own and original.chat_template != tokenizer.chat_template:
-            measure(settings, trainer, templated, "before-own-template", original, own)
+            measure(settings, trainer, templated, OWN, original, own)
 
 
 def benchmark_after(settings, trainer) -> str | None:
@@ -103,11 +103,12 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
     training, model = settings.training, trainer.accelerator.unwrap_model(trainer.model)
     subject = Subject(model, tokenizer, template)
     is_after = name == AFTER
+    template_name = "auto" if name == OWN else Path(getattr(settings.data, "template", "auto")).stem
     told = {
         "name": training.output_dir if is_after and not settings.model.use_peft else base_name(settings),
         "adapter": training.output_dir if is_after and settings.model.use_peft else None,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "template": template.name if template else PLAIN,
+        "template": template_name if template else PLAIN,
         "template_hash": template.fingerprint if template else None,
     }
     world = World()

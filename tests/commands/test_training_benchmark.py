@@ -75,6 +75,7 @@ def test_a_base_with_a_template_of_its_own_is_asked_in_that_one_too(tiny_folder,
     train(folder, task_files, "--benchmark_tasks", names)
     runs = [read_results(path) for path in sorted((task_files / "out/benchmark").glob("*/results.json"))]
     assert [sorted(run.tasks) for run in runs] == [["asked", "plain"], ["asked", "plain"], ["asked"]]
+    assert [run.model["template"] for run in runs] == ["alpaca", "alpaca", "auto"]
     assert len({run.model["template_hash"] for run in runs[1:]}) == 2
 
 
