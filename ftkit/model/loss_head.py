@@ -30,6 +30,8 @@ from ftkit.model.head_kernels import KERNELS, settle_kernel, weighs_rows_alike
 logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100  # label that cross-entropy skips
+LEAST_ROWS = 256  # scored at a time
+CHUNK_LOGITS = 1 << 23  # 32 MiB in float32
 SETTINGS_IN_TRL = (
     "backbone_attr", "temperature", "logit_scale", "final_logit_softcapping", "cast_lm_head_to_fp32", "outputs",
 )  # fmt: skip
@@ -64,7 +66,7 @@ def use_compact_loss_head(
     outputs: tuple[str, ...] | None = None,
     *,
     kernel: str = "compact",
-    chunk_size: int = 256,
+    chunk_size: int | None = None,
     uniform_rows: bool = True,
     autocast: Callable = contextlib.nullcontext,
 ) -> None:
@@ -72,7 +74,8 @@ def use_compact_loss_head(
 
     The result is TRL's FusedCausalLMOutput, per-token fields (B, T - 1), zero where the label is ignored, float32;
     `outputs` names the fields to compute, by default those that TRL's trainer asked for. `chunk_size` is rows scored at
-    a time: a trained head keeps that many rows of logits, a frozen one none. Set `uniform_rows=False` when the loss
+    a time: a trained head keeps that many rows of logits, a frozen one none; by default 256, more of a vocabulary below
+    32,768, which costs fewer additions to its gradient. Set `uniform_rows=False` when the loss
     weighs tokens unequally (dft, DPO) and the head is trained. Temperature, logit scale, soft-capping and the cast to
     float32 are those TRL resolved. `autocast()` surrounds a scoring forward. With kernel "trl" only a head with trained
     token rows, which TRL's can't score, is taken over.
@@ -106,7 +109,7 @@ def use_compact_loss_head(
         temperature=resolved["temperature"],
         logit_scale=resolved["logit_scale"],
         softcap=resolved["final_logit_softcapping"],
-        chunk_size=chunk_size,
+        chunk_size=chunk_size or max(LEAST_ROWS, CHUNK_LOGITS // base.config.get_text_config().vocab_size),
         uniform_rows=uniform_rows,
     )
     cast = resolved["cast_lm_head_to_fp32"]
