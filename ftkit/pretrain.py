@@ -76,12 +76,16 @@ def build_trainer(settings, model, data):
     """The trainer on blocks, with continued beginnings of held-out documents at each evaluation."""
     from ftkit.data.blocks import BlockCollator
     from ftkit.model.adapters import peft_config
+    from ftkit.model.loss_head import CHUNK_LOGITS
     from ftkit.training.budget import SpeedCallback, tokens_per_update
     from ftkit.training.callbacks import MetricsCallback
     from ftkit.training.pretrain_trainer import FTPretrainTrainer
 
     training = settings.training
     each = tokens_per_update(training, settings.data.block_size)
+    num_logits = training.per_device_train_batch_size * settings.data.block_size * len(data.tokenizer)
+    if "compact_loss_head" not in settings.given and num_logits <= CHUNK_LOGITS:
+        training.compact_loss_head = False  # so few logits are scored faster whole
     if settings.model.use_peft and not settings.model.adapter:
         from peft import get_peft_model
 

@@ -19,6 +19,7 @@ from ftkit.training.callbacks import MetricsCallback
 TINY = [
     "--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2", "--block_size", "32",
     "--per_device_train_batch_size", "4", "--bf16", "false", "--eval_strategy", "no", "--disable_tqdm",
+    "--compact_loss_head", "true",
 ]  # fmt: skip
 
 

@@ -120,7 +120,9 @@ class TrainerArguments:
         None, "Recompute activations in backward to save memory. Default: on a GPU only."
     )
     gradient_checkpointing: bool | None = setting(None, "Former name of --activation_checkpointing.")
-    compact_loss_head: bool = setting(True, "Score only trained tokens in the LM head, in chunks.")
+    compact_loss_head: bool = setting(
+        True, "Score trained tokens only, in chunks. Default: on, off for pretraining with few logits."
+    )
     loss_head_kernel: str = setting(
         "auto", "Kernel of the LM head: auto (on a GPU the faster one, timed).", choices=["auto", "compact", "trl"]
     )
