@@ -30,8 +30,8 @@ from ftkit.model.head_kernels import KERNELS, settle_kernel, weighs_rows_alike
 logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100  # label that cross-entropy skips
-LEAST_ROWS = 256  # scored at a time
-CHUNK_LOGITS = 1 << 23  # 32 MiB in float32
+LEAST_ROWS = 32  # scored at a time
+CHUNK_LOGITS = 256 * 49_152  # 48 MiB in float32, whatever the vocabulary
 SETTINGS_IN_TRL = (
     "backbone_attr", "temperature", "logit_scale", "final_logit_softcapping", "cast_lm_head_to_fp32", "outputs",
 )  # fmt: skip
@@ -74,10 +74,10 @@ def use_compact_loss_head(
 
     The result is TRL's FusedCausalLMOutput, per-token fields (B, T - 1), zero where the label is ignored, float32;
     `outputs` names the fields to compute, by default those that TRL's trainer asked for. `chunk_size` is rows scored at
-    a time: a trained head keeps that many rows of logits, a frozen one none; by default 256, more of a vocabulary below
-    32,768, which costs fewer additions to its gradient. Set `uniform_rows=False` when the loss
-    weighs tokens unequally (dft, DPO) and the head is trained. Temperature, logit scale, soft-capping and the cast to
-    float32 are those TRL resolved. `autocast()` surrounds a scoring forward. With kernel "trl" only a head with trained
+    a time: a trained head keeps that many rows of logits, a frozen one none; by default as many as make 12.6 M
+    logits, 48 MiB, so that memory is flat in the vocabulary up to 393,216 tokens. Set `uniform_rows=False` when the
+    loss weighs tokens unequally (dft, DPO) and the head is trained. Temperature, logit scale, soft-capping and the cast
+    to float32 are those TRL resolved. `autocast()` surrounds a scoring forward. With kernel "trl" only a head with trained
     token rows, which TRL's can't score, is taken over.
 
     A head that FSDP2 shards is gathered as a whole; its gradient is averaged over the mesh and sharded again. TRL's own
