@@ -77,8 +77,8 @@ def use_compact_loss_head(
     a time: a trained head keeps that many rows of logits, a frozen one none; by default as many as make 12.6 M
     logits, 48 MiB, so that memory is flat in the vocabulary up to 393,216 tokens. Set `uniform_rows=False` when the
     loss weighs tokens unequally (dft, DPO) and the head is trained. Temperature, logit scale, soft-capping and the cast
-    to float32 are those TRL resolved. `autocast()` surrounds a scoring forward. With kernel "trl" only a head with trained
-    token rows, which TRL's can't score, is taken over.
+    to float32 are those TRL resolved. `autocast()` surrounds a scoring forward. With kernel "trl" only a head with
+    trained token rows, which TRL's can't score, is taken over.
 
     A head that FSDP2 shards is gathered as a whole; its gradient is averaged over the mesh and sharded again. TRL's own
     head stays, with one warning, for what is not known to be exact here (ZeRO-3, tensor parallel or quantised heads,
