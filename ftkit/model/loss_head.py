@@ -37,6 +37,11 @@ SETTINGS_IN_TRL = (
 )  # fmt: skip
 
 
+def rows_at_a_time(vocab_size: int) -> int:
+    """Rows whose logits together are about CHUNK_LOGITS, so that memory is flat in the vocabulary."""
+    return max(LEAST_ROWS, CHUNK_LOGITS // vocab_size)
+
+
 def use_compact_loss_heads(trainer: Trainer, *, kernel: str = "auto") -> str:
     """Put the compact head on a TRL trainer's model and, where it has one, its reference model.
 
@@ -109,7 +114,7 @@ def use_compact_loss_head(
         temperature=resolved["temperature"],
         logit_scale=resolved["logit_scale"],
         softcap=resolved["final_logit_softcapping"],
-        chunk_size=chunk_size or max(LEAST_ROWS, CHUNK_LOGITS // base.config.get_text_config().vocab_size),
+        chunk_size=chunk_size or rows_at_a_time(base.config.get_text_config().vocab_size),
         uniform_rows=uniform_rows,
     )
     cast = resolved["cast_lm_head_to_fp32"]

@@ -6,7 +6,6 @@ from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.hardware import probe
 from ftkit.data.classification import LabelledRows, load_labelled_rows, loss_weights
 from ftkit.data.classification_receipt import LabelledTokens, tokenize_labelled
 from ftkit.data.template_lock import verify_tokenizer
@@ -19,6 +18,7 @@ from ftkit.model.classification import (
     unquantised_head,
 )
 from ftkit.model.loading import check_vocabulary, load_tokenizer, local_model_folder
+from ftkit.training.plan import settle_dtype
 
 VALIDATION_SHARE = 0.1  # of the training rows, held out where the best weights are chosen and no split is there for it
 
@@ -109,8 +109,7 @@ def settle_text_length(settings, folder: str, tokenizer: PreTrainedTokenizerBase
 def prepare_classifier(settings, data: LabelledData) -> LoadedClassifier:
     """Load the weights with a head for the classes, and freeze what is not trained."""
     model_args, training = settings.model, settings.training
-    if model_args.dtype is None:  # a frozen base may be bf16; weights that an optimizer moves stay fp32
-        model_args.dtype = "bfloat16" if probe().bf16 and model_args.use_peft else "float32"
+    settle_dtype(model_args)
     if training.learning_rate is None:
         training.learning_rate = training.default_learning_rates[model_args.use_peft]
         if model_args.num_trained_layers == 0:

@@ -94,6 +94,12 @@ def settle_packing(settings, model: PreTrainedModel, lengths: list[int]) -> str 
     return f"rows stay isolated here; blocks of {plan.block_length} tokens keep the size of an update"
 
 
+def settle_dtype(model_args) -> None:
+    """Where nobody chose: a frozen base may be bf16; weights that an optimizer moves stay fp32."""
+    if model_args.dtype is None:
+        model_args.dtype = "bfloat16" if probe().bf16 and model_args.use_peft else "float32"
+
+
 def settle_evaluation(settings, has_test_rows: bool) -> None:
     """Evaluate before the first step and after each epoch when there are test rows, unless the person chose.
 

@@ -10,7 +10,6 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError
-from ftkit.config.hardware import probe
 from ftkit.data.columns import RowKind
 from ftkit.data.formats import CONVERSATIONS
 from ftkit.data.loading import Rows, load_rows
@@ -25,6 +24,7 @@ from ftkit.model.adapter_files import base_of_adapter, run_settings
 from ftkit.model.adapter_loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
+from ftkit.training.plan import settle_dtype
 
 STREAM_SAMPLE = 1000  # first rows of a stream, from which the plan is made and the receipt is counted
 SHUFFLE_BUFFER = 1000  # rows of a stream that are mixed
@@ -182,8 +182,7 @@ def settle_max_length(settings, folder: str) -> None:
 def prepare_model(settings, data: PreparedData) -> PreTrainedModel:
     """Load the weights, grow the vocabulary by added tokens, freeze what is not trained, put --adapter on."""
     model_args, training = settings.model, settings.training
-    if model_args.dtype is None:  # a frozen base may be bf16; weights that an optimizer moves stay fp32
-        model_args.dtype = "bfloat16" if probe().bf16 and model_args.use_peft else "float32"
+    settle_dtype(model_args)
     if training.learning_rate is None:
         training.learning_rate = training.default_learning_rates[model_args.use_peft]
     model = load_model(

@@ -19,7 +19,7 @@ from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, lo
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 from ftkit.model.packed_attention import use_packed_attention
 from ftkit.training.budget import budget_lines, tokens_per_update
-from ftkit.training.plan import ISOLATION_TOLERANCE, decided_lines, packing_leak
+from ftkit.training.plan import ISOLATION_TOLERANCE, decided_lines, packing_leak, settle_dtype
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
 STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
@@ -127,8 +127,7 @@ def prepare_base(settings, data: PreparedText) -> PreTrainedModel:
         model_args.dtype = "float32"
         model = new_model(model_args, data.tokenizer, settings.data.block_size)
     else:
-        if model_args.dtype is None:
-            model_args.dtype = "bfloat16" if probe().bf16 and model_args.use_peft else "float32"
+        settle_dtype(model_args)
         model = load_model(
             data.folder,
             dtype=model_args.dtype,

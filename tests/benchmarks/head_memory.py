@@ -25,13 +25,13 @@ def measure(vocab_size: int, whole: bool) -> float:
     import torch
 
     from ftkit.model.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
-    from ftkit.model.loss_head import CHUNK_LOGITS, LEAST_ROWS
+    from ftkit.model.loss_head import rows_at_a_time
 
     torch.manual_seed(0)
     hidden = torch.randn(NUM_ROWS, HIDDEN_SIZE, requires_grad=True)
     weight = torch.randn(vocab_size, HIDDEN_SIZE, requires_grad=True)
     targets = torch.randint(vocab_size, (NUM_ROWS,))
-    settings = HeadSettings(chunk_size=max(LEAST_ROWS, CHUNK_LOGITS // vocab_size))
+    settings = HeadSettings(chunk_size=rows_at_a_time(vocab_size))
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak so far is forgotten
     before = peak_mib()
