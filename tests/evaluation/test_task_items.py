@@ -41,6 +41,42 @@ def test_mmlu_is_asked_as_in_the_paper(folder):
     assert items[0].prompts[0].startswith("One?\nA.")
 
 
+LIKE_THE_HUBS = {  # rows in the columns of the Hub's datasets, and (context, choices) as lm-eval 0.4.13's own tasks give them
+    "hellaswag": (
+        {
+            "activity_label": "Removing ice", "ctx_a": "A man writes.", "ctx_b": "then he STOPS [title] Why [step] now",
+            "endings": ["scrapes [title] it. [step] Go  on", " then he leaves"], "label": "1",
+        },
+        "Removing ice: A man writes. Then he stops. why now",
+        ["scrapes. it. Go on", "then he leaves"],
+    ),
+    "arc_easy": (
+        {"question": "Why?", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"},
+        "Question: Why?\nAnswer:",
+        ["x", "y"],
+    ),
+    "sentiment": (
+        {"sentence": "a film of charm ", "label": 1},
+        "a film of charm \nQuestion: Is this sentence positive or negative?\nAnswer:",
+        ["negative", "positive"],
+    ),
+    "truthfulqa": (
+        {"question": "What if?", "mc1_targets": {"choices": ["Luck.", "Nothing."], "labels": [0, 1]}},
+        "Q: Where were the 1992 Olympics held?\nA: The 1992 Olympics were held in Barcelona, Spain.\n\nQ: What if?\nA:",
+        ["Luck.", "Nothing."],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIKE_THE_HUBS)
+def test_a_published_benchmark_is_asked_as_lm_eval_asks_it(tmp_path, name):
+    row, context, choices = LIKE_THE_HUBS[name]
+    task = load_task(name)
+    (item,) = build_items(task, ItemSettings(write_jsonl(tmp_path / "rows.jsonl", [row])))
+    assert plain_prompt(task, item, item.prompts[0]).endswith(context)
+    assert item.choices == choices and item.answer == 1
+
+
 def test_through_a_chat_template_examples_are_turns(folder):
     item = build_items(load_task("mmlu"), ItemSettings(folder, num_fewshot=1))[0]
     messages = conversation(item, item.prompts[0])
