@@ -4,8 +4,10 @@ import math
 
 from ftkit.evaluation.results import Item, Score
 from ftkit.evaluation.statistics import bootstrap_interval, wilson_interval
-from ftkit.evaluation.task_file import Task
+from ftkit.evaluation.task_file import METRICS, Task
 
+NO_SHARES = ("bleu", "chrf", "bits_per_byte", "perplexity")
+SHARES = frozenset(name for names in METRICS.values() for name in names) - set(NO_SHARES)  # between 0 and 1
 LOWER_IS_BETTER = ("bits_per_byte", "perplexity", "stereotype_share")
 
 

@@ -8,6 +8,7 @@ from benchmark_runs import write_run
 
 from ftkit.config.errors import UserError
 from ftkit.evaluation.bench_report import histogram_svg, write_bench_report
+from ftkit.evaluation.bench_scores import SHARES
 
 
 def test_the_report_shows_scores_intervals_and_items(tmp_path):
@@ -35,6 +36,15 @@ def test_scores_that_are_no_shares_have_a_histogram_instead_of_bars(tmp_path):
     assert (
         "2.267" in page and 'class="chart histogram"' in page and "%" not in page.split("</style>")[1].split("95 %")[0]
     )
+
+
+def test_what_is_a_share_is_told_by_the_metric_and_not_by_the_value(tmp_path):
+    low = write_bench_report(write_run(tmp_path / "bleu", {"text": [0.4, 0.2]}, metric="bleu")).read_text()
+    assert "0.3</td>" in low and "30.0 %" not in low
+    biased = write_run(tmp_path / "bias", {"text": [1.0, 0.0]}, metric="stereotype_share", higher_is_better=False)
+    assert "50.0 %" in write_bench_report(biased).read_text()
+    assert {"acc", "rouge1", "stereotype_share"} <= SHARES
+    assert not {"bleu", "chrf", "bits_per_byte", "perplexity"} & SHARES
 
 
 def test_every_value_is_in_the_histogram():
