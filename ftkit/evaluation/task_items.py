@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from ftkit.config.assets import asset_root
@@ -30,7 +31,10 @@ class Example:
 
 @dataclass(frozen=True)
 class TaskItem:
-    """One item to be answered. prompts: the task's own and its rephrasings. answer: the right place in `choices`."""
+    """One item to be answered. prompts: the task's own and its rephrasings. answer: the right place in `choices`.
+
+    question: the bare text that is asked, by which the item is found in training data. source: "file:line" of its row.
+    """
 
     item_id: str
     prompts: list[str]
@@ -41,6 +45,8 @@ class TaskItem:
     answer: int = 0
     target: str = ""
     constraints: list[dict] = field(default_factory=list)
+    question: str = ""
+    source: str = ""
 
     @property
     def reference(self) -> str:
@@ -163,7 +169,23 @@ class ItemWriter:
             self.answer(row, choices) if choices else 0,
             self.render("target", task.target, row),
             self.constraints(row),
+            self.question(row),
+            row.source,
         )
+
+    def question(self, row: Row) -> str:
+        """The texts of a row that are asked, without the prompt's own words."""
+        texts = [row.values.get(name) for name in self.asked_columns]
+        return "\n".join(text for text in texts if isinstance(text, str) and text.strip())
+
+    @cached_property
+    def asked_columns(self) -> list[str]:
+        """The columns that the prompt names, or where it is empty the choices, in their order there."""
+        choices = self.task.choices
+        templates = choices if isinstance(choices, list) else [f"{{{{ {choices} }}}}"]
+        tree = self.environment.parse(self.task.prompt or " ".join(templates))
+        columns = meta.find_undeclared_variables(tree)
+        return list(dict.fromkeys(node.name for node in tree.find_all(nodes.Name) if node.name in columns))
 
     def choices(self, row: Row) -> list[str]:
         """The choices: each a template, or all by one Jinja expression that gives a list."""

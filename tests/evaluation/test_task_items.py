@@ -7,7 +7,7 @@ import pytest
 
 from ftkit.config.errors import UserError
 from ftkit.evaluation.task_file import bundled_tasks, load_task
-from ftkit.evaluation.task_items import ItemSettings, build_items, conversation, plain_prompt
+from ftkit.evaluation.task_items import ItemSettings, build_items, conversation, plain_prompt, resolved_data
 from ftkit.evaluation.task_rows import read_rows
 
 ROWS = [
@@ -75,6 +75,21 @@ def test_a_published_benchmark_is_asked_as_lm_eval_asks_it(tmp_path, name):
     (item,) = build_items(task, ItemSettings(write_jsonl(tmp_path / "rows.jsonl", [row])))
     assert plain_prompt(task, item, item.prompts[0]).endswith(context)
     assert item.choices == choices and item.answer == 1
+
+
+def test_the_bare_question_is_the_texts_of_the_row_that_are_asked(folder):
+    assert build_items(load_task("mmlu"), ItemSettings(folder, num_fewshot=1))[1].question == "Two?"
+    asked = [build_items(load_task(name), ItemSettings(limit=1))[0] for name in ("instructions", "bias", "robustness")]
+    rows = [read_rows(str(resolved_data(load_task(name))), "test")[0].values for name in ("instructions", "bias")]
+    assert asked[0].question == f"{rows[0]['instruction']}\n{rows[0]['input']}".strip()
+    assert asked[1].question == f"{rows[1]['stereotype']}\n{rows[1]['other']}"
+    assert asked[2].question in asked[2].prompts[0] and "\n" not in asked[2].question
+
+
+def test_an_item_names_the_line_of_its_row(folder):
+    assert [item.source.rpartition("/")[2] for item in build_items(load_task("mmlu"), ItemSettings(folder, num_fewshot=0))] == [
+        "test.jsonl:1", "test.jsonl:2", "test.jsonl:3",
+    ]  # fmt: skip
 
 
 def test_through_a_chat_template_examples_are_turns(folder):
