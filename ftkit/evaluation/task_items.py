@@ -218,12 +218,12 @@ class ItemWriter:
         """What the answer must keep to, checked."""
         if not self.task.constraints:
             return []
-        from ftkit.evaluation.metrics.constraints import constraints_kept
+        from ftkit.evaluation.metrics.constraints import checked
 
         found = self.evaluate("constraints", self.task.constraints, row)
         try:
-            constraints_kept("", found)
-        except (ValueError, TypeError, AttributeError) as error:
+            checked(found)
+        except ValueError as error:
             raise self.misfit("constraints", row, error) from error
         return found
 

@@ -158,6 +158,12 @@ def test_a_row_that_does_not_fit_is_named(tmp_path, change, message):
         build_items(load_task("multiple_choice"), ItemSettings(path))
 
 
+def test_a_constraint_that_cannot_be_checked_names_its_row(tmp_path):
+    rows = [{"instruction": "Write.", "constraints": [{"kind": "min_words", "value": value}]} for value in (3, "3")]
+    with pytest.raises(UserError, match=r"rows.jsonl:2: constraints of task constraints: .*'3'; give a whole number"):
+        build_items(load_task("constraints"), ItemSettings(write_jsonl(tmp_path / "rows.jsonl", rows)))
+
+
 def test_a_column_that_a_row_lacks_is_named(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a"}])
     with pytest.raises(UserError, match="rows.jsonl:1: choices of task multiple_choice"):

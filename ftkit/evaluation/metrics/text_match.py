@@ -6,7 +6,7 @@ ExactMatch().compute(predictions=["Paris."], references=["Paris"])
 import re
 import string
 from collections import Counter
-from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 
 import evaluate
 
@@ -15,8 +15,14 @@ from ftkit.evaluation.scoring import exact_match, normalize_answer
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
-NUMBER = re.compile(r"(?:(?<!\w)[-−])?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)")  # in "5-3" nothing is negative
-FINAL_MARK = "####"  # in front of the answer, as GSM8K writes it
+VALUE = r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\w))?"
+NUMBER = re.compile(  # with a whole in front of a fraction, 1 1/2; in "5-3" nothing is negative
+    rf"(?P<minus>(?<!\w)[-−])?[$€£]?(?:(?P<whole>\d+) (?=\d+/\d))?(?P<value>{VALUE})(?: ?/ ?(?P<divisor>{VALUE}))?"
+)
+THOUSANDS = re.compile(r"(?<=\d)(?:[\u00a0\u202f\u2009]|\{,\}|\\,)(?=\d{3}(?!\d))")  # narrow spaces, and LaTeX's commas
+LATEX_FRACTION = re.compile(r"([-−]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
+# GSM8K's mark with a number behind it, and the rest of its line. A heading of Markdown's, "#### 1. Add", is none.
+FINAL_LINE = re.compile(r"(?<!#)####[^\S\n]*(?!\d+[.)][^\S\n]+\S)((?:[-−]?[$€£]?|[$€£][-−])\.?\d.*)")
 
 
 class ExactMatch(evaluate.Metric):
@@ -89,19 +95,33 @@ def squad_words(text: str) -> list[str]:
     return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
 
 
-def final_number(text: str) -> Decimal | None:
-    """The number behind the last "####", else the last number of the text; None where there is none."""
-    behind = text.rpartition(FINAL_MARK)[2]
-    found = NUMBER.findall(behind)
-    number = found[0] if FINAL_MARK in text and found else next(iter(reversed(found or NUMBER.findall(text))), None)
-    try:
-        return None if number is None else Decimal(number.replace(",", "").replace("−", "-"))
-    except InvalidOperation:  # digits of a script that Decimal does not read
+def final_number(text: str) -> Fraction | None:
+    """The number behind the last "####", in its line behind the "=" if there is one; else the last number of the text.
+
+    Fractions, exponents and grouped thousands are one number. None where there is none.
+    """
+    text = LATEX_FRACTION.sub(r" \1\2/\3", THOUSANDS.sub(",", text))
+    marked = FINAL_LINE.findall(text)
+    if marked:
+        behind = marked[-1].rpartition("=")[2]
+        return as_fraction(NUMBER.search(behind) or NUMBER.search(marked[-1]))
+    return as_fraction(next(reversed(list(NUMBER.finditer(text))), None))
+
+
+def as_fraction(found: re.Match | None) -> Fraction | None:
+    """A match of NUMBER as an exact number; None for a division by zero, and for more digits than Python reads."""
+    if found is None:
         return None
+    whole, value, divisor = (found[name] and found[name].replace(",", "") for name in ("whole", "value", "divisor"))
+    try:
+        number = Fraction(whole or 0) + Fraction(value) / Fraction(divisor or 1)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return -number if found["minus"] else number
 
 
 def numeric_match(prediction: str, reference: str) -> float:
-    """1.0 where both end with the same number: 1,000 is 1000.0.
+    """1.0 where both end with the same number: 1,000 is 1000.0 and 1e3, 1/2 is 0.5.
 
     Raises ValueError for a reference without a number.
     """

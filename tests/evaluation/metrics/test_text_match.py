@@ -1,5 +1,7 @@
 """Exact match, token F1 and final numbers, worked out by hand."""
 
+from fractions import Fraction
+
 import evaluate
 import pytest
 
@@ -38,15 +40,27 @@ def test_token_f1_is_a_mean_over_items():
     [
         ("It is 7, so 12 in all.", "12"), ("1,234.50 dollars", "1234.5"), ("-3", "-3"), ("−3", "-3"), (".5", "0.5"),
         ("3 + 4 = 7\n#### 7 (of 9)", "7"), ("#### none, or 5", "5"), ("12 %", "12"), ("1, 2", "2"), ("none", None),
-        ("5-3", "3"),
+        ("5-3", "3"), ("The answer is 42.", "42"), ("#### 1,000", "1000"), ("= $18.00", "18"), ("x = -3", "-3"),
+        ("-$5", "-5"), ("−$5", "-5"), ("$-5", "-5"), ("#### -$5", "-5"), ("#### $-5", "-5"), ("$10-$5", "5"),
+        ("3/4", "3/4"), ("3 / 4", "3/4"), ("-3/4", "-3/4"), ("1 1/2 hours", "3/2"), ("0.5/2", "1/4"), ("5/0", None),
+        (r"\boxed{-\frac{3}{4}}", "-3/4"), (r"$2\frac{1}{2}$", "5/2"), ("on 1/2/2024", "2024"),
+        ("1e3", "1000"), ("2.5e-3", "1/400"), ("0x1e3f", "3"), ("1e9999", "9999"), ("9" * 5000, None),
+        ("1\u202f000", "1000"), ("12\u00a0345\u2009678", "12345678"), ("in 2020\u00a0100 came", "100"),
+        (r"1{,}000 and 2\,500", "2500"), ("1{,}000", "1000"), ("1 000", "0"), ("50%", "50"),
+        ("#### Step 1: think\nsome steps.\nThe answer is 12.", "12"), ("#### Final Answer\n3 + 4 = **7**", "7"),
+        ("#### 1. Count them: 3\n#### 2. Add up\nThe answer is 12.", "12"), ("##### 3 steps\nSo 12.", "12"),
+        ("#### 5 + 3 = 8", "8"), ("#### 5 = five", "5"), ("####5", "5"), ("#### 5.\nNow 6", "5"), ("#### 7\n#### 8 (not 9)\nQ 10", "8"),
     ],
 )  # fmt: skip
 def test_the_final_number_of_an_answer(text, number):
-    found = final_number(text)
-    assert (found is None) if number is None else (found == type(found)(number))
+    assert final_number(text) == (None if number is None else Fraction(number))
 
 
 def test_numbers_are_compared_and_not_their_spelling():
+    wrong = [("-$5", "$5"), ("3/4", "1/4"), ("1/2", "2"), ("1e3", "3"), ("1\u202f000", "0"), ("1 1/2", "1/2")]
+    assert NumericMatch().compute(**columns(wrong)) == {"numeric_match": 0.0}
+    right = [("-$5", "−5"), ("3/4", "0.75"), ("1e3", "1000"), ("1\u00a0000", "1,000"), ("6/8", "3/4")]
+    assert NumericMatch().compute(**columns(right)) == {"numeric_match": 1.0}
     pairs = [("so 1,000.", "#### 1000"), ("7.0", "7"), ("seven", "7"), ("8 or 7", "#### 8")]
     assert NumericMatch().compute(**columns(pairs)) == {"numeric_match": 0.5}
     with pytest.raises(ValueError, match="reference 'seven' has no number"):
