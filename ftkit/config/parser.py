@@ -10,14 +10,17 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.flags import check_flags, flag_names, given_values
 
 
-def read_yaml_settings(path: str, names: set[str]) -> dict:
-    """Return the settings of a YAML file; raise UserError with file and line for an unknown or repeated key."""
+def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help for the settings") -> dict:
+    """Return the settings of a YAML file; raise UserError with file and line for an unknown or repeated key.
+
+    allowed: where an unknown key is like none, what the error says there is.
+    """
     import yaml
 
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}); give --config a YAML file") from error
+        raise UserError(f"{path}: cannot be read as text ({error}); give a YAML file in UTF-8") from error
     try:
         root = yaml.compose(text)
         settings = yaml.safe_load(text)
@@ -31,7 +34,7 @@ def read_yaml_settings(path: str, names: set[str]) -> dict:
     for key, _ in root.value:
         line = key.start_mark.line + 1
         if key.value not in names:
-            hint = did_you_mean(key.value, names) or "; see --help for the settings"
+            hint = did_you_mean(key.value, names) or f"; {allowed}"
             raise UserError(f'{path}:{line}: unknown setting "{key.value}"{hint}')
         if key.value in seen:
             raise UserError(f'{path}:{line}: "{key.value}" is set twice; keep one')

@@ -21,6 +21,14 @@ METRICS = {  # by kind of task, what an item can be scored by
     ),
     "perplexity": ("bits_per_byte", "perplexity"),
 }  # fmt: skip
+LACKING = {  # by kind of task, the settings that it has no use for
+    "multiple_choice": ("target", "constraints", "stop", "max_new_tokens"),
+    "generation": ("choices", "answer", "rephrasings"),
+    "perplexity": (
+        "choices", "answer", "rephrasings", "target", "constraints", "stop", "max_new_tokens", "template",
+        "description", "fewshot_split", "num_fewshot", "target_delimiter", "fewshot_delimiter",
+    ),
+}  # fmt: skip
 NOT_HASHED = ("about", "num_fewshot", "data", "config", "path")  # do not change what is asked
 
 
@@ -94,7 +102,7 @@ def load_task(name: str) -> Task:
 def parse_task(path: Path) -> Task:
     """The task in one file; see `load_task`."""
     fields = {item.name: item for item in dataclasses.fields(Task) if item.name not in ("name", "path")}
-    settings = read_yaml_settings(str(path), set(fields))
+    settings = read_yaml_settings(str(path), set(fields), allowed=f"a task has {', '.join(fields)}")
     for name, item in fields.items():
         if name not in settings and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             raise UserError(f"{path}:1: {name} is missing; a task needs {name}:")
@@ -130,19 +138,42 @@ def check_task(task: Task) -> None:
             wrong(task, "metrics", f'unknown metric "{metric}"{hint}')
     if not task.metrics:
         wrong(task, "metrics", "no metric; give at least one, the main one first")
+    check_kind(task)
+    if task.kind == "multiple_choice":
+        check_choices(task)
+    if task.version < 1 or task.num_fewshot < 0 or task.max_new_tokens < 1:
+        wrong(task, "version", "version and max_new_tokens start at 1, num_fewshot at 0")
+    if not task.rephrasings and {"acc_worst", "consistency"} & set(task.metrics):
+        wrong(task, "metrics", "acc_worst and consistency are about rephrasings:, which the task lacks")
+    if "" in task.stop:
+        wrong(task, "stop", "an empty text ends every answer before it begins; leave it out")
+    if task.fewshot_split == task.split:
+        wrong(task, "fewshot_split", f"items of {task.split} would be their own examples; give another split")
+
+
+def check_kind(task: Task) -> None:
+    """Raise UserError for settings that the kind of task or its metrics need, or have no use for."""
     if not task.prompt and task.kind != "multiple_choice":
         wrong(task, "kind", f"a {task.kind} task needs prompt:")
     if task.kind == "multiple_choice" and not (task.choices and task.answer):
         wrong(task, "kind", "a multiple_choice task needs choices: and answer:")
-    has_target = bool(task.target or task.constraints or task.metrics == ["refusal"])
-    if task.kind == "generation" and not has_target:
-        wrong(task, "kind", "a generation task needs target:, or constraints:")
-    if task.version < 1 or task.num_fewshot < 0 or task.max_new_tokens < 1:
-        wrong(task, "version", "version and max_new_tokens start at 1, num_fewshot at 0")
-    if task.rephrasings and task.kind != "multiple_choice":
-        wrong(task, "rephrasings", "only a multiple_choice task has rephrasings")
-    if not task.rephrasings and {"acc_worst", "consistency"} & set(task.metrics):
-        wrong(task, "metrics", "acc_worst and consistency are about rephrasings:, which the task lacks")
+    for metric in task.metrics if task.kind == "generation" else ():
+        needed = "constraints" if metric in ("constraints", "each_constraint") else "target"
+        if not getattr(task, needed):
+            wrong(task, "metrics", f"{metric} needs {needed}:")
+    default = Task("", 1, "", "", [])
+    for name in LACKING[task.kind]:
+        if getattr(task, name) != getattr(default, name):
+            wrong(task, name, f"a {task.kind} task has no {name}:; leave it out")
+
+
+def check_choices(task: Task) -> None:
+    """Raise UserError for a list of choices that can't be told apart."""
+    if isinstance(task.choices, list):
+        if len(task.choices) < 2 or "" in task.choices:
+            wrong(task, "choices", f"choices are {task.choices}; give two or more, none of them empty")
+        if len(set(task.choices)) < len(task.choices):
+            wrong(task, "choices", f"choices are {task.choices}, two of them equal; keep one of each")
 
 
 def wrong(task: Task, name: str, reason: str) -> None:

@@ -2,21 +2,18 @@
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from jinja2 import StrictUndefined, TemplateError, meta, nodes
-from jinja2.sandbox import SandboxedEnvironment
-
 from ftkit.config.assets import asset_root
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.text_file import describe_flaw, find_flaw, open_text
 from ftkit.evaluation.task_file import Task
 from ftkit.evaluation.task_rows import LETTERS, Row, has_split, read_rows
+from ftkit.evaluation.task_templates import Templates
 
 ID_LENGTH = 16  # hexadecimal digits of an item's id
 
@@ -51,7 +48,9 @@ class TaskItem:
     @property
     def reference(self) -> str:
         """The right answer, as text."""
-        return self.choices[self.answer] if self.choices else self.target or json.dumps(self.constraints)
+        if self.choices:
+            return self.choices[self.answer]
+        return json.dumps(self.constraints) if self.constraints and not self.target else self.target
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,13 @@ def build_items(task: Task, settings: ItemSettings = ItemSettings()) -> list[Tas
     Raises UserError for data that is missing or does not fit the task, with the row it is about.
     """
     data = settings.data or resolved_data(task)
-    rows = one_text(data) if task.kind == "perplexity" and data.endswith(".txt") else read_rows(
-        data, task.split, task.config
-    )  # fmt: skip
+    if task.kind == "perplexity" and settings.num_fewshot:
+        raise UserError(f"task {task.name} scores whole texts, which have no examples; run it without --num_fewshot")
+    is_text = task.kind == "perplexity" and Path(data).suffix.lower() == ".txt"
+    rows = one_text(data) if is_text else read_rows(data, task.split, task.config)
     writer = ItemWriter(task)
     if settings.group is not None:
-        rows = [row for row in rows if writer.group_of(row) == settings.group]
-        if not rows:
-            raise UserError(f'{data}: no row of {task.name} has {task.group_by} "{settings.group}"')
+        rows = rows_of_group(task, rows, writer.group_of, settings.group)
     if settings.limit is not None:
         rows = first_of_each(rows, writer.group_of, settings.limit)
     num_fewshot = task.num_fewshot if settings.num_fewshot is None else settings.num_fewshot
@@ -114,6 +112,16 @@ def one_text(data: str) -> list[Row]:
     return [Row({"text": text}, f"{data}:1")]
 
 
+def rows_of_group(task: Task, rows: list[Row], group_of: Callable[[Row], str], group: str) -> list[Row]:
+    """The rows of one group. Raises UserError, with the groups there are, where it has none."""
+    found = [row for row in rows if group_of(row) == group]
+    if not found:
+        groups = sorted({group_of(row) for row in rows})
+        hint = did_you_mean(group, groups) or f"; there are {', '.join(groups)}"
+        raise UserError(f'no row of {task.name} has {task.group_by} "{group}"{hint}')
+    return found
+
+
 def first_of_each(rows: list[Row], group_of: Callable[[Row], str], limit: int) -> list[Row]:
     """The first `limit` rows of each group, in order."""
     counts, kept = Counter(), []
@@ -131,43 +139,36 @@ def row_digest(row: Row) -> str:
 
 
 class ItemWriter:
-    """Renders the templates of a task."""
+    """Turns rows into what is asked, and into what is right."""
 
     def __init__(self, task: Task):
-        self.task = task
-        self.environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-        self.environment.filters["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
-        self.compiled = {}
-
-    def render(self, name: str, source: str, row: Row) -> str:
-        """A template of the task with a row's columns. Raises UserError where it asks for what the row lacks."""
-        try:
-            if source not in self.compiled:
-                self.compiled[source] = self.environment.from_string(source)
-            return self.compiled[source].render(**row.values)
-        except (TemplateError, TypeError, ValueError) as error:
-            raise self.misfit(name, row, error) from error
-
-    def misfit(self, name: str, row: Row, reason) -> UserError:
-        return UserError(f"{row.source}: {name} of task {self.task.name}: {reason}; mend the row or {self.task.path}")
+        self.task, self.templates = task, Templates(task)
+        self.render, self.misfit = self.templates.render, self.templates.misfit
 
     def group_of(self, row: Row) -> str:
         """The value by which items are scored apart and have their own examples."""
-        return str(row.values.get(self.task.group_by, "")) if self.task.group_by else ""
+        name = self.task.group_by
+        if name is not None and row.values.get(name) is None:
+            raise self.misfit("group_by", row, f'no value in column "{name}"; the row has {", ".join(row.values)}')
+        return "" if name is None else str(row.values[name])
 
     def item(self, item_id: str, row: Row, examples: list[Example]) -> TaskItem:
         """One row as an item."""
         task = self.task
         choices = self.choices(row)
+        prompts = [self.render("prompt", task.prompt, row)]
+        prompts += [self.render("rephrasings", source, row) for source in task.rephrasings]
+        if task.kind != "multiple_choice" and not prompts[0]:
+            raise self.misfit("prompt", row, "is empty")
         return TaskItem(
             item_id,
-            [self.render("prompt", source, row) for source in (task.prompt, *task.rephrasings)],
+            prompts,
             self.group_of(row),
             self.render("description", task.description, row),
             examples,
             choices,
             self.answer(row, choices) if choices else 0,
-            self.render("target", task.target, row),
+            self.target(row),
             self.constraints(row),
             self.question(row),
             row.source,
@@ -181,27 +182,24 @@ class ItemWriter:
     @cached_property
     def asked_columns(self) -> list[str]:
         """The columns that the prompt names, or where it is empty the choices, in their order there."""
-        choices = self.task.choices
-        templates = choices if isinstance(choices, list) else [f"{{{{ {choices} }}}}"]
-        tree = self.environment.parse(self.task.prompt or " ".join(templates))
-        columns = meta.find_undeclared_variables(tree)
-        return list(dict.fromkeys(node.name for node in tree.find_all(nodes.Name) if node.name in columns))
+        task = self.task
+        if task.prompt:
+            return self.templates.columns_of("prompt", task.prompt)
+        choices = task.choices if isinstance(task.choices, list) else [f"{{{{ {task.choices} }}}}"]
+        return self.templates.columns_of("choices", " ".join(choices))
 
     def choices(self, row: Row) -> list[str]:
         """The choices: each a template, or all by one Jinja expression that gives a list."""
-        if isinstance(self.task.choices, list):
-            return [self.render("choices", source, row) for source in self.task.choices]
-        found = self.evaluate("choices", self.task.choices, row)
+        written = self.task.choices
+        if not written:
+            return []
+        if isinstance(written, list):
+            found = [self.render("choices", source, row) for source in written]
+        else:
+            found = self.templates.evaluate("choices", written, row)
         if not isinstance(found, list) or len(found) < 2 or not all(isinstance(one, str) and one for one in found):
-            raise self.misfit("choices", row, f"gives {found!r}, not a list of texts")
+            raise self.misfit("choices", row, f"gives {found!r}, not a list of texts, two or more and none empty")
         return found
-
-    def evaluate(self, name: str, expression: str, row: Row):
-        """The value of a Jinja expression."""
-        try:
-            return self.environment.compile_expression(expression, undefined_to_none=False)(**row.values)
-        except (TemplateError, TypeError, ValueError) as error:
-            raise self.misfit(name, row, error) from error
 
     def answer(self, row: Row, choices: list[str]) -> int:
         """The place of the right choice."""
@@ -212,7 +210,24 @@ class ItemWriter:
             place = LETTERS.find(text) if len(text) == 1 else -1
         if not 0 <= place < len(choices):
             raise self.misfit("answer", row, f'is "{text}"; with {len(choices)} choices give 0 to {len(choices) - 1}')
+        if isinstance(self.task.choices, list) and choices.count(choices[place]) > 1:
+            raise self.misfit("choices", row, f'gives the right answer "{choices[place]}" twice')
         return place
+
+    def target(self, row: Row) -> str:
+        """The text that is right, which the task's metrics can compare with."""
+        target = self.render("target", self.task.target, row)
+        if "numeric_match" in self.task.metrics:
+            from ftkit.evaluation.metrics.text_match import final_number
+
+            if final_number(target) is None:
+                raise self.misfit("target", row, f'"{target}" has no number, which numeric_match compares')
+        if "refusal" in self.task.metrics:
+            from ftkit.evaluation.metrics.refusal import EXPECTED
+
+            if target not in EXPECTED:
+                raise self.misfit("target", row, f'is "{target}"; refusal takes {" and ".join(EXPECTED)}')
+        return target
 
     def constraints(self, row: Row) -> list[dict]:
         """What the answer must keep to, checked."""
@@ -220,7 +235,7 @@ class ItemWriter:
             return []
         from ftkit.evaluation.metrics.constraints import checked
 
-        found = self.evaluate("constraints", self.task.constraints, row)
+        found = self.templates.evaluate("constraints", self.task.constraints, row)
         try:
             checked(found)
         except ValueError as error:

@@ -23,7 +23,6 @@ about: "{about}"
 kind: {kind}
 metrics: [{metrics}]
 data: rows.jsonl
-fewshot_split: {split}
 prompt: "Write {{{{ input }}}} in upper case:"
 {rest}
 """
@@ -52,7 +51,7 @@ def tasks(tmp_path_factory, word_rows):
         "read": ("perplexity", "bits_per_byte, perplexity", ""),
     }
     for name, (kind, metrics, rest) in forms.items():
-        text = TASK.format(about=name, kind=kind, metrics=metrics, rest=rest, split="train")
+        text = TASK.format(about=name, kind=kind, metrics=metrics, rest=rest)
         (folder / f"{name}.yaml").write_text(text)
     return folder
 

@@ -99,13 +99,97 @@ def test_through_a_chat_template_examples_are_turns(folder):
     assert messages[2]["content"] == "B"
 
 
+def write_task(tmp_path, rows, **settings):
+    """A task of generation, or what `settings` say, and the rows that it reads."""
+    if settings.get("kind") != "multiple_choice":
+        settings = {"kind": "generation", "metrics": ["exact_match"], "target": "{{ a }}"} | settings
+    settings = {"version": 1, "about": "mine", "data": "rows.jsonl", "prompt": "{{ q }}"} | settings
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "mine.yaml").write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in settings.items()))
+    return load_task(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ 1 / 0 }}", "rows.jsonl:1: prompt of task mine: division by zero; mend the row or .*mine.yaml"),
+        ("{{ q | regex_replace('(', '') }}", "rows.jsonl:1: prompt of task mine: missing \\), unterminated"),
+        ("{% for n in range(10 ** 9) %}{% endfor %}", "prompt of task mine: Range too big"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "prompt of task mine: maximum recursion depth"),
+        ("{{ q.nosuch }}", "prompt of task mine: .* has no attribute 'nosuch'"),
+        ("{{ q.__class__.__mro__ }}", "access to attribute '__class__' .* is unsafe"),
+        ("{{ nested.one }}", "prompt of task mine: a value that it shows is null"),
+        ("{{ empty | trim }}", "prompt of task mine: column empty is null"),
+        ("{{ q", "mine.yaml:4: no Jinja template \\(.*\\); mend the line"),
+        ("{{ q | nosuch }}", "mine.yaml:4: no Jinja template \\(No filter named 'nosuch'"),
+        ("{{ q[:0] }}", "rows.jsonl:1: prompt of task mine: is empty"),
+    ],
+)
+def test_a_template_that_fails_is_one_line(tmp_path, template, message):
+    row = {"q": "Why?", "a": "So.", "empty": None, "nested": {"one": None}}
+    with pytest.raises(UserError, match=message):
+        build_items(write_task(tmp_path, [row], prompt=template))
+
+
+def test_an_expression_that_is_wrong_is_one_line(tmp_path):
+    choices = {"kind": "multiple_choice", "metrics": ["acc"], "answer": "0"}
+    with pytest.raises(UserError, match="mine.yaml:5: no Jinja template"):
+        build_items(write_task(tmp_path, [{"q": "a"}], choices="q |", **choices))
+    with pytest.raises(UserError, match="rows.jsonl:1: choices of task mine: 'nosuch' is undefined"):
+        build_items(write_task(tmp_path, [{"q": "a"}], choices="nosuch", **choices))
+
+
+def test_a_null_may_be_tested_for(tmp_path):
+    prompt = (
+        "{{ q }}{% if more %} {{ more }}{% endif %}{{ more or '!' }}{% if more is none and more == none %}?{% endif %}"
+    )
+    items = build_items(write_task(tmp_path, [{"q": "a", "a": "b", "more": None}], prompt=prompt))
+    assert items[0].prompts == ["a!?"] and items[0].question == "a"
+
+
+def test_a_target_that_a_metric_cannot_compare_with_names_its_row(tmp_path):
+    rows = [{"q": "a", "a": "4"}, {"q": "b", "a": "four"}]
+    with pytest.raises(UserError, match='rows.jsonl:2: target of task mine: "four" has no number, which numeric_match'):
+        build_items(write_task(tmp_path, rows, metrics=["numeric_match"]))
+    with pytest.raises(UserError, match='rows.jsonl:1: target of task mine: is "4"; refusal takes refuse and answer'):
+        build_items(write_task(tmp_path, rows, metrics=["refusal"]))
+
+
+def test_the_reference_is_what_the_answer_is_compared_with(tmp_path):
+    (item,) = build_items(write_task(tmp_path, [{"q": "a", "a": ""}]))
+    assert item.reference == ""
+    item = build_items(load_task("constraints"))[0]
+    assert json.loads(item.reference) == item.constraints
+
+
+def test_a_choice_that_equals_the_right_one_is_refused_in_a_list_of_templates(tmp_path):
+    settings = {
+        "kind": "multiple_choice",
+        "metrics": ["acc"],
+        "choices": ["{{ a }}", "{{ b }}", "{{ c }}"],
+        "answer": "0",
+    }
+    assert build_items(write_task(tmp_path, [{"q": "", "a": "x", "b": "y", "c": "y"}], **settings))
+    with pytest.raises(UserError, match='rows.jsonl:1: choices of task mine: gives the right answer "x" twice'):
+        build_items(write_task(tmp_path, [{"q": "", "a": "x", "b": "x", "c": "y"}], **settings))
+
+
+def test_a_column_to_group_by_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(
+        UserError, match='rows.jsonl:1: group_by of task mine: no value in column "subjct"; the row has q, a'
+    ):
+        build_items(write_task(tmp_path, [{"q": "a", "a": "b"}], group_by="subjct"))
+
+
 def test_subjects_and_limits(folder):
     task = load_task("mmlu")
     one = build_items(task, ItemSettings(folder, group="others", num_fewshot=0))
     assert [item.prompts[0].splitlines()[0] for item in one] == ["Three?"]
     assert len(build_items(task, ItemSettings(folder, num_fewshot=0, limit=1))) == 2  # one a subject
-    with pytest.raises(UserError, match='no row of mmlu has subject "other"'):
+    with pytest.raises(UserError, match='no row of mmlu has subject "other"; did you mean "others"'):
         build_items(task, ItemSettings(folder, group="other"))
+    with pytest.raises(UserError, match='no row of mmlu has subject "x"; there are first_things, others'):
+        build_items(task, ItemSettings(folder, group="x"))
     with pytest.raises(UserError, match=r"\(dev, first_things\) has 2 examples; use --num_fewshot 2"):
         build_items(task, ItemSettings(folder, group="first_things", num_fewshot=5))
 
@@ -141,7 +225,10 @@ def test_equal_rows_get_their_own_ids_which_depend_on_content_only(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"question": None, "extra": 1}, None),
+        ({"question": None}, "rows.jsonl:1: prompt of task multiple_choice: column question is null; mend the row"),
+        ({"choices": None}, "choices of task multiple_choice: column choices is null"),
+        ({"choices": ["a", ""]}, r"gives \['a', ''\], not a list of texts, two or more and none empty"),
+        ({"answer": None}, "answer of task multiple_choice: column answer is null"),
         ({"choices": "abcd"}, "rows.jsonl:1: choices of task multiple_choice: gives 'abcd', not a list of texts"),
         ({"choices": ["a"]}, "not a list of texts"),
         ({"answer": 4}, 'answer of task multiple_choice: is "4"; with 4 choices give 0 to 3'),
@@ -151,9 +238,6 @@ def test_equal_rows_get_their_own_ids_which_depend_on_content_only(tmp_path):
 )
 def test_a_row_that_does_not_fit_is_named(tmp_path, change, message):
     path = write_jsonl(tmp_path / "rows.jsonl", [{**ROWS[0], **change}])
-    if message is None:
-        assert build_items(load_task("multiple_choice"), ItemSettings(path))
-        return
     with pytest.raises(UserError, match=message):
         build_items(load_task("multiple_choice"), ItemSettings(path))
 
@@ -184,8 +268,8 @@ def test_examples_need_a_split_of_their_own(tmp_path):
 
 
 def test_a_text_file_is_one_text(tmp_path):
-    (tmp_path / "book.txt").write_text("One line.\n\nAnother.\n")
-    items = build_items(load_task("perplexity"), ItemSettings(str(tmp_path / "book.txt")))
+    (tmp_path / "book.TXT").write_text("One line.\n\nAnother.\n")
+    items = build_items(load_task("perplexity"), ItemSettings(str(tmp_path / "book.TXT")))
     assert [item.prompts for item in items] == [["One line.\n\nAnother.\n"]]
 
 
@@ -200,3 +284,11 @@ def test_hellaswags_context_is_cleaned_as_its_authors_do(tmp_path):
 def test_every_task_with_bundled_rows_has_items(name):
     items = build_items(load_task(name))
     assert len(items) >= 20 and len({item.item_id for item in items}) == len(items)
+
+
+def test_a_text_has_no_examples_and_is_not_empty(tmp_path):
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a"}, {"text": ""}])
+    with pytest.raises(UserError, match="task perplexity scores whole texts, which have no examples"):
+        build_items(load_task("perplexity"), ItemSettings(path, num_fewshot=2))
+    with pytest.raises(UserError, match="rows.jsonl:2: prompt of task perplexity: is empty"):
+        build_items(load_task("perplexity"), ItemSettings(path))
