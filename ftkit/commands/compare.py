@@ -14,7 +14,7 @@ from ftkit.config.parser import CommandParser
 def main(argv: list[str]) -> None:
     """Parse the command line, compare, print the verdict, write what was asked for."""
     parser = CommandParser(prog="ftkit compare", description="Tell whether a model got better, and what it forgot.")
-    parser.add_argument("results", nargs="+", help="results.json, or its folder: BEFORE AFTER, or AFTER with --before")
+    parser.add_argument("results", nargs="*", help="results.json, or its folder: BEFORE AFTER, or AFTER with --before")
     parser.add_argument("--before", nargs="+", default=[], metavar="FILE", help="runs before; per task the best counts")
     parser.add_argument(
         "--forgetting",
@@ -35,16 +35,19 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--markdown", metavar="FILE", help="write the verdict as Markdown")
     parser.add_argument("--json", metavar="FILE", help="write the verdict for programs")
     args = parser.parse_args(argv)
+    if len(args.results) not in (1, 2) or len(args.results) == 1 and not args.before:
+        raise UserError("give BEFORE and AFTER, or AFTER and then --before with one or more runs")
     *first, last = args.results
-    if len(args.results) > 2 or not first and not args.before:
-        raise UserError("give BEFORE and AFTER, or AFTER and --before with one or more runs")
     if not 0 < args.margin < 1 or args.num_examples < 0:
         raise UserError("--margin lies between 0 and 1, such as 0.05, and --num_examples is 0 or more")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}; give 0 or more")
     from ftkit.evaluation.pairing import read_run
     from ftkit.evaluation.verdict import compare_runs
     from ftkit.evaluation.verdict_text import verdict_text
 
     befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
+    check_outputs(args, [run.path for run in (*befores, after)])
     verdict = compare_runs(
         befores,
         after,
@@ -58,9 +61,19 @@ def main(argv: list[str]) -> None:
     write_files(verdict, args, after.path.parent)
 
 
+def check_outputs(args, inputs: list[Path]) -> None:
+    """Raise UserError for a file to be written that can't be, or would replace what is compared."""
+    for flag, name in (("--html", args.html), ("--markdown", args.markdown), ("--json", args.json)):
+        path = Path(name) if name else None
+        if path and path.resolve() in [one.resolve() for one in inputs]:
+            raise UserError(f"{flag} {name}: is one of the results that are compared; choose another file")
+        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UserError(f"{flag} {name}: is a folder, or its folder is not there; give a file's path")
+
+
 def leaks(train_data: str | None, after) -> list[str]:
     """Warnings of items that are asked in the training data, if that is named or AFTER's model has its run here."""
-    from ftkit.evaluation.contamination import leak_warnings
+    from ftkit.evaluation.contamination import leak_warnings, nothing_found
     from ftkit.evaluation.results import read_items
 
     if train_data:
@@ -72,7 +85,7 @@ def leaks(train_data: str | None, after) -> list[str]:
         if rows is None:
             return [note]
     items = {name: read_items(after.path, task) for name, task in after.results.tasks.items()}
-    return leak_warnings(rows, items) or [f"no item is asked in the {len(rows):,} training rows"]
+    return leak_warnings(rows, items) or [nothing_found(len(rows))]
 
 
 def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:

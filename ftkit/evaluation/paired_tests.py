@@ -8,6 +8,7 @@ Row i of before and after is the same question. A 0/1 score has gained items (wr
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,15 @@ from ftkit.evaluation.statistics import (
     CHUNK_ELEMENTS,
     NUM_RESAMPLES,
     Difference,
+    bootstrap_interval,
     check_confidence,
     paired_bootstrap_difference,
 )
 
 ALPHA = 0.05
 TINY = 1e-12
+Z = 1.959964  # standard errors on each side of a normal 95 % interval
+FEW = 10  # items, below which drawing them again tells less than Student's t
 POWER = 0.8  # a difference counts as detectable when it is found 4 times in 5
 
 
@@ -139,18 +143,50 @@ def smallest_true(holds: Callable[[float], bool], low: float = 0.0, high: float 
 def mean_difference(
     before: Sequence[float], after: Sequence[float], *, weights: Sequence[float] | None = None, seed: int = 0
 ) -> Difference:
-    """Mean after - mean before with a 95 % interval, by the paired bootstrap over items, widened for few of them.
+    """Mean after - mean before with a 95 % interval, by the paired bootstrap over items; of few items, Student's t.
 
-    weights: of the items, such as tokens; the means are weighted ones. Raises ValueError as
-    `paired_bootstrap_difference`.
+    Where few items changed two are added for it, see `with_both_ways`, and it is widened for few items. One item has
+    none: its bounds are infinite. weights: of the items, such as tokens; the means are weighted ones. Raises
+    ValueError as `paired_bootstrap_difference`.
     Source of the widening: Hesterberg 2015, doi:10.1080/00031305.2015.1089789, section 5.3 (expanded percentiles).
     """
-    sizes = None if weights is None else np.asarray(weights, dtype=np.float64)
-    sums = [np.asarray(scores, dtype=np.float64) * (1.0 if sizes is None else sizes) for scores in (before, after)]
-    return paired_bootstrap_difference(*sums, weights=weights, seed=seed, confidence=expanded_confidence(len(before)))
+    from scipy.stats import t
+
+    old, new = (np.asarray(scores, dtype=np.float64) for scores in (before, after))
+    sizes = np.ones_like(old) if weights is None else np.asarray(weights, dtype=np.float64)
+    difference = paired_bootstrap_difference(old * sizes, new * sizes, weights=sizes, num_resamples=1).difference
+    if len(old) < 2:
+        return Difference(difference, -math.inf, math.inf)
+    values, padded_sizes = with_both_ways(new - old, sizes, unchanged=max(1.0, abs(old).max()))
+    num_effective = max(2.0, sizes.sum() ** 2 / (sizes**2).sum())  # so many of equal weight are as sure
+    if len(old) < FEW:
+        center = values @ padded_sizes / padded_sizes.sum()
+        half = t.ppf(0.975, num_effective - 1) * standard_error(values, padded_sizes)
+        low, high = center - half, center + half
+    else:
+        low, high = bootstrap_interval(
+            values * padded_sizes, weights=padded_sizes, seed=seed, confidence=expanded_confidence(num_effective)
+        )
+    return Difference(difference, float(min(low, difference)), float(max(high, difference)))
 
 
-def expanded_confidence(num_items: int, confidence: float = 0.95) -> float:
+def with_both_ways(
+    differences: np.ndarray, weights: np.ndarray, unchanged: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Differences and weights; where half of the differences or more are alike, which mostly means 0, with two more
+    items of mean weight, changed up and down by as much as the largest change.
+
+    Few changes among many items tell little of those that were not met, and with none the spread would be 0. unchanged:
+    by how much, where no item changed.
+    Source of the idea: Bonett & Price 2012, doi:10.3102/1076998611411915, for scores of 0 and 1.
+    """
+    if np.median(abs(differences - np.median(differences))) > TINY:
+        return differences, weights
+    step = abs(differences).max() or unchanged
+    return np.append(differences, [step, -step]), np.append(weights, [weights.mean()] * 2)
+
+
+def expanded_confidence(num_items: float, confidence: float = 0.95) -> float:
     """The percentile bootstrap's confidence that makes up for its being too short by sqrt((n - 1) / n) and no t."""
     from scipy.stats import norm, t
 
@@ -190,26 +226,47 @@ def detectable_mean_difference(
     alpha: float = ALPHA,
     power: float = POWER,
 ) -> float | None:
-    """The smallest true difference of two paired means found with this power, from the spread seen; None for 1 item.
+    """The smallest true difference of two paired means found with this power, from the spread seen.
 
+    None where there are so few items that `sign_flip_p` finds next to nothing: with n of them it is 2 / 2^n at least.
     weights as in `mean_difference`. By the t distribution: (t(1 - alpha/2) + t(power)) standard errors.
     """
     from scipy.stats import t
 
     n = len(differences)
-    if n < 2:
+    if 2 / 2**n > alpha / 4:
         return None
+    sizes = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     steps = t.ppf(1 - alpha / 2, n - 1) + t.ppf(power, n - 1)
-    return float(steps * standard_error(differences, weights))
+    return float(steps * standard_error(*with_both_ways(np.asarray(differences, dtype=np.float64), sizes)))
 
 
 def standard_error(differences: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """Of the (weighted) mean of at least two differences."""
     values = np.asarray(differences, dtype=np.float64)
     sizes = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
+    return float(math.sqrt((residuals(values, sizes) ** 2).sum()))
+
+
+def residuals(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What each value adds to the error of the weighted mean; the squares sum up to its variance."""
     n = len(values)
-    residuals = sizes * (values - values @ sizes / sizes.sum())
-    return float(math.sqrt((residuals**2).sum() * n / (n - 1)) / sizes.sum())
+    return weights * (values - values @ weights / weights.sum()) / weights.sum() * math.sqrt(n / (n - 1))
+
+
+def best_of_bias(num_runs: int) -> float:
+    """How many standard errors of a paired difference the best of several equally good runs before is too good.
+
+    The mean of the largest of as many standard normals, over sqrt(2), as half of a difference's variance is of the run
+    before; for runs that err independently, more than enough for others.
+    """
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    if num_runs < 2:
+        return 0.0
+    mean = quad(lambda x: x * num_runs * norm.pdf(x) * norm.cdf(x) ** (num_runs - 1), -9, 9)[0]
+    return float(mean / math.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -221,21 +278,33 @@ class MeanOfTasks:
     standard_error: float
 
 
-def mean_of_tasks(differences: Sequence[Sequence[float]], *, seed: int = 0) -> MeanOfTasks:
+def mean_of_tasks(
+    differences: Sequence[Sequence[float]], questions: Sequence[Sequence[str]] | None = None, *, seed: int = 0
+) -> MeanOfTasks:
     """Mean over tasks of the mean difference of their items' scores, which lie between 0 and 1.
 
-    Interval: normal, with one gained and one lost item added to each task, which keeps it honest where few or no items
-    changed. p: by `sign_flip_p`. Source: Bonett & Price 2012, doi:10.3102/1076998611411915.
+    questions: of each item, what is asked; items that ask the same in several tasks are taken as one, as they change
+    together. Interval: normal, see also `with_both_ways`. p: by `sign_flip_p`.
     """
     from scipy.stats import norm
 
     tasks = [np.asarray(values, dtype=np.float64) for values in differences]
-    padded = [np.append(values, [1.0, -1.0]) for values in tasks]
-    error = math.sqrt(sum(standard_error(values) ** 2 for values in padded)) / len(tasks)
-    center, half = np.mean([values.mean() for values in padded]), norm.ppf(0.975) * error
-    shares = np.concatenate([values / len(values) / len(tasks) for values in tasks])
-    interval = Difference(float(shares.sum()), float(center - half), float(center + half))
-    return MeanOfTasks(interval, sign_flip_p(shares, seed=seed), error)
+    if questions is None:
+        questions = [[f"{number} {index}" for index in range(len(values))] for number, values in enumerate(tasks)]
+    gains, errors, centers = Counter(), Counter(), []
+    for number, (values, asked) in enumerate(zip(tasks, questions, strict=True)):
+        padded, sizes = with_both_ways(values, np.ones(len(values)))
+        centers.append(padded.mean())
+        for question, value in zip(asked, values, strict=True):
+            gains[question] += value / len(values) / len(tasks)
+        added = [(number, place) for place in range(len(asked), len(padded))]
+        for question, error in zip([*asked, *added], residuals(padded, sizes) / len(tasks), strict=True):
+            errors[question] += error
+    error = math.sqrt(sum(value**2 for value in errors.values()))
+    half = norm.ppf(0.975) * error
+    difference, center = math.fsum(gains.values()), float(np.mean(centers))
+    interval = Difference(difference, min(center - half, difference), max(center + half, difference))
+    return MeanOfTasks(interval, sign_flip_p(list(gains.values()), seed=seed), error)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,12 +1,19 @@
 """Two benchmark runs as pairs of answers to the same items; runs of other tasks are refused."""
 
+import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.evaluation.bench_scores import CORPUS, SHARES
 from ftkit.evaluation.results import Item, Results, TaskResult, read_items, read_results
+from ftkit.evaluation.task_file import METRICS
+from ftkit.evaluation.task_items import ID_LENGTH
+
+EVEN = {"stereotype_share": 0.5}  # metrics whose best value lies in the middle
 
 
 @dataclass
@@ -28,7 +35,7 @@ class Run:
 @dataclass
 class PairedTask:
     """One task answered twice. before, after: item i of both is the same question. metric: what is compared, item by
-    item. run: which of the runs before. num_runs: among so many it was the best."""
+    item. run, run_name: which of the runs before. num_runs: among so many it was the best."""
 
     task: TaskResult
     metric: str
@@ -38,6 +45,10 @@ class PairedTask:
     run: Run
     num_runs: int
     notes: list[str]
+    run_name: str = ""
+
+    def __post_init__(self):
+        self.run_name = self.run_name or self.run.name
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
         """(items,) float64 each: before and after."""
@@ -55,7 +66,10 @@ class PairedTask:
 
     @property
     def is_share(self) -> bool:
-        """Whether the scores are shares of what can be reached, so that a difference is told in points of 100."""
+        """Whether the scores are shares, so that a difference is told in points of 100; where the metric is not one of
+        a benchmark's, its values tell."""
+        if any(self.metric in names for names in METRICS.values()):
+            return self.metric in SHARES
         is_fraction = all(((scores >= 0) & (scores <= 1)).all() for scores in self.scores())
         return self.is_right_or_wrong or self.higher_is_better and is_fraction
 
@@ -80,8 +94,10 @@ def pair_runs(befores: list[Run], after: Run) -> dict[str, PairedTask]:
     for name, task in after.results.tasks.items():
         found = [pair_task(run, after, task) for run in befores if name in run.results.tasks]
         if found:
-            best = max(found, key=lambda pair: pair.means()[0] * (1 if pair.higher_is_better else -1))
+            best = max(found, key=lambda pair: goodness(pair.metric, pair.means()[0], pair.higher_is_better))
             best.num_runs = len(found)
+            if len({run.results.tasks[name].num_fewshot for run in befores if name in run.results.tasks}) > 1:
+                best.run_name += f", {best.run.results.tasks[name].num_fewshot}-shot"
             paired[name] = best
     if not paired:
         names = [", ".join(run.results.tasks) or "no tasks" for run in (*befores, after)]
@@ -96,18 +112,61 @@ def pair_task(before: Run, after: Run, task: TaskResult) -> PairedTask:
     old_items, new_items = (read_items(run.path, one) for run, one in ((before, old), (after, task)))
     if not new_items:
         raise UserError(f"{after.path}: task {task.name} has no items; finish it with ftkit bench")
-    by_key = dict(zip(item_keys(old_items), old_items, strict=True))
-    keys = item_keys(new_items)
-    missing = len(set(keys) - set(by_key)), len(set(by_key) - set(keys))
-    if any(missing):
+    metric, notes = common_metric(task, [*old_items, *new_items], after)
+    (old_by_question, new_by_question), num_repeated = zip(
+        *(by_question(items, metric) for items in (old_items, new_items)), strict=True
+    )
+    missing = len(new_by_question.keys() - old_by_question.keys()), len(old_by_question.keys() - new_by_question.keys())
+    if any(missing) or len(old_items) != len(new_items):
         raise UserError(
             f"{after.path}: task {task.name} has {missing[0]} items that {before.path} lacks, and lacks {missing[1]} "
             "of its items; run both to their end with the same --limit"
         )
-    old_items = [by_key[key] for key in keys]
-    metric, notes = common_metric(task, [*old_items, *new_items], after)
+    if num_repeated[0]:
+        notes.append(f"{num_repeated[0]:,} of {len(new_items):,} items repeat another one and are counted once")
+    notes += differing_notes(old, task, metric)
     higher = task.scores[metric].higher_is_better if metric in task.scores else True
-    return PairedTask(task, metric, higher, old_items, new_items, before, 1, notes)
+    return PairedTask(
+        task, metric, higher, [old_by_question[key] for key in new_by_question], list(new_by_question.values()),
+        before, 1, notes,
+    )  # fmt: skip
+
+
+def differing_notes(old: TaskResult, new: TaskResult, metric: str) -> list[str]:
+    """What a reader must know about how the two were asked, and how their scores come about."""
+    notes = []
+    if old.num_fewshot != new.num_fewshot:
+        notes.append(f"asked with {old.num_fewshot} examples before and {new.num_fewshot} after")
+    if metric in CORPUS:
+        figures = [one.scores[metric].value for one in (old, new) if metric in one.scores]
+        told = f" ({figures[0]:.4g} before, {figures[1]:.4g} after)" if len(figures) == 2 else ""
+        notes.append(f"{metric} of the whole task{told} is no mean of items; compared is the mean of the items' own")
+    return notes
+
+
+def goodness(metric: str, value: float, higher_is_better: bool) -> float:
+    """What is larger the better the value is."""
+    if metric in EVEN:
+        return -abs(value - EVEN[metric])
+    return value if higher_is_better else -value
+
+
+def question_of(item: Item) -> str:
+    """What an item asks, as a hash: the same in each task that asks it, and for an item that repeats another."""
+    match = re.fullmatch(rf"([0-9a-f]{{{ID_LENGTH}}})-\d+", item.item_id)
+    return match[1] if match else item.item_id
+
+
+def by_question(items: list[Item], metric: str) -> tuple[dict[str, Item], int]:
+    """The items by what they ask, those that ask the same made one by their mean score; and how many those are more."""
+    alike: dict[str, list[Item]] = {}
+    for item in items:
+        alike.setdefault(question_of(item), []).append(item)
+    found = {}
+    for question, same in alike.items():
+        score = sum(item.scores[metric] for item in same) / len(same)
+        found[question] = dataclasses.replace(same[0], scores={metric: score})
+    return found, len(items) - len(found)
 
 
 def check_same_task(before: Run, after: Run, old: TaskResult, new: TaskResult) -> None:
@@ -121,16 +180,6 @@ def check_same_task(before: Run, after: Run, old: TaskResult, new: TaskResult) -
     else:
         return
     raise UserError(f"task {new.name}: {difference}; run ftkit bench again on both models with the same tasks")
-
-
-def item_keys(items: list[Item]) -> list[tuple[str, int]]:
-    """Each item's id with how often it came before: a question may stand in a task twice."""
-    seen: dict[str, int] = {}
-    keys = []
-    for item in items:
-        keys.append((item.item_id, seen.get(item.item_id, 0)))
-        seen[item.item_id] = seen.get(item.item_id, 0) + 1
-    return keys
 
 
 def common_metric(task: TaskResult, items: list[Item], after: Run) -> tuple[str, list[str]]:
@@ -149,9 +198,10 @@ def common_metric(task: TaskResult, items: list[Item], after: Run) -> tuple[str,
     return metric, [f"{task.main_metric} is a figure of the whole task; items are compared by {metric}"]
 
 
-def check_names(names: list[str], paired: dict[str, PairedTask]) -> None:
-    """Raise UserError for a task that was not compared."""
+def named_tasks(names: list[str], paired: dict[str, PairedTask]) -> list[str]:
+    """The tasks of these names; that of a task stands for its subjects too. Raises UserError for one not compared."""
     for name in names:
-        if name not in paired:
+        if not any(name in (task, task.partition("/")[0]) for task in paired):
             hint = did_you_mean(name, paired) or f"; compared are: {', '.join(paired)}"
             raise UserError(f'--forgetting: no task "{name}" in both runs{hint}')
+    return [task for task in paired if task in names or task.partition("/")[0] in names]

@@ -1,9 +1,13 @@
 """Did it get better, and what did it forget: better, worse, no difference seen, or too few items to tell.
 
+A change is told where the corrected test and the interval both say so; none is "seen" where the whole interval is
+smaller than what matters. Tasks that clearly differ are "better and worse" together.
+
 verdict = compare_runs([read_run("runs/before/results.json")], read_run("runs/after/results.json"))
 verdict.outcome, verdict.reason
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +15,8 @@ import numpy as np
 from ftkit.evaluation.paired_tests import (
     ALPHA,
     POWER,
+    Z,
+    best_of_bias,
     detectable_mean_difference,
     detectable_share_difference,
     holm,
@@ -21,11 +27,13 @@ from ftkit.evaluation.paired_tests import (
     sign_flip_p,
     smallest_provable_share,
 )
-from ftkit.evaluation.pairing import PairedTask, Run, check_names, pair_runs
+from ftkit.evaluation.pairing import PairedTask, Run, goodness, named_tasks, pair_runs, question_of
 from ftkit.evaluation.results import Item
+from ftkit.evaluation.statistics import Difference
 
 BETTER, WORSE = "better", "worse"
 UNSEEN, TOO_FEW = "no difference seen", "too few items"
+MIXED = "better and worse"  # of all tasks together
 MARGIN = 0.05  # the smallest difference that matters: 5 points of a share, 5 % of another metric
 PROBE = "forgetting"  # what ftkit bench calls its probe
 ALL_TASKS = "mean of tasks"
@@ -45,7 +53,8 @@ class Flip:
 
 @dataclass
 class TaskVerdict:
-    """One task. difference, low, high: after - before, 95 % interval of this task alone. p_adjusted: for all tasks.
+    """One task. difference, low, high: after - before, 95 % interval of this task alone, None for one item.
+    p_adjusted: corrected for all tasks.
 
     detectable: the smallest true difference that would be found 4 times in 5, None where there is none. provable: a
     smaller share can't be shown whatever the answers are. num_gained, num_lost: items that got better and worse, where
@@ -59,8 +68,8 @@ class TaskVerdict:
     before: float
     after: float
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     higher_is_better: bool = True
     is_share: bool = True
@@ -78,13 +87,19 @@ class TaskVerdict:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def is_improvement(self) -> bool:
-        return self.difference > 0 if self.higher_is_better else self.difference < 0
+    def gain(self) -> float:
+        """How much nearer the score came to what is best, or by how much it moved away (negative)."""
+        before, after = (goodness(self.metric, value, self.higher_is_better) for value in (self.before, self.after))
+        return 0.0 if math.isclose(before, after) else after - before
 
     @property
-    def loss_not_ruled_out(self) -> float:
-        """The worst change that the interval holds, 0 or more, in the metric's unit."""
-        return max(0.0, -self.low if self.higher_is_better else self.high)
+    def leaves_out_0(self) -> bool:
+        return self.low is not None and not self.low <= 0 <= self.high
+
+    @property
+    def loss_not_ruled_out(self) -> float | None:
+        """The worst change that the interval holds, 0 or more, in the metric's unit; None without an interval."""
+        return None if self.low is None else max(0.0, -self.low if self.higher_is_better else self.high)
 
 
 @dataclass
@@ -128,7 +143,7 @@ def compare_runs(
     paired = pair_runs(befores, after)
     if forgetting is None:
         forgetting = [name for name in paired if name.partition("/")[0] == PROBE and len(paired) > 1]
-    check_names(forgetting, paired)
+    forgetting = named_tasks(forgetting, paired)
     targets = [pair for name, pair in paired.items() if name not in forgetting]
     has_mean = len(targets) > 1 and all(map(may_be_pooled, targets))
     alpha = ALPHA / (len(paired) + has_mean)
@@ -140,23 +155,29 @@ def compare_runs(
         row.p_adjusted = p_adjusted
         row.outcome = outcome_of(row, margin)
     mean_row = mean[0] if mean else None
-    outcome, reason = overall([task for task in tasks if not task.is_probe] or tasks, mean_row)
+    outcome, reason = overall([task for task in tasks if not task.is_probe] or tasks, mean_row, margin)
     forgot = [task.task for task in tasks if task.is_probe and task.outcome == WORSE]
-    reason += f"; forgot {', '.join(forgot)}" if forgot else ""
+    if forgot:
+        outcome = WORSE if outcome in (UNSEEN, TOO_FEW) else outcome
+        reason += f"; forgot {', '.join(forgot)}"
     warnings = selection_notes(befores, after, paired)
+    if len(targets) > 1 and not has_mean:
+        warnings.append("no mean of the tasks: it is of shares of which more is better, all against one run before")
     return Verdict(outcome, reason, tasks, mean_row, [run.name for run in befores], after.name, margin, warnings)
 
 
 def may_be_pooled(pair: PairedTask) -> bool:
-    """Whether a task counts in the mean: of shares, each item the same, and against one run.
+    """Whether a task counts in the mean: of shares, more being better, each item the same, and against one run.
 
     The best of several runs is a little too good in every task, which adds up over many tasks.
     """
-    return pair.is_share and pair.weights() is None and pair.num_runs == 1
+    return pair.is_share and pair.higher_is_better and pair.weights() is None and pair.num_runs == 1
 
 
 def measure_task(pair: PairedTask, alpha: float, num_examples: int, seed: int) -> TaskVerdict:
     """Effect, interval, p value and power of one task."""
+    from scipy.stats import norm
+
     before, after = pair.scores()
     weights, n = pair.weights(), len(before)
     differences = after - before
@@ -172,16 +193,29 @@ def measure_task(pair: PairedTask, alpha: float, num_examples: int, seed: int) -
         effect = mean_difference(before, after, weights=weights, seed=seed)
         p = sign_flip_p(differences * (1.0 if weights is None else weights), seed=seed)
         detectable = detectable_mean_difference(differences, weights, alpha)
-    means = pair.means()
+    bias = best_of_bias(pair.num_runs)
+    if detectable is not None:
+        detectable *= 1 + bias / (norm.ppf(1 - alpha / 2) + norm.ppf(POWER))
     row = TaskVerdict(
-        pair.task.name, pair.metric, n, *means, *effect, p,
+        pair.task.name, pair.metric, n, *pair.means(), effect.difference,
+        *bounds(effect, bias, pair), p,
         higher_is_better=pair.higher_is_better, is_share=pair.is_share, detectable=detectable,
-        before_from=pair.run.name, num_runs=pair.num_runs, notes=list(pair.notes), **extra,
+        before_from=pair.run_name, num_runs=pair.num_runs, notes=list(pair.notes), **extra,
     )  # fmt: skip
-    if not row.is_improvement:
+    if row.gain <= 0:
         row.p = min(1.0, p * pair.num_runs)  # the best of several runs is high by chance too
     row.improved, row.worsened = flips(pair, differences, num_examples)
     return row
+
+
+def bounds(effect: Difference, bias: float, pair: PairedTask) -> tuple[float | None, float | None]:
+    """The interval's bounds, None where it is infinite, no more than all of a share; on the side of a gain wider by the
+    `bias` in standard errors of what the change is measured from, see `best_of_bias`."""
+    if not math.isfinite(effect.low):
+        return None, None
+    extra = bias * (effect.high - effect.low) / (2 * Z)
+    low, high = effect.low - extra * (not pair.higher_is_better), effect.high + extra * pair.higher_is_better
+    return (max(low, -1.0), min(high, 1.0)) if pair.is_share else (low, high)
 
 
 def measure_mean(pairs: list[PairedTask], alpha: float, seed: int) -> TaskVerdict:
@@ -189,7 +223,8 @@ def measure_mean(pairs: list[PairedTask], alpha: float, seed: int) -> TaskVerdic
     from scipy.stats import norm
 
     scores = [pair.scores() for pair in pairs]
-    mean = mean_of_tasks([after - before for before, after in scores], seed=seed)
+    questions = [[question_of(item) for item in pair.after] for pair in pairs]
+    mean = mean_of_tasks([after - before for before, after in scores], questions, seed=seed)
     before, after = (float(np.mean([side.mean() for side in sides])) for sides in zip(*scores, strict=True))
     return TaskVerdict(
         ALL_TASKS, pairs[0].metric if len({pair.metric for pair in pairs}) == 1 else "share",
@@ -215,31 +250,31 @@ def flip(pair: PairedTask, index: int) -> Flip:
 
 
 def outcome_of(row: TaskVerdict, margin: float) -> str:
-    """better or worse where the corrected p value says so; else whether a difference that matters would have shown."""
-    if row.p_adjusted <= ALPHA:
-        return BETTER if row.is_improvement else WORSE
+    """better or worse where the corrected p value and the interval say so; else whether every difference that matters
+    is ruled out."""
+    if row.p_adjusted <= ALPHA and row.leaves_out_0 and row.gain:
+        return BETTER if row.gain > 0 else WORSE
+    if row.low is None or row.detectable is None:
+        return TOO_FEW
     matters = margin if row.is_share else margin * abs(row.before)
-    return UNSEEN if row.detectable is not None and row.detectable <= matters else TOO_FEW
+    return UNSEEN if -matters <= row.low and row.high <= matters else TOO_FEW
 
 
-def overall(tasks: list[TaskVerdict], mean: TaskVerdict | None) -> tuple[str, str]:
-    """Outcome and reason: the mean of the tasks where it is decided, else what the single tasks say."""
-    better, worse = ([task.task for task in tasks if task.outcome == outcome] for outcome in (BETTER, WORSE))
-    reason = "; ".join(
-        f"{outcome} on {', '.join(names)}" for outcome, names in ((BETTER, better), (WORSE, worse)) if names
-    )
+def overall(tasks: list[TaskVerdict], mean: TaskVerdict | None, margin: float) -> tuple[str, str]:
+    """Outcome and reason: what the tasks say, and their mean where it is decided and no task says the contrary."""
+    named = {outcome: [task.task for task in tasks if task.outcome == outcome] for outcome in (BETTER, WORSE)}
+    said = [f"{outcome} on {', '.join(names)}" for outcome, names in named.items() if names]
+    found = {outcome for outcome, names in named.items() if names}
     if mean and mean.outcome in (BETTER, WORSE):
-        return mean.outcome, "; ".join(filter(None, [f"{mean.outcome} in the mean of {len(tasks)} tasks", reason]))
-    if better and not worse:
-        return BETTER, reason
-    if worse and not better:
-        return WORSE, reason
-    if better and worse:
-        return UNSEEN, f"{reason}: no clear direction in all"
-    rows = [mean] if mean else tasks
+        said.insert(0, f"{mean.outcome} in the mean of {len(tasks)} tasks")
+        found.add(mean.outcome)
+    if found:
+        return MIXED if len(found) > 1 else found.pop(), "; ".join(said)
+    rows, where = ([mean], f" in the mean of {len(tasks)} tasks") if mean else (tasks, "")
+    matters = f"{100 * margin:g} points" if all(row.is_share for row in rows) else f"{100 * margin:g} points or percent"
     if all(row.outcome == UNSEEN for row in rows):
-        return UNSEEN, "differences that matter would have shown"
-    return TOO_FEW, "a difference that matters could have stayed hidden"
+        return UNSEEN, f"a difference of {matters} is ruled out{where}"
+    return TOO_FEW, f"a difference of {matters} is not ruled out{where}"
 
 
 def selection_notes(befores: list[Run], after: Run, paired: dict[str, PairedTask]) -> list[str]:
@@ -247,9 +282,13 @@ def selection_notes(befores: list[Run], after: Run, paired: dict[str, PairedTask
     notes = []
     if any(pair.num_runs > 1 for pair in paired.values()):
         notes.append(
-            f"before is the better of {len(befores)} runs, task by task; "
-            "p values of losses are multiplied by their number, as the best of several is high by chance too"
+            f"before is the better of {len(befores)} runs, task by task, which is high by chance too: p values of "
+            "losses are multiplied by their number, intervals reach further on the side of a gain"
         )
+    for key in ("dtype", "load_in_4bit"):
+        values = {str(run.results.model.get(key)) for run in befores} | {str(after.results.model.get(key))}
+        if len(values) > 1:
+            notes.append(f"warning: {key} is not the same in all runs ({', '.join(sorted(values))}); run them alike")
     for run in (*befores, after):
         alone = [name for name in run.results.tasks if name not in paired]
         if alone:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from ftkit.config.files import write_text
 from ftkit.evaluation.loss_chart import ticks
+from ftkit.evaluation.pairing import EVEN
 from ftkit.evaluation.report import escape, section
 from ftkit.evaluation.report_style import PAGE, STYLE
-from ftkit.evaluation.verdict import BETTER, WORSE, TaskVerdict, Verdict
+from ftkit.evaluation.verdict import BETTER, MIXED, WORSE, TaskVerdict, Verdict
 from ftkit.evaluation.verdict_text import (
     difference_text,
     example_lines,
@@ -26,7 +27,7 @@ VERDICT_STYLE = """
 .alarm { padding: .5rem .9rem; border: 1px solid var(--orange); border-radius: 8px; }
 .pill { padding: .1rem .55rem; border-radius: 1rem; border: 1px solid var(--line); white-space: nowrap; }
 .pill.better { background: var(--green); color: var(--greenink); }
-.pill.worse { background: var(--orange); color: #fff; }
+.pill.worse, .pill.mixed { background: var(--orange); color: #fff; }
 .effect { stroke: var(--soft); fill: var(--soft); stroke-width: 2; }
 .effect.better { stroke: #2f9e44; fill: #2f9e44; } .effect.worse { stroke: var(--orange); fill: var(--orange); }
 .zero { stroke: var(--ink); } .label { fill: var(--ink); font-size: 13px; }
@@ -61,7 +62,7 @@ def pill(outcome: str) -> str:
 
 
 def css_class(outcome: str) -> str:
-    return outcome if outcome in (BETTER, WORSE) else "unseen"
+    return {BETTER: "better", WORSE: "worse", MIXED: "mixed"}.get(outcome, "unseen")
 
 
 def results_table(verdict: Verdict) -> str:
@@ -83,19 +84,22 @@ def results_table(verdict: Verdict) -> str:
 
 
 def chart_groups(verdict: Verdict) -> list[tuple[str, list[TaskVerdict]]]:
-    """Rows that share an axis: the shares in points, and each other metric."""
+    """Rows that share an axis and a direction: the shares in points, and each other metric."""
     rows = [*verdict.targets, *verdict.probes, *([verdict.all_tasks] if verdict.all_tasks else [])]
     groups: dict[str, list[TaskVerdict]] = {}
     for row in rows:
-        groups.setdefault("points" if row.is_share else row.metric, []).append(row)
+        of = "" if row.higher_is_better else f" of {row.metric}"
+        groups.setdefault(f"points{of}" if row.is_share else row.metric, []).append(row)
     return list(groups.items())
 
 
 def chart_section(unit: str, rows: list[TaskVerdict], verdict: Verdict) -> str:
     direction = "right is better" if rows[0].higher_is_better else "left is better"
+    if rows[0].metric in EVEN:
+        direction = f"best is a score of {EVEN[rows[0].metric]:g}"
     note = (
         f"After - before in {escape(unit)}, with 95 % intervals; {direction}. "
-        "In the grey band a difference would be missed more often than once in 5."
+        "In the grey band a difference would be missed more often than once in 5; without a band, any would."
     )
     return section("Differences" if unit == "points" else f"Differences in {unit}", effects_svg(rows), note)
 
@@ -103,10 +107,9 @@ def chart_section(unit: str, rows: list[TaskVerdict], verdict: Verdict) -> str:
 def effects_svg(rows: list[TaskVerdict]) -> str:
     """Each task's difference as a point with its interval, on one axis that holds 0."""
     factor = 100 if rows[0].is_share else 1
-    bounds = [0.0, *(factor * value for row in rows for value in (row.low, row.high))]
+    ends = [(row.difference, row.difference) if row.low is None else (row.low, row.high) for row in rows]
+    bounds = [0.0, *(factor * value for pair in ends for value in pair)]
     bands = [factor * row.detectable if row.detectable is not None else 0.0 for row in rows]
-    spread = max(map(abs, bounds))
-    bands = [min(band, spread) for band in bands]
     marks = ticks(min(bounds + [-band for band in bands]), max(bounds + bands))
     height = TOP + ROW * len(rows) + BOTTOM
 
@@ -128,7 +131,8 @@ def effects_svg(rows: list[TaskVerdict]) -> str:
     for number, row in enumerate(rows):
         y, kind = TOP + ROW * number + ROW / 2, css_class(row.outcome)
         label = row.task if len(row.task) <= LABEL_LENGTH else row.task[: LABEL_LENGTH - 1] + "…"
-        low, middle, high = (across(factor * value) for value in (row.low, row.difference, row.high))
+        low, high = (across(factor * value) for value in ends[number])
+        middle = across(factor * row.difference)
         parts += [
             f'<text class="label" x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>',
             f'<line class="effect {kind}" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>',

@@ -1,5 +1,6 @@
 """A verdict as text for the terminal, and as Markdown."""
 
+from ftkit.evaluation.pairing import EVEN
 from ftkit.evaluation.verdict import BETTER, TOO_FEW, UNSEEN, WORSE, Flip, TaskVerdict, Verdict
 
 COLUMNS = ("task", "metric", "items", "before", "after", "difference (95 %)", "p", "verdict")
@@ -66,7 +67,9 @@ def amount(row: TaskVerdict, value: float) -> str:
 
 
 def difference_text(row: TaskVerdict) -> str:
-    """+4.2 (1.0 to 7.4), in points of a share."""
+    """+4.2 (1.0 to 7.4), in points of a share; of one item without an interval."""
+    if row.low is None:
+        return f"{100 * row.difference:+.1f}" if row.is_share else f"{row.difference:+.3g}"
     if row.is_share:
         return f"{100 * row.difference:+.1f} ({100 * row.low:.1f} to {100 * row.high:.1f})"
     return f"{row.difference:+.3g} ({row.low:.3g} to {row.high:.3g})"
@@ -78,17 +81,17 @@ def p_text(p: float) -> str:
 
 def sentence(row: TaskVerdict) -> str:
     """What the data can and cannot say about one task."""
-    changed = "" if row.num_gained is None else f"{row.num_gained} items gained, {row.num_lost} lost"
+    changed = "" if row.num_gained is None else f"{counted(row.num_gained, 'item')} gained, {row.num_lost} lost"
     if row.outcome in (BETTER, WORSE):
         return changed or f"{row.outcome} by {amount(row, row.difference)}"
     found = "" if row.detectable is None else f"{amount(row, row.detectable)} would be found 4 times in 5"
     if row.outcome == UNSEEN:
         return "; ".join(filter(None, [changed, found]))
-    limit = f"{row.num_items:,} items are too few"
-    if row.provable is not None:
-        limit = f"{row.num_items:,} items can't show less than {100 * row.provable:.0f} points"
-    if row.provable is not None and row.provable > 1:
-        limit = f"{row.num_items:,} items can't show any difference"
+    items, limit = counted(row.num_items, "item"), ""
+    if row.provable is not None and 0.01 <= row.provable <= 1:
+        limit = f"{items} can't show less than {decimals(100 * row.provable)} points"
+    elif row.detectable is None:
+        limit = f"{items} can't show any difference"
     return "; ".join(filter(None, [changed, limit, found]))
 
 
@@ -99,9 +102,23 @@ def forgetting_sentence(row: TaskVerdict) -> str:
         return f"forgot {amount(row, row.difference)} ({amount(row, least)} to {amount(row, most)})"
     if row.outcome == BETTER:
         return f"not forgotten: {sentence(row)}"
-    hidden = amount(row, row.loss_not_ruled_out)
     warning = " (too few items)" if row.outcome == TOO_FEW else ""
-    return f"no loss seen; more than {hidden} is ruled out with 95 % confidence{warning}"
+    seen = "no loss seen"
+    if row.gain < 0:
+        seen = f"worse by {amount(row, row.difference)}, which is not proven (p {p_text(row.p_adjusted)})"
+    if row.loss_not_ruled_out is None:
+        return f"{seen}; {counted(row.num_items, 'item')} can't rule out any loss{warning}"
+    return f"{seen}; more than {amount(row, row.loss_not_ruled_out)} is ruled out with 95 % confidence{warning}"
+
+
+def counted(number: int, what: str) -> str:
+    """1 item, 2,000 items."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def decimals(points: float) -> str:
+    """14 or 4.2: two digits."""
+    return f"{points:.0f}" if points >= 10 else f"{points:.1f}"
 
 
 def flip_lists(task: TaskVerdict) -> list[tuple[str, list[Flip]]]:
@@ -119,7 +136,8 @@ def example_lines(example: Flip) -> list[tuple[str, str]]:
         ("before", example.before, example.score_before),
         ("after", example.after, example.score_after),
     ):
-        lines.append((f"{name} ({score:.4g})", shortened(text, EXAMPLE_LENGTH)))
+        told = (f"{name} ({score:.4g})", shortened(text, EXAMPLE_LENGTH))
+        lines.append(told if example.before or example.after else (name, f"{score:.4g}"))  # a text is not answered
     return lines
 
 
@@ -138,16 +156,18 @@ def notes(verdict: Verdict) -> list[str]:
     """How the words are meant, then what to beware of."""
     num, percent = len(verdict.tasks) + (verdict.all_tasks is not None), f"{100 * verdict.margin:g}"
     meaning = (
-        f"paired items; p corrected for {num} comparisons (Holm), 5 % false alarms in all; "
-        f"too few items: a difference of {percent} points (shares) or {percent} % (others) would be missed "
-        "more often than once in 5"
+        f"paired items; p corrected for {counted(num, 'comparison')} (Holm), 5 % false alarms in all; intervals are "
+        f"each row's own; too few items: the interval does not rule out a difference of {percent} points (shares) or "
+        f"{percent} % (others)"
     )
+    lower = dict.fromkeys(task.metric for task in verdict.tasks if not task.higher_is_better)
+    meant = [f"{name}: {f'best at {EVEN[name]:g}' if name in EVEN else 'the lower the better'}" for name in lower]
     own = [f"{task.task}: {note}" for task in verdict.tasks for note in task.notes]
     chosen = [
         f"before is {name} for {', '.join(task.task for task in verdict.tasks if task.before_from == name)}"
         for name in dict.fromkeys(task.before_from for task in verdict.tasks if task.num_runs > 1)
     ]
-    return [meaning, *chosen, *own, *verdict.warnings]
+    return [meaning, *meant, *chosen, *own, *verdict.warnings]
 
 
 def column_lines(rows: list[tuple[str, ...]]) -> list[str]:

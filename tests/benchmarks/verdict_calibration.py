@@ -26,6 +26,7 @@ from ftkit.evaluation.verdict import BETTER, WORSE, compare_runs
 
 SEED = 0
 SIZES = (30, 50, 100, 200, 500, 1000)
+NORMAL, SKEWED, QUARTERS = "normal", "skewed (exponential)", "quarters, 10 % changed"
 CHANGED = 0.2  # share of items that are answered right once only
 
 mcnemar_p = functools.lru_cache(maxsize=None)(paired_tests.mcnemar_p)
@@ -70,19 +71,25 @@ def right_or_wrong(
     }
 
 
-def graded(num_items: int, difference: float, num_runs: int, seed: int = SEED, skewed: bool = False) -> dict[str, Rate]:
-    """Scores such as losses, normal or skewed differences of spread 1: the same rates, by the test for means."""
+def draw(kind: str, num_items: int, generator) -> np.ndarray:
+    """(items,) differences of mean 0 and spread 1, or of scores in quarters, a tenth of which change."""
+    if kind == QUARTERS:
+        return generator.choice([0.25, -0.25, 0.0], size=num_items, p=[0.05, 0.05, 0.9])
+    return generator.exponential(size=num_items) - 1 if kind == SKEWED else generator.normal(size=num_items)
+
+
+def graded(num_items: int, difference: float, num_runs: int, seed: int = SEED, kind: str = NORMAL) -> dict[str, Rate]:
+    """Graded scores: the same rates, where test and interval must agree, as in a verdict."""
     generator = np.random.default_rng(seed)
     found = alarms = covered = 0
     for run in range(num_runs):
-        noise = generator.exponential(size=num_items) - 1 if skewed else generator.normal(size=num_items)
-        values = noise + difference
+        values = draw(kind, num_items, generator) + difference
+        interval = paired_tests.mean_difference(np.zeros(num_items), values, seed=run)
         is_found = paired_tests.sign_flip_p(values, seed=run, num_resamples=1999) <= paired_tests.ALPHA
+        is_found = is_found and not interval.low <= 0 <= interval.high
         alarms += is_found
         found += is_found and values.mean() > 0
-        if difference == 0:  # the interval moves with the values: its coverage is the same for every difference
-            interval = paired_tests.mean_difference(np.zeros(num_items), values, seed=run)
-            covered += interval.low <= 0 <= interval.high
+        covered += interval.low <= difference <= interval.high
     return {
         "found": Rate(found, num_runs),
         "false alarms": Rate(alarms, num_runs),
@@ -119,7 +126,9 @@ def write_run(folder: Path, scores: np.ndarray) -> Path:
     folder.mkdir(exist_ok=True)
     tasks = {}
     for number, row in enumerate(scores):
-        items = [dataclasses.asdict(Item(str(index), {"acc": score})) for index, score in enumerate(row.tolist())]
+        items = [
+            dataclasses.asdict(Item(f"{number}:{index}", {"acc": score})) for index, score in enumerate(row.tolist())
+        ]
         (folder / f"{number}.jsonl").write_text("\n".join(map(json.dumps, items)))
         task = TaskResult(str(number), 1, "", len(row), 0, "acc", {"acc": Score(float(row.mean()))}, f"{number}.jsonl")
         tasks[task.name] = task
@@ -144,18 +153,21 @@ def share_table(num_runs: int) -> list[str]:
 
 def graded_table(num_runs: int) -> list[str]:
     """Rows for graded scores; more comparisons of few items, which cost less. num_runs: of 300 items."""
-    lines = ["| items | differences | comparisons | false alarms | coverage | planted | found |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for n, runs in ((30, 10 * num_runs), (100, 3 * num_runs), (300, num_runs)):
-        for skewed in (False, True):
-            null = graded(n, 0.0, runs, skewed=skewed)
-            planted = paired_tests.detectable_mean_difference([1.0, -1.0] * (n // 2)) / np.sqrt(n / (n - 1))
-            gain = graded(n, planted, runs, SEED + 1, skewed)
+    lines = ["| items | differences | comparisons | false alarms | coverage | planted | found | coverage |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for n, runs in ((10, 10 * num_runs), (30, 10 * num_runs), (100, 3 * num_runs), (300, num_runs)):
+        for kind in (NORMAL, SKEWED, QUARTERS):
+            null = graded(n, 0.0, runs, kind=kind)
+            cells = f"| {n} | {kind} | {runs:,} | {null['false alarms']} | {null['covered']} |"
+            if kind == QUARTERS:  # a planted gain would change which items change, and so the spread
+                lines.append(f"{cells} | | |")
+                continue
+            generator = np.random.default_rng(SEED)
+            stated = [paired_tests.detectable_mean_difference(draw(kind, n, generator)) for _ in range(200)]
+            planted = float(np.mean(stated))
+            gain = graded(n, planted, runs, SEED + 1, kind)
             found = gain["found"]._replace(expected=paired_tests.POWER)
-            kind = "skewed (exponential)" if skewed else "normal"
-            lines.append(
-                f"| {n} | {kind} | {runs:,} | {null['false alarms']} | {null['covered']} | {planted:.3f} | {found} |"
-            )
+            lines.append(f"{cells} {planted:.3f} | {found} | {gain['covered']} |")
     return lines
 
 
@@ -190,7 +202,7 @@ def main() -> None:
         f"Scores of 0 or 1, {sizes[0]:,} simulated comparisons a cell, {100 * CHANGED:g} % of the items change "
         "(more where the planted difference needs it). In brackets 95 % intervals of the simulation.\n",
         *share_table(sizes[0]),
-        "\nGraded scores, standard deviation 1.\n",
+        "\nGraded scores; differences of standard deviation 1, or steps of a quarter.\n",
         *graded_table(sizes[1]),
         f"\nWhole verdicts from files, {sizes[2]:,} a row, {100 * CHANGED:g} % of the items change.\n",
         *verdict_table(sizes[2]),

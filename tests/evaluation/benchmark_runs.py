@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ftkit.evaluation.bench_records import items_file
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
 from ftkit.evaluation.statistics import bootstrap_interval
 
@@ -35,10 +36,10 @@ def write_task(
         for number, (score, weight) in enumerate(zip(scores, weights, strict=True))
     ]  # fmt: skip
     lines = [json.dumps(dataclasses.asdict(item), ensure_ascii=False) for item in items]
-    (folder / "items" / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / items_file(name)).write_text("\n".join(lines) + "\n", encoding="utf-8")
     mean = sum(s * w for s, w in zip(scores, weights, strict=True)) / sum(weights)
     interval = bootstrap_interval([s * w for s, w in zip(scores, weights, strict=True)], weights=weights)
     return TaskResult(
         name, version, task_hash or f"hash-of-{name}", len(items), num_fewshot, metric,
-        {metric: Score(mean, *interval, higher_is_better)}, f"items/{name}.jsonl", seconds=1.5,
+        {metric: Score(mean, *interval, higher_is_better)}, items_file(name), seconds=1.5,
     )  # fmt: skip

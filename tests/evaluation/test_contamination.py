@@ -49,6 +49,26 @@ def test_prompts_of_preference_rows_and_plain_text_are_searched_too():
     assert "t:1" in leak_warnings([{"text": QUESTION, "source": "t:1"}], items(QUESTION))[0]
 
 
+def test_the_bare_question_counts_and_not_the_wording_of_the_task():
+    item = Item("0", {"acc": 1.0}, "Question: Who?\nA. I\nB. You\nAnswer:", extra={"question": "Who?"})
+    assert len(leak_warnings([row("Who?")], {"space": [item]})) == 1
+
+
+def test_a_bundled_instruction_is_found_whose_input_stands_under_a_heading():
+    asked = "Give the opposite of the word.\n\n### Input:\nheat"
+    item = Item("0", {"exact_match": 1.0}, "...", extra={"question": "Give the opposite of the word.\nheat"})
+    assert len(leak_warnings([row(asked)], {"instructions": [item]})) == 1
+
+
+def test_a_question_inside_of_a_longer_text_is_found_and_a_short_one_is_not():
+    text = {"text": f"A quiz of the year. {QUESTION} Venus, 5,832. Who? I.", "source": "page:1"}
+    assert "1 of 2 items" in leak_warnings([text], items("Who?", QUESTION))[0]
+
+
+def test_an_item_without_a_prompt_is_in_no_row():
+    assert leak_warnings([row(" ")], items("", "")) == []
+
+
 def write_rows(path, *questions: str) -> str:
     path.write_text("".join(json.dumps({"instruction": text, "output": "Venus"}) + "\n" for text in questions))
     return str(path)
@@ -64,7 +84,7 @@ def test_compare_warns_of_items_in_the_rows_it_is_given(tmp_path, capsys):
     assert '<p class="alarm">warning: t: 1 of 2' in (tmp_path / "after/verdict.html").read_text()
     assert "warning: t: 1 of 2 items are asked in the training data, the first at " in capsys.readouterr().out
     main([*runs(tmp_path), "--train_data", write_rows(tmp_path / "other.jsonl", "something else")])
-    assert "no item is asked in the 1 training rows" in capsys.readouterr().out
+    assert "no item was found among the 1 training rows, word for word or nearly" in capsys.readouterr().out
 
 
 def test_compare_finds_the_rows_of_the_run_that_made_the_adapter(tmp_path, capsys):

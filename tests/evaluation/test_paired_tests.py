@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from ftkit.evaluation.paired_tests import (
+    best_of_bias,
     detectable_mean_difference,
     detectable_share_difference,
     expanded_confidence,
@@ -96,12 +97,11 @@ def test_three_items_detect_nothing():
     assert smallest_provable_share(3) > 1
 
 
-def test_the_detectable_mean_difference_has_the_power_of_the_noncentral_t():
-    differences = np.random.default_rng(0).normal(size=40)
-    found = detectable_mean_difference(differences)
-    noncentrality = found / (differences.std(ddof=1) / math.sqrt(40))
-    assert stats.nct.sf(stats.t.ppf(0.975, 39), 39, noncentrality) == pytest.approx(0.8, abs=0.01)
-    assert detectable_mean_difference([1.0]) is None
+def test_so_few_items_that_no_signs_pass_detect_nothing():
+    differences = np.random.default_rng(0).normal(size=8)
+    assert detectable_mean_difference(differences) > 0
+    assert detectable_mean_difference(differences[:6]) is None  # p is 2/64 at least: only where all signs agree
+    assert detectable_mean_difference(differences, alpha=0.005) is None
 
 
 def test_equal_weights_change_no_detectable_difference():
@@ -115,6 +115,40 @@ def test_mean_difference_of_weighted_items_is_the_difference_of_weighted_means()
     result = mean_difference([1.0, 2.0, 4.0], [2.0, 2.0, 3.0], weights=[1, 1, 2])
     assert result.difference == pytest.approx((1 + 0 - 2) / 4)
     assert result.low <= result.difference <= result.high
+
+
+def test_one_item_has_no_interval():
+    assert mean_difference([1.0], [1.5]) == (0.5, -math.inf, math.inf)
+
+
+def test_the_interval_of_few_items_is_students_of_all_and_of_one_changed_either_way():
+    expected = stats.ttest_1samp([0.25, 0, 0, -0.25, 0.25], 0)  # three items, and a quarter up and down
+    half = stats.t.ppf(0.975, 2) * expected.statistic**-1 * 0.05
+    result = mean_difference([0.5, 0.5, 0.5], [0.75, 0.5, 0.5])
+    assert result == pytest.approx((0.25 / 3, 0.05 - half, 0.05 + half))
+
+
+def test_an_interval_has_a_width_where_nothing_changed():
+    for n in (5, 50):
+        interval = mean_difference([0.5] * n, [0.5] * n)
+        assert interval.low < -0.02 and interval.high > 0.02
+
+
+def test_quarter_steps_of_few_items_are_covered():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        steps = generator.choice([0.25, -0.25, 0.0], p=[0.015, 0.005, 0.98], size=37)
+        interval = mean_difference(np.zeros(37), steps)
+        covered += interval.low <= 0.25 * 0.01 <= interval.high
+    assert covered >= 0.935 * 300
+
+
+def test_the_best_of_equally_good_runs_is_too_good_by_the_mean_of_the_largest_normal():
+    assert best_of_bias(1) == 0
+    assert best_of_bias(2) == pytest.approx(1 / math.sqrt(math.pi) / math.sqrt(2))  # of two: 1 / sqrt(pi)
+    draws = np.random.default_rng(0).normal(size=(100_000, 4)).max(axis=1).mean()
+    assert best_of_bias(4) == pytest.approx(draws / math.sqrt(2), abs=0.01)
 
 
 def test_the_widened_bootstrap_is_the_t_interval_for_normal_differences():
@@ -167,3 +201,20 @@ def test_the_mean_of_tasks_counts_each_task_the_same():
 def test_the_mean_of_tasks_stays_open_where_nothing_changed():
     mean = mean_of_tasks([[0.0] * 20, [0.0] * 20])
     assert mean.p == 1.0 and mean.difference.low < -0.02 < 0.02 < mean.difference.high
+
+
+def test_the_mean_of_tasks_of_losses_is_that_of_their_means_and_variances():
+    tasks = [np.random.default_rng(seed).normal(loc=0.3, size=40) for seed in (0, 1)]
+    mean = mean_of_tasks(tasks)
+    error = math.sqrt(sum(stats.sem(values) ** 2 for values in tasks)) / 2
+    center = (tasks[0].mean() + tasks[1].mean()) / 2
+    assert mean.difference == pytest.approx((center, center - 1.959964 * error, center + 1.959964 * error))
+
+
+def test_items_asked_in_two_tasks_are_one():
+    values, asked = [1.0] * 6 + [0.0] * 24, [str(n) for n in range(30)]
+    apart, together = mean_of_tasks([values, values]), mean_of_tasks([values, values], [asked, asked])
+    alone = mean_of_tasks([values])
+    assert together.p == alone.p == 2 / 2**6 > apart.p
+    assert together.difference.difference == pytest.approx(alone.difference.difference)
+    assert apart.standard_error < together.standard_error <= alone.standard_error

@@ -72,8 +72,107 @@ def test_p_values_are_corrected_for_the_tasks_and_their_mean(tmp_path):
 def test_better_here_and_worse_there_is_said(tmp_path):
     before = {"a": scores(100, right=20), "b": scores(100, right=50)}
     verdict = compare(tmp_path, before, {"a": scores(100, right=50), "b": scores(100, right=20)})
-    assert verdict.outcome == "no difference seen"
-    assert verdict.reason.startswith("better on a; worse on b")
+    assert (verdict.outcome, verdict.reason) == ("better and worse", "better on a; worse on b")
+
+
+def test_the_mean_does_not_overrule_a_task_that_got_worse(tmp_path):
+    before = {"a": scores(100, right=20), "b": scores(100, right=50)}
+    verdict = compare(tmp_path, before, {"a": scores(100, right=60), "b": scores(100, right=30)})
+    assert verdict.all_tasks.outcome == "better"
+    assert verdict.reason == "better in the mean of 2 tasks; better on a; worse on b"
+    assert verdict.outcome == "better and worse"
+
+
+def test_what_was_forgotten_is_worse_where_nothing_got_better(tmp_path):
+    before = {"new": scores(100, right=20), "old": scores(100, right=60)}
+    verdict = compare(
+        tmp_path, before, {"new": scores(100, right=21), "old": scores(100, right=30)}, forgetting=["old"]
+    )
+    assert verdict.outcome == "worse" and verdict.reason.endswith("; forgot old")
+
+
+def test_more_of_a_bias_is_no_gain_in_the_mean_of_tasks(tmp_path):
+    options = {"metric": "stereotype_share", "higher_is_better": False}
+    before = {"a": scores(100, right=50), "b": scores(100, right=50)}
+    verdict = compare(tmp_path, before, {"a": scores(100, right=50), "b": scores(100, right=80)}, **options)
+    assert verdict.outcome == "worse" and verdict.all_tasks is None
+    assert "no mean of the tasks" in verdict_text(verdict)
+    assert "stereotype_share: best at 0.5" in verdict_text(verdict)
+
+
+def test_a_stereotype_turned_round_is_no_improvement(tmp_path):
+    options = {"metric": "stereotype_share", "higher_is_better": False}
+    verdict = compare(tmp_path, {"a": scores(100, right=55)}, {"a": scores(100, right=8)}, **options)
+    assert verdict.outcome == "worse"
+    verdict = compare(tmp_path, {"a": scores(60, right=20)}, {"a": scores(60, right=40)}, **options)
+    assert verdict.outcome == "too few items"  # a third from even before and after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [([0.3, 0.4], [0.4, 0.5]), ([0.5, 0.2, 0.3], [0.5, 0.2, 0.3]), ([1.0], [1.3]), ([0.5] * 5, [0.6, 0.6, 0.6, 0.6, 0.61])],
+)  # fmt: skip
+def test_few_graded_items_tell_nothing(tmp_path, before, after):
+    verdict = compare(tmp_path, {"t": before}, {"t": after})
+    task = verdict.tasks[0]
+    assert verdict.outcome == "too few items" and task.detectable is None
+    assert task.low is None if len(before) == 1 else task.high - task.low > 0.1
+    text = verdict_text(verdict)
+    assert "can't show any difference" in text and "found 4 times in 5" not in text
+
+
+def test_one_probe_item_rules_nothing_out(tmp_path):
+    verdict = compare(tmp_path, {"t": [1.0], "old": [0.4]}, {"t": [1.0], "old": [0.3]}, forgetting=["old"])
+    assert "worse by 10.0 points, which is not proven" in verdict_text(verdict)
+    assert "1 item can't rule out any loss (too few items)" in verdict_text(verdict)
+
+
+def test_a_difference_that_matters_is_ruled_out_by_the_interval_alone(tmp_path):
+    same = scores(1000, right=500)
+    wavering = [1.0] * 55 + [0.0] * 445 + [1.0] * 455 + [0.0] * 45  # as many gained as lost, of which few know
+    verdict = compare(tmp_path, {"t": same}, {"t": same})
+    assert (verdict.outcome, verdict.reason) == ("no difference seen", "a difference of 5 points is ruled out")
+    verdict = compare(tmp_path, {"t": same}, {"t": wavering})
+    assert verdict.tasks[0].high > 0.05 and verdict.outcome == "too few items"
+
+
+def test_a_loss_that_is_not_proven_is_not_called_none(tmp_path):
+    before = {"new": scores(100, right=20), "old": [1.0] * 13 + [0.0] * 4 + [1.0] * 83}
+    after = {"new": scores(100, right=20), "old": [0.0] * 13 + [1.0] * 4 + [1.0] * 83}
+    text = verdict_text(compare(tmp_path, before, after, forgetting=["old"]))
+    assert re.search(
+        r"old: worse by 9.0 points, which is not proven \(p 0.0\d\d\); more than 17.7 points is ruled out", text
+    )
+
+
+def test_items_that_repeat_another_count_once(tmp_path):
+    paths = [write_run(tmp_path / name, {"t": values}) for name, values in (("a", [1, 1, 0, 0]), ("b", [0, 0, 1, 1]))]
+    names = {"t-0": "0" * 16, "t-1": "0" * 16 + "-2", "t-2": "1" * 16, "t-3": "1" * 16 + "-2"}
+    for path in paths:
+        file = path.parent / "items/t.jsonl"
+        text = file.read_text()
+        for old, new in names.items():
+            text = text.replace(f'"{old}"', f'"{new}"')
+        file.write_text(text)
+    verdict = compare_runs([read_run(paths[0])], read_run(paths[1]))
+    assert verdict.tasks[0].num_items == 2 and (verdict.tasks[0].num_gained, verdict.tasks[0].num_lost) == (1, 1)
+    assert "2 of 4 items repeat another one and are counted once" in verdict_text(verdict)
+
+
+def test_other_numbers_of_examples_and_precisions_are_told(tmp_path):
+    before = write_run(tmp_path / "before", {"t": scores(60, right=30)}, model={"name": "m", "dtype": "float32"})
+    after = write_run(
+        tmp_path / "after", {"t": scores(60, right=30)}, num_fewshot=5, model={"name": "m", "dtype": "bfloat16"}
+    )
+    text = verdict_text(compare_runs([read_run(before)], read_run(after)))
+    assert "t: asked with 0 examples before and 5 after" in text
+    assert "warning: dtype is not the same in all runs (bfloat16, float32)" in text
+
+
+def test_bleu_of_a_corpus_is_not_taken_for_the_mean_of_its_answers(tmp_path):
+    paths = [write_run(tmp_path / name, {"t": [20.0, 40.0]}, metric="bleu") for name in ("before", "after")]
+    text = verdict_text(compare_runs([read_run(paths[0])], read_run(paths[1])))
+    assert "bleu of the whole task (30 before, 30 after) is no mean of items" in text
 
 
 def test_small_gains_on_many_tasks_add_up(tmp_path):
@@ -224,6 +323,28 @@ def test_a_forgetting_probe_that_is_not_there_is_named(tmp_path):
         compare(tmp_path, {"arithmetic": [1.0]}, {"arithmetic": [1.0]}, forgetting=["arithmetik"])
 
 
+def test_the_name_of_a_task_stands_for_its_subjects(tmp_path):
+    before = {"new": scores(100, right=20), "mmlu/a": scores(100, right=60), "mmlu/b": scores(100, right=60)}
+    verdict = compare(tmp_path, before, before, forgetting=["mmlu"])
+    assert [task.task for task in verdict.probes] == ["mmlu/a", "mmlu/b"]
+
+
+def test_runs_before_that_differ_in_their_examples_are_told_apart(tmp_path):
+    model = {"model": {"name": "m"}}
+    none = write_run(tmp_path / "none", {"t": scores(60, right=30)}, **model)
+    five = write_run(tmp_path / "five", {"t": scores(60, right=35)}, num_fewshot=5, **model)
+    after = write_run(tmp_path / "after", {"t": scores(60, right=35)}, num_fewshot=5, **model)
+    verdict = compare_runs([read_run(none), read_run(five)], read_run(after))
+    assert verdict.tasks[0].before_from == "m, 5-shot"
+
+
+def test_a_text_that_is_scored_shows_no_answer(tmp_path):
+    verdict = compare(tmp_path, {"t": [1.0, 2.0]}, {"t": [2.0, 2.0]}, metric="bits_per_byte", higher_is_better=False)
+    (flip,) = verdict.tasks[0].worsened
+    flip.before = flip.after = flip.reference = ""
+    assert "  before: 1\n  after: 2" in verdict_text(verdict)
+
+
 def test_the_command_prints_the_verdict_and_writes_page_markdown_and_json(tmp_path, capsys):
     before = write_run(
         tmp_path / "before", {"t": scores(60, right=10)}, prompts=["<script>alert(1)</script> | `x`"] * 60
@@ -237,6 +358,14 @@ def test_the_command_prints_the_verdict_and_writes_page_markdown_and_json(tmp_pa
     assert "<svg" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
     assert "| t | acc | 60 | 16.7 % | 66.7 % | +50.0 (" in (tmp_path / "v.md").read_text()
     assert '"outcome": "better"' in (tmp_path / "v.json").read_text()
+
+
+def test_what_is_compared_is_not_overwritten(tmp_path):
+    runs = [str(write_run(tmp_path / name, {"t": [1.0, 0.0]})) for name in ("before", "after")]
+    with pytest.raises(UserError, match="--html .*: is one of the results that are compared"):
+        main([*runs, "--html", runs[0]])
+    with pytest.raises(UserError, match="--json .*: is a folder, or its folder is not there"):
+        main([*runs, "--json", str(tmp_path / "nowhere/v.json")])
 
 
 def test_text_of_models_stays_text_on_the_page_and_in_markdown(tmp_path):
@@ -254,7 +383,9 @@ def test_text_of_models_stays_text_on_the_page_and_in_markdown(tmp_path):
     ("argv", "message"),
     [
         (["one"], "give BEFORE and AFTER"),
+        (["--before", "one", "two"], "give BEFORE and AFTER, or AFTER and then --before"),
         (["one", "two", "three"], "give BEFORE and AFTER"),
+        (["one", "two", "--seed", "-1"], "--seed is -1; give 0 or more"),
         (["one", "two", "--margin", "5"], "--margin lies between 0 and 1"),
         (["one", "two"], "one: no such file; give the results.json"),
         (["one", "two", "--forgeting", "x"], 'unknown argument "--forgeting"; did you mean "forgetting"'),
