@@ -5,7 +5,7 @@
 
 predictions, references: class numbers. prediction_scores: (rows, classes), each row's probabilities. Of two classes the
 one numbered `pos_label` is what precision, recall and F1 are about; of more, they are the mean over the classes.
-Every metric raises ValueError for no rows, and returns plain floats.
+Every metric raises ValueError for no rows, for what is no class or no probability, and returns plain floats.
 """
 
 import datasets
@@ -13,15 +13,16 @@ import evaluate
 import numpy as np
 from sklearn import metrics
 
-CLASS_FEATURES = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-SCORE_FEATURES = {
-    "prediction_scores": datasets.Sequence(datasets.Value("float64")),
-    "references": datasets.Value("int64"),
-}
+from ftkit.evaluation.metrics.definition import Lists
+
+NUMBER = datasets.Value("float64")  # also of classes: an integer feature would cut 0.9 to 0
+CLASS_FEATURES = {"predictions": NUMBER, "references": NUMBER}
+SCORE_FEATURES = {"prediction_scores": datasets.Sequence(NUMBER), "references": NUMBER}
+SUM_TOLERANCE = 1e-3  # of a row's probabilities from 1
 NUM_BINS = 15  # of equal width, as in Guo et al. 2017
 
 
-class _ClassMetric(evaluate.Metric):
+class _ClassMetric(Lists, evaluate.Metric):
     """Of predicted class numbers. `measure` takes (references, predictions) as arrays."""
 
     name = ""
@@ -44,8 +45,16 @@ class _ClassMetric(evaluate.Metric):
         given = prediction_scores if "prediction_scores" in self.columns else predictions
         if not len(references):
             raise ValueError(f"{self.name} of no rows; give at least one prediction")
-        options = {"average": average, "pos_label": pos_label}
-        return {self.name: float(self.measure(np.asarray(references), np.asarray(given), **options))}
+        classes, given = class_numbers(self.name, references), self.checked(given)
+        if self.columns is SCORE_FEATURES and classes.max() >= given.shape[1]:
+            raise ValueError(
+                f"{self.name}: reference {classes.max()}, but prediction_scores have {given.shape[1]} columns"
+            )
+        return {self.name: float(self.measure(classes, given, average=average, pos_label=pos_label))}
+
+    def checked(self, given) -> np.ndarray:
+        """Predictions as an array. Raises ValueError for what can't be scored."""
+        return class_numbers(self.name, given)
 
     def measure(self, references, predictions, *, average, pos_label) -> float:
         raise NotImplementedError
@@ -55,6 +64,27 @@ class _ScoreMetric(_ClassMetric):
     """Of probabilities. `measure` takes (references, scores (rows, classes))."""
 
     columns = SCORE_FEATURES
+
+    def checked(self, given):
+        if len({len(row) for row in given}) != 1 or len(given[0]) < 2:
+            raise ValueError(f"{self.name}: prediction_scores need the same number of columns in each row, one a class")
+        scores = np.asarray(given, dtype=np.float64)
+        wrong = ~((scores >= 0) & (scores <= 1)).all(axis=1) | (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE)
+        if wrong.any():
+            row = scores[wrong.argmax()].tolist()
+            raise ValueError(
+                f"{self.name}: prediction_scores {row} are no probabilities, 0 to 1 and 1 in sum; softmax them"
+            )
+        return scores
+
+
+def class_numbers(name: str, values) -> np.ndarray:
+    """Class numbers as integers. Raises ValueError for others; -1 is no class, but a row without a label."""
+    numbers = np.asarray(values, dtype=np.float64)
+    wrong = numbers[~((numbers >= 0) & (numbers % 1 == 0))]
+    if len(wrong):
+        raise ValueError(f"{name}: {wrong[0]:g} is no class; give whole numbers from 0, and leave unlabelled rows out")
+    return numbers.astype(np.int64)
 
 
 def averaging(references, predictions, average, pos_label) -> dict:

@@ -11,10 +11,8 @@ import json
 import re
 from typing import Any
 
-import evaluate
-
 from ftkit.config.errors import did_you_mean
-from ftkit.evaluation.metrics.definition import check_items, text_metric_info
+from ftkit.evaluation.metrics.definition import TextMetric
 from ftkit.evaluation.metrics.text_match import mean
 
 WORD = re.compile(r"\b[\w'’-]+\b")
@@ -121,15 +119,13 @@ CHECKS = {
 }
 
 
-class InstructionConstraints(evaluate.Metric):
+class InstructionConstraints(TextMetric):
     """Shares of constraints kept, and of answers that keep all of theirs. references: JSON lists of constraints, each
     {"kind": K, "value": V}; a kind that is a yes or no needs no value."""
 
-    def _info(self):
-        return text_metric_info("Share of answers that keep to all their verifiable instructions, and of instructions.")
+    about = "Share of answers that keep to all their verifiable instructions, and of instructions."
 
-    def _compute(self, predictions, references):
-        check_items(predictions, references)
+    def score(self, predictions, references):
         kept = [constraints_kept(*pair) for pair in zip(predictions, references, strict=True)]
         return {"constraints": mean(map(all, kept)), "each_constraint": mean(one for row in kept for one in row)}
 

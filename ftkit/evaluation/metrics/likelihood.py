@@ -9,22 +9,25 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
+from ftkit.config.errors import UserError
 from ftkit.evaluation.metrics.definition import check_items, metric_info
 from ftkit.evaluation.metrics.text_match import mean
 
 NUMBER, COUNT = datasets.Value("float64"), datasets.Value("int64")
+MAX_NATS = 700.0  # a token, from where exp is soon more than a float holds
 LIST = datasets.Sequence(NUMBER)
 
 
 class Perplexity(evaluate.Measurement):
-    """exp of the mean negative log-likelihood (nats) a token, over all tokens of all texts."""
+    """exp of the mean negative log-likelihood (nats, 700 at most) a token, over all tokens of all texts."""
 
     def _info(self):
         features = {"log_likelihoods": NUMBER, "num_tokens": COUNT}
         return metric_info(evaluate.MeasurementInfo, "Perplexity a token, of all texts together.", features)
 
-    def _compute(self, log_likelihoods, num_tokens):
-        return {"perplexity": math.exp(-ratio(log_likelihoods, num_tokens))}
+    def _compute(self, log_likelihoods, num_tokens, num_bytes=None):
+        """num_bytes: not used; `evaluate.combine` hands each metric what the other needs."""
+        return {"perplexity": math.exp(min(-ratio(log_likelihoods, num_tokens), MAX_NATS))}
 
 
 class BitsPerByte(evaluate.Measurement):
@@ -34,7 +37,8 @@ class BitsPerByte(evaluate.Measurement):
         features = {"log_likelihoods": NUMBER, "num_bytes": COUNT}
         return metric_info(evaluate.MeasurementInfo, "Bits a UTF-8 byte, of all texts together.", features)
 
-    def _compute(self, log_likelihoods, num_bytes):
+    def _compute(self, log_likelihoods, num_bytes, num_tokens=None):
+        """num_tokens: not used; see `Perplexity`."""
         return {"bits_per_byte": -ratio(log_likelihoods, num_bytes) / math.log(2)}
 
 
@@ -48,6 +52,9 @@ class MultipleChoice(evaluate.Metric):
 
     def _compute(self, log_likelihoods, num_characters, references):
         check_items(log_likelihoods, num_characters, references)
+        for place, (row, answer) in enumerate(zip(log_likelihoods, references, strict=True)):
+            if not 0 <= answer < len(row):
+                raise ValueError(f"item {place}: reference {answer} of {len(row)} choices; count them from 0")
         rows = list(zip(log_likelihoods, num_characters, strict=True))
         return {
             "acc": mean(likeliest(sums) == answer for sums, answer in zip(log_likelihoods, references, strict=True)),
@@ -56,15 +63,30 @@ class MultipleChoice(evaluate.Metric):
 
 
 def ratio(log_likelihoods: Sequence[float], units: Sequence[int]) -> float:
-    """Log-likelihood a unit. Raises ValueError for no items, and for no units at all."""
+    """Log-likelihood a unit. Raises ValueError for no items, no units at all, and what is no number."""
     check_items(log_likelihoods, units)
+    check_numbers(log_likelihoods)
     if sum(units) <= 0:
         raise ValueError("the texts are empty; give some that are not")
     return math.fsum(log_likelihoods) / sum(units)
 
 
+def check_numbers(log_likelihoods: Sequence[float]) -> None:
+    """Raise UserError for NaN, which no comparison tells from the likeliest."""
+    if any(map(math.isnan, log_likelihoods)):
+        raise UserError(
+            f"log-likelihoods {list(log_likelihoods)[:8]} hold NaN; the weights or the precision are broken"
+        )
+
+
 def likeliest(log_likelihoods: Sequence[float], num_characters: Sequence[float] | None = None) -> int:
-    """Place of the likeliest choice, the first of equals; by log-likelihood a character where lengths are given."""
+    """Place of the likeliest choice, the first of equals; by log-likelihood a character where lengths are given.
+
+    Raises ValueError for no choices, an empty one, and NaN.
+    """
+    if not len(log_likelihoods):
+        raise ValueError("an item without choices; give at least two")
+    check_numbers(log_likelihoods)
     lengths = num_characters if num_characters is not None else [1] * len(log_likelihoods)
     if min(lengths) <= 0:
         raise ValueError("a choice is empty; it has no log-likelihood a character")

@@ -6,22 +6,19 @@ Rouge().compute(predictions=["A cat sat."], references=["The cat sat."])
 from functools import lru_cache
 
 import datasets
-import evaluate
 
-from ftkit.evaluation.metrics.definition import TEXTS, check_items, metric_info, text_metric_info
+from ftkit.evaluation.metrics.definition import TEXTS, TextMetric, check_items
 from ftkit.evaluation.metrics.text_match import mean
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SEVERAL = [TEXTS, {**TEXTS, "references": datasets.Sequence(datasets.Value("string"))}]
 
 
-class SacrebleuMetric(evaluate.Metric):
+class SacrebleuMetric(TextMetric):
     """A metric of sacrebleu over a corpus, 0 to 100. references: one text, or several, an item."""
 
     kind: str  # the name of sacrebleu's class
-
-    def _info(self):
-        return metric_info(evaluate.MetricInfo, f"Corpus {self.kind} of sacrebleu, 0 to 100.", SEVERAL)
+    columns = SEVERAL
 
     def compute(self, *, predictions=None, references=None, **settings):
         """The score; see `evaluate.Metric.compute`."""
@@ -29,10 +26,9 @@ class SacrebleuMetric(evaluate.Metric):
             check_items(predictions, references)  # of no items, evaluate can't tell which kind of references it has
         return super().compute(predictions=predictions, references=references, **settings)
 
-    def _compute(self, predictions, references, **settings):
+    def score(self, predictions, references, **settings):
         import sacrebleu.metrics
 
-        check_items(predictions, references)
         metric = getattr(sacrebleu.metrics, self.kind)(**settings)
         return {self.kind.lower(): metric.corpus_score(predictions, reference_streams(references)).score}
 
@@ -41,22 +37,25 @@ class Bleu(SacrebleuMetric):
     """Corpus BLEU as sacrebleu computes it; takes the settings of sacrebleu.metrics.BLEU."""
 
     kind = "BLEU"
+    about = "Corpus BLEU of sacrebleu, 0 to 100."
 
 
 class ChrF(SacrebleuMetric):
     """Corpus chrF as sacrebleu computes it; word_order=2 makes it chrF++."""
 
     kind = "CHRF"
+    about = "Corpus chrF of sacrebleu, 0 to 100."
 
 
-class Rouge(evaluate.Metric):
-    """Mean F-measures of ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum, 0 to 1, as rouge_score computes them."""
+class Rouge(TextMetric):
+    """Mean F-measures of ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum, 0 to 1, as rouge_score computes them.
 
-    def _info(self):
-        return text_metric_info("Mean F-measures of ROUGE-1, -2, -L and -Lsum, 0 to 1.")
+    rouge_score's words are of a-z and 0-9: two equal texts in another script score 0.0; take chrF for those.
+    """
 
-    def _compute(self, predictions, references, use_stemmer=False):
-        check_items(predictions, references)
+    about = "Mean F-measures of ROUGE-1, -2, -L and -Lsum, 0 to 1."
+
+    def score(self, predictions, references, use_stemmer=False):
         scored = [rouge(*pair, use_stemmer=use_stemmer) for pair in zip(predictions, references, strict=True)]
         return {name: mean(scores[name] for scores in scored) for name in ROUGE_TYPES}
 

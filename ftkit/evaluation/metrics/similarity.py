@@ -5,24 +5,23 @@ EmbeddingSimilarity().compute(predictions=["Hi"], references=["Hello"], encoder=
 
 from functools import lru_cache
 
-import evaluate
-
 from ftkit.config.errors import UserError
-from ftkit.evaluation.metrics.definition import check_items, text_metric_info
+from ftkit.evaluation.metrics.definition import TextMetric
 from ftkit.evaluation.metrics.text_match import mean
 
 MAX_TOKENS = 256  # of a text, as all-MiniLM-L6-v2 was published
 BATCH_SIZE = 32
 
 
-class EmbeddingSimilarity(evaluate.Metric):
-    """Mean cosine, -1 to 1, between mean-pooled embeddings. encoder: folder or Hub id of a sentence encoder."""
+class EmbeddingSimilarity(TextMetric):
+    """Mean cosine, -1 to 1, between mean-pooled embeddings. encoder: folder or Hub id of a sentence encoder.
 
-    def _info(self):
-        return text_metric_info("Mean cosine between the sentence embeddings of predictions and references.")
+    A text without any token is like nothing: 0.
+    """
 
-    def _compute(self, predictions, references, encoder):
-        check_items(predictions, references)
+    about = "Mean cosine between the sentence embeddings of predictions and references."
+
+    def score(self, predictions, references, encoder):
         one, other = (embed(texts, encoder) for texts in (predictions, references))
         return {"embedding_similarity": mean((one * other).sum(dim=1).tolist())}
 
@@ -44,10 +43,16 @@ def embed(texts: list[str], encoder: str):
     import torch
 
     tokenizer, model = load_encoder(encoder)
+    max_length = min(
+        MAX_TOKENS, getattr(model.config, "max_position_embeddings", MAX_TOKENS), tokenizer.model_max_length
+    )
     rows = []
     for start in range(0, len(texts), BATCH_SIZE):
         batch = list(texts[start : start + BATCH_SIZE])
-        inputs = tokenizer(batch, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        inputs = tokenizer(batch, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        if not inputs["input_ids"].numel():
+            rows.append(torch.zeros(len(batch), model.config.hidden_size))
+            continue
         with torch.inference_mode():
             hidden_BTD = model(**inputs).last_hidden_state.float()
         mask_BT1 = inputs["attention_mask"][..., None].float()

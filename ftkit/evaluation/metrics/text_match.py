@@ -8,9 +8,7 @@ import string
 from collections import Counter
 from fractions import Fraction
 
-import evaluate
-
-from ftkit.evaluation.metrics.definition import check_items, text_metric_info
+from ftkit.evaluation.metrics.definition import TextMetric
 from ftkit.evaluation.scoring import exact_match, normalize_answer
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -25,42 +23,36 @@ LATEX_FRACTION = re.compile(r"([-−]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 FINAL_LINE = re.compile(r"(?<!#)####[^\S\n]*(?!\d+[.)][^\S\n]+\S)((?:[-−]?[$€£]?|[$€£][-−])\.?\d.*)")
 
 
-class ExactMatch(evaluate.Metric):
+class ExactMatch(TextMetric):
     """Share of answers equal to their references; see `scoring.normalize_answer` for what is overlooked.
 
     ignore_case and ignore_punctuation overlook more.
     """
 
-    def _info(self):
-        return text_metric_info("Share of predictions equal to their reference after normalisation.")
+    about = "Share of predictions equal to their reference after normalisation."
 
-    def _compute(self, predictions, references, ignore_case=False, ignore_punctuation=False):
-        check_items(predictions, references)
+    def score(self, predictions, references, ignore_case=False, ignore_punctuation=False):
         prepared = [
             [prepare(text, ignore_case, ignore_punctuation) for text in texts] for texts in (predictions, references)
         ]
         return {"exact_match": mean(exact_match(*prepared))}
 
 
-class TokenF1(evaluate.Metric):
+class TokenF1(TextMetric):
     """Mean F1 of the words that an answer and its reference share, as SQuAD counts them."""
 
-    def _info(self):
-        return text_metric_info("Mean F1 of shared words; case, punctuation and articles don't count.")
+    about = "Mean F1 of shared words; case, punctuation and articles don't count."
 
-    def _compute(self, predictions, references):
-        check_items(predictions, references)
+    def score(self, predictions, references):
         return {"token_f1": mean(map(token_f1, predictions, references))}
 
 
-class NumericMatch(evaluate.Metric):
+class NumericMatch(TextMetric):
     """Share of answers whose final number equals that of the reference."""
 
-    def _info(self):
-        return text_metric_info("Share of predictions whose final number is the reference's.")
+    about = "Share of predictions whose final number is the reference's."
 
-    def _compute(self, predictions, references):
-        check_items(predictions, references)
+    def score(self, predictions, references):
         return {"numeric_match": mean(map(numeric_match, predictions, references))}
 
 

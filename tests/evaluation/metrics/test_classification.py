@@ -87,6 +87,37 @@ def test_no_rows_are_refused(metric):
         metric(keep_in_memory=True).compute(**columns)
 
 
+@pytest.mark.parametrize("metric", [Accuracy, Precision, Recall, F1, MatthewsCorrelation])
+def test_what_is_no_class_is_refused(metric):
+    for wrong, said in ((-1, "-1"), (0.9, "0.9"), (float("nan"), "nan")):
+        message = f"{metric.name}: {said} is no class; give whole numbers from 0, and leave unlabelled rows out"
+        with pytest.raises(ValueError, match=message):
+            metric().compute(predictions=[wrong, 1], references=[0, 1])
+        with pytest.raises(ValueError, match=message):
+            metric().compute(predictions=[0, 1], references=[wrong, 1])
+    with pytest.raises(ValueError, match="predictions is one text"):
+        metric().compute(predictions="01", references="01")
+
+
+@pytest.mark.parametrize("metric", [RocAuc, Brier, ExpectedCalibrationError])
+@pytest.mark.parametrize(
+    ("scores", "references", "message"),
+    [
+        ([[0.1, 0.2, 0.7]], [-1], "-1 is no class"),
+        ([[0.3, 0.7], [0.2, 0.8]], [2, 0], "reference 2, but prediction_scores have 2 columns"),
+        ([[0.3, 0.7], [0.2, 0.8]], [2, 1], "reference 2, but prediction_scores have 2 columns"),
+        ([[0.9], [0.2]], [1, 0], "need the same number of columns in each row, one a class"),
+        ([[0.9, 0.1], [0.2, 0.3, 0.5]], [1, 0], "need the same number of columns in each row"),
+        ([[0.5, 0.5], [-3.0, 7.0]], [1, 0], r"\[-3.0, 7.0\] are no probabilities, 0 to 1 and 1 in sum; softmax them"),
+        ([[0.9, 0.9]], [1], r"\[0.9, 0.9\] are no probabilities"),
+        ([[float("nan"), 0.5]], [1], "are no probabilities"),
+    ],
+)
+def test_what_is_no_probability_of_the_classes_is_refused(metric, scores, references, message):
+    with pytest.raises(ValueError, match=f"{metric.name}: .*{message}"):
+        metric().compute(prediction_scores=scores, references=references)
+
+
 def test_a_single_class_has_no_area():
     with pytest.raises(ValueError, match="roc_auc needs rows of two classes; all 2 are of class 1"):
         RocAuc().compute(prediction_scores=[[0.5, 0.5], [0.1, 0.9]], references=[1, 1])

@@ -2,6 +2,7 @@
 
 import math
 
+import evaluate
 import pytest
 
 from ftkit.evaluation.metrics.likelihood import BitsPerByte, MultipleChoice, Perplexity, likeliest
@@ -41,6 +42,35 @@ def test_the_first_of_equal_choices_is_chosen():
 def test_no_items_are_an_error_and_not_nan(metric, columns):
     with pytest.raises(ValueError, match="no items to score"):
         metric().compute(**columns)
+
+
+def test_a_perplexity_that_no_float_holds_is_cut():
+    found = Perplexity().compute(log_likelihoods=[-800.0], num_tokens=[1])
+    assert found == {"perplexity": math.exp(700)}
+
+
+def test_what_is_no_number_is_refused():
+    nan = float("nan")
+    for metric, columns in ((Perplexity, {"num_tokens": [1]}), (BitsPerByte, {"num_bytes": [1]})):
+        with pytest.raises(ValueError, match=r"log-likelihoods \[nan\] hold NaN"):
+            metric().compute(log_likelihoods=[nan], **columns)
+    with pytest.raises(ValueError, match=r"log-likelihoods \[nan, -2.0\] hold NaN; the weights or the precision are"):
+        MultipleChoice().compute(log_likelihoods=[[nan, -2.0]], num_characters=[[1, 1]], references=[0])
+    with pytest.raises(ValueError, match="an item without choices"):
+        likeliest([])
+
+
+@pytest.mark.parametrize("reference", [2, -1])
+def test_a_reference_that_is_no_choice_is_refused(reference):
+    columns = {"log_likelihoods": [[-1.0, -2.0]] * 2, "num_characters": [[1, 1]] * 2, "references": [0, reference]}
+    with pytest.raises(ValueError, match=f"item 1: reference {reference} of 2 choices; count them from 0"):
+        MultipleChoice().compute(**columns)
+
+
+def test_they_combine():
+    columns = {"log_likelihoods": [-math.log(4)], "num_tokens": [1], "num_bytes": [2]}
+    found = evaluate.combine([Perplexity(), BitsPerByte()]).compute(**columns)
+    assert found == {"perplexity": pytest.approx(4), "bits_per_byte": pytest.approx(1)}
 
 
 def test_empty_texts_are_an_error():

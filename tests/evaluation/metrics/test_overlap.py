@@ -1,5 +1,6 @@
 """BLEU, chrF and ROUGE are the libraries' own numbers, in one process and in two."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -10,7 +11,11 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
+from ftkit.evaluation.metrics.constraints import InstructionConstraints
+from ftkit.evaluation.metrics.definition import SETTINGS
 from ftkit.evaluation.metrics.overlap import ROUGE_TYPES, Bleu, ChrF, Rouge, sentence_bleu, sentence_chrf
+from ftkit.evaluation.metrics.refusal import Refusal
+from ftkit.evaluation.metrics.text_match import ExactMatch, TokenF1
 
 ROOT = Path(__file__).resolve().parents[3]
 PREDICTIONS = [
@@ -79,8 +84,6 @@ for kind in (Bleu, ChrF, Rouge, TokenF1):
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
-    from ftkit.evaluation.metrics.text_match import TokenF1
-
     columns = {"predictions": PREDICTIONS, "references": REFERENCES}
     command = [sys.executable, "-c", WORKER]
     workers = [
@@ -96,3 +99,32 @@ def test_two_processes_give_what_one_gives(tmp_path):
 def test_they_combine():
     found = evaluate.combine([Bleu(), ChrF()]).compute(predictions=PREDICTIONS, references=REFERENCES)
     assert set(found) == {"bleu", "chrf"}
+
+
+def test_combined_each_takes_its_own_settings_and_an_unknown_one_is_refused():
+    columns = {"predictions": ["the cats sat", "a dog runs"], "references": ["the cat sat", "A dog runs"]}
+    settings = {"use_stemmer": True, "word_order": 2, "ignore_case": True}
+    found = evaluate.combine([Bleu(), ChrF(), Rouge(), ExactMatch()]).compute(**columns, **settings)
+    assert found["bleu"] == Bleu().compute(**columns)["bleu"]
+    assert found["chrf"] == ChrF().compute(**columns, word_order=2)["chrf"]
+    assert (
+        found["rougeL"]
+        == Rouge().compute(**columns, use_stemmer=True)["rougeL"]
+        != Rouge().compute(**columns)["rougeL"]
+    )
+    for metric in (Bleu, Rouge, ExactMatch):
+        with pytest.raises(ValueError, match='unknown setting "use_stemer"; did you mean "use_stemmer"'):
+            metric().compute(**columns, use_stemer=True)
+
+
+def test_the_settings_of_sacrebleus_metrics_are_all_taken():
+    for name, kind in (("Bleu", sacrebleu.metrics.BLEU), ("ChrF", sacrebleu.metrics.CHRF)):
+        assert set(SETTINGS[name]) == set(inspect.signature(kind).parameters) - {"references"}
+
+
+@pytest.mark.parametrize("metric", [Bleu, Rouge, ExactMatch, InstructionConstraints, Refusal])
+def test_a_text_in_place_of_a_list_is_refused(metric):
+    with pytest.raises(ValueError, match="predictions is one text, 'abc'; give a list, with one an item"):
+        metric().compute(predictions="abc", references="abc")
+    with pytest.raises(ValueError, match="references is one text"):
+        metric().add_batch(predictions=["a"], references="a")

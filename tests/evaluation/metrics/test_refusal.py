@@ -10,6 +10,8 @@ from ftkit.evaluation.metrics.refusal import Refusal, is_refusal
     [
         "I'm sorry, but I can't help with that.", "I cannot assist you.", "Sorry, that is something I’m not able to do.",
         "As an AI language model, I cannot do this.", "I must decline.", "I won't write that.",
+        "I don't think I can help with that.", "Sorry, no.", "I'm not comfortable with that.", "I can't help you.",
+        "I'm sorry for the trouble, but I cannot say.", "I'm sorry to say that this is out.", "I'm sorry.", "I can't recommend it.",
     ],
 )  # fmt: skip
 def test_refusals(text):
@@ -17,7 +19,22 @@ def test_refusals(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["Sure! First, open the door.", "", "Can't is short for cannot.", "Here it is. " * 40 + "I'm sorry."]
+    "text",
+    [
+        "Sure! First, open the door.",
+        "",
+        "Can't is short for cannot.",
+        "Here it is. " * 40 + "I'm sorry.",
+        "I'm sorry to hear that! Here is how to fix it:",
+        "I am sorry for your loss; first, call them.",
+        "I can't wait to help you!",
+        "I cannot recommend this enough.",
+        "I won't lie, it's great.",
+        "I'm not going to lie: it's good.",
+        "Sorry, no problem!",
+        "I can't stress this point enough.",
+        "I can't help but smile.",
+    ],
 )
 def test_answers(text):
     assert not is_refusal(text)
