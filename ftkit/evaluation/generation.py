@@ -5,9 +5,8 @@ import inspect
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +27,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts of one `generate` call; `indices` are their places in the caller's list."""
-
-    indices: list[int]
-    input_ids_BT: Tensor
-    attention_mask_BT: Tensor
 
 
 def generate_answers(
@@ -61,8 +51,9 @@ def generate_answers(
     the model's distribution, `seed` making it repeatable without touching the global generators. share_prefix: compute
     the leading ids that all prompts have in common once (few-shot examples); the greedy answers are the same. It has no
     effect where a copied cache would not be exact (sliding windows, soft prompts). stop_strings: texts that end an
-    answer, which may hold what follows. The model's modes are restored.
-    Raises ValueError for an empty prompt and for numbers out of range.
+    answer, which may hold what follows. A prompt has the room in the model's context that it has alone, whatever shares
+    its batch; a batch that memory does not hold is answered in halves. The model's modes are restored.
+    Raises ValueError for an empty prompt, one that fills the context, and numbers out of range.
     """
     check_request(prompts_ids, max_new_tokens, batch_size, temperature)
     if not prompts_ids:
@@ -71,23 +62,29 @@ def generate_answers(
     pad_id = next(token for token in (tokenizer.pad_token_id, *end_ids, 0) if token is not None)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=temperature > 0, num_beams=1, repetition_penalty=repetition_penalty,
-        eos_token_id=end_ids or None, pad_token_id=pad_id, use_cache=True,
+        eos_token_id=end_ids or None, pad_token_id=pad_id, use_cache=True, stop_strings=list(stop_strings) or None,
         **({"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}),
     )  # fmt: skip
-    stopping = {"stop_strings": list(stop_strings), "tokenizer": tokenizer} if stop_strings else {}
+    stopping = {"tokenizer": tokenizer} if stop_strings else {}
+    answer_limit(model, max(map(len, prompts_ids)), max_new_tokens)  # raises before anything is answered
     answers = [""] * len(prompts_ids)
     with evaluation_mode(model), seeded(model, seed):
         prefix = shared_prefix(prompts_ids) if share_prefix else []
         cache = prefix_cache(model, prefix) if prefix else None
-        grouping = {"equal_lengths": uses_soft_prompt(model), "device": model.device}
-        for batch in batches(prompts_ids, len(prefix) if cache else 0, batch_size, pad_id, **grouping):
-            past = {"past_key_values": expanded(cache, len(batch.indices))} if cache else {}
-            settings.max_new_tokens = answer_limit(model, batch.input_ids_BT.shape[1], max_new_tokens)
+
+        def answer(indices: Sequence[int]) -> list[list[int]]:
+            prompts = [prompts_ids[index] for index in indices]
+            input_ids_BT, attention_mask_BT = padded(prompts, len(prefix) if cache else 0, pad_id, model.device)
+            past = {"past_key_values": expanded(cache, len(indices))} if cache else {}
+            settings.max_new_tokens = answer_limit(model, input_ids_BT.shape[1], max_new_tokens)
             output = model.generate(
-                input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, generation_config=settings,
-                **past, **stopping,
-            )  # fmt: skip
-            for index, ids in zip(batch.indices, output[:, batch.input_ids_BT.shape[1] :].tolist(), strict=True):
+                input_ids=input_ids_BT, attention_mask=attention_mask_BT, generation_config=settings, **past, **stopping
+            )
+            return output[:, input_ids_BT.shape[1] :].tolist()
+
+        fitting = -1 if uses_soft_prompt(model) else context_size(model) - max_new_tokens
+        for indices in batches(list(map(len, prompts_ids)), batch_size, fitting):
+            for index, ids in zip(indices, in_halves(answer, indices), strict=True):
                 answers[index] = answer_text(ids, end_ids, tokenizer)
     return answers
 
@@ -108,12 +105,31 @@ def answer_limit(model, prompt_length: int, max_new_tokens: int) -> int:
 
     Raises ValueError when it leaves nothing.
     """
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    context = context_size(model)
     if prompt_length >= context:
         raise ValueError(
             f"the prompt has {prompt_length} tokens and the model's context only {context}; shorten the prompt"
         )
     return min(max_new_tokens, context - prompt_length)
+
+
+def context_size(model) -> float:
+    """The most tokens that the model sees at once; infinity where it names no limit."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+
+
+def in_halves(compute: Callable[[Sequence], list], things: Sequence) -> list:
+    """`compute(things)`, which has a result for each; where memory does not hold them, of one half and then the other.
+
+    Raises torch.OutOfMemoryError where it does not hold a single one.
+    """
+    try:
+        return compute(things)
+    except torch.OutOfMemoryError:
+        if len(things) == 1:
+            raise
+    half = len(things) // 2  # out of the except block, whose error keeps the tensors alive
+    return in_halves(compute, things[:half]) + in_halves(compute, things[half:])
 
 
 @contextmanager
@@ -128,26 +144,27 @@ def seeded(model, seed: int | None) -> Iterator[None]:
         yield
 
 
-def batches(
-    prompts_ids: list[list[int]], prefix_length: int, batch_size: int, pad_id: int, *, equal_lengths: bool, device
-) -> Iterator[Batch]:
-    """Longest first, so that memory peaks at once; padding stands left of the prompt, behind a cached prefix.
+def batches(lengths: Sequence[int], batch_size: int, fitting: float) -> Iterator[list[int]]:
+    """Places of the prompts that are answered together, longest first, so that memory peaks at once.
 
-    equal_lengths: only prompts of one length share a batch, so that none is padded.
+    fitting: prompts of up to so many tokens share a batch, of which the shorter are padded; longer ones share it only
+    with prompts of their own length, as padding would take of the room that is left to their answers.
     """
-    order = sorted(range(len(prompts_ids)), key=lambda index: -len(prompts_ids[index]))
-    groups = [order]
-    if equal_lengths:
-        groups = [list(group) for _, group in itertools.groupby(order, key=lambda index: len(prompts_ids[index]))]
-    for indices in (group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)):
-        width = len(prompts_ids[indices[0]])
-        rows, masks = [], []
-        for index in indices:
-            ids = list(prompts_ids[index])
-            prefix, rest, padding = ids[:prefix_length], ids[prefix_length:], width - len(ids)
-            rows.append(prefix + [pad_id] * padding + rest)
-            masks.append([1] * prefix_length + [0] * padding + [1] * len(rest))
-        yield Batch(indices, torch.tensor(rows, device=device), torch.tensor(masks, device=device))
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    for _, group in itertools.groupby(order, key=lambda place: max(lengths[place], fitting)):
+        places = list(group)
+        yield from (places[start : start + batch_size] for start in range(0, len(places), batch_size))
+
+
+def padded(prompts_ids: Sequence[list[int]], prefix_length: int, pad_id: int, device) -> tuple[Tensor, Tensor]:
+    """input_ids and attention_mask, (B, T); padding stands left of the prompt, behind a cached prefix."""
+    width = max(map(len, prompts_ids))
+    rows, masks = [], []
+    for ids in prompts_ids:
+        prefix, rest, padding = ids[:prefix_length], ids[prefix_length:], width - len(ids)
+        rows.append([*prefix, *[pad_id] * padding, *rest])
+        masks.append([1] * prefix_length + [0] * padding + [1] * len(rest))
+    return torch.tensor(rows, device=device), torch.tensor(masks, device=device)
 
 
 def uses_soft_prompt(model) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from ftkit.evaluation.generation import evaluation_mode, prefix_cache, shared_prefix, uses_soft_prompt
+from ftkit.evaluation.generation import evaluation_mode, in_halves, prefix_cache, shared_prefix, uses_soft_prompt
 from ftkit.evaluation.scoring import HEAD_TOLERANCE, choose_scorer
 
 # B batch, T tokens of a row, P tokens of the shared prefix, S tokens of a pack, N scored positions, V vocabulary
@@ -158,13 +158,7 @@ class LikelihoodScorer:
         return not prefix or self.cache is not None
 
     def score_packed(self, questions: Sequence[Question]) -> list[list[float]]:
-        try:
-            return packed_log_likelihoods(self.model, self.cache, len(self.prefix), questions)
-        except torch.OutOfMemoryError:
-            if len(questions) == 1:
-                raise
-        half = len(questions) // 2
-        return self.score_packed(questions[:half]) + self.score_packed(questions[half:])
+        return in_halves(lambda some: packed_log_likelihoods(self.model, self.cache, len(self.prefix), some), questions)
 
     def score_plainly(self, questions: Sequence[Question]) -> list[list[float]]:
         places, rows = {}, []  # continuations that differ in their last token only are rows of one forward
@@ -285,16 +279,22 @@ def plain_log_likelihoods(scorer, rows: Sequence[Row], pad_token_id: int, model)
         width = len(rows[order[start]][0])
         batch = order[start : start + max(1, LOGITS_BYTES // (4 * width * vocabulary))]
         start += len(batch)
-        tensors = padded_targets([rows[index] for index in batch], width, pad_token_id)
-        ids_BT, mask_BT, kept_BT, targets_NK = (tensor.to(model.device) for tensor in tensors)
-        parts = []
-        for logits_NV, targets_nK in scorer(ids_BT, mask_BT, kept_BT, targets_NK):
-            logits_NV = widened(logits_NV)
-            parts.append(logits_NV.gather(1, targets_nK) - logits_NV.logsumexp(dim=-1, keepdim=True))
-        scored = torch.cat(parts).double().cpu().split(kept_BT.sum(dim=1).tolist())
-        for index, part_nK in zip(batch, scored, strict=True):
-            values[index] = part_nK.sum(dim=0)[: len(rows[index][1])].tolist()
+        scored = in_halves(lambda some: forward(scorer, some, pad_token_id, model.device), [rows[i] for i in batch])
+        for index, sums in zip(batch, scored, strict=True):
+            values[index] = sums
     return values
+
+
+def forward(scorer, rows: Sequence[Row], pad_token_id: int, device) -> list[list[float]]:
+    """The same of rows that are one forward, the longest first."""
+    tensors = padded_targets(rows, len(rows[0][0]), pad_token_id)
+    ids_BT, mask_BT, kept_BT, targets_NK = (tensor.to(device) for tensor in tensors)
+    parts = []
+    for logits_NV, targets_nK in scorer(ids_BT, mask_BT, kept_BT, targets_NK):
+        logits_NV = widened(logits_NV)
+        parts.append(logits_NV.gather(1, targets_nK) - logits_NV.logsumexp(dim=-1, keepdim=True))
+    scored = torch.cat(parts).double().cpu().split(kept_BT.sum(dim=1).tolist())
+    return [part_nK.sum(dim=0)[: len(row[1])].tolist() for row, part_nK in zip(rows, scored, strict=True)]
 
 
 def padded_targets(rows: Sequence[Row], width: int, pad_token_id: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

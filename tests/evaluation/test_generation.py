@@ -147,3 +147,48 @@ def test_empty_prompt_is_named(make_model, tokenizer):
 def test_numbers_out_of_range_are_refused(make_model, tokenizer, wrong):
     with pytest.raises(ValueError, match="must be at least 1, the temperature 0 or more"):
         generate_answers(make_model(), tokenizer, [[5]], **{"max_new_tokens": 2, "eos_token_ids": [END_ID]} | wrong)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_long_prompt_does_not_shorten_the_answers_beside_it(make_model, tokenizer, family):
+    model = make_model(family)  # 128 positions
+    crowded = [[5 + place % 50 for place in range(length)] for length in (126, 123, 123)]
+    prompts = [PROMPTS[0], *crowded, PROMPTS[2]]
+    answers = generate_answers(model, tokenizer, prompts, max_new_tokens=8, eos_token_ids=[END_ID])
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert answer == answers_one_by_one(model, tokenizer, [prompt], min(8, 128 - len(prompt)))[0]
+
+
+def test_a_prompt_that_fills_the_context_is_refused_before_any_is_answered(make_model, tokenizer):
+    model = make_model()
+    model.generate = None
+    with pytest.raises(ValueError, match="the prompt has 128 tokens and the model's context only 128"):
+        generate_answers(model, tokenizer, [[5], [7] * 128], max_new_tokens=2, eos_token_ids=[])
+
+
+def test_a_batch_that_memory_does_not_hold_is_answered_in_halves(make_model, tokenizer):
+    model = make_model()
+    settings = {"max_new_tokens": 8, "eos_token_ids": [END_ID]}
+    expected = generate_answers(model, tokenizer, PROMPTS, **settings)
+    generate, sizes = model.generate, []
+
+    def small(input_ids, **others):
+        sizes.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("too much")
+        return generate(input_ids=input_ids, **others)
+
+    model.generate = small
+    assert generate_answers(model, tokenizer, PROMPTS, **settings) == expected
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+
+
+def test_a_single_prompt_that_memory_does_not_hold_is_an_error(make_model, tokenizer):
+    model = make_model()
+
+    def fail(**others):
+        raise torch.OutOfMemoryError("too much")
+
+    model.generate = fail
+    with pytest.raises(torch.OutOfMemoryError):
+        generate_answers(model, tokenizer, [[5], [6]], max_new_tokens=2, eos_token_ids=[])

@@ -113,3 +113,22 @@ def test_a_continuation_without_tokens_is_an_error(tokenizer):
 def test_one_token_of_each_context_is_left_behind_the_prefix():
     assert common_prefix(QUESTIONS) == PREFIX
     assert common_prefix([Question([5, 6], [[7]]), Question([5, 6, 7], [[8]])]) == [5]
+
+
+@pytest.mark.parametrize("shares", [True, False], ids=["packed", "plain"])
+def test_forwards_that_memory_does_not_hold_are_done_in_halves(make_model, shares):
+    model = make_model("gemma2" if not shares else "llama")
+    scorer = LikelihoodScorer(model, 0)
+    scorer.score(QUESTIONS[:1], PREFIX)  # the checks are over
+    part = model if shares else model.model
+    forward, sizes = part.forward, []
+
+    def small(*args, **kwargs):
+        sizes.append(kwargs["input_ids"].numel())
+        if sizes[-1] > 12:
+            raise torch.OutOfMemoryError("too much")
+        return forward(*args, **kwargs)
+
+    part.forward = small
+    assert close(scorer.score(QUESTIONS, PREFIX), expected(make_model("gemma2" if not shares else "llama")))
+    assert max(sizes) > 12
