@@ -64,7 +64,7 @@ def align(settings):
     trainer.train(resume_from_checkpoint=checkpoint)
     write_results(settings, trainer, before, score(trainer, data))
     close_stream(settings, trainer, data, receipt)
-    close_run("dpo", settings, trainer, receipt)
+    close_run("dpo", settings, trainer, receipt, rows=data.rows.train)
     return trainer
 
 

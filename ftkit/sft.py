@@ -65,7 +65,7 @@ def finetune(settings):
     announce("sft", settings, trainer, data, receipt, {"packing": packing_reason} if packing_reason else {})
     trainer.train(resume_from_checkpoint=checkpoint)
     close_stream(settings, trainer, data, receipt)
-    close_run("sft", settings, trainer, receipt)
+    close_run("sft", settings, trainer, receipt, rows=data.rows.train)
     return trainer
 
 

@@ -4,8 +4,15 @@ ftkit bench --model_name_or_path M --tasks knowledge,reasoning --output_dir OUT
 ftkit bench --adapter runs/mine --tasks mmlu,my/task.yaml --task_data mmlu=path/to/mmlu --limit 50 --output_dir OUT
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
+
+NOT_OF_ENDPOINTS = (
+    "adapter", "template", "dtype", "load_in_4bit", "ftgpt", "trust_remote_code", "max_batch_tokens", "batch_size",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
@@ -16,6 +23,7 @@ def main(argv: list[str]) -> None:
         return
     check(args)
     chosen = choose_tasks(args)
+    claim(args.output_dir)
     results = benchmark(args, chosen)
     if results is None:
         return
@@ -48,7 +56,7 @@ def parser() -> CommandParser:
     add("--max_batch_tokens", type=int, help="tokens scored at once; default: what is fast on this device")
     add("--batch_size", type=int, help="answers generated at once; default: what is fast on this device")
     add("--concurrency", type=int, default=4, help="requests to the endpoint at once")
-    add("--seed", type=int, default=0, help="recorded; greedy answers and likelihoods do not depend on it")
+    add("--seed", type=int, default=0, help="recorded, and sent to an endpoint; else nothing is drawn at random")
     return found
 
 
@@ -60,8 +68,9 @@ def check(args) -> None:
         raise UserError("--output_dir is missing; give a folder for the results")
     if not (args.model_name_or_path or args.adapter):
         raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
-    if args.endpoint and args.adapter:
-        raise UserError("--adapter is of no use with --endpoint; name the server's model by --model_name_or_path")
+    for name in NOT_OF_ENDPOINTS if args.endpoint else ():
+        if getattr(args, name) != parser().get_default(name):
+            raise UserError(f"--{name} is of no use with --endpoint; it is the server's to decide, leave it out")
     for name, least in (
         ("num_fewshot", 0),
         ("limit", 1),
@@ -72,6 +81,15 @@ def check(args) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name} is {value}; give at least {least}")
+
+
+def claim(output_dir: str) -> None:
+    """Raise UserError for a folder that can't be written or is another's, before a model is loaded for nothing."""
+    from ftkit.commands.training_run import is_first_process
+    from ftkit.evaluation.bench import check_folder
+
+    if is_first_process():
+        check_folder(Path(output_dir))
 
 
 def task_list() -> str:
@@ -92,36 +110,61 @@ def choose_tasks(args) -> list:
     from ftkit.evaluation.task_file import load_task
     from ftkit.evaluation.task_items import ItemSettings
 
-    data = dict(split_pair(text) for text in args.task_data)
-    chosen = []
-    for name in (part.strip() for part in args.tasks.split(",")):
-        group = None
-        own = name.endswith((".yaml", ".yml"))
-        base, slash, subject = name.partition("/")
-        if slash and not own:
-            name_of_task, group = base, subject
-        else:
-            name_of_task = name
-        task = load_task(name_of_task)
+    data = task_data(args.task_data)
+    asked = {}
+    for name in filter(None, (part.strip() for part in args.tasks.split(","))):
+        base, group = split_name(name)
+        task = load_task(base)
         if group and not task.group_by:
             raise UserError(f'task "{name}": {task.name} has no subjects; write --tasks {task.name}')
         label = f"{task.name}/{group}" if group else task.name
-        if label in [one.name for one in chosen]:
-            raise UserError(f'--tasks: "{label}" is there twice; keep one')
-        settings = ItemSettings(data.get(task.name), group, args.num_fewshot, args.limit)
-        chosen.append(choose(label, task, settings))
+        check_label(label, asked)
+        asked[label] = (task, ItemSettings(data.get(task.name), group, args.num_fewshot, args.limit))
+    if not asked:
+        raise UserError(f'--tasks "{args.tasks}" names none; ftkit bench --list shows the bundled ones')
+    chosen = [choose(label, *one) for label, one in asked.items()]
     unused = set(data) - {one.task.name for one in chosen}
     if unused:
         raise UserError(f"--task_data {min(unused)}=...: no such task in --tasks {args.tasks}")
     return chosen
 
 
-def split_pair(text: str) -> tuple[str, str]:
-    """TASK=PATH as a pair."""
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise UserError(f'--task_data "{text}": write TASK=PATH, such as mmlu=path/to/mmlu')
-    return name, path
+def split_name(name: str) -> tuple[str, str | None]:
+    """The task's name or file, and its subject if one is asked for: mmlu/astronomy, my/task.yaml/easy."""
+    if name.endswith((".yaml", ".yml")):
+        return name, None
+    for suffix in (".yaml", ".yml"):
+        file, found, subject = name.partition(f"{suffix}/")
+        if found:
+            return f"{file}{suffix}", subject or None
+    base, _, subject = name.partition("/")
+    return base, subject or None
+
+
+def check_label(label: str, others: Iterable[str]) -> None:
+    """Raise UserError for a task or a subject that is asked already, or whose items would share a file with another."""
+    from ftkit.evaluation.bench_records import items_file
+
+    for other in others:
+        if label == other:
+            raise UserError(f'--tasks: "{label}" is there twice; keep one')
+        if label.startswith(f"{other}/") or other.startswith(f"{label}/"):
+            raise UserError(f'--tasks: "{label}" and "{other}" ask the same items; keep one')
+        if items_file(label) == items_file(other):
+            raise UserError(f'--tasks: "{label}" and "{other}" would both write {items_file(label)}; rename one')
+
+
+def task_data(texts: list[str]) -> dict[str, str]:
+    """The rows of tasks, from TASK=PATH each."""
+    found = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise UserError(f'--task_data "{text}": write TASK=PATH, such as mmlu=path/to/mmlu')
+        if name in found:
+            raise UserError(f'--task_data: "{name}" is there twice; keep one')
+        found[name] = path
+    return found
 
 
 def benchmark(args, chosen: list):
@@ -132,7 +175,7 @@ def benchmark(args, chosen: list):
 
     subject, model = load_subject(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
-    settings |= {"batch_size": subject.batch_size, "task_data": dict(map(split_pair, args.task_data))}
+    settings |= {"batch_size": subject.batch_size, "task_data": task_data(args.task_data)}
     results = Results(model, {}, settings, versions(), args.seed)
     with open_world() as world:
         results = run_benchmark(subject, chosen, results, args.output_dir, world)
@@ -145,5 +188,6 @@ def table(results) -> str:
     for task in results.tasks.values():
         for metric, score in task.scores.items():
             interval = f"({score.low:.3f} to {score.high:.3f})" if score.low is not None else ""
-            lines.append(f"{task.name:<28} {metric:<24} {score.value:>8.3f} {interval:<20} {task.num_items} items")
+            items = "" if "/" in metric else f"{task.num_items} items"  # of a group they are not counted
+            lines.append(f"{task.name:<28} {metric:<24} {score.value:>8.3f} {interval:<20} {items}".rstrip())
     return "\n".join(lines)

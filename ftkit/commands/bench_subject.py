@@ -25,7 +25,7 @@ def load_subject(args) -> tuple:
     if args.endpoint:
         from ftkit.evaluation.endpoint import Endpoint
 
-        endpoint = Endpoint(args.endpoint, args.model_name_or_path, concurrency=args.concurrency)
+        endpoint = Endpoint(args.endpoint, args.model_name_or_path, concurrency=args.concurrency, seed=args.seed)
         return Subject(endpoint=endpoint), {"name": args.model_name_or_path, "endpoint": args.endpoint}
     quiet_libraries()
     use_all_cores()

@@ -7,7 +7,9 @@ as it came, where a task asks through a template and the model has another one.
 """
 
 import copy
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,10 +22,15 @@ AFTER, OWN = "after", "before-own-template"
 def check_benchmark(training) -> None:
     """Raise UserError for tasks, or rows of them, that are not there, before anything is loaded."""
     if not training.benchmark_tasks:
+        for name in ("benchmark_data", "benchmark_limit"):
+            if getattr(training, name) is not None:
+                raise UserError(f"--{name} is of no use without --benchmark_tasks; name the tasks, or leave it out")
         return
     sharded = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
     if sharded or training.fsdp or training.deepspeed:
         raise UserError("--benchmark_tasks needs whole weights in each process; run ftkit bench on the result instead")
+    if training.benchmark_limit is not None and training.benchmark_limit < 1:
+        raise UserError(f"--benchmark_limit is {training.benchmark_limit}; give at least 1")
     asked_tasks(training)
 
 
@@ -61,13 +68,18 @@ def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = Non
             measure(settings, trainer, templated, OWN, original, own)
 
 
-def benchmark_after(settings, trainer) -> str | None:
-    """Benchmark what was trained; the verdict as text in the first process, None without --benchmark_tasks."""
+def benchmark_after(settings, trainer, rows: Sequence[dict] = ()) -> str | None:
+    """Benchmark what was trained; the verdict as text in the first process, None without --benchmark_tasks.
+
+    rows: that were trained on, in which the tasks' questions are searched.
+    """
     training = settings.training
     if not training.benchmark_tasks:
         return None
     from ftkit.commands.bench_subject import template_of
+    from ftkit.evaluation.contamination import leak_warnings
     from ftkit.evaluation.pairing import read_run
+    from ftkit.evaluation.results import read_items
     from ftkit.evaluation.verdict import compare_runs
     from ftkit.evaluation.verdict_page import write_verdict_page
     from ftkit.evaluation.verdict_text import verdict_text
@@ -80,7 +92,10 @@ def benchmark_after(settings, trainer) -> str | None:
     folder = Path(training.output_dir) / FOLDER
     befores = [read_run(path) for path in sorted(folder.glob("before*")) if (path / "results.json").is_file()]
     forgetting = [one.name for one in chosen if one.task.name == "forgetting"]
-    verdict = compare_runs(befores, read_run(folder / AFTER), forgetting=forgetting if len(chosen) > 1 else [])
+    after = read_run(folder / AFTER)
+    verdict = compare_runs(befores, after, forgetting=forgetting if len(chosen) > 1 else [])
+    items = {name: read_items(after.path, task) for name, task in after.results.tasks.items()}
+    verdict.warnings += leak_warnings(list(rows), items)
     write_verdict_page(folder / "verdict.html", verdict)
     return verdict_text(verdict)
 
@@ -94,9 +109,9 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
     """One benchmark run of the trainer's model into OUT/benchmark/NAME."""
     import torch.distributed
 
-    from ftkit.commands.bench import split_pair
+    from ftkit.commands.bench import task_data
     from ftkit.commands.bench_subject import PLAIN, versions
-    from ftkit.evaluation.bench import World, run_benchmark
+    from ftkit.evaluation.bench import World, forget_other_run, identity_of, run_benchmark
     from ftkit.evaluation.bench_runs import Subject
     from ftkit.evaluation.results import Results
 
@@ -108,12 +123,32 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
         "name": training.output_dir if is_after and not settings.model.use_peft else base_name(settings),
         "adapter": training.output_dir if is_after and settings.model.use_peft else None,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "load_in_4bit": settings.model.load_in_4bit,
         "template": template_name if template else PLAIN,
         "template_hash": template.fingerprint if template else None,
     }
+    if trainer.is_world_process_zero():
+        told |= weights_of(settings, model, trainer.state.global_step if is_after else None)
     world = World()
     if torch.distributed.is_initialized():
         world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
-    asked = {"limit": training.benchmark_limit, "task_data": dict(map(split_pair, asked_data(training)))}
+    asked = {"limit": training.benchmark_limit, "task_data": task_data(asked_data(training))}
     results = Results(told, {}, asked, versions(), training.seed)
-    run_benchmark(subject, chosen, results, Path(training.output_dir) / FOLDER / name, world)
+    folder = Path(training.output_dir) / FOLDER / name
+    if is_after and trainer.is_world_process_zero():
+        forget_other_run(folder, identity_of(results, chosen))  # of weights that were trained on since
+    run_benchmark(subject, chosen, results, folder, world)
+
+
+def weights_of(settings, model, step: int | None) -> dict:
+    """Hashes of the weights that are benchmarked, by which a run is known. step: None for those before training."""
+    from ftkit.model.adapter_files import WEIGHTS_FILE, base_fingerprint
+
+    out, is_adapter = Path(settings.training.output_dir), settings.model.use_peft
+    folder = model.name_or_path if step is None or is_adapter else str(out)
+    found = {"weights_hash": base_fingerprint(folder) if folder and Path(folder).is_dir() else None}
+    if step is None:
+        return found
+    if is_adapter:
+        found["adapter_hash"] = hashlib.sha256((out / WEIGHTS_FILE).read_bytes()).hexdigest()
+    return found | {"step": step}

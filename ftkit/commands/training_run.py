@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftkit.commands.training_benchmark import benchmark_after, benchmark_before, check_benchmark
@@ -160,14 +161,19 @@ def close_stream(settings, trainer, data, receipt: dict) -> None:
         )
 
 
-def close_run(command: str, settings, trainer, receipt: dict, *, next_command: str | None = None) -> None:
-    """Save the result, describe it, push it if asked, and say where it is and what to run next, a chat if not told."""
+def close_run(
+    command: str, settings, trainer, receipt: dict, *, next_command: str | None = None, rows: Sequence[dict] = ()
+) -> None:
+    """Save the result, describe it, push it if asked, and say where it is and what to run next, a chat if not told.
+
+    rows: that were trained on, as far as they were read whole; the benchmark's questions are searched in them.
+    """
     from ftkit.evaluation.report import write_loss_plot, write_report
     from ftkit.publish.model_card import write_model_card
     from ftkit.training.checkpointing import save_model_safely
 
     save_model_safely(trainer)
-    verdict = benchmark_after(settings, trainer)
+    verdict = benchmark_after(settings, trainer, rows)
     if trainer.is_world_process_zero():
         training = settings.training
         output_dir = training.output_dir

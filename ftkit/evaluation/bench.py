@@ -3,8 +3,11 @@
 OUT/bench.json says what is measured, OUT/items/ holds the answers as they come, OUT/results.json the scores at the end.
 """
 
+import hashlib
 import json
 import logging
+import shutil
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +15,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import write_json
+from ftkit.data.loading import local_files
 from ftkit.evaluation.bench_records import ItemRecords, items_file
 from ftkit.evaluation.bench_runs import RUNS, Subject
 from ftkit.evaluation.bench_scores import task_scores
 from ftkit.evaluation.results import Item, Results, TaskResult, write_results
-from ftkit.evaluation.task_file import Task
-from ftkit.evaluation.task_items import ItemSettings, TaskItem, build_items
+from ftkit.evaluation.task_file import FOLDER, Task
+from ftkit.evaluation.task_items import ItemSettings, TaskItem, build_items, resolved_data
 
 logger = logging.getLogger(__name__)
 
@@ -27,20 +32,31 @@ TIMES_FILE = "times.json"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A task as it was asked for: its name on the command line (MMLU/SUBJECT), its file, and its items."""
+    """A task as it was asked for: its name on the command line (MMLU/SUBJECT), its file, and its items.
+
+    data: the Hub dataset whose rows a bundled task asks; "" for any other.
+    """
 
     name: str
     task: Task
     items: list[TaskItem]
     num_fewshot: int
+    data: str = ""
 
     @property
     def task_hash(self) -> str:
         """SHA-256 of the task's settings and its items."""
-        import hashlib
+        return hash_of([self.task.settings_hash, [item.item_id for item in self.items]])
 
-        ids = [item.item_id for item in self.items]
-        return hashlib.sha256(json.dumps([self.task.settings_hash, ids]).encode()).hexdigest()
+    @property
+    def examples_hash(self) -> str:
+        """SHA-256 of the examples before each item; "" where there are none."""
+        shown = [[(example.prompt, example.answer) for example in item.examples] for item in self.items]
+        return hash_of(shown) if any(shown) else ""
+
+
+def hash_of(value) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,18 @@ class World:
 def choose(name: str, task: Task, settings: ItemSettings) -> Chosen:
     """A task with the items that the settings leave. Raises UserError as `build_items`."""
     num_fewshot = task.num_fewshot if settings.num_fewshot is None else settings.num_fewshot
-    return Chosen(name, task, build_items(task, settings), num_fewshot)
+    items = build_items(task, settings)
+    return Chosen(name, task, items, num_fewshot, hub_dataset(task, settings.data))
+
+
+def hub_dataset(task: Task, given: str | None) -> str:
+    """The Hub id of the rows of a bundled task; "" for rows of this machine, and for a person's own task.
+
+    given: rows in place of the task's own.
+    """
+    is_bundled = Path(task.path).parent == FOLDER
+    data = (given or resolved_data(task)) if is_bundled else ""
+    return data if data and local_files(data) is None else ""
 
 
 def run_benchmark(
@@ -70,14 +97,18 @@ def run_benchmark(
     results: everything but the tasks. Raises UserError for an OUT of another run, and a task that the subject can't do.
     """
     output_dir = Path(output_dir)
+    runs = [RUNS[one.task.kind](one.task, one.items, subject) for one in chosen]  # all, as some may be refused
     if world.rank == 0:
         open_folder(output_dir, identity_of(results, chosen))
+        for one, run in zip(chosen, runs, strict=True):
+            if run.num_cut:
+                logger.warning("%s: %s of %s items %s", one.name, f"{run.num_cut:,}", f"{len(one.items):,}", run.cut)
     world.wait()
-    for one in chosen:
-        seconds = answer_task(subject, one, output_dir, world)
+    for one, run in zip(chosen, runs, strict=True):
+        seconds = answer_task(run, one, output_dir, world)
         world.wait()
         if world.rank == 0:
-            results.tasks[one.name] = close_task(one, output_dir)
+            results.tasks[one.name] = close_task(one, output_dir, run.num_cut)
             note_seconds(output_dir, one.name, seconds)
         world.wait()
     if world.rank == 0:
@@ -88,8 +119,24 @@ def run_benchmark(
 
 def identity_of(results: Results, chosen: list[Chosen]) -> dict:
     """What must be equal for a run to be the same."""
-    tasks = {one.name: [one.task_hash, one.num_fewshot] for one in chosen}
+    tasks = {one.name: [one.task_hash, one.num_fewshot, one.examples_hash] for one in chosen}
     return {"model": results.model, "settings": results.settings, "seed": results.seed, "tasks": tasks}
+
+
+def check_folder(output_dir: Path) -> None:
+    """Make OUT where it is not there.
+
+    Raises UserError where it can't be written, or holds something that is no benchmark run.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        in_use = any(output_dir.iterdir()) and not (output_dir / IDENTITY_FILE).is_file()
+        with tempfile.TemporaryFile(dir=output_dir):
+            pass
+    except OSError as error:
+        raise UserError(f"{output_dir}: can't be written ({error.strerror}); choose another --output_dir") from error
+    if in_use:
+        raise UserError(f"{output_dir}: is in use and holds no benchmark run; choose another --output_dir")
 
 
 def open_folder(output_dir: Path, identity: dict) -> None:
@@ -97,29 +144,50 @@ def open_folder(output_dir: Path, identity: dict) -> None:
 
     Raises UserError for a folder that holds something else.
     """
+    check_folder(output_dir)
     path = output_dir / IDENTITY_FILE
     identity = json.loads(json.dumps(identity))
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_dict(path)
         if found != identity:
             other = ", ".join(key for key in identity if found.get(key) != identity[key])
             raise UserError(f"{output_dir}: holds another benchmark run (other {other}); choose another --output_dir")
         logger.info("%s: going on with this run", output_dir)
         return
-    if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
-        raise UserError(f"{output_dir}: is in use and holds no benchmark run; choose another --output_dir")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(identity, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, identity)
 
 
-def answer_task(subject: Subject, chosen: Chosen, output_dir: Path, world: World) -> float:
+def forget_other_run(output_dir: Path, identity: dict) -> None:
+    """Remove OUT where it holds a benchmark run of another identity, or one whose identity can't be read."""
+    path = output_dir / IDENTITY_FILE
+    if not path.is_file():
+        return
+    try:
+        is_other = read_dict(path) != json.loads(json.dumps(identity))
+    except UserError:
+        is_other = True
+    if is_other:
+        shutil.rmtree(output_dir)
+
+
+def read_dict(path: Path) -> dict:
+    """What a run wrote into a file of OUT. Raises UserError where it is cut, or something else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: not as a run writes it; restore it, or choose another --output_dir")
+    return found
+
+
+def answer_task(run, chosen: Chosen, output_dir: Path, world: World) -> float:
     """Answer what this process has to of one task; return the seconds it took."""
     records = ItemRecords(output_dir, chosen.name, world.rank)
     done = records.read()
     world.wait()  # nobody writes before all have read
     if all(item.item_id in done for item in chosen.items):
         return 0.0
-    run = RUNS[chosen.task.kind](chosen.task, chosen.items, subject)
     ids = [item.item_id for item in chosen.items]
     open_units = [unit for unit in run.units if not all(ids[place] in done for place in unit)]
     share = open_units[len(open_units) * world.rank // world.size : len(open_units) * (world.rank + 1) // world.size]
@@ -133,7 +201,7 @@ def answer_task(subject: Subject, chosen: Chosen, output_dir: Path, world: World
     return time.perf_counter() - start
 
 
-def close_task(chosen: Chosen, output_dir: Path) -> TaskResult:
+def close_task(chosen: Chosen, output_dir: Path, num_cut: int) -> TaskResult:
     """Sort the items of a task that is done, and score it."""
     records = ItemRecords(output_dir, chosen.name)
     found = records.read()
@@ -148,12 +216,15 @@ def close_task(chosen: Chosen, output_dir: Path) -> TaskResult:
         main_metric=chosen.task.metrics[0],
         scores=task_scores(chosen.task, items),
         items_file=items_file(chosen.name),
+        num_cut=num_cut,
+        examples_hash=chosen.examples_hash,
+        data=chosen.data,
     )
 
 
 def note_seconds(output_dir: Path, name: str, seconds: float) -> None:
     """Add up, in OUT/times.json, how long a task took; not in results.json, which is the same in every run."""
     path = output_dir / TIMES_FILE
-    times = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    times = read_dict(path) if path.is_file() else {}
     times[name] = round(times.get(name, 0.0) + seconds, 3)
-    path.write_text(json.dumps(times, indent=2) + "\n", encoding="utf-8")
+    write_json(path, times)

@@ -4,11 +4,12 @@ While a task runs, each process appends to OUT/items/TASK.partN.jsonl; a task th
 """
 
 import dataclasses
+import glob
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ftkit.evaluation.results import Item
+from ftkit.evaluation.results import Item, item_of
 
 
 def items_file(task_name: str) -> str:
@@ -26,7 +27,7 @@ class ItemRecords:
 
     def parts(self) -> list[Path]:
         """Files of an unfinished task, of all processes."""
-        return sorted(self.path.parent.glob(f"{self.path.stem}.part*.jsonl"))
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.part*.jsonl"))
 
     def read(self) -> dict[str, Item]:
         """All items that were recorded, by id. A line that a kill cut off is not an item."""
@@ -60,8 +61,8 @@ def json_line(item: Item) -> str:
 
 def whole_items(path: Path) -> Iterable[Item]:
     """The items of a file, without lines that are no items."""
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in path.read_bytes().split(b"\n"):
         try:
-            yield Item(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
+            yield item_of(line)
+        except ValueError:
             continue

@@ -19,7 +19,7 @@ TEXT_LENGTH = 400
 BAR_WIDTH = 240
 
 BENCH_STYLE = """
-.sub th { padding-left: 1.2rem; font-weight: 400; color: var(--soft); }
+.groups td, .groups th { vertical-align: middle; white-space: nowrap; }
 .histogram rect { fill: var(--blue); opacity: .55; }
 """
 
@@ -59,6 +59,11 @@ def interval_text(metric: str, score: Score) -> str:
     return f"{score.low:.4g} to {score.high:.4g}"
 
 
+def cut_text(task: TaskResult) -> str:
+    """How many items the context was too short for."""
+    return f"{task.num_cut:,} of {task.num_items:,} items do not fit the model's context whole"
+
+
 def grouped_scores(task: TaskResult) -> tuple[dict[str, Score], dict[str, dict[str, Score]]]:
     """The scores of the whole task, the main one first, and those of its groups, which are called METRIC/GROUP."""
     whole = {name: score for name, score in task.scores.items() if "/" not in name}
@@ -93,6 +98,7 @@ def bench_markdown(results: Results) -> str:
                 figures = (score_text(metric, score), interval_text(metric, score))
                 rows.append((f"{task.name}: {group}", metric, *figures, "", ""))
     parts = [f"# Benchmark of {escape_markdown(model_name(results))}", "", *markdown_table(rows), ""]
+    parts += [f"- {escape_markdown(task.name)}: {cut_text(task)}" for task in results.tasks.values() if task.num_cut]
     facts = {**results.model, **results.settings, "seed": results.seed, **results.versions}
     parts += [
         f"- {escape_markdown(str(name))}: {escape_markdown(str(value))}"
@@ -159,11 +165,13 @@ def task_section(task: TaskResult, items: list[Item]) -> str:
         for group, scores in groups.items()
         if task.main_metric in scores
     )
-    table = f'<div class="wide"><table class="results">{lines}</table></div>' if lines else ""
+    table = f'<div class="wide"><table class="groups">{lines}</table></div>' if lines else ""
     values = [item.scores[task.main_metric] for item in items if task.main_metric in item.scores]
     spread = "" if not values or set(values) <= {0.0, 1.0} else histogram_svg(values, task.main_metric)
     shown = examples(task, items)
     note = f"{task.num_items:,} items, {task.num_fewshot} examples in the prompt, version {task.version}"
+    if task.num_cut:
+        note += f"; {cut_text(task)}"
     return section(task.name, table + spread + "".join(map(item_card, shown)), escape(note))
 
 

@@ -4,6 +4,7 @@ A unit is computed as a whole, so that its numbers are the same, to the bit, in 
 in one process or several.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ftkit.evaluation.task_items import TaskItem, conversation, plain_prompt
 
 PACK_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens of one forward: from there on no faster
 BATCH_SIZE = {"cpu": 32, "cuda": 128}  # answers generated at once
+NO_NUMBERS = "the model's log-likelihoods are no numbers; do its weights hold NaN?"
 
 
 @dataclass
@@ -48,6 +50,15 @@ class Subject:
             self.scorer = LikelihoodScorer(self.model, self.tokenizer.pad_token_id or 0)
             self.max_batch_tokens = self.max_batch_tokens or PACK_TOKENS[self.device]
             self.batch_size = self.batch_size or BATCH_SIZE[self.device]
+        self.is_checked = False
+
+    def check_logits(self, ids: list[int]) -> None:
+        """Raise ValueError, the first time, if the model answers `ids` with what is no number."""
+        from ftkit.evaluation.generation import next_logits
+
+        if not self.is_checked and bool(next_logits(self.model, ids).isnan().any()):
+            raise ValueError(NO_NUMBERS)
+        self.is_checked = True
 
 
 class MultipleChoiceRun:
@@ -68,6 +79,9 @@ class MultipleChoiceRun:
                 for place in places
             ]
             self.units += [[places[i] for i in pack] for pack in plan_packs(sizes, subject.max_batch_tokens)]
+        context = subject.scorer.max_length
+        self.num_cut = sum(any(one.longest > context + 1 for one in questions) for questions in self.questions)
+        self.cut = f"do not fit the context of {context:,}; their beginning is cut"
 
     def question(self, item: TaskItem, prompt: str) -> Question:
         """Context and choices as token ids, through the chat template where the task asks for one."""
@@ -78,12 +92,18 @@ class MultipleChoiceRun:
 
                 context = prompt_ids(conversation(item, prompt), tokenizer, template)
                 choices = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in item.choices]
-                return checked(Question(context, choices), item.choices)
-            context = plain_prompt(task, item, prompt)
-            delimiter = task.target_delimiter if context else ""
-            return encode_question(tokenizer, context, [delimiter + text for text in item.choices])
+                question = checked(Question(context, choices), item.choices)
+            else:
+                context = plain_prompt(task, item, prompt)
+                delimiter = task.target_delimiter if context else ""
+                question = encode_question(tokenizer, context, [delimiter + text for text in item.choices])
         except ValueError as error:
-            raise UserError(f"task {task.name}, item {item.item_id}: {error}") from error
+            raise misfit(task, item, error) from error
+        longest, context = max(map(len, question.continuations)), self.subject.scorer.max_length
+        if longest > context:
+            reason = f"a choice has {longest:,} tokens and the model's context only {context:,}; leave the row out"
+            raise misfit(task, item, reason)
+        return question
 
     def run(self, unit: list[int]) -> list[Item]:
         """The items of one unit, scored."""
@@ -93,10 +113,13 @@ class MultipleChoiceRun:
 
     def record(self, item: TaskItem, log_likelihoods: list[list[float]]) -> Item:
         """One item. log_likelihoods: of each prompt, of each choice."""
+        if not all(math.isfinite(value) for row in log_likelihoods for value in row):
+            raise misfit(self.task, item, NO_NUMBERS)
         lengths = [len(text) for text in item.choices]
         chosen = [likeliest(row) for row in log_likelihoods]
+        chosen_normed = [likeliest(row, lengths) for row in log_likelihoods]
         right = [float(place == item.answer) for place in chosen]
-        normed = [float(likeliest(row, lengths) == item.answer) for row in log_likelihoods]
+        normed = [float(place == item.answer) for place in chosen_normed]
         scores = {
             "acc": mean(right),
             "acc_norm": mean(normed),
@@ -104,16 +127,20 @@ class MultipleChoiceRun:
             "consistency": float(len(set(chosen)) == 1),
             "stereotype_share": mean(right),
         }
-        prediction = item.choices[chosen[0]]
+        shown = chosen_normed if self.task.metrics[0] == "acc_norm" else chosen  # what the main metric scores
+        prediction = item.choices[shown[0]]
         extra = {"log_likelihoods": log_likelihoods if len(log_likelihoods) > 1 else log_likelihoods[0]}
         return Item(
             item.item_id, {name: scores[name] for name in self.task.metrics}, item.prompts[0], prediction,
-            item.reference, extra=with_group(extra, item),
+            item.reference, extra=told(extra, item),
         )  # fmt: skip
 
 
 class PerplexityRun:
-    """Texts whose every token is scored."""
+    """Texts whose every token is scored, as by lm-eval: where the tokenizer itself begins a text with bos, that one is
+    scored, too, behind the bos that stands in front of all."""
+
+    num_cut, cut = 0, ""
 
     def __init__(self, task: Task, items: list[TaskItem], subject: Subject):
         if subject.endpoint:
@@ -127,7 +154,7 @@ class PerplexityRun:
         tokenizer = self.subject.tokenizer
         ids, first = encode(tokenizer, item.prompts[0]), prefix_token(tokenizer)
         if not ids:
-            raise UserError(f"task {self.task.name}, item {item.item_id}: the text is empty; leave the row out")
+            raise misfit(self.task, item, "the text is empty; leave the row out")
         if first is None:
             raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no bos or eos token to begin a text with")
         return rolling_windows(ids, first, self.subject.scorer.max_length)
@@ -139,6 +166,8 @@ class PerplexityRun:
 
     def record(self, place: int, log_likelihood: float) -> Item:
         item = self.items[place]
+        if not math.isfinite(log_likelihood):
+            raise misfit(self.task, item, NO_NUMBERS)
         text = item.prompts[0]
         num_bytes, num_tokens = len(text.encode()), sum(count for _, count in self.windows[place])
         scores = {
@@ -148,12 +177,14 @@ class PerplexityRun:
         extra = {"log_likelihood": log_likelihood, "num_tokens": num_tokens, "num_bytes": num_bytes}
         return Item(
             item.item_id, {name: scores[name] for name in self.task.metrics}, text, weight=float(num_bytes),
-            extra=with_group(extra, item),
+            extra=told(extra, item),
         )  # fmt: skip
 
 
 class GenerationRun:
     """Items that are answered in text, and compared with what was wanted."""
+
+    num_cut, cut = 0, ""  # of an endpoint not known
 
     def __init__(self, task: Task, items: list[TaskItem], subject: Subject):
         self.task, self.items, self.subject = task, items, subject
@@ -162,6 +193,7 @@ class GenerationRun:
             self.units = [list(range(start, len(items)))[:size] for start in range(0, len(items), size)]
             return
         self.prompts = [self.prompt_ids(item) for item in items]
+        self.settle_lengths()
         self.units = []
         for group in dict.fromkeys(item.group for item in items):
             places = [place for place, item in enumerate(items) if item.group == group]
@@ -169,6 +201,33 @@ class GenerationRun:
             self.units += [
                 places[start : start + subject.batch_size] for start in range(0, len(places), subject.batch_size)
             ]
+
+    def settle_lengths(self) -> None:
+        """Count the prompts that leave an answer less than its room. Raises UserError for those that leave none."""
+        from ftkit.evaluation.generation import context_size
+
+        context, room = context_size(self.subject.model), self.task.max_new_tokens
+        self.num_cut = sum(len(ids) + room > context for ids in self.prompts)
+        self.cut = f"leave the answer less than {room:,} tokens of the context of {context:,}"
+        too_long = [place for place, ids in enumerate(self.prompts) if len(ids) >= context]
+        if not too_long:
+            return
+        first = too_long[0]
+        reason = (
+            f"the prompt has {len(self.prompts[first]):,} tokens and the model's context only {context:,} "
+            f"({len(too_long):,} of {len(self.items):,} prompts do not fit)"
+        )
+        raise misfit(self.task, self.items[first], f"{reason}; {self.way_to_fit([self.items[i] for i in too_long])}")
+
+    def way_to_fit(self, items: list[TaskItem]) -> str:
+        """What a person can do about prompts that are too long: ask with the most examples that fit, if any do."""
+        from ftkit.evaluation.generation import context_size
+
+        for num in reversed(range(len(items[0].examples))):
+            shorter = (dataclasses.replace(item, examples=item.examples[:num]) for item in items)
+            if all(len(self.prompt_ids(item)) < context_size(self.subject.model) for item in shorter):
+                return f"with {num} examples all do: --num_fewshot {num}"
+        return "leave those rows out"
 
     @property
     def by_template(self) -> bool:
@@ -192,12 +251,14 @@ class GenerationRun:
         from ftkit.evaluation.generation import generate_answers
 
         subject, template = self.subject, self.subject.template
+        prompts = [self.prompts[place] for place in unit]
         ends = [template.end_of_turn_id if self.by_template else None, subject.tokenizer.eos_token_id]
         try:
+            subject.check_logits(prompts[-1])
             answers = generate_answers(
                 subject.model,
                 subject.tokenizer,
-                [self.prompts[place] for place in unit],
+                prompts,
                 max_new_tokens=self.task.max_new_tokens,
                 eos_token_ids=[end for end in ends if end is not None],
                 batch_size=subject.batch_size,
@@ -215,7 +276,7 @@ class GenerationRun:
     def record(self, item: TaskItem, answer: str) -> Item:
         answer = cut_at_stop(answer, self.task.stop).strip()
         scores = answer_scores(self.task.metrics, answer, item)
-        return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=with_group({}, item))
+        return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=told({}, item))
 
 
 RUNS = {"multiple_choice": MultipleChoiceRun, "perplexity": PerplexityRun, "generation": GenerationRun}
@@ -225,8 +286,14 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def with_group(extra: dict, item: TaskItem) -> dict:
-    return {**extra, "group": item.group} if item.group else extra
+def told(extra: dict, item: TaskItem) -> dict:
+    """What is recorded of an item beside its answer: its bare question and its group, where it has them."""
+    named = {"question": item.question, "group": item.group}
+    return extra | {name: text for name, text in named.items() if text}
+
+
+def misfit(task: Task, item: TaskItem, reason) -> UserError:
+    return UserError(f"{item.source or item.item_id}: task {task.name}: {reason}")
 
 
 def cut_at_stop(answer: str, stop: Sequence[str]) -> str:

@@ -118,6 +118,12 @@ def context_size(model) -> float:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
 
 
+def next_logits(model, ids: Sequence[int]) -> Tensor:
+    """The logits, (V,), of the token behind `ids`."""
+    with evaluation_mode(model):
+        return model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0, -1]
+
+
 def in_halves(compute: Callable[[Sequence], list], things: Sequence) -> list:
     """`compute(things)`, which has a result for each; where memory does not hold them, of one half and then the other.
 

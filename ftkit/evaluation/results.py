@@ -6,8 +6,11 @@ items = read_items("runs/before/results.json", results.tasks["mmlu"])
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
@@ -28,7 +31,9 @@ class Score:
 @dataclass
 class TaskResult:
     """One task. task_hash: of its settings and items, so that only equal tasks are compared. items_file: beside
-    results.json. main_metric: the one a verdict is about. scores: by the metric's name."""
+    results.json. main_metric: the one a verdict is about. scores: by the metric's name. num_cut: items that the model's
+    context does not hold whole. examples_hash: of the examples before the questions; "" for none, or from an earlier
+    ftkit. data: the Hub dataset whose rows a bundled task asked; "" for any other rows and tasks."""
 
     name: str
     version: int
@@ -39,6 +44,9 @@ class TaskResult:
     scores: dict[str, Score]
     items_file: str
     seconds: float = 0.0
+    num_cut: int = 0
+    examples_hash: str = ""
+    data: str = ""
 
 
 @dataclass
@@ -80,14 +88,19 @@ def read_results(path: str | Path) -> Results:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: {error.msg}; give the results.json of a benchmark run") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no JSON ({error}); give the results.json of a benchmark run") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise UserError(f"{path}: is no benchmark result of the form {SCHEMA}; make one with ftkit bench")
     try:
         tasks = {
-            name: TaskResult(**{**task, "scores": {metric: Score(**score) for metric, score in task["scores"].items()}})
+            name: checked(
+                TaskResult,
+                {**task, "scores": {metric: checked(Score, score) for metric, score in task["scores"].items()}},
+            )
             for name, task in raw["tasks"].items()
         }
-        return Results(**{**raw, "tasks": tasks})
+        return checked(Results, {**raw, "tasks": tasks})
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a whole benchmark result ({error}); make it again with ftkit bench") from error
 
@@ -99,10 +112,43 @@ def read_items(results_path: str | Path, task: TaskResult) -> list[Item]:
         raise UserError(f"{path}: no such file; it belongs to {results_path}, keep them together")
     items = []
     # not splitlines(): a model may write line separators other than "\n", which JSON leaves as they are
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
         try:
-            items.append(Item(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
+            items.append(item_of(line))
+        except ValueError as error:
             raise UserError(f"{path}:{number}: no item of a benchmark ({error}); run ftkit bench again") from error
     return items
+
+
+def item_of(line: bytes) -> Item:
+    """The item in one line. Raises ValueError for a line that is cut, or no item."""
+    try:
+        item = checked(Item, json.loads(line))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    if not item.scores or item.weight <= 0:
+        raise ValueError(f"scores are {item.scores}, weight is {item.weight}")
+    return item
+
+
+def checked(form: type, values: dict):
+    """A dataclass with values from JSON. Raises TypeError for names that it lacks, and for values of other types."""
+    found = form(**values)
+    for field_ in dataclasses.fields(form):
+        value = getattr(found, field_.name)
+        if not fits(value, field_.type):
+            raise TypeError(f"{field_.name} is {str(value)[:60]!r}")
+    return found
+
+
+def fits(value, type_) -> bool:
+    """Whether a value from JSON is of a type as fields name them; a float may be a whole number, but not NaN."""
+    base, parts = get_origin(type_) or type_, get_args(type_)
+    if base is UnionType:
+        return any(fits(value, part) for part in parts)
+    if base is dict and parts:
+        return isinstance(value, dict) and all(fits(one, parts[1]) for one in value.values())
+    if base is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, base) and (base is bool or not isinstance(value, bool))

@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
@@ -171,9 +172,24 @@ def load_model(
             device_map=device_map,
             use_safetensors=True,
         )
+    except SafetensorError as error:
+        path = broken_weights(folder)
+        raise UserError(f"{path}: not a readable safetensors file ({error}); save or download it again") from error
     except (ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: does not load as a causal language model ({reason})") from error
+
+
+def broken_weights(folder: str | Path) -> Path:
+    """The first weight file of a model's folder that can't be opened."""
+    files = safetensors_files(folder)
+    for path in files:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError:
+            return path
+    return files[0]
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,14 +2,15 @@
 
 Read from FOLDER/benchmark/after, where --benchmark_tasks of a training command leaves it, else from FOLDER/benchmark,
 for `ftkit bench --output_dir FOLDER/benchmark`. Only tasks whose rows are a dataset of the Hub are told, as the Hub
-wants a dataset's id; a run with --limit makes no entry for a leaderboard.
+wants a dataset's id, and only bundled tasks, whose questions are known; a run with --limit makes no entry for a
+leaderboard.
 """
 
 import json
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.results import SCHEMA, Results, read_results
+from ftkit.evaluation.results import SCHEMA, Results, TaskResult, read_results
 
 RESULTS_FILES = ("benchmark/after/results.json", "benchmark/results.json")
 ENTRIES_FILE = ".eval_results/ftkit.yaml"
@@ -17,25 +18,34 @@ TASK_TYPE = "text-generation"
 
 
 def benchmark_of(folder: Path) -> Results | None:
-    """The benchmark in a model's folder; None where there is none of this form."""
+    """The benchmark in a model's folder; None where there is none of this form. Raises UserError for a broken one."""
     for path in (folder / name for name in RESULTS_FILES):
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("schema") == SCHEMA:
+        if path.is_file() and has_schema(path):
             return read_results(path)
     return None
 
 
-def hub_dataset(task: str, results: Results) -> str | None:
-    """The Hub id of a task's rows; None for rows of a file, or where the task is not known here."""
-    from ftkit.evaluation.task_file import load_task
-    from ftkit.publish.model_card import is_hub_id
-
-    base = task.partition("/")[0]
-    given = (results.settings.get("task_data") or {}).get(base)
+def has_schema(path: Path) -> bool:
+    """Whether a file is a benchmark's results and not a file of another kind. Raises UserError for what is no JSON."""
     try:
-        data = given or load_task(base).data
-    except UserError:  # a task of the person's own
-        return None
-    return data if data and is_hub_id(data) else None
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no JSON ({error}); run ftkit bench again, or remove the file") from error
+    return isinstance(found, dict) and found.get("schema") == SCHEMA
+
+
+def hub_tasks(results: Results | None) -> list[TaskResult]:
+    """The tasks whose rows are a dataset of the Hub, with their main score."""
+    tasks = results.tasks.values() if results else ()
+    return [task for task in tasks if task.data and task.main_metric in task.scores]
+
+
+def config_of(task: TaskResult) -> str | None:
+    """The part of the dataset that was asked: the subject, or the configuration that the task names."""
+    from ftkit.evaluation.task_file import bundled_tasks, load_task
+
+    name, _, subject = task.name.partition("/")
+    return subject or (load_task(name).config if name in bundled_tasks() else None)
 
 
 def benchmark_results(folder: Path) -> list:
@@ -46,14 +56,14 @@ def benchmark_results(folder: Path) -> list:
     return [
         EvalResult(
             TASK_TYPE,
-            dataset,
+            task.data,
             f"{task.name}, {task.num_fewshot}-shot, {task.num_items} items",
             task.main_metric,
             task.scores[task.main_metric].value,
+            dataset_config=config_of(task),
             metric_name=task.main_metric,
         )
-        for task in (results.tasks.values() if results else ())
-        if (dataset := hub_dataset(task.name, results))
+        for task in hub_tasks(results)
     ]
 
 
@@ -65,11 +75,16 @@ def with_benchmark(text: str, folder: Path) -> str:
     if not found:
         return text
     card = ModelCard(text, ignore_metadata_errors=True)
-    told = {one.dataset_name for one in found}
-    kept = [one for one in card.data.eval_results or [] if one.dataset_name not in told]
+    told = set(map(measured, found))  # with other examples or items, too
+    kept = [one for one in card.data.eval_results or [] if measured(one) not in told]
     card.data.eval_results = [*kept, *found]
     card.data.model_name = card.data.model_name or folder.resolve().name
     return str(card)
+
+
+def measured(result) -> tuple:
+    """What an EvalResult is about, whatever came out."""
+    return result.task_type, result.dataset_type, result.dataset_config, result.metric_type
 
 
 def entries_yaml(folder: Path) -> str:
@@ -83,12 +98,11 @@ def entries_yaml(folder: Path) -> str:
     version = results.versions.get("ftkit", "")
     entries = [
         EvalResultEntry(
-            dataset_id=dataset,
+            dataset_id=task.data,
             task_id=task.name.partition("/")[2] or task.name,
             value=task.scores[task.main_metric].value,
             notes=f"{task.main_metric}, {task.num_fewshot}-shot, {task.num_items} items, ftkit {version}".rstrip(),
         )
-        for task in results.tasks.values()
-        if (dataset := hub_dataset(task.name, results))
+        for task in hub_tasks(results)
     ]
     return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False) if entries else ""

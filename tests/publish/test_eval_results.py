@@ -1,22 +1,28 @@
 """A benchmark's results in the card's metadata and in .eval_results/, and only what the Hub can place."""
 
+import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from ftkit.config.errors import UserError
 from ftkit.evaluation.results import Results, Score, TaskResult, write_results
 from ftkit.publish.eval_results import benchmark_results, entries_yaml, with_benchmark
 from ftkit.publish.model_card import card_for
 from ftkit.publish.upload_plan import plan_upload
 
 
-def write_benchmark(folder, **settings):
+def write_benchmark(folder, num_fewshot=5, **settings):
     """A run of a Hub task, one of its subjects, one with rows of a file, and one of the person's own."""
-    (folder / "benchmark").mkdir(parents=True)
+    (folder / "benchmark").mkdir(parents=True, exist_ok=True)
     tasks = {
-        name: TaskResult(name, 1, "hash", 100, 5, "acc", {"acc": Score(value, 0.1, 0.9)}, "items/x.jsonl")
-        for name, value in (("mmlu", 0.31), ("mmlu/astronomy", 0.42), ("hellaswag", 0.5), ("my_task", 0.9))
-    }
-    settings = {"limit": None, "task_data": {"hellaswag": "rows.jsonl"}} | settings
+        name: TaskResult(
+            name, 1, "hash", 100, num_fewshot, "acc", {"acc": Score(value, 0.1, 0.9)}, "items/x.jsonl", data=data
+        )
+        for name, value, data in (
+            ("mmlu", 0.31, "cais/mmlu"), ("mmlu/astronomy", 0.42, "cais/mmlu"), ("hellaswag", 0.5, ""), ("gsm8k", 0.9, "")
+        )
+    }  # fmt: skip
+    settings = {"limit": None} | settings
     write_results(folder / "benchmark/results.json", Results({}, tasks, settings, {"ftkit": "9.9"}))
 
 
@@ -76,3 +82,29 @@ def test_a_new_card_and_a_push_tell_the_benchmark(pushed_folder):
     files = {file.name: file for file in plan_upload(pushed_folder, "owner/name").files}
     assert b"cais/mmlu" in files[".eval_results/ftkit.yaml"].content
     assert b"cais/mmlu" in files["README.md"].content
+
+
+def test_a_subject_is_told_as_the_part_of_its_dataset(tmp_path):
+    write_benchmark(tmp_path)
+    assert [one.dataset_config for one in benchmark_results(tmp_path)] == ["all", "astronomy"]
+    card = ModelCard(with_benchmark("---\nlicense: mit\n---\n", tmp_path))
+    read = [(one.dataset_name, one.dataset_config) for one in card.data.eval_results]
+    assert read == [("mmlu, 5-shot, 100 items", "all"), ("mmlu/astronomy, 5-shot, 100 items", "astronomy")]
+
+
+def test_a_later_run_with_other_examples_takes_the_place_of_the_earlier(tmp_path):
+    write_benchmark(tmp_path)
+    card = with_benchmark("---\nlicense: mit\n---\n", tmp_path)
+    write_benchmark(tmp_path, num_fewshot=0)
+    names = [one.dataset_name for one in ModelCard(with_benchmark(card, tmp_path)).data.eval_results]
+    assert names == ["mmlu, 0-shot, 100 items", "mmlu/astronomy, 0-shot, 100 items"]
+
+
+def test_a_benchmark_that_is_cut_is_named_and_another_file_is_none(tmp_path):
+    write_benchmark(tmp_path)
+    path = tmp_path / "benchmark/results.json"
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(UserError, match="results.json: no JSON .*; run ftkit bench again, or remove the file"):
+        benchmark_results(tmp_path)
+    path.write_text("[]")
+    assert benchmark_results(tmp_path) == []

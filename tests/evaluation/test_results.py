@@ -1,0 +1,90 @@
+"""results.json and items that are broken are one line, whatever is wrong with them."""
+
+import json
+
+import pytest
+from benchmark_runs import write_run
+
+from ftkit.config.errors import UserError
+from ftkit.evaluation.bench_records import ItemRecords
+from ftkit.evaluation.results import Item, fits, read_items, read_results
+
+
+@pytest.fixture
+def written(tmp_path):
+    return write_run(tmp_path, {"a": [1.0, 0.5]})
+
+
+def test_what_was_written_is_read(written):
+    results = read_results(written)
+    assert results.tasks["a"].scores["acc"].value == 0.75 and results.tasks["a"].examples_hash == ""
+    assert [item.scores for item in read_items(written, results.tasks["a"])] == [{"acc": 1.0}, {"acc": 0.5}]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{", b"[" * 100_000, b"", b"[]", b"null", b"{", b'{"schema": "other"}'],
+    ids=["not UTF-8", "deep", "empty", "list", "null", "cut", "another form"],
+)  # fmt: skip
+def test_a_file_that_is_no_result_is_one_line(written, content):
+    written.write_bytes(content)
+    with pytest.raises(UserError, match="results.json:?1?: "):
+        read_results(written)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("model",), None), (("model",), "name"), (("seed",), "0"), (("tasks",), []), (("tasks", "a"), None),
+        (("tasks", "a", "items_file"), None), (("tasks", "a", "task_hash"), None), (("tasks", "a", "scores"), None),
+        (("tasks", "a", "num_items"), True), (("tasks", "a", "scores", "acc"), 1.0),
+        (("tasks", "a", "scores", "acc", "value"), float("nan")), (("tasks", "a", "scores", "acc", "low"), "x"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_one_line(written, place, value):
+    raw = json.loads(written.read_text())
+    inner = raw
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    written.write_text(json.dumps(raw))
+    with pytest.raises(UserError, match="not a whole benchmark result"):
+        read_results(written)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight": "a"}, {"weight": float("nan")}, {"weight": -1.0}, {"scores": None}, {"scores": {}},
+        {"scores": {"acc": None}}, {"scores": {"acc": float("nan")}}, {"item_id": 3}, {"other": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_line_that_is_no_item_is_named_and_asked_again(written, change):
+    path = written.parent / "items/a.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n")
+    with pytest.raises(UserError, match="items/a.jsonl:2: no item of a benchmark"):
+        read_items(written, read_results(written).tasks["a"])
+    assert list(ItemRecords(written.parent, "a").read()) == ["a-0"]
+
+
+def test_bytes_that_are_no_text_are_named(written):
+    path = written.parent / "items/a.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"question 1", b"question \xff"))
+    with pytest.raises(UserError, match="items/a.jsonl:2: no item"):
+        read_items(written, read_results(written).tasks["a"])
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a*", "plain"])
+def test_parts_are_found_whatever_the_task_is_called(tmp_path, name):
+    ItemRecords(tmp_path, name, 0).append([Item("one", {"acc": 1.0})])
+    ItemRecords(tmp_path, name, 1).append([Item("two", {"acc": 0.0})])
+    records = ItemRecords(tmp_path, name)
+    assert set(records.read()) == {"one", "two"}
+    records.finish(list(records.read().values()))
+    assert [path.name for path in (tmp_path / "items").iterdir()] == [f"{name}.jsonl"]
+
+
+def test_whole_numbers_are_floats_and_true_is_no_number():
+    assert fits(1, float) and fits(None, float | None) and fits({"a": 1}, dict[str, float])
+    assert not fits(True, float) and not fits(True, int) and not fits(float("inf"), float) and not fits(None, str)
