@@ -189,6 +189,7 @@ class UpperCase(BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seeds.add(request["seed"])
         text = request["messages"][-1]["content"].split()[1].upper()
         body = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
         self.send_response(200)
@@ -200,16 +201,20 @@ class UpperCase(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_server_is_benchmarked_by_its_address(tasks, tmp_path):
+def test_a_server_is_benchmarked_by_its_address(tasks, tmp_path, monkeypatch):
+    seeds = set()
+    monkeypatch.setattr(UpperCase, "seeds", seeds, raising=False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), UpperCase)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         bench.main([
             "--endpoint", f"http://127.0.0.1:{server.server_port}/v1", "--model_name_or_path", "upper",
             "--tasks", str(tasks / "write.yaml"), "--output_dir", str(tmp_path / "out"), "--limit", "6",
+            "--seed", "7",
         ])  # fmt: skip
     finally:
         server.shutdown()
+    assert seeds == {7}
     results = read_results(tmp_path / "out/results.json")
     assert results.model == {"name": "upper", "endpoint": f"http://127.0.0.1:{server.server_port}/v1"}
     assert results.tasks["write"].scores["exact_match"].value == 2 / 6
@@ -250,7 +255,19 @@ def test_the_list_names_every_bundled_task(capsys):
         (["--tasks", "perplexity/a", "--output_dir", "o", "--model_name_or_path", "m"], "perplexity has no subjects"),
         (["--tasks", "knowledge", "--task_data", "mmlu=x", "--output_dir", "o", "--model_name_or_path", "m"], "no such task in --tasks"),
         (["--tasks", "knowledge", "--task_data", "mmlu", "--output_dir", "o", "--model_name_or_path", "m"], "write TASK=PATH"),
+        (["--tasks", "knowledge,knowledge/arithmetic", "--output_dir", "o", "--model_name_or_path", "m"], "ask the same items; keep one"),
+        (["--tasks", ",", "--output_dir", "o", "--model_name_or_path", "m"], '--tasks "," names none'),
+        (["--tasks", "sub/x.yaml/y", "--output_dir", "o", "--model_name_or_path", "m"], "sub/x.yaml: no such task file"),
+        (["--tasks", "knowledge", "--task_data", "knowledge=a", "--task_data", "knowledge=b", "--output_dir", "o", "--model_name_or_path", "m"],
+         '--task_data: "knowledge" is there twice'),
         (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--adapter", "a"], "--adapter is of no use with --endpoint"),
+        *(
+            (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--model_name_or_path", "m", *flag], f"{flag[0]} is of no use")
+            for flag in (
+                ["--load_in_4bit"], ["--dtype", "float32"], ["--template", "none"], ["--ftgpt"], ["--batch_size", "4"],
+                ["--max_batch_tokens", "9"], ["--trust_remote_code"],
+            )
+        ),
         (["--task", "mmlu"], 'unknown argument "--task"; did you mean "tasks"'),
     ],
 )  # fmt: skip

@@ -121,6 +121,61 @@ def test_a_mistyped_task_ends_the_run_before_it_begins(tiny_folder, task_files):
     assert not (task_files / "out").exists()
 
 
+def test_a_continued_training_is_benchmarked_anew(tiny_folder, task_files):
+    flags = ["--benchmark_tasks", str(task_files / "plain.yaml"), "--save_strategy", "steps", "--save_steps", "3"]
+    path = task_files / "out/benchmark/after/results.json"
+    train(tiny_folder, task_files, *flags)
+    first = read_results(path)
+    train(tiny_folder, task_files, *flags, "--max_steps", "6", "--resume_from_checkpoint", "true")
+    second = read_results(path)
+    assert (first.model["step"], second.model["step"]) == (3, 6)
+    assert first.model["weights_hash"] != second.model["weights_hash"] and second.model["load_in_4bit"] is False
+    likelihoods = [item.extra["log_likelihoods"] for item in read_items(path, second.tasks["plain"])]
+    bench.main([
+        "--model_name_or_path", str(task_files / "out"), "--tasks", str(task_files / "plain.yaml"),
+        "--dtype", "float32", "--output_dir", str(task_files / "again"),
+    ])  # fmt: skip
+    again = read_items(task_files / "again/results.json", second.tasks["plain"])
+    for one, other in zip(likelihoods, [item.extra["log_likelihoods"] for item in again], strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+
+
+def test_a_run_of_other_weights_is_forgotten_and_its_own_is_not(tmp_path):
+    from ftkit.evaluation.bench import forget_other_run, open_folder
+
+    for kept, found in ((True, None), (False, '{"model": {"step": 6}}'), (False, "{")):
+        open_folder(tmp_path / "after", {"model": {"step": 3}})
+        if found:
+            (tmp_path / "after/bench.json").write_text(found)
+        forget_other_run(tmp_path / "after", {"model": {"step": 3}})
+        assert (tmp_path / "after").exists() == kept
+    forget_other_run(tmp_path / "after", {})
+
+
+def test_the_verdict_warns_of_items_that_were_trained_on(tiny_folder, task_files, capsys):
+    rows = [json.loads(line) for line in (task_files / "rows.jsonl").read_text().splitlines()]
+    trained = [{"instruction": row["input"], "output": row["choices"][0]} for row in rows]
+    (task_files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trained))
+    text = (task_files / "plain.yaml").read_text().replace("Write in upper case.\\n\\n", "")
+    (task_files / "plain.yaml").write_text(text)
+    train(tiny_folder, task_files, "--benchmark_tasks", str(task_files / "plain.yaml"))
+    assert "warning: plain: 24 of 24 items are asked in the training data" in capsys.readouterr().err
+    assert "are asked in the training data" in (task_files / "out/benchmark/verdict.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--benchmark_limit", "4"], "--benchmark_limit is of no use without --benchmark_tasks"),
+        (["--benchmark_data", "plain=x"], "--benchmark_data is of no use without --benchmark_tasks"),
+        (["--benchmark_tasks", "knowledge", "--benchmark_limit", "0"], "--benchmark_limit is 0; give at least 1"),
+    ],
+)
+def test_benchmark_settings_that_do_nothing_are_refused(tiny_folder, task_files, flags, message):
+    with pytest.raises(UserError, match=message):
+        train(tiny_folder, task_files, *flags)
+
+
 def test_sharded_weights_are_refused(tiny_folder, task_files):
     from types import SimpleNamespace
 
