@@ -137,6 +137,10 @@ def differing_notes(old: TaskResult, new: TaskResult, metric: str) -> list[str]:
     notes = []
     if old.num_fewshot != new.num_fewshot:
         notes.append(f"asked with {old.num_fewshot} examples before and {new.num_fewshot} after")
+    elif old.examples_hash and new.examples_hash and old.examples_hash != new.examples_hash:
+        notes.append("asked with other examples before than after")
+    if old.num_cut or new.num_cut:
+        notes.append(f"{old.num_cut} items before and {new.num_cut} after did not fit the model's context whole")
     if metric in CORPUS:
         figures = [one.scores[metric].value for one in (old, new) if metric in one.scores]
         told = f" ({figures[0]:.4g} before, {figures[1]:.4g} after)" if len(figures) == 2 else ""

@@ -169,6 +169,16 @@ def test_other_numbers_of_examples_and_precisions_are_told(tmp_path):
     assert "warning: dtype is not the same in all runs (bfloat16, float32)" in text
 
 
+def test_other_examples_and_cut_items_are_told(tmp_path):
+    paths = [write_run(tmp_path / name, {"t": [1.0, 0.0]}, num_fewshot=2) for name in ("before", "after")]
+    for path, digest in zip(paths, "xy", strict=True):
+        path.write_text(path.read_text().replace('"examples_hash": ""', f'"examples_hash": "{digest}"'))
+    paths[1].write_text(paths[1].read_text().replace('"num_cut": 0', '"num_cut": 3'))
+    text = verdict_text(compare_runs([read_run(paths[0])], read_run(paths[1])))
+    assert "t: asked with other examples before than after" in text
+    assert "t: 0 items before and 3 after did not fit the model's context whole" in text
+
+
 def test_bleu_of_a_corpus_is_not_taken_for_the_mean_of_its_answers(tmp_path):
     paths = [write_run(tmp_path / name, {"t": [20.0, 40.0]}, metric="bleu") for name in ("before", "after")]
     text = verdict_text(compare_runs([read_run(paths[0])], read_run(paths[1])))
