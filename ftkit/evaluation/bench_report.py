@@ -19,6 +19,7 @@ TEXT_LENGTH = 400
 BAR_WIDTH = 240
 
 BENCH_STYLE = """
+.groups { margin-bottom: 1rem; }
 .groups td, .groups th { vertical-align: middle; white-space: nowrap; }
 .histogram rect { fill: var(--blue); opacity: .55; }
 """

@@ -1,10 +1,12 @@
 """What `ftkit bench` does with rows, models and folders that do not fit: counted, refused in one line, before answers."""
 
 import json
+import logging
 import shutil
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from ftkit.commands import bench
@@ -162,12 +164,15 @@ def test_other_examples_are_another_run(tiny_folder, tmp_path):
     assert run(tiny_folder, task, tmp_path / "none", *flags, "--num_fewshot", "0").tasks["made"].examples_hash == ""
 
 
-def test_texts_that_end_an_answer_bring_no_deprecation_warning(tiny_folder, tmp_path, capfd):
-    from transformers.generation import utils
-
-    utils.logger.warning_once.cache_clear()
-    run(tiny_folder, write_task(tmp_path, [ROW], rest='stop: ["\\n"]'), tmp_path / "out")
-    assert "deprecated" not in capfd.readouterr().err
+def test_texts_that_end_an_answer_bring_no_deprecation_warning(tiny_folder, tmp_path, caplog):
+    logger = logging.getLogger("transformers")  # which hands nothing on to the root logger
+    transformers.utils.logging.get_logger("transformers.generation.utils").warning_once.cache_clear()
+    logger.addHandler(caplog.handler)
+    try:
+        run(tiny_folder, write_task(tmp_path, [ROW], rest='stop: ["\\n"]'), tmp_path / "out")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "deprecated" not in caplog.text
 
 
 @pytest.mark.parametrize(
