@@ -230,3 +230,18 @@ def test_rows_of_this_machine_and_own_tasks_are_no_dataset_of_the_hub(tmp_path, 
     (tmp_path / "shared/mmlu/test.jsonl").write_text("{}\n")
     assert hub_dataset(mmlu, "shared/mmlu") == "" and hub_dataset(own, "openai/gsm8k") == ""
     assert choose("reasoning", load_task("reasoning"), ItemSettings(limit=1)).data == ""
+
+
+def test_the_bundled_generation_tasks_fit_the_bundled_base():
+    from ftkit.config.assets import bundled_base
+    from ftkit.evaluation.log_likelihood import encode
+    from ftkit.evaluation.task_file import bundled_tasks, load_task
+    from ftkit.evaluation.task_items import build_items, plain_prompt
+    from ftkit.model.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(bundled_base())
+    tasks = [task for task in map(load_task, bundled_tasks()) if task.kind == "generation" and "/" not in task.data]
+    assert "reasoning" in [task.name for task in tasks]
+    for task in tasks:
+        lengths = [len(encode(tokenizer, plain_prompt(task, item, item.prompts[0]))) for item in build_items(task)]
+        assert max(lengths) + task.max_new_tokens <= 512, task.name
