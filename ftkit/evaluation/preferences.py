@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ftkit.evaluation.paired_tests import share_difference
 from ftkit.evaluation.scoring import answer_loss
-from ftkit.evaluation.statistics import paired_bootstrap_difference, wilson_interval
+from ftkit.evaluation.statistics import wilson_interval
 
 
 class PairScore(NamedTuple):
@@ -31,14 +32,17 @@ def score_pairs(model, sequences: Sequence[dict], pad_token_id: int, batch_size:
 
 
 def preference_results(before: Sequence[PairScore], after: Sequence[PairScore]) -> dict:
-    """results.json of a preference run: shares of pairs in the right order with 95 % intervals (Wilson).
+    """results.json of a preference run: shares of pairs in the right order with 95 % intervals.
 
+    The intervals are Wilson's, that of the change Tango's, which has a width where no pair changed, too.
     before, after: the same pairs under the reference and under the trained model. The last row ranks by the implicit
     reward, how much likelier than under the reference an answer became (Rafailov et al. 2023, arXiv:2305.18290).
     """
     gained = [new.chosen - old.chosen > new.rejected - old.rejected for old, new in zip(before, after, strict=True)]
     prefers = [[score.prefers_chosen for score in scores] for scores in (before, after)]
-    change = paired_bootstrap_difference(*prefers)
+    num_gained = sum(new > old for old, new in zip(*prefers, strict=True))
+    num_lost = sum(new < old for old, new in zip(*prefers, strict=True))
+    change = share_difference(num_gained, num_lost, len(before))
     rows = [
         {"name": "before, by likelihood per token", **share(prefers[0]), **mean_log_probs(before)},
         {"name": "after, by likelihood per token", **share(prefers[1]), **mean_log_probs(after)},

@@ -31,3 +31,16 @@ def test_the_summary_ranks_per_token_before_and_after_and_by_the_gain_over_the_r
     assert results["rows"][0]["logps/chosen"] == -2.5 and results["rows"][1]["logps/rejected"] == -4.0
     assert results["change"]["difference"] == 0.0
     assert "(2): 50.0% before, 50.0% after" in results_line(results)
+
+
+def test_an_unchanged_share_has_an_interval_of_some_width():
+    results = preference_results(*[[PairScore(-1.0, -2.0, 1, 1)] * 20] * 2)
+    low, high = results["change"]["low"], results["change"]["high"]
+    assert results["change"]["difference"] == 0.0
+    assert (low, high) == pytest.approx((-3.8416 / 23.8416, 3.8416 / 23.8416), abs=1e-4)  # z^2 / (n + z^2)
+
+
+def test_the_change_counts_gained_and_lost_pairs():
+    right, wrong = PairScore(-1.0, -2.0, 1, 1), PairScore(-2.0, -1.0, 1, 1)
+    change = preference_results([wrong] * 6 + [right] * 4, [right] * 6 + [wrong] + [right] * 3)["change"]
+    assert change["difference"] == pytest.approx(0.5) and change["low"] < 0.5 < change["high"]
