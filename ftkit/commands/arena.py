@@ -22,9 +22,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--kto", metavar="FILE", help="write rows prompt/completion/label")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     args = parser.parse_args(argv)
-    for path in filter(None, (args.dpo, args.kto)):
-        if Path(path).exists():
-            raise UserError(f"{path}: exists already; choose another file")
+    check(args)
     from ftkit.evaluation.ranking import is_connected, rank
     from ftkit.evaluation.votes import agreements, as_triples, read_votes
 
@@ -34,16 +32,42 @@ def main(argv: list[str]) -> None:
         raise UserError(f'--voter "{unknown[0]}": cast no vote here; voters are {", ".join(map(repr, everyone))}')
     votes = [vote for vote in votes if not args.voter or vote.voter in args.voter]
     triples = as_triples(votes)
-    print("\n".join(ranking_lines(rank(triples, [vote.question for vote in votes], seed=args.seed))))
+    standings = rank(triples, [vote.question for vote in votes], seed=args.seed)
+    print("\n".join(ranking_lines(standings)))
     num_questions = len({vote.question for vote in votes})
     print(
-        f"\n{len(votes):,} votes on {num_questions:,} questions; Bradley-Terry on Elo's scale, intervals over questions"
+        f"\n{len(votes):,} votes on {num_questions:,} questions; Bradley-Terry on Elo's scale, intervals over "
+        "questions;\neach model has half a won and half a lost vote on top, which draws few votes to 1000"
     )
+    if unknown := [one.model for one in standings if one.low is None]:
+        print(
+            f"warning: no interval for {', '.join(unknown)}: votes on one question, all won, all lost or all alike do "
+            "not tell how sure a score is; vote on more questions"
+        )
     if not is_connected(triples):
         print("warning: some models are linked to others by no vote; their scores can't be held against each other")
     for agreement in agreements(votes):
         print(agreement)
     write_rows_asked_for(votes, args)
+
+
+def check(args) -> None:
+    """Raise UserError for files that are named twice, are there already or can't be written, and for a bad seed."""
+    places = [Path(path).resolve() for path in args.votes]
+    for path, place in zip(args.votes, places, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f"{path}: is given twice, and would count twice; give it once")
+    for path in filter(None, (args.dpo, args.kto)):
+        if Path(path).suffix != ".jsonl":
+            raise UserError(f"{path}: rows are written as JSON lines; name the file something.jsonl")
+        if Path(path).exists():
+            raise UserError(f"{path}: exists already; choose another file")
+        if not Path(path).resolve().parent.is_dir():
+            raise UserError(f"{path}: there is no such folder; make it first")
+    if args.dpo and args.kto and Path(args.dpo).resolve() == Path(args.kto).resolve():
+        raise UserError(f"{args.kto}: --dpo and --kto name the same file; give each its own")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}; give 0 or more")
 
 
 def ranking_lines(standings: list) -> list[str]:
@@ -52,7 +76,7 @@ def ranking_lines(standings: list) -> list[str]:
     rows += [
         (
             one.model,
-            f"{one.score:.0f} ({one.low:.0f} to {one.high:.0f})",
+            f"{one.score:.0f} ({'unknown' if one.low is None else f'{one.low:.0f} to {one.high:.0f}'})",
             *map(str, (one.num_won, one.num_tied, one.num_lost)),
         )
         for one in standings

@@ -10,16 +10,18 @@ ELO_MEAN = 1000.0
 PRIOR_VOTES = 1.0  # half won and half lost against a player of mean strength: who never lost stays finite
 NUM_RESAMPLES = 1000
 MAX_STEPS, TOLERANCE = 100, 1e-9
+MIN_WIDTH = 1e-3  # of an interval: below, all resamples were the same votes
 
 
 @dataclass
 class Standing:
-    """One model. score: on Elo's scale, the mean of all models is 1000. low, high: 95 % interval."""
+    """One model. score: on Elo's scale, the mean of all models is 1000. low, high: 95 % interval, None where the votes
+    tell none: resampling them can't show how far a model stands from others that it always beat, never beat or tied."""
 
     model: str
     score: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     num_won: int = 0
     num_tied: int = 0
     num_lost: int = 0
@@ -47,13 +49,15 @@ def rank(votes: Sequence[tuple[str, str, float]], groups: Sequence | None = None
     for _ in range(NUM_RESAMPLES):
         counts = np.bincount(generator.integers(len(drawn), size=len(drawn)), minlength=len(drawn))
         resampled.append(elo(bradley_terry(np.tensordot(counts, drawn, axes=1))))
-    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    bounds = np.percentile(resampled, [2.5, 97.5], axis=0).T.tolist()
     standings = []
     for place, model in enumerate(models):
         shares = [share if a == model else 1 - share for a, b, share in votes if model in (a, b)]
         won, lost = sum(share > 0.5 for share in shares), sum(share < 0.5 for share in shares)
-        tied = len(shares) - won - lost
-        standings.append(Standing(model, *map(float, (scores[place], low[place], high[place])), won, tied, lost))
+        low, high = bounds[place]
+        is_known = 0 < sum(shares) < len(shares) and high - low > MIN_WIDTH
+        interval = (low, high) if is_known else (None, None)
+        standings.append(Standing(model, float(scores[place]), *interval, won, len(shares) - won - lost, lost))
     return sorted(standings, key=lambda standing: -standing.score)
 
 

@@ -70,6 +70,26 @@ def test_many_votes_on_one_question_do_not_narrow_the_interval():
     assert alone[0].high - alone[0].low > 2 * (apart[0].high - apart[0].low)
 
 
+@pytest.mark.parametrize(
+    ("votes", "groups"),
+    [
+        ([("a", "b", 1.0)], None),
+        ([("a", "b", 1.0)] * 10, None),
+        ([("a", "b", 0.5)] * 10, None),
+        ([("a", "b", 1.0)] * 6 + [("a", "b", 0.0)] * 4, ["one question"] * 10),
+        ([("a", "b", 1.0), ("a", "b", 0.0)] * 5, [n // 2 for n in range(10)]),
+    ],
+)
+def test_votes_that_resampling_can_not_vary_give_no_interval(votes, groups):
+    assert [(one.low, one.high) for one in rank(votes, groups)] == [(None, None)] * 2
+
+
+def test_only_the_model_that_never_lost_has_no_interval():
+    votes = [("a", "b", 1.0), ("a", "c", 1.0), ("b", "c", 1.0)] * 6 + [("c", "b", 1.0)] * 4
+    standings = {one.model: one for one in rank(votes)}
+    assert standings["a"].low is None and standings["b"].low < standings["b"].score < standings["b"].high
+
+
 def test_models_that_no_vote_links_are_noticed():
     assert is_connected([("a", "b", 1.0), ("c", "b", 0.0)])
     assert not is_connected([("a", "b", 1.0), ("c", "d", 0.0)])
