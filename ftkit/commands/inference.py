@@ -1,5 +1,6 @@
 """What `ftkit generate` and `ftkit chat` share: settings, the loaded models, and a conversation as token ids."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,11 +52,11 @@ def inference_parser(prog: str, description: str) -> CommandParser:
 
 def check_sampling(args) -> None:
     """Raise UserError for values that no sampler accepts."""
-    if args.temperature < 0:
+    if not 0 <= args.temperature < math.inf:
         raise UserError(f"--temperature is {args.temperature}; give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
         raise UserError(f"--top_p is {args.top_p}; give a probability above 0 and at most 1")
-    if args.top_k < 0 or args.max_new_tokens < 1 or args.repetition_penalty <= 0:
+    if args.top_k < 0 or args.max_new_tokens < 1 or not 0 < args.repetition_penalty < math.inf:
         raise UserError("--top_k must not be negative, --max_new_tokens and --repetition_penalty must be positive")
 
 

@@ -4,16 +4,52 @@ ftkit judge mine=answers.jsonl --endpoint http://127.0.0.1:11434/v1 --model_name
 ftkit judge base=before.jsonl mine=after.jsonl --adapter runs/judge --output_dir judged
 """
 
+import math
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftkit.commands.inference import check_sampling, inference_parser
+from ftkit.commands.inference import check_sampling, inference_parser, parse_adapters
 from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+
+JUDGE_SETTINGS = (
+    "mode", "model_name_or_path", "adapter", "endpoint", "system", "temperature", "top_p", "top_k",
+    "repetition_penalty", "seed", "template", "dtype", "load_in_4bit", "ftgpt",
+)  # fmt: skip  # those that change a judgement; max_new_tokens changes none, as a reply that it cuts off is none
+LOCAL_SETTINGS = (
+    "adapter", "ftgpt", "template", "load_in_4bit", "dtype", "trust_remote_code", "top_k", "repetition_penalty",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
     """Parse the command line, ask the judge, print what it came to, write scores or votes."""
+    parser = judge_parser()
+    args = parser.parse_args(argv)
+    check(args, parser)
+    from ftkit.evaluation.answer_files import read_answers
+    from ftkit.evaluation.judge_folder import check_models, claim
+    from ftkit.evaluation.votes import read_votes
+
+    answers = read_answers(args.answers)
+    check_models(list(answers))
+    answers = {name: rows[: args.limit] for name, rows in answers.items()}
+    args.mode = args.mode or ("pair" if len(answers) > 1 else "score")
+    if args.mode == "pair" and len(answers) < 2:
+        raise UserError("--mode pair compares models; give answers of at least two")
+    if args.mode == "score" and args.votes:
+        raise UserError("--votes are on pairs of answers; give --mode pair, with answers of at least two models")
+    people = read_votes(args.votes) if args.votes else []
+    settings = judge_settings(args)
+    questions = questions_of(answers, args)
+    claim(Path(args.output_dir), settings, answers)
+    report(questions, answers, people, settings, args)
+
+
+def judge_parser() -> CommandParser:
+    """The settings of the judge, of asking, and of what is reported."""
     parser = inference_parser("ftkit judge", "Let a model judge answers, by scores or by comparing pairs.")
     parser.set_defaults(max_new_tokens=64)
     parser.add_argument(
@@ -24,7 +60,7 @@ def main(argv: list[str]) -> None:
         "--endpoint", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
     )
     parser.add_argument(
-        "--api_key_variable", default="OPENAI_API_KEY", help="environment variable with the server's key; unset: none"
+        "--api_key_variable", help="environment variable with the server's key; default: OPENAI_API_KEY, if it is set"
     )
     parser.add_argument("--timeout_seconds", type=float, default=120.0, help="of one attempt at the server")
     parser.add_argument("--num_retries", type=int, default=4, help="after a failed attempt")
@@ -32,107 +68,130 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch_size", type=int, default=8, help="requests to a local model at once")
     parser.add_argument("--limit", type=int, help="judge only so many questions")
     parser.add_argument(
-        "--num_repeats", type=int, default=1, help="ask each time so often, to see how steady the judge is"
+        "--num_repeats",
+        type=int,
+        default=1,
+        help="ask so often: how steady is the judge? needs a --temperature",
     )
     parser.add_argument("--votes", metavar="FILE", help="people's votes on the same pairs: how far the judge agrees")
     parser.add_argument("--input_price", type=float, help="of a million tokens that the judge reads")
     parser.add_argument("--output_price", type=float, help="of a million tokens that the judge writes")
     parser.add_argument("--output_dir", required=True, help="judgements, scores or votes; goes on if it was stopped")
-    args = parser.parse_args(argv)
-    check(args)
-    from ftkit.evaluation.answer_files import read_answers
-    from ftkit.evaluation.votes import read_votes
-
-    answers = read_answers(args.answers)
-    answers = {name: rows[: args.limit] for name, rows in answers.items()}
-    args.mode = args.mode or ("pair" if len(answers) > 1 else "score")
-    if args.mode == "pair" and len(answers) < 2:
-        raise UserError("--mode pair compares models; give answers of at least two")
-    people = read_votes(args.votes) if args.votes else []
-    judge_name = claim_folder(args)
-    lines = judged(answers, args, judge_name, people)
-    print("\n".join(lines))
+    return parser
 
 
-def check(args) -> None:
+def check(args, parser: CommandParser) -> None:
     """Raise UserError for what is missing or out of range, before anything is loaded."""
     check_sampling(args)
     if not args.model_name_or_path and not args.adapter:
         raise UserError("name the judge: --model_name_or_path M, with --endpoint URL for one on a server")
-    if args.endpoint and args.adapter:
-        raise UserError("--adapter is of no use with --endpoint; name the server's model by --model_name_or_path")
+    for name in LOCAL_SETTINGS if args.endpoint else ():
+        if getattr(args, name) != parser.get_default(name):
+            fix = "; name the server's model by --model_name_or_path" if name == "adapter" else "; leave it out"
+            raise UserError(f"--{name} is of no use with --endpoint{fix}")
     if args.limit is not None and args.limit < 1 or args.num_repeats < 1 or args.batch_size < 1:
         raise UserError("--limit, --num_repeats and --batch_size start at 1")
+    if args.num_repeats > 1 and args.temperature == 0:
+        raise UserError(
+            "--num_repeats at temperature 0 would bring each reply again; give --temperature too, such as 0.7"
+        )
+    if any(price is not None and not 0 <= price < math.inf for price in (args.input_price, args.output_price)):
+        raise UserError("--input_price and --output_price are those of a million tokens, 0 or more; correct them")
+    if args.api_key_variable and not os.environ.get(args.api_key_variable, "").strip():
+        raise UserError(f"--api_key_variable: {args.api_key_variable} is not set; export it, or leave the flag out")
     endpoint_of(args)
+
+
+def judge_settings(args) -> dict:
+    """What changes a judgement, as it is noted: paths in full, the address without a slash at its end."""
+    settings = {name: getattr(args, name) for name in JUDGE_SETTINGS}
+    settings["adapter"] = [whole_path(path) for path in parse_adapters(args.adapter).values()]
+    if args.endpoint:
+        settings["endpoint"] = args.endpoint.rstrip("/")
+    elif args.model_name_or_path:
+        settings["model_name_or_path"] = whole_path(args.model_name_or_path)
+    return settings
+
+
+def whole_path(name: str) -> str:
+    """A path from the root; a Hub id as it is."""
+    return str(Path(name).resolve()) if os.path.exists(name) else name
+
+
+def judge_name(args) -> str:
+    """What the judge is called in votes."""
+    if args.adapter:
+        return Path(args.adapter[0].partition("=")[2] or args.adapter[0]).name
+    return args.model_name_or_path
 
 
 def endpoint_of(args):
     """The server of the command line; None for a local model. Raises UserError for settings out of range."""
-    from ftkit.evaluation.endpoint import Endpoint
+    from ftkit.evaluation.endpoint import KEY_VARIABLE, Endpoint
 
     if not args.endpoint:
         return None
     return Endpoint(
         args.endpoint, args.model_name_or_path, args.timeout_seconds, args.num_retries, args.concurrency,
-        args.temperature, args.max_new_tokens, args.seed, api_key_variable=args.api_key_variable,
+        args.temperature, args.max_new_tokens, args.seed, api_key_variable=args.api_key_variable or KEY_VARIABLE,
+        top_p=args.top_p,
     )  # fmt: skip
 
 
-def claim_folder(args) -> str:
-    """Note in OUT who judges and how, or find it noted; return the judge's name.
+def questions_of(answers: dict, args) -> list:
+    """What the judge is asked. Raises UserError for models that answered other questions."""
+    from ftkit.evaluation.judge import pair_questions, score_questions
 
-    Raises UserError for a folder in use by another judging.
-    """
-    import json
+    return (pair_questions if args.mode == "pair" else score_questions)(answers, args.num_repeats)
 
-    from ftkit.config.files import write_json
+
+def report(questions: list, answers: dict, people: list, settings: dict, args) -> None:
+    """Ask, print what came of it as far as it came, and write it. Raises UserError where no judgement did, or the
+    server gave out."""
+    from ftkit.evaluation import judge_report
+    from ftkit.evaluation.judge import judge
+    from ftkit.evaluation.judge_folder import JUDGEMENTS
 
     folder = Path(args.output_dir)
-    name = Path(args.adapter[0].partition("=")[2] or args.adapter[0]).name if args.adapter else args.model_name_or_path
-    who = {
-        "judge": name,
-        "endpoint": args.endpoint,
-        "mode": args.mode,
-        "temperature": args.temperature,
-        "seed": args.seed,
-    }
-    note = folder / "judge.json"
-    if note.is_file():
-        if json.loads(note.read_text(encoding="utf-8")) != who:
-            raise UserError(f"{folder}: holds the work of another judge or mode; choose another --output_dir")
-    elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is in use and holds no judgements; choose another --output_dir")
-    else:
-        write_json(note, who)
-    return name
+    judging = judge(questions, asker(args), folder / JUDGEMENTS)
+    lines = judge_report.failure_lines(judging.judgements) if questions else ["all answers are equal: nothing to ask"]
+    lines.append(judge_report.token_line(judging.replies, args.input_price, args.output_price))
+    print("\n".join(lines))
+    if judging.is_empty:
+        reason = Counter(one.failure for one in judging.judgements).most_common(1)[0][0]
+        raise UserError(
+            judging.given_up or f"nothing was judged ({reason}); the replies are in {folder / JUDGEMENTS}, look at them"
+        )
+    results = pair_results if args.mode == "pair" else score_results
+    print("\n".join(results(judging.judgements, answers, people, settings, args)))
+    if not judging.is_whole:
+        raise UserError(judging.given_up)
 
 
-def judged(answers: dict, args, judge_name: str, people: list) -> list[str]:
-    """Ask, write what came of it, and tell it in lines."""
-    from ftkit.evaluation import judge_report
-    from ftkit.evaluation.judge import judge, pair_outcomes, pair_questions, score_questions
-    from ftkit.evaluation.judge_results import pair_votes, write_scores
-    from ftkit.evaluation.votes import agreements, write_votes
+def score_results(judgements: list, answers: dict, people: list, settings: dict, args) -> list[str]:
+    """Write each model's scores; tell them in lines."""
+    from ftkit.evaluation.judge_report import score_lines
+    from ftkit.evaluation.judge_results import write_scores
 
-    folder, is_pair = Path(args.output_dir), args.mode == "pair"
-    questions = (pair_questions if is_pair else score_questions)(answers, args.num_repeats)
-    judgements = judge(questions, asker(args), folder / "judgements.jsonl")
-    lines = judge_report.failure_lines(judgements) if judgements else ["all answers are equal: nothing to ask"]
-    if is_pair:
-        outcomes = pair_outcomes(judgements)
-        lines += judge_report.pair_lines(judgements, outcomes, answers)
-        votes = pair_votes(outcomes, answers, f"judge {judge_name}")
-        write_votes(folder / "votes.jsonl", votes)
-        lines += [str(one) for one in agreements([*people, *votes]) if one.second.startswith("judge ")]
-        next_step = f"written: {folder}/votes.jsonl; next: ftkit arena {folder}/votes.jsonl"
-    else:
-        lines += judge_report.score_lines(judgements, answers)
-        paths = write_scores(folder, judgements, answers, judge_name)
-        next_step = f"written: {', '.join(map(str, paths))}; next: ftkit compare two of them"
-        if not paths:
-            next_step = f"no answer got a score; the replies are in {folder}: try another judge"
-    lines += judge_report.token_lines(judgements, args.input_price, args.output_price)
-    return [*lines, next_step]
+    paths = write_scores(Path(args.output_dir), judgements, answers, settings)
+    next_step = f"written: {', '.join(map(str, paths))}; next: ftkit compare two of them"
+    return [*score_lines(judgements, answers), next_step if paths else "no question has a score for every model"]
+
+
+def pair_results(judgements: list, answers: dict, people: list, settings: dict, args) -> list[str]:
+    """Write the votes; tell them in lines, and how people's votes agree with them."""
+    from ftkit.evaluation.judge import pair_outcomes
+    from ftkit.evaluation.judge_folder import VOTES
+    from ftkit.evaluation.judge_report import pair_lines
+    from ftkit.evaluation.judge_results import pair_votes
+    from ftkit.evaluation.votes import agreement_lines, write_votes
+
+    outcomes = pair_outcomes(judgements)
+    votes = pair_votes(outcomes, answers, f"judge {judge_name(args)}")
+    path = Path(args.output_dir) / VOTES
+    write_votes(path, votes)
+    lines = pair_lines(judgements, outcomes, answers) + (agreement_lines(people, votes) if people else [])
+    return [*lines, f"written: {path}; next: ftkit arena {path}"]
 
 
 def asker(args):
@@ -142,31 +201,16 @@ def asker(args):
     from ftkit.evaluation.endpoint import ask_all
 
     endpoint = endpoint_of(args)
+    system = [{"role": "system", "content": args.system}] if args.system else []
 
-    def ask(conversations: list[list[dict]]) -> Iterator:
-        replies = ask_all(endpoint, conversations) if endpoint else ask_local(args, conversations)
-        yield from tqdm(replies, total=len(conversations), desc="judged", disable=None, file=sys.stderr)
+    def ask(questions: list) -> Iterator:
+        conversations = [[*system, *question.messages] for question in questions]
+        if endpoint:
+            replies = ask_all(endpoint, conversations, [args.seed + question.repeat for question in questions])
+        else:
+            from ftkit.commands.judge_local import ask_local
+
+            replies = ask_local(args, conversations, [question.repeat for question in questions])
+        yield from tqdm(replies, total=len(questions), desc="judged", disable=None, file=sys.stderr)
 
     return ask
-
-
-def ask_local(args, conversations: list[list[dict]]) -> Iterator:
-    """(index, reply) of a model that is loaded here, batch by batch."""
-    from ftkit.commands.inference import load_conversant, sampling_settings
-    from ftkit.evaluation.endpoint import Reply
-    from ftkit.evaluation.generation import generate_answers
-
-    conversant = load_conversant(args)
-    system = [{"role": "system", "content": args.system}] if args.system else []
-    for start in range(0, len(conversations), args.batch_size):
-        batch = [
-            conversant.prompt_ids([*system, *messages]) for messages in conversations[start : start + args.batch_size]
-        ]
-        with conversant.active():
-            texts = generate_answers(
-                conversant.model, conversant.tokenizer, batch, eos_token_ids=conversant.end_token_ids,
-                batch_size=args.batch_size, seed=args.seed + start, **sampling_settings(args),
-            )  # fmt: skip
-        for offset, (ids, text) in enumerate(zip(batch, texts, strict=True)):
-            written = len(conversant.tokenizer(text, add_special_tokens=False)["input_ids"])
-            yield start + offset, Reply(conversant.shown(text), input_tokens=len(ids), output_tokens=written)

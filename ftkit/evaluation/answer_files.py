@@ -6,11 +6,13 @@ any file of rows                         {"prompt", "answer" or "completion"}, {
 """
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.data.reader import Record, read_records
-from ftkit.evaluation.judge_prompts import Answered
+from ftkit.evaluation.judge_prompts import Answered, prompt_text
 
 ANSWER_KEYS = ("prediction", "answer", "completion", "output", "answers")
 
@@ -23,13 +25,35 @@ def read_answers(sources: list[str]) -> dict[str, list[Answered]]:
     found: dict[str, list[Answered]] = {}
     for source in sources:
         name, equals, path = source.partition("=")
-        if not equals or Path(source).exists():
+        if not equals or os.path.exists(source):  # Path.exists raises for a name that is too long
             name, path = "", source
         for model, rows in answers_of_file(path, name or Path(path).stem).items():
             if model in found:
                 raise UserError(f'{path}: "{model}" has answers already; name this file, NAME={path}')
             found[model] = rows
-    return found
+    return with_one_reference(found)
+
+
+def with_one_reference(answers: dict[str, list[Answered]]) -> dict[str, list[Answered]]:
+    """`answers` in which all models have the reference that one of them has for a question.
+
+    Raises UserError where two have different ones.
+    """
+    known: dict[tuple[int, str], tuple[str, str]] = {}  # of a row and its question: the reference, and whose it is
+    for model, rows in answers.items():
+        for number, row in enumerate(rows):
+            first, whose = known.setdefault((number, row.prompt), (row.reference, model))
+            if not first:
+                known[number, row.prompt] = row.reference, model
+            elif row.reference and row.reference != first:
+                raise UserError(
+                    f'{whose} and {model} have different references in row {number + 1}, "{first[:40]}" and '
+                    f'"{row.reference[:40]}"; keep one'
+                )
+    return {
+        model: [replace(row, reference=known[number, row.prompt][0]) for number, row in enumerate(rows)]
+        for model, rows in answers.items()
+    }
 
 
 def answers_of_file(path: str, name: str) -> dict[str, list[Answered]]:
@@ -37,7 +61,8 @@ def answers_of_file(path: str, name: str) -> dict[str, list[Answered]]:
     found: dict[str, list[Answered]] = {}
     for record in read_records(path):
         where = f"{path}:{record.line}"
-        prompt, reference = question_of(record, where), record.values.get("reference") or ""
+        prompt, reference = question_of(record, where), record.values.get("reference")
+        reference = "" if reference is None else reference
         for model, answer in named_answers(record, name, where).items():
             if not isinstance(answer, str) or not isinstance(reference, str):
                 raise UserError(f"{where}: answer and reference must be strings; put them in quotes")
@@ -52,9 +77,7 @@ def question_of(record: Record, where: str) -> str:
     """What was asked, as one text."""
     values = record.values
     prompt = values.get("prompt", values.get("instruction"))
-    if isinstance(prompt, list):
-        turns = [turn for turn in prompt if isinstance(turn, dict)]
-        prompt = "\n\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in turns)
+    prompt = prompt_text(prompt) if isinstance(prompt, list) else prompt
     if not isinstance(prompt, str) or not prompt.strip():
         raise UserError(f'{where}: no "prompt" or "instruction"; say what was asked')
     return prompt + (f"\n\n{values['input']}" if "prompt" not in values and values.get("input") else "")

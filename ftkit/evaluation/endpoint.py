@@ -8,8 +8,8 @@ The API key is read from an environment variable and sent to that server alone; 
 
 import asyncio
 import dataclasses
-import email.utils
 import json
+import math
 import os
 import queue
 import random
@@ -20,17 +20,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ftkit.config.errors import UserError
+from ftkit.evaluation.completion import AttemptFailed, Reply, connection_failure, reply_of, status_failure
 
 MAX_REPLY_BYTES = 2**22
-RETRIED_STATUS = (408, 409, 425, 429, 500, 502, 503, 504)
-REFUSED_STATUS = (401, 403, 404, 405)  # for the key or the address, whatever the question is
-HELP = {
-    "no connection": "start the server, or correct the address",
-    "status 401": "put the key into the environment",
-    "status 403": "the key may not use that model",
-    "status 404": "correct the address (up to and with /v1) or the model's name",
-    "": "look at the server, then run the same command again",
-}
+KEY_VARIABLE = "OPENAI_API_KEY"
+LOOK = "look at the server, then run the same command again"
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 30.0
 WATCH_SECONDS, JOIN_SECONDS = 0.1, 10.0  # of a consumer that stops early
 MAX_FAILURES_IN_A_ROW = 5  # questions without an answer for the server's sake, after their retries: it is gone
@@ -53,77 +47,75 @@ class Endpoint:
     max_tokens: int = 64
     seed: int = 0
     stop: tuple[str, ...] = ()
-    api_key_variable: str = "OPENAI_API_KEY"
+    api_key_variable: str = KEY_VARIABLE
+    top_p: float = 1.0
 
     def __post_init__(self):
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f'"{self.url}" is no server\'s address; give one such as http://127.0.0.1:11434/v1')
-        if parts.username or parts.password:
-            raise UserError(f"an address holds no key; put it into the variable {self.api_key_variable}")
-        if self.timeout_seconds <= 0 or self.num_retries < 0 or self.concurrency < 1 or self.max_tokens < 1:
+        check_address(self.url, self.api_key_variable)
+        if (
+            not 0 < self.timeout_seconds < math.inf
+            or min(self.concurrency, self.max_tokens) < 1
+            or self.num_retries < 0
+        ):
             raise UserError(
                 "timeout_seconds, concurrency and max_tokens must be positive, num_retries must not be negative"
             )
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise UserError(f"the variable {self.api_key_variable} holds a letter that no key has; copy the key again")
+
+    @property
+    def key(self) -> str:
+        """The key of the environment, "" for none."""
+        return os.environ.get(self.api_key_variable, "").strip()
 
     def answers(self, conversations: list[list[dict]], max_tokens: int, stop: Sequence[str] = ()) -> list[str]:
-        """An answer to each conversation, in order. Raises UserError when one got none."""
+        """An answer to each conversation, in order; one that is cut off counts. Raises UserError when one got none."""
         asked = dataclasses.replace(self, max_tokens=max_tokens, stop=tuple(stop))
         replies = dict(ask_all(asked, conversations))
         for reply in replies.values():
             if reply.failure:
-                raise UserError(
-                    f"{self.url}: {reply.failure}, {reply.num_attempts} times; run the command again to go on"
-                )
+                advice = reply.advice or "run the command again to go on"
+                raise UserError(f"{self.url}: {reply.failure}, {reply.num_attempts} times; {advice}")
         return [replies[index].text for index in range(len(conversations))]
 
 
-@dataclass
-class Reply:
-    """An answer with its counts of tokens, 0 where the server gives none; or why there is none, in few words.
-
-    blames_server: the failure has nothing to do with this question, others may well fail like it.
-    """
-
-    text: str = ""
-    failure: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    num_attempts: int = 1
-    seconds: float = 0.0
-    blames_server: bool = False
+class GivenUp(UserError):
+    """The server is of no use, any more or at all."""
 
 
-class AttemptFailed(Exception):
-    """One request brought no answer. is_final: asking again is no use. wait_seconds: what the server asks for.
+def check_address(url: str, api_key_variable: str) -> None:
+    """Raise UserError for what is no server's address, or holds a secret; a secret is not shown."""
+    if "@" in url:
+        raise UserError(f"an address holds no key; put it into the variable {api_key_variable}")
+    if "?" in url or "#" in url:
+        raise UserError(
+            f'an address ends with its path, such as /v1, without "?" or "#"; a key goes into {api_key_variable}'
+        )
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets without their match, a port beyond 65,535
+        is_address = False
+    if not is_address or not url.isprintable() or " " in url:
+        raise UserError(f"{json.dumps(url)} is no server's address; give one such as http://127.0.0.1:11434/v1")
 
-    blames_server: as in `Reply`.
-    """
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        is_final: bool = False,
-        blames_server: bool = False,
-        wait_seconds: float | None = None,
-    ):
-        super().__init__(reason)
-        self.is_final, self.blames_server, self.wait_seconds = is_final, blames_server, wait_seconds
-
-
-def ask_all(endpoint: Endpoint, conversations: list[list[dict]]) -> Iterator[tuple[int, Reply]]:
+def ask_all(
+    endpoint: Endpoint, conversations: list[list[dict]], seeds: Sequence[int] | None = None
+) -> Iterator[tuple[int, Reply]]:
     """Yield (index, reply) as the answers come, `concurrency` questions at a time.
 
-    A question without an answer has its reason in `Reply.failure`. Raises UserError when the server is of no use, any
-    more or at all: after MAX_FAILURES_IN_A_ROW questions without a word, or refused for the key or the address.
+    seeds: one a conversation, in place of the endpoint's. A question without an answer has its reason in
+    `Reply.failure`. Raises GivenUp when the server is of no use, any more or at all: after MAX_FAILURES_IN_A_ROW
+    questions that failed for its sake, or, while none was answered, for any reason.
     """
+    seeds = [endpoint.seed] * len(conversations) if seeds is None else seeds
     replies: queue.Queue = queue.Queue()
     stop = threading.Event()
 
     def work() -> None:
         try:
-            asyncio.run(_ask_all(endpoint, conversations, replies, stop))
+            asyncio.run(_ask_all(endpoint, conversations, seeds, replies, stop))
         except BaseException as error:
             replies.put(error)
         else:
@@ -142,24 +134,27 @@ def ask_all(endpoint: Endpoint, conversations: list[list[dict]]) -> Iterator[tup
 
 
 async def _ask_all(
-    endpoint: Endpoint, conversations: list[list[dict]], replies: queue.Queue, stop: threading.Event
+    endpoint: Endpoint,
+    conversations: list[list[dict]],
+    seeds: Sequence[int],
+    replies: queue.Queue,
+    stop: threading.Event,
 ) -> None:
     """Put (index, reply) of every conversation into `replies`."""
     import httpx2
 
     numbers = iter(range(len(conversations)))
-    num_failed = 0  # in a row
+    num_failed, num_answered = 0, 0  # in a row; in all
 
     async def worker(client) -> None:
-        nonlocal num_failed
+        nonlocal num_failed, num_answered
         for index in numbers:
-            reply = await ask(client, endpoint, conversations[index])
-            num_failed = num_failed + 1 if reply.blames_server else 0
-            if num_failed >= min(MAX_FAILURES_IN_A_ROW, len(conversations)):
-                raise UserError(
-                    f"{endpoint.url}: no use asking on ({reply.failure}); {HELP.get(reply.failure, HELP[''])}"
-                )
+            reply = await ask(client, endpoint, conversations[index], seeds[index])
             replies.put((index, reply))
+            num_answered += not reply.failure
+            num_failed = num_failed + 1 if reply.blames_server or reply.failure and not num_answered else 0
+            if num_failed >= MAX_FAILURES_IN_A_ROW:
+                raise GivenUp(f"{endpoint.url}: no use asking on ({reply.failure}); {reply.advice or LOOK}")
 
     limits = httpx2.Limits(max_connections=endpoint.concurrency)
     async with httpx2.AsyncClient(headers=headers(endpoint), timeout=endpoint.timeout_seconds, limits=limits) as client:
@@ -186,11 +181,10 @@ async def cancel_when(stop: threading.Event, tasks: list[asyncio.Task]) -> None:
 
 def headers(endpoint: Endpoint) -> dict[str, str]:
     """With the key where there is one."""
-    key = os.environ.get(endpoint.api_key_variable, "").strip()
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
 
 
-async def ask(client, endpoint: Endpoint, messages: list[dict]) -> Reply:
+async def ask(client, endpoint: Endpoint, messages: list[dict], seed: int) -> Reply:
     """Ask until there is an answer, the failure is final, or no retry is left. Waits as long as the server asks for.
 
     Waits double from FIRST_WAIT_SECONDS and vary by half, so that many clients do not come back at once; none is longer
@@ -199,13 +193,13 @@ async def ask(client, endpoint: Endpoint, messages: list[dict]) -> Reply:
     start = time.monotonic()
     for attempt in range(endpoint.num_retries + 1):
         try:
-            reply = await asyncio.wait_for(attempt_once(client, endpoint, messages), endpoint.timeout_seconds)
+            reply = await asyncio.wait_for(attempt_once(client, endpoint, messages, seed), endpoint.timeout_seconds)
             break
         except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
             failed = AttemptFailed(f"no whole answer within {endpoint.timeout_seconds:g} s", blames_server=True)
         except AttemptFailed as error:
             failed = error
-        reply = Reply(failure=str(failed), blames_server=failed.blames_server)
+        reply = Reply(failure=str(failed), blames_server=failed.blames_server, advice=failed.advice)
         if failed.is_final or attempt == endpoint.num_retries:
             break
         wait = failed.wait_seconds
@@ -216,7 +210,7 @@ async def ask(client, endpoint: Endpoint, messages: list[dict]) -> Reply:
     return reply
 
 
-async def attempt_once(client, endpoint: Endpoint, messages: list[dict]) -> Reply:
+async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: int) -> Reply:
     """One request. Raises AttemptFailed for all that is not an answer."""
     import httpx2
 
@@ -225,9 +219,11 @@ async def attempt_once(client, endpoint: Endpoint, messages: list[dict]) -> Repl
         "messages": messages,
         "temperature": endpoint.temperature,
         "max_tokens": endpoint.max_tokens,
-        "seed": endpoint.seed,
+        "seed": seed,
         "stream": False,
-    } | ({"stop": list(endpoint.stop)} if endpoint.stop else {})
+    }
+    body |= {"top_p": endpoint.top_p} if endpoint.top_p < 1 else {}
+    body |= {"stop": list(endpoint.stop)} if endpoint.stop else {}
     url = endpoint.url.rstrip("/") + "/chat/completions"
     try:
         async with client.stream("POST", url, json=body) as response:
@@ -237,58 +233,13 @@ async def attempt_once(client, endpoint: Endpoint, messages: list[dict]) -> Repl
                 if len(content) > MAX_REPLY_BYTES:
                     raise AttemptFailed(f"more than {MAX_REPLY_BYTES >> 20} MiB came", is_final=True)
     except httpx2.ConnectError as error:
-        raise AttemptFailed("no connection", blames_server=True) from error
+        raise connection_failure(error) from error
     except httpx2.TimeoutException as error:
         raise AttemptFailed(f"no whole answer within {endpoint.timeout_seconds:g} s", blames_server=True) from error
     except httpx2.InvalidURL as error:
-        raise AttemptFailed("not a valid address", is_final=True) from error
+        raise AttemptFailed("not a valid address", is_final=True, blames_server=True) from error
     except httpx2.HTTPError as error:
         raise AttemptFailed(f"the connection broke ({type(error).__name__})", blames_server=True) from error
     if response.status_code != 200:
         raise status_failure(response)
-    return reply_of(bytes(content))
-
-
-def status_failure(response) -> AttemptFailed:
-    """What a status other than 200 means; the server's own words may repeat what was sent and are left out."""
-    status = response.status_code
-    wait = retry_after(response.headers.get("retry-after"))
-    return AttemptFailed(
-        f"status {status}",
-        is_final=status not in RETRIED_STATUS,
-        blames_server=status in REFUSED_STATUS,
-        wait_seconds=wait,
-    )
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds to wait that a Retry-After header asks for, as a number or as a date; None where it says nothing."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value)) if value.strip().replace(".", "", 1).isdigit() else seconds_until(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def seconds_until(date: str) -> float:
-    return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
-
-
-def reply_of(content: bytes) -> Reply:
-    """The answer in a chat completion. Raises AttemptFailed for one that is cut off or no completion."""
-    try:
-        completion = json.loads(content)
-        choice = completion["choices"][0]
-        text = choice["message"]["content"]
-        usage = completion.get("usage") or {}
-        counts = [usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, RecursionError) as error:
-        raise AttemptFailed("the answer is no whole JSON") from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise AttemptFailed("the answer is no chat completion") from error
-    if not isinstance(text, str):
-        raise AttemptFailed("the answer has no text")
-    if not all(isinstance(count, int) and count >= 0 for count in counts):
-        counts = [0, 0]
-    return Reply(text, "", *counts)
+    return reply_of(bytes(content), endpoint.key)

@@ -1,29 +1,36 @@
 """A model as judge: scores from 0 to 100, or choices between two answers asked in both orders.
 
     questions = score_questions({"mine": answers}, num_repeats=2)
-    judgements = judge(questions, lambda conversations: ask_all(endpoint, conversations), Path("OUT/judgements.jsonl"))
+    judging = judge(questions, lambda questions: ask_all(endpoint, ...), Path("OUT/judgements.jsonl"))
 
-Every judgement is written as it comes, so that a judging that was stopped goes on; a reply that is no judgement counts
-as a failure and never as a score.
+Every judgement is written as it comes, so that a judging that was stopped goes on; a reply that is no judgement, or was
+cut off, counts as a failure and never as a score.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.endpoint import Reply
+from ftkit.evaluation.completion import Reply
+from ftkit.evaluation.endpoint import GivenUp
 from ftkit.evaluation.judge_prompts import Answered, pair_prompt, parse_choice, parse_score, score_prompt
 
 NO_JUDGEMENT = {"score": "not a whole number from 0 to 100", "pair": "not A, B or tie"}
+VALUES = {"score": range(101), "pair": (0.0, 0.5, 1.0)}
+NOT_WHOLE = {
+    "length": "cut off at the limit of tokens; raise --max_new_tokens",
+    "content_filter": "held back by the server's filter",
+}
+NOT_ASKED = "not asked"
 SHOWN_REPLY = 200  # characters of a reply that are kept
-
-Ask = Callable[[list[list[dict]]], Iterable[tuple[int, Reply]]]
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,18 @@ class Question:
         """A hash of the request, so that only the same request is not made again."""
         return hashlib.sha256(json.dumps([self.kind, self.repeat, self.prompt]).encode()).hexdigest()[:24]
 
+    @property
+    def messages(self) -> list[dict]:
+        """The request as a conversation."""
+        return [{"role": "user", "content": self.prompt}]
+
+
+Ask = Callable[[list[Question]], Iterable[tuple[int, Reply]]]
+
 
 @dataclass
 class Judgement:
-    """What came of a question. value: the score, or what A won; None with a failure."""
+    """What came of a question. value: the score, or what A won; None with a failure. Tokens are None where unknown."""
 
     key: str
     kind: str
@@ -57,12 +72,33 @@ class Judgement:
     value: float | None
     failure: str = ""
     reply: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+
+
+@dataclass
+class Judging:
+    """judgements: of each question, in order. replies: all that ever came, which were paid for. given_up: why asking
+    ended early, or ""."""
+
+    judgements: list[Judgement]
+    replies: list[Judgement]
+    given_up: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every question was asked."""
+        return all(one.failure != NOT_ASKED for one in self.judgements)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there were questions and none was answered by a judgement."""
+        return bool(self.judgements) and all(one.failure for one in self.judgements)
 
 
 def score_questions(answers: dict[str, list[Answered]], num_repeats: int = 1) -> list[Question]:
     """A request for every answer of every model, `num_repeats` times."""
+    check_same_prompts(answers)
     return [
         Question("score", item, (model,), repeat, score_prompt(row))
         for repeat in range(num_repeats)
@@ -98,34 +134,44 @@ def check_same_prompts(answers: dict[str, list[Answered]]) -> None:
             )
 
 
-def judge(questions: list[Question], ask: Ask, path: Path) -> list[Judgement]:
-    """Ask what `path` does not hold yet, add it there as it comes, and return all judgements in the questions' order.
+def judge(questions: list[Question], ask: Ask, path: Path) -> Judging:
+    """Ask what `path` does not hold yet, and add it there as it comes. The folder of `path` must be there.
 
-    The folder of `path` must be there.
-
-    Equal requests are made once. Failures are asked again in the next run. Raises UserError as `ask` does.
+    Equal requests are made once. What failed before is asked again, after all that is new: what can't be answered does
+    not keep a judging from its end. Raises UserError for a file of another kind.
     """
-    found = {one.key: one for one in read_judgements(path) if not one.failure}
-    missing = list({question.key: question for question in questions if question.key not in found}.values())
-    conversations = [[{"role": "user", "content": question.prompt}] for question in missing]
-    drop_cut_line(path)
+    replies = list(read_judgements(path))
+    found = {one.key: one for one in sorted(replies, key=lambda one: not one.failure)}  # judgements over failures
+    open_questions = {one.key: one for one in questions if one.key not in found or found[one.key].failure}
+    missing = sorted(open_questions.values(), key=lambda question: question.key in found)
+    given_up = ""
     with open(path, "a", encoding="utf-8") as file:
-        for index, reply in ask(conversations) if conversations else ():
-            one = judgement_of(missing[index], reply)
-            found[one.key] = one
-            file.write(json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n")
-            file.flush()
-    return [
-        dataclasses.replace(found[question.key], item=question.item, models=list(question.models))
-        for question in questions
-    ]
+        try:
+            for index, reply in ask(missing) if missing else ():
+                one = judgement_of(missing[index], reply)
+                found[one.key] = one
+                replies.append(one)
+                file.write(json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n")
+                file.flush()
+        except GivenUp as error:
+            given_up = str(error)
+    return Judging([outcome(question, found) for question in questions], replies, given_up)
+
+
+def outcome(question: Question, found: dict[str, Judgement]) -> Judgement:
+    """The judgement of a question, which an equal request may have brought."""
+    models = list(question.models)
+    if question.key not in found:
+        return Judgement(question.key, question.kind, question.item, models, question.repeat, None, NOT_ASKED)
+    return dataclasses.replace(found[question.key], item=question.item, models=models)
 
 
 def judgement_of(question: Question, reply: Reply) -> Judgement:
     """What a reply says, by its whole text."""
     parse = parse_score if question.kind == "score" else parse_choice
-    value = None if reply.failure else parse(reply.text)
-    failure = reply.failure or ("" if value is not None else NO_JUDGEMENT[question.kind])
+    failure = reply.failure or NOT_WHOLE.get(reply.finish_reason, "")
+    value = None if failure else parse(reply.text)
+    failure = failure or ("" if value is not None else NO_JUDGEMENT[question.kind])
     return Judgement(
         question.key, question.kind, question.item, list(question.models), question.repeat, value, failure,
         reply.text[:SHOWN_REPLY], reply.input_tokens, reply.output_tokens,
@@ -133,21 +179,49 @@ def judgement_of(question: Question, reply: Reply) -> Judgement:
 
 
 def read_judgements(path: Path) -> Iterator[Judgement]:
-    """What was judged before. Raises UserError for a file of another kind."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
+    """What was judged before, without a last line that a kill or a full disk cut off, which is deleted.
+
+    Raises UserError for a file of another kind.
+    """
+    if not path.is_file():
+        return
+    drop_cut_line(path)
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            yield Judgement(**json.loads(line))
-        except (json.JSONDecodeError, TypeError) as error:
+            yield checked(Judgement(**json.loads(line.decode("utf-8"))))
+        except (ValueError, TypeError) as error:
             raise UserError(f"{path}:{number}: no judgement ({error}); choose another --output_dir") from error
 
 
+def checked(one: Judgement) -> Judgement:
+    """Raises ValueError for what no judging writes."""
+    if one.kind not in VALUES or not isinstance(one.key, str) or not isinstance(one.failure, str):
+        raise ValueError("its kind, key or failure is none")
+    if (one.value is None) != bool(one.failure) or one.value is not None and one.value not in VALUES[one.kind]:
+        raise ValueError(f"value {one.value!r}, failure {one.failure!r}")
+    if any(not isinstance(num, int | None) for num in (one.input_tokens, one.output_tokens)):
+        raise ValueError("its tokens are no numbers")
+    return one
+
+
 def drop_cut_line(path: Path) -> None:
-    """Cut off what stands behind the last whole line, as a kill leaves it."""
-    if path.is_file():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
+    """Cut off what stands behind the last whole line."""
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def shared_scores(judgements: list[Judgement], models: Iterable[str]) -> dict[str, dict[int, list[float]]]:
+    """Scores by model and item, one a repeat; an item without a score for one model is left out for all.
+
+    So all are measured on the same items.
+    """
+    found: dict[str, dict[int, list[float]]] = {model: defaultdict(list) for model in models}
+    for one in judgements:
+        if one.value is not None:
+            found[one.models[0]][one.item].append(one.value)
+    kept = sorted(set.intersection(*(set(scores) for scores in found.values())))
+    return {model: {item: scores[item] for item in kept} for model, scores in found.items()}
 
 
 @dataclass(frozen=True)
@@ -176,3 +250,17 @@ def pair_outcomes(judgements: list[Judgement]) -> list[Outcome]:
         agreed = there.value == 1 - back.value
         outcomes.append(Outcome(item, models, repeat, there.value if agreed else 0.5, agreed))
     return outcomes
+
+
+def majority(shares: Sequence[float]) -> float:
+    """What most of the repeats say: 1, 0, or 0.5 where they cancel."""
+    mean = fmean(shares)
+    return 1.0 if mean > 0.5 else 0.0 if mean < 0.5 else 0.5
+
+
+def pair_winners(outcomes: list[Outcome]) -> dict[tuple[int, tuple[str, str]], float]:
+    """What the first model won by (item, models): repeats are no new pairs, so each pair counts once."""
+    found = defaultdict(list)
+    for one in outcomes:
+        found[one.item, one.models].append(one.won)
+    return {pair: majority(shares) for pair, shares in found.items()}

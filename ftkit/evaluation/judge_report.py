@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from statistics import fmean
 
-from ftkit.evaluation.judge import Judgement, Outcome
+from ftkit.evaluation.judge import Judgement, Outcome, majority, pair_winners, shared_scores
 from ftkit.evaluation.judge_prompts import Answered
 from ftkit.evaluation.statistics import bootstrap_interval, wilson_interval
 
@@ -18,25 +18,28 @@ def failure_lines(judgements: list[Judgement]) -> list[str]:
     lines += [f"  {count:,} x {reason}" for reason, count in failures.most_common()]
     examples = [one.reply for one in judgements if one.failure and one.reply.strip()][:1]
     lines += [f"  such as: {examples[0][:80]!r}"] if examples else []
-    if num > MAX_FAILURE_SHARE * len(judgements):
+    if MAX_FAILURE_SHARE * len(judgements) < num < len(judgements):
         lines.append("  warning: what is left may be a selection; use a judge that keeps to the form")
     return lines
 
 
 def score_lines(judgements: list[Judgement], answers: dict[str, list[Answered]]) -> list[str]:
-    """Mean score of each model with its interval, agreement with itself, and scores against length."""
+    """Mean score of each model over the items that all have scores for, as `write_scores` writes it; agreement with
+    itself, and scores against length."""
+    scores = shared_scores(judgements, answers)
+    num_items = len(next(iter(scores.values())))
     lines = []
-    by_answer = values_by_answer(judgements)
-    for model in answers:
-        means = [fmean(values) for (name, _), values in by_answer.items() if name == model]
-        interval = ""
-        if len(means) > 1:
-            low, high = bootstrap_interval(means)
-            interval = f" ({low:.1f} to {high:.1f})"
+    for model, items in scores.items():
+        means = [fmean(values) for values in items.values()]
+        low, high = bootstrap_interval(means) if len(means) > 1 else (None, None)
+        interval = f" ({low:.1f} to {high:.1f})" if len(means) > 1 else ""
         lines.append(
             f"{model}: {fmean(means):.1f}{interval} of 100, {len(means):,} answers" if means else f"{model}: nothing"
         )
-    repeated = [values for values in by_answer.values() if len(values) > 1]
+    num_left_out = len(next(iter(answers.values()))) - num_items
+    if len(answers) > 1 and num_left_out:
+        lines.append(f"{num_left_out:,} questions are left out for all models: one of them has no score there")
+    repeated = [values for items in scores.values() for values in items.values() if len(values) > 1]
     if repeated:
         equal = sum(len(set(values)) == 1 for values in repeated)
         apart = fmean(max(values) - min(values) for values in repeated)
@@ -44,53 +47,56 @@ def score_lines(judgements: list[Judgement], answers: dict[str, list[Answered]])
             f"asked again, the judge gave the same score {share(equal, len(repeated))} of the time; "
             f"{apart:.1f} points apart"
         )
-    return lines + length_of_scores(by_answer, answers)
+    return lines + length_of_scores(scores, answers)
 
 
-def values_by_answer(judgements: list[Judgement]) -> dict[tuple[str, int], list[float]]:
-    """Scores of each (model, item), one a repeat."""
-    found = defaultdict(list)
-    for one in judgements:
-        if one.value is not None:
-            found[one.models[0], one.item].append(one.value)
-    return dict(found)
-
-
-def length_of_scores(by_answer: dict, answers: dict[str, list[Answered]]) -> list[str]:
+def length_of_scores(scores: dict[str, dict[int, list[float]]], answers: dict[str, list[Answered]]) -> list[str]:
     """Rank correlation of an answer's length and its score, where it can be told from none."""
     from scipy.stats import spearmanr
 
-    scores = [fmean(values) for values in by_answer.values()]
-    lengths = [len(answers[model][item].answer) for model, item in by_answer]
-    if len(set(scores)) < 2 or len(set(lengths)) < 2 or len(scores) < 10:
+    means = [fmean(values) for items in scores.values() for values in items.values()]
+    lengths = [len(answers[model][item].answer) for model, items in scores.items() for item in items]
+    if len(set(means)) < 2 or len(set(lengths)) < 2 or len(means) < 10:
         return []
-    found = spearmanr(lengths, scores)
+    found = spearmanr(lengths, means)
     warns = "; may be a bias for length" if found.pvalue < 0.05 and abs(found.statistic) > 0.2 else ""
     return [f"length and score: rank correlation {found.statistic:+.2f} (p {found.pvalue:.3f}){warns}"]
 
 
 def pair_lines(judgements: list[Judgement], outcomes: list[Outcome], answers: dict[str, list[Answered]]) -> list[str]:
-    """Wins, agreement of both orders and of repeats, the place of the winner, and its length."""
+    """Wins, agreement of both orders and of repeats, the place of the winner, and its length; a pair counts once."""
     lines = []
-    for models in dict.fromkeys(one.models for one in outcomes):
-        own = [one.won for one in outcomes if one.models == models]
+    winners = pair_winners(outcomes)
+    for models in dict.fromkeys(models for _, models in winners):
+        own = [won for (_, others), won in winners.items() if others == models]
         won, lost = own.count(1.0), own.count(0.0)
         lines.append(f"{models[0]} against {models[1]}: {won:,} won, {own.count(0.5):,} tied, {lost:,} lost")
     if outcomes:
         agreed = sum(one.agreed for one in outcomes)
         lines.append(f"both orders agree {share(agreed, len(outcomes))} of the time; a tie where they do not")
     lines += repeat_line(outcomes)
-    first = [one.value for one in judgements if one.value in (0.0, 1.0)]
+    first = [won for won in winners_in_place(judgements) if won != 0.5]
     if first:
         lines.append(place_line("the answer that stands first", int(sum(first)), len(first)))
-    decided = [
-        (one, *(len(answers[model][one.item].answer) for model in one.models)) for one in outcomes if one.won != 0.5
+    lengths = [
+        (won, *(len(answers[model][item].answer) for model in models))
+        for (item, models), won in winners.items()
+        if won != 0.5
     ]
-    uneven = [(one, a, b) for one, a, b in decided if a != b]
+    uneven = [(won, a, b) for won, a, b in lengths if a != b]
     if uneven:
-        longer = sum((a > b) == (one.won == 1.0) for one, a, b in uneven)
+        longer = sum((a > b) == (won == 1.0) for won, a, b in uneven)
         lines.append(place_line("the longer answer", longer, len(uneven)))
     return lines
+
+
+def winners_in_place(judgements: list[Judgement]) -> list[float]:
+    """What the answer that stands first won, of each pair in each order, over its repeats."""
+    found = defaultdict(list)
+    for one in judgements:
+        if one.value is not None:
+            found[one.item, tuple(one.models)].append(one.value)
+    return [majority(values) for values in found.values()]
 
 
 def repeat_line(outcomes: list[Outcome]) -> list[str]:
@@ -109,15 +115,18 @@ def place_line(what: str, num: int, total: int) -> str:
     return f"{what} won {num:,} of {total:,}, {num / total:.0%} ({low:.0%} to {high:.0%}){warns}"
 
 
-def token_lines(judgements: list[Judgement], input_price: float | None, output_price: float | None) -> list[str]:
-    """Tokens, and what they cost at prices per million."""
-    unique = {one.key: one for one in judgements}.values()
-    tokens = [sum(getattr(one, name) for one in unique) for name in ("input_tokens", "output_tokens")]
-    lines = [f"{tokens[0]:,} tokens read, {tokens[1]:,} written"]
+def token_line(replies: list[Judgement], input_price: float | None, output_price: float | None) -> str:
+    """Tokens of all replies, failures included, and what they cost at prices per million."""
+    counted = [one for one in replies if one.input_tokens is not None and one.output_tokens is not None]
+    num_unknown = len(replies) - len(counted)
+    if num_unknown and not counted:
+        return f"tokens and cost unknown: the server counted them for none of {num_unknown:,} replies"
+    read, written = sum(one.input_tokens for one in counted), sum(one.output_tokens for one in counted)
+    line = f"{read:,} tokens read, {written:,} written"
     if input_price is not None or output_price is not None:
-        cost = (tokens[0] * (input_price or 0.0) + tokens[1] * (output_price or 0.0)) / 1e6
-        lines[0] += f", cost {cost:.4f} at the prices given"
-    return lines
+        cost = (read * (input_price or 0.0) + written * (output_price or 0.0)) / 1e6
+        line += f", cost {cost:.4f} at the prices given"
+    return line + (f"; unknown for {num_unknown:,} more replies" if num_unknown else "")
 
 
 def share(num: int, total: int) -> str:

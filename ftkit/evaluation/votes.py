@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftkit.config.errors import UserError
-from ftkit.data.formats import nearest_key
+from ftkit.data.columns import nearest_key
+from ftkit.data.formats import checked_text, from_messages, message
 from ftkit.data.reader import read_records
+from ftkit.evaluation.judge_prompts import prompt_text
 from ftkit.evaluation.statistics import wilson_interval
 
 WINNERS = {"a": 1.0, "b": 0.0, "tie": 0.5}
@@ -37,19 +39,19 @@ class Vote:
     @property
     def question(self) -> str:
         """The prompt as one text, to tell questions apart."""
-        return self.prompt if isinstance(self.prompt, str) else json.dumps(self.prompt, ensure_ascii=False)
+        return prompt_text(self.prompt).strip()
 
     @property
-    def pair(self) -> tuple:
-        """What was voted on, whichever answer stood first."""
-        answers = sorted([(self.model_a, self.answer_a), (self.model_b, self.answer_b)])
-        return self.question, *answers
+    def pair(self) -> tuple[str, str, str]:
+        """The question and the two answers, whoever gave them and whichever stood first."""
+        return self.question, *sorted([self.answer_a.strip(), self.answer_b.strip()])
 
     @property
     def share(self) -> float:
-        """What the model that comes first in the alphabet won: 1, 0.5 or 0."""
+        """What the answer that comes first in `pair` won: 1, 0.5 or 0."""
+        first, second = self.answer_a.strip(), self.answer_b.strip()
         won = WINNERS[self.winner]
-        return won if (self.model_a, self.answer_a) <= (self.model_b, self.answer_b) else 1 - won
+        return 0.5 if first == second else won if first < second else 1 - won
 
 
 def read_votes(path: str | Path) -> list[Vote]:
@@ -71,10 +73,19 @@ def read_votes(path: str | Path) -> list[Vote]:
             raise UserError(f'{where}: winner is "{values["winner"]}"; give "a", "b" or "tie"')
         if values["model_a"] == values["model_b"]:
             raise UserError(f"{where}: both answers are by {values['model_a']}; compare two models")
-        if not isinstance(values["prompt"], str | list) or not values["prompt"]:
-            raise UserError(f"{where}: prompt must be text or a list of messages, and not empty; fill it in")
+        for name in ("model_a", "model_b"):
+            checked_text(values[name], name, where)
+        check_prompt(values["prompt"], where)
         votes.append(Vote(*(values[name] for name in ("prompt", *TEXTS)), str(values.get("voter") or "")))
     return votes
+
+
+def check_prompt(prompt, where: str) -> None:
+    """Raise UserError unless a prompt is text, or messages that an answer may follow."""
+    if isinstance(prompt, list):
+        from_messages({"messages": [*prompt, message("assistant", "an answer")]}, f"{where}: prompt")
+    else:
+        checked_text(prompt, "prompt", where)
 
 
 def write_votes(path: Path, votes: Iterable[Vote]) -> None:
@@ -96,13 +107,14 @@ def as_triples(votes: list[Vote]) -> list[tuple[str, str, float]]:
 def dpo_rows(votes: list[Vote]) -> list[dict]:
     """A row prompt/chosen/rejected for each pair of answers that most of its voters decided the same way.
 
-    Ties, and pairs whose votes cancel, teach nothing and are left out; so are equal answers.
+    Ties, and pairs whose votes cancel, teach nothing and are left out; so are equal and blank answers.
     """
     rows = []
     for (_, first, second), cast in by_pair(votes).items():
         lead = sum(2 * vote.share - 1 for vote in cast)
-        if lead and first[1].strip() != second[1].strip() and first[1].strip() and second[1].strip():
-            chosen, rejected = (first[1], second[1]) if lead > 0 else (second[1], first[1])
+        if lead and first and second:
+            written = {text.strip(): text for text in (cast[0].answer_a, cast[0].answer_b)}
+            chosen, rejected = (written[first], written[second]) if lead > 0 else (written[second], written[first])
             rows.append({"prompt": cast[0].prompt, **answers_as(cast[0], chosen=chosen, rejected=rejected)})
     return rows
 
@@ -110,15 +122,16 @@ def dpo_rows(votes: list[Vote]) -> list[dict]:
 def kto_rows(votes: list[Vote]) -> list[dict]:
     """A row prompt/completion/label for each answer that won more often than it lost (true), or less often (false)."""
     lead: Counter = Counter()
-    prompts = {}
+    first_seen: dict[tuple[str, str], tuple[Vote, str]] = {}
     for vote in votes:
         for answer, won in ((vote.answer_a, WINNERS[vote.winner]), (vote.answer_b, 1 - WINNERS[vote.winner])):
-            lead[vote.question, answer] += 2 * won - 1
-            prompts[vote.question] = vote
+            key = vote.question, answer.strip()
+            lead[key] += 2 * won - 1
+            first_seen.setdefault(key, (vote, answer))
     return [
-        {"prompt": prompts[question].prompt, **answers_as(prompts[question], completion=answer), "label": num > 0}
-        for (question, answer), num in lead.items()
-        if num and answer.strip()
+        {"prompt": vote.prompt, **answers_as(vote, completion=answer), "label": lead[key] > 0}
+        for key, (vote, answer) in first_seen.items()
+        if lead[key] and answer.strip()
     ]
 
 
@@ -138,19 +151,23 @@ def by_pair(votes: list[Vote]) -> dict[tuple, list[Vote]]:
 
 
 class Agreement(NamedTuple):
-    """How often two voters chose the same winner of a pair that both saw; kappa: beyond chance, 1 is perfect."""
+    """How often two voters chose the same winner of a pair that both saw.
+
+    kappa: beyond chance, 1 is perfect; None where both always chose the same one thing.
+    """
 
     first: str
     second: str
     num_equal: int
     num_pairs: int
-    kappa: float
+    kappa: float | None
 
     def __str__(self) -> str:
         low, high = wilson_interval(self.num_equal, self.num_pairs)
+        kappa = "not defined (one choice alone)" if self.kappa is None else f"{self.kappa:.2f}"
         return (
             f"{self.first} and {self.second} agree on {self.num_equal} of {self.num_pairs} pairs, "
-            f"{self.num_equal / self.num_pairs:.0%} ({low:.0%} to {high:.0%}), Cohen's kappa {self.kappa:.2f}"
+            f"{self.num_equal / self.num_pairs:.0%} ({low:.0%} to {high:.0%}), Cohen's kappa {kappa}"
         )
 
 
@@ -168,8 +185,26 @@ def agreements(votes: list[Vote]) -> list[Agreement]:
     return found
 
 
-def kappa(both: list[tuple]) -> float:
-    """Cohen's kappa of pairs of choices; 0 where both voters always chose the same one thing.
+def agreement_lines(people: list[Vote], judged: list[Vote]) -> list[str]:
+    """How far people agree with the judge's votes; where they voted on other pairs, how these differ."""
+    judges = {vote.voter for vote in judged}
+    others = [vote for vote in people if vote.voter not in judges]
+    pairs, questions = {vote.pair for vote in judged}, {vote.question for vote in judged}
+    apart = [vote for vote in others if vote.pair not in pairs]
+    lines = [str(one) for one in agreements([*others, *judged]) if one.second in judges]
+    if apart:
+        what = "the answers are others to" if apart[0].question in questions else "nobody was asked"
+        lines.append(
+            f"{len(others) - len(apart):,} of {len(others):,} people's votes are on pairs judged here; "
+            f"{what} {json.dumps(apart[0].question[:60], ensure_ascii=False)}"
+        )
+    if len(others) < len(people):
+        lines.append(f"{len(people) - len(others):,} votes are by {', '.join(judges)} and are no people's")
+    return lines
+
+
+def kappa(both: list[tuple]) -> float | None:
+    """Cohen's kappa of pairs of choices; None where both voters always chose the same one thing.
 
     Source: Cohen 1960, doi:10.1177/001316446002000104.
     """
@@ -177,4 +212,4 @@ def kappa(both: list[tuple]) -> float:
     observed = sum(one == other for one, other in both) / n
     first, second = Counter(one for one, _ in both), Counter(other for _, other in both)
     expected = sum(first[choice] * second[choice] for choice in first) / n**2
-    return (observed - expected) / (1 - expected) if expected < 1 else 0.0
+    return (observed - expected) / (1 - expected) if expected < 1 else None

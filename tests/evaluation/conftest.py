@@ -1,6 +1,6 @@
 """Tiny random models and a tokenizer of whole words, so that ids and answers can be read.
 
-Tests may `import benchmark_runs` and `import endpoint_stand_in`.
+Tests may import `benchmark_runs`, `endpoint_stand_in` and `judging`.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ from transformers import (
 
 from ftkit.model import FTGPTConfig
 
-for name in ("benchmark_runs", "endpoint_stand_in"):
+for name in ("benchmark_runs", "endpoint_stand_in", "judging"):
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
@@ -71,3 +71,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<end>")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server on loopback that is asked without a key and with short waits."""
+    from endpoint_stand_in import EndpointStandIn
+
+    from ftkit.evaluation import endpoint as endpoint_module
+
+    monkeypatch.setattr(endpoint_module, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with EndpointStandIn() as stand_in:
+        yield stand_in

@@ -1,6 +1,7 @@
 """The client of OpenAI-compatible servers, against one on loopback that times out, talks garbage, limits and dies."""
 
 import email.utils
+import json
 import re
 import threading
 import time
@@ -10,15 +11,10 @@ from endpoint_stand_in import EndpointStandIn, Fault
 
 from ftkit.config.errors import UserError
 from ftkit.evaluation import endpoint as endpoint_module
-from ftkit.evaluation.endpoint import Endpoint, ask_all, retry_after
+from ftkit.evaluation.completion import retry_after
+from ftkit.evaluation.endpoint import Endpoint, GivenUp, ask_all
 
 QUESTION = [{"role": "user", "content": "6 x 7?"}]
-
-
-@pytest.fixture
-def server():
-    with EndpointStandIn() as stand_in:
-        yield stand_in
 
 
 @pytest.fixture(autouse=True)
@@ -94,11 +90,77 @@ def test_a_refusal_is_not_asked_again_and_ends_the_run_after_a_few(server, statu
     assert len(server.requests) == endpoint_module.MAX_FAILURES_IN_A_ROW
 
 
-@pytest.mark.parametrize("status", [400, 307])
-def test_a_question_that_is_refused_is_not_asked_again_and_a_redirect_not_followed(server, status):
-    server.behave = lambda number, body: Fault(status=status, headers={"Location": server.url + "/elsewhere"})
+def test_a_question_that_is_refused_is_not_asked_again_and_does_not_end_the_run(server):
+    server.behave = lambda number, body: Fault(status=400) if number else "42"
     replies = ask(server, num=10)
-    assert {reply.failure for reply in replies} == {f"status {status}"} and len(server.requests) == 10
+    assert [reply.failure for reply in replies] == [""] + ["status 400"] * 9 and len(server.requests) == 10
+
+
+def test_a_redirect_is_not_followed_and_says_where_it_points(server):
+    location = "https://user:pw@elsewhere:81/v1/chat/completions?key=SECRET"
+    server.behave = lambda number, body: Fault(status=308, headers={"Location": location})
+    with pytest.raises(GivenUp, match=r"\(status 308\); it points to 'https://elsewhere:81/v1'; correct the address"):
+        ask(server, num=100)
+    assert len(server.requests) == endpoint_module.MAX_FAILURES_IN_A_ROW
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=429), Fault(status=500), Fault(status=400), Fault(raw=b'{"error": "no"}'), Fault(raw=b"<html>")],
+)
+def test_a_server_that_only_ever_fails_is_not_asked_to_the_end(server, fault):
+    server.behave = lambda number, body: fault
+    with pytest.raises(GivenUp, match="no use asking on"):
+        ask(server, num=100, num_retries=0)
+    assert len(server.requests) == endpoint_module.MAX_FAILURES_IN_A_ROW
+
+
+@pytest.mark.parametrize("status", [520, 524, 529, 500, 408])
+def test_a_status_that_passes_is_tried_again(server, status):
+    server.behave = lambda number, body: "42" if number else Fault(status=status)
+    assert ask(server)[0].text == "42"
+
+
+@pytest.mark.parametrize("status", [501, 505, 422])
+def test_a_status_that_stays_is_not_tried_again(server, status):
+    server.behave = lambda number, body: Fault(status=status)
+    assert ask(server)[0].failure == f"status {status}" and len(server.requests) == 1
+
+
+def test_a_few_questions_that_failed_leave_the_others_answered(server):
+    server.behave = lambda number, body: Fault(status=401)
+    assert [reply.failure for reply in ask(server, num=4)] == ["status 401"] * 4
+
+
+def test_no_secure_connection_is_not_called_a_server_that_is_not_there(server):
+    address = server.url.replace("http:", "https:")
+    with pytest.raises(UserError, match=r"no secure connection \(\w+\), 1 times; let SSL_CERT_FILE name a certificate"):
+        Endpoint(address, "judge").answers([QUESTION], 3)
+
+
+def finished(content, finish_reason: str | None = "stop", **rest) -> Fault:
+    choice = {"message": {"content": content}, "finish_reason": finish_reason}
+    return Fault(raw=json.dumps({"choices": [choice], **rest}).encode())
+
+
+@pytest.mark.parametrize("content", ["10", None])
+def test_an_answer_that_is_cut_off_says_so_and_is_not_asked_for_again(server, content):
+    server.behave = lambda number, body: finished(content, "length")
+    (reply,) = ask(server)
+    assert (reply.text, reply.finish_reason, reply.failure) == (content or "", "length", "")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("usage", [None, {}, [1], {"prompt_tokens": "7"}, {"prompt_tokens": -1}])
+def test_tokens_that_the_server_does_not_count_are_unknown(server, usage):
+    server.behave = lambda number, body: finished("42", usage=usage)
+    (reply,) = ask(server)
+    assert (reply.text, reply.input_tokens, reply.output_tokens) == ("42", None, None)
+
+
+def test_half_a_character_is_replaced(server):
+    server.behave = lambda number, body: Fault(raw=b'{"choices": [{"message": {"content": "\\ud83d 42"}}]}')
+    assert ask(server)[0].text == "? 42"
 
 
 def test_a_rate_limit_is_waited_for_as_the_server_asks(server):
@@ -190,6 +252,28 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(server, monkeypatc
     assert "sk-very-secret" not in str(reply) + caplog.text
 
 
+def test_a_key_that_the_server_repeats_in_its_answer_is_taken_out(server, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    server.behave = lambda number, body: "your key is sk-very-secret"
+    assert ask(server, api_key_variable="MY_KEY")[0].text == "your key is [key]"
+    monkeypatch.setenv("MY_KEY", "key")  # too short to be one
+    server.behave = lambda number, body: "monkey"
+    assert ask(server, api_key_variable="MY_KEY")[0].text == "monkey"
+
+
+@pytest.mark.parametrize("key", ["sk-“quoted”", "ключ", "sk-a\nb"])
+def test_a_key_that_no_header_can_hold_is_refused(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UserError, match="the variable MY_KEY holds a letter that no key has; copy the key again"):
+        Endpoint("http://127.0.0.1:1/v1", "judge", api_key_variable="MY_KEY")
+
+
+def test_each_question_may_have_its_own_seed(server):
+    list(ask_all(Endpoint(server.url, "judge", top_p=0.5), [QUESTION] * 2, seeds=[7, 8]))
+    assert sorted(body["seed"] for _, _, body in server.requests) == [7, 8]
+    assert server.requests[0][2]["top_p"] == 0.5
+
+
 def test_without_a_key_none_is_sent(server):
     ask(server)
     assert "Authorization" not in server.requests[0][1]
@@ -207,16 +291,25 @@ def test_one_answer_missing_of_many_is_an_error_for_who_needs_all(server):
         ("localhost:8000/v1", "is no server's address; give one such as http://"),
         ("ftp://host/v1", "is no server's address"),
         ("http://key:secret@host/v1", "an address holds no key; put it into the variable OPENAI_API_KEY"),
+        ("htp://key:secret@host/v1", "an address holds no key"),
+        ("http://host/v1?key=secret", 'without "\\?" or "#"; a key goes into OPENAI_API_KEY'),
+        ("http://host/v1#secret", 'without "\\?" or "#"'),
+        ("http://[::1/v1", "is no server's address"),
+        ("http://host:99999/v1", "is no server's address"),
+        ("http://two words/v1", "is no server's address"),
+        ("http://host\0/v1", "is no server's address"),
     ],
 )
-def test_an_address_that_is_none_is_refused(url, message):
-    with pytest.raises(UserError, match=message):
+def test_an_address_that_is_none_is_refused_and_no_secret_shown(url, message):
+    with pytest.raises(UserError, match=message) as error:
         Endpoint(url, "judge")
+    assert "secret" not in str(error.value)
 
 
-def test_settings_out_of_range_are_refused():
+@pytest.mark.parametrize("seconds", [0, float("nan"), float("inf")])
+def test_settings_out_of_range_are_refused(seconds):
     with pytest.raises(UserError, match="timeout_seconds, concurrency and max_tokens must be positive"):
-        Endpoint("http://127.0.0.1:1/v1", "judge", timeout_seconds=0)
+        Endpoint("http://127.0.0.1:1/v1", "judge", timeout_seconds=seconds)
 
 
 def test_a_server_that_never_says_a_word_ends_the_run(server):

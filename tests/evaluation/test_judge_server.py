@@ -17,7 +17,7 @@ import pytest
 
 from ftkit.commands.judge import main
 from ftkit.config.errors import UserError
-from ftkit.evaluation.votes import read_votes
+from ftkit.evaluation.judge import NO_JUDGEMENT, NOT_WHOLE
 
 START_SECONDS = 300
 pytestmark = [pytest.mark.slow, pytest.mark.smollm2]
@@ -87,22 +87,28 @@ def test_a_real_server_judges_and_failures_are_counted(tmp_path, folder, port, c
     right, wrong = (write_answers(tmp_path / name, place) for place, name in enumerate(("right.jsonl", "wrong.jsonl")))
     with transformers_serve(folder, tmp_path / "home", port):
         flags = ["--endpoint", f"http://127.0.0.1:{port}/v1", "--model_name_or_path", folder, "--max_new_tokens", "8"]
-        main([right, wrong, *flags, "--mode", "score", "--num_repeats", "2", "--output_dir", str(tmp_path / "scores")])
+        repeats = ["--num_repeats", "2", "--temperature", "0.1"]
+        run([right, wrong, *flags, "--mode", "score", *repeats, "--output_dir", str(tmp_path / "scores")])
         scores = capsys.readouterr().out
-        main([right, wrong, *flags, "--output_dir", str(tmp_path / "pairs")])
+        run([right, wrong, *flags, "--output_dir", str(tmp_path / "pairs")])
         pairs = capsys.readouterr().out
     judgements = [json.loads(line) for line in (tmp_path / "scores/judgements.jsonl").read_text().splitlines()]
     print(scores, pairs, sep="\n")
     failed = sum(bool(one["failure"]) for one in judgements)
     assert len(judgements) == 12 and f"12 judgements asked for, {failed} failed" in scores
     assert all(one["input_tokens"] > 50 and 1 <= one["output_tokens"] <= 8 for one in judgements)
-    assert all(one["failure"] in ("", "not a whole number from 0 to 100") for one in judgements)
+    assert all(one["failure"] in ("", NO_JUDGEMENT["score"], NOT_WHOLE["length"]) for one in judgements)
     assert len((tmp_path / "pairs/judgements.jsonl").read_text().splitlines()) == 6
-    assert "6 judgements asked for" in pairs and len(read_votes_or_none(tmp_path / "pairs/votes.jsonl")) <= 3
+    assert "6 judgements asked for" in pairs
+    assert (tmp_path / "pairs/votes.jsonl").exists() == ("6 judgements asked for, 6 failed" not in pairs)
 
 
-def read_votes_or_none(path: Path) -> list:
-    return read_votes(path) if path.read_text().strip() else []
+def run(argv: list[str]) -> None:
+    """The command; so small a model may well give no judgement at all."""
+    try:
+        main(argv)
+    except UserError as error:
+        assert "nothing was judged" in str(error)
 
 
 def test_a_real_server_that_is_killed_ends_the_judging_which_then_goes_on(tmp_path, folder, port, capsys):
@@ -126,7 +132,7 @@ def test_a_real_server_that_is_killed_ends_the_judging_which_then_goes_on(tmp_pa
     answered = {one["key"] for one in lines if one["output_tokens"]}
     assert 3 <= len(answered) < 30
     with transformers_serve(folder, tmp_path / "home", port):
-        main(argv)
+        run(argv)
     assert "30 judgements asked for" in capsys.readouterr().out
     lines = [json.loads(line) for line in judgements.read_text().splitlines()]
     assert len({one["key"] for one in lines if one["output_tokens"]}) == 30

@@ -9,7 +9,16 @@ from ftkit.commands.arena import main
 from ftkit.config.errors import UserError
 from ftkit.data.kinds import KINDS
 from ftkit.data.loading import load_rows
-from ftkit.evaluation.votes import Vote, agreements, dpo_rows, kto_rows, read_votes, write_rows, write_votes
+from ftkit.evaluation.votes import (
+    Vote,
+    agreement_lines,
+    agreements,
+    dpo_rows,
+    kto_rows,
+    read_votes,
+    write_rows,
+    write_votes,
+)
 
 
 def vote(
@@ -30,7 +39,16 @@ def test_votes_come_back_as_they_were_written(tmp_path):
         ({"winner": "A"}, r'votes.jsonl:2: winner is "A"; give "a", "b" or "tie"'),
         ({"winner": None}, 'votes.jsonl:2: "winner" must be a string, got NoneType'),
         ({"model_b": "mine"}, "votes.jsonl:2: both answers are by mine; compare two models"),
-        ({"prompt": ""}, "votes.jsonl:2: prompt must be text or a list of messages"),
+        ({"model_b": " "}, 'votes.jsonl:2: "model_b" is empty'),
+        ({"prompt": ""}, 'votes.jsonl:2: "prompt" is empty'),
+        ({"prompt": "  "}, 'votes.jsonl:2: "prompt" is empty'),
+        ({"prompt": 5}, 'votes.jsonl:2: "prompt" must be a string'),
+        ({"prompt": [1, 2]}, "votes.jsonl:2: prompt: turn 1 must be an object"),
+        (
+            {"prompt": [{"role": "assistant", "content": "Hi"}]},
+            "votes.jsonl:2: prompt: turn 1: an assistant turn comes",
+        ),
+        ({"prompt": []}, "votes.jsonl:2: prompt: turn 1: an assistant turn comes first"),
         ({"answer_a": 42}, 'votes.jsonl:2: "answer_a" must be a string, got int'),
     ],
 )
@@ -79,6 +97,34 @@ def test_most_voters_decide_and_ties_teach_nothing():
     assert dpo_rows([vote("a", b="42 ")]) == []
 
 
+def test_the_same_two_answers_give_one_row_whoever_gave_them_and_however_they_end():
+    votes = [vote("a"), vote("a", voter="bob", models=("x", "y")), vote("a", a="41\n", b=" 42", voter="eve")]
+    assert dpo_rows(votes) == [{"prompt": "6 x 7?", "chosen": "42", "rejected": "41"}]
+    assert [(row["completion"], row["label"]) for row in kto_rows(votes)] == [("42", True), ("41", False)]
+    assert dpo_rows([vote("a"), vote("b", models=("x", "y"))]) == []
+
+
+def test_a_chat_of_one_turn_is_the_same_question_as_its_text():
+    chat = [{"role": "user", "content": "6 x 7?"}]
+    assert agreements([vote("a"), vote("a", prompt=chat, voter="bob")])[0].num_pairs == 1
+
+
+def test_where_only_one_thing_was_chosen_kappa_is_not_defined():
+    (found,) = agreements([vote("a"), vote("a", voter="bob")])
+    assert found.kappa is None and str(found).endswith("Cohen's kappa not defined (one choice alone)")
+
+
+def test_people_who_voted_on_other_pairs_are_told_so():
+    judged = [vote("a", voter="judge m")]
+    assert agreement_lines([vote("a", prompt="7 x 6?")], judged) == [
+        '0 of 1 people\'s votes are on pairs judged here; nobody was asked "7 x 6?"'
+    ]
+    assert agreement_lines([vote("b", voter="judge m")], judged) == [ "1 votes are by judge m and are no people's",
+    ]  # fmt: skip
+    (line,) = agreement_lines([vote("a"), vote("a", voter="judge other")], judged)[:1]
+    assert line.startswith("ann and judge m agree on 1 of 1 pairs")
+
+
 def test_agreement_and_kappa_equal_scikit_learns():
     winners = [("a", "a"), ("a", "b"), ("b", "b"), ("tie", "a"), ("tie", "tie"), ("b", "b"), ("a", "a")]
     votes = [
@@ -105,8 +151,36 @@ def test_the_command_ranks_and_writes_rows(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out.splitlines()[1].startswith("mine") and "9 votes on 9 questions" in out
     assert "9 rows to" in err and "18 rows to" in err
+    assert "each model has half a won and half a lost vote on top" in out
     with pytest.raises(UserError, match="d.jsonl: exists already"):
         main([str(tmp_path / "votes.jsonl"), "--dpo", str(tmp_path / "d.jsonl")])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dpo", "new.jsonl", "--kto", "./new.jsonl"], "--dpo and --kto name the same file; give each its own"),
+        (["--dpo", "prefs"], "prefs: rows are written as JSON lines; name the file something.jsonl"),
+        (["--kto", "prefs.csv"], "prefs.csv: rows are written as JSON lines"),
+        (["--dpo", "nodir/x.jsonl"], "nodir/x.jsonl: there is no such folder; make it first"),
+        (["--seed", "-1"], "--seed is -1; give 0 or more"),
+        (["./votes.jsonl"], "votes.jsonl: is given twice, and would count twice; give it once"),
+    ],
+)
+def test_a_mistaken_command_line_is_refused_before_anything_is_printed(tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    write_votes(tmp_path / "votes.jsonl", [vote("a")])
+    with pytest.raises(UserError, match=message):
+        main([*flags, "votes.jsonl"] if flags[0].startswith("--") else ["votes.jsonl", *flags])
+    assert capsys.readouterr().out == "" and [path.name for path in tmp_path.iterdir()] == ["votes.jsonl"]
+
+
+def test_an_interval_that_the_votes_do_not_tell_is_unknown(tmp_path, capsys):
+    write_votes(tmp_path / "votes.jsonl", [vote("a", prompt=f"question {n}") for n in range(10)])
+    main([str(tmp_path / "votes.jsonl")])
+    out = capsys.readouterr().out
+    assert all(line.split()[2] == "(unknown)" for line in out.splitlines()[1:3])
+    assert "warning: no interval for mine, base: votes on one question, all won" in out
 
 
 def test_the_command_can_listen_to_one_voter(tmp_path, capsys):
