@@ -52,7 +52,7 @@ def replies(conversant: Conversant, prompts_ids: list[list[int]], seed: int, arg
             conversant.model, as_ids, prompts_ids, eos_token_ids=conversant.end_token_ids,
             batch_size=len(prompts_ids), seed=seed, **sampling_settings(args),
         )  # fmt: skip
-    limit = answer_limit(conversant.model, max(map(len, prompts_ids)), args.max_new_tokens)
+    limits = [answer_limit(conversant.model, len(prompt), args.max_new_tokens) for prompt in prompts_ids]
     return [
         Reply(
             conversant.shown(answer_text(ids, [], tokenizer)),
@@ -60,5 +60,5 @@ def replies(conversant: Conversant, prompts_ids: list[list[int]], seed: int, arg
             output_tokens=len(ids),
             finish_reason="length" if len(ids) >= limit else "stop",
         )
-        for prompt, ids in zip(prompts_ids, map(json.loads, found), strict=True)
+        for prompt, limit, ids in zip(prompts_ids, limits, map(json.loads, found), strict=True)
     ]
