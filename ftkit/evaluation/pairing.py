@@ -192,11 +192,6 @@ def common_metric(task: TaskResult, items: list[Item], after: Run) -> tuple[str,
     if not shared:
         raise UserError(f"{after.path}: task {task.name} has no metric that every item has; run ftkit bench again")
     metric = task.main_metric if task.main_metric in shared else shared[0]
-    bad = next((item for item in items if not np.isfinite(item.scores[metric])), None)
-    if bad is not None:
-        raise UserError(
-            f"{after.path}: task {task.name}, item {bad.item_id}: {metric} is no finite number; run it again"
-        )
     if metric == task.main_metric:
         return metric, []
     return metric, [f"{task.main_metric} is a figure of the whole task; items are compared by {metric}"]
