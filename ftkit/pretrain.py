@@ -58,7 +58,8 @@ def pretrain(settings):
     benchmark_before(settings, trainer, data.tokenizer)
     trainer.train(resume_from_checkpoint=checkpoint)
     cast_weights(trainer.model, training.save_dtype)
-    close_run("pretrain", settings, trainer, data.receipt | spent(trainer, settings.data.block_size))
+    receipt = data.receipt | spent(trainer, settings.data.block_size)
+    close_run("pretrain", settings, trainer, receipt, rows=data.documents)
     return trainer
 
 

@@ -29,7 +29,8 @@ STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
 class PreparedText:
     """train, validation: blocks. beginnings: ids of held-out documents. receipt: what is trained on, for receipt.json.
 
-    tokens_per_byte: of the held-out text, or of the training text where none is held out.
+    tokens_per_byte: of the held-out text, or of the training text where none is held out. documents: trained on, where
+    they were read whole and a benchmark's questions are to be searched in them.
     """
 
     folder: str | None
@@ -40,6 +41,7 @@ class PreparedText:
     tokens_per_byte: float
     receipt: dict
     beginnings: list[list[int]] = field(default_factory=list)
+    documents: list[dict] = field(default_factory=list)
 
     @property
     def is_stream(self) -> bool:
@@ -50,7 +52,7 @@ class PreparedText:
 def prepare_blocks(settings) -> PreparedText:
     """Read the text, tokenize it and join it into blocks; raise UserError for every mistake in it."""
     data, model, training = settings.data, settings.model, settings.training
-    folder = None
+    folder, documents = None, []
     if not model.is_new:
         folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     tokenizer = load_tokenizer(model.tokenizer or folder)
@@ -75,13 +77,14 @@ def prepare_blocks(settings) -> PreparedText:
         )  # fmt: skip
         counted, source = tokenize_documents((row["text"] for row in rows.train), tokenizer), rows.source
         held_out = rows.test
+        documents = rows.train if training.benchmark_tasks else []
         train = block_dataset(counted, data.block_size, seed)
     scored = tokenize_documents((row["text"] for row in held_out), tokenizer) if held_out else None
     validation = block_dataset(scored, data.block_size, None) if scored else None
     ratio = (scored or counted).num_tokens / (scored or counted).num_bytes
     beginnings = [ids.tolist() for ids in scored.ids] if scored else []
     receipt = build_receipt(settings, counted, scored, train, validation, tokenizer)
-    return PreparedText(folder, tokenizer, source, train, validation, ratio, receipt, beginnings)
+    return PreparedText(folder, tokenizer, source, train, validation, ratio, receipt, beginnings, documents)
 
 
 class TextsOf:

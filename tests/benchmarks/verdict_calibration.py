@@ -202,7 +202,8 @@ def main() -> None:
         f"Scores of 0 or 1, {sizes[0]:,} simulated comparisons a cell, {100 * CHANGED:g} % of the items change "
         "(more where the planted difference needs it). In brackets 95 % intervals of the simulation.\n",
         *share_table(sizes[0]),
-        "\nGraded scores; differences of standard deviation 1, or steps of a quarter.\n",
+        "\nGraded scores; differences of standard deviation 1, or steps of a quarter. Planted is the mean of what verdicts on "
+        "such items state. Few skewed differences fall short, as they are not symmetric, which the test takes them to be.\n",
         *graded_table(sizes[1]),
         f"\nWhole verdicts from files, {sizes[2]:,} a row, {100 * CHANGED:g} % of the items change.\n",
         *verdict_table(sizes[2]),

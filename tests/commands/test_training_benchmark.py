@@ -152,6 +152,17 @@ def test_a_run_of_other_weights_is_forgotten_and_its_own_is_not(tmp_path):
     forget_other_run(tmp_path / "after", {})
 
 
+def test_pretraining_warns_of_items_that_its_documents_hold(tiny_folder, task_files, capsys):
+    words = [json.loads(line)["input"] for line in (task_files / "rows.jsonl").read_text().splitlines()]
+    (task_files / "train.jsonl").write_text("".join(json.dumps({"text": word}) + "\n" for word in words * 16))
+    pretrain.main([
+        "--model_name_or_path", str(tiny_folder), "--dataset_name", str(task_files / "train.jsonl"),
+        *"--block_size 16 --max_steps 1 --eval_strategy no --disable_tqdm --bf16 false".split(),
+        "--output_dir", str(task_files / "out"), "--benchmark_tasks", str(task_files / "plain.yaml"),
+    ])  # fmt: skip
+    assert "warning: plain: 24 of 24 items are asked in the training data" in capsys.readouterr().err
+
+
 def test_the_verdict_warns_of_items_that_were_trained_on(tiny_folder, task_files, capsys):
     rows = [json.loads(line) for line in (task_files / "rows.jsonl").read_text().splitlines()]
     trained = [{"instruction": row["input"], "output": row["choices"][0]} for row in rows]
