@@ -1,10 +1,10 @@
 """Holds ftkit's scores against lm-eval's, item by item, on the same local rows and the same weights.
 
     pip install lm-eval==0.4.13
-    python tests/benchmarks/lm_eval_parity.py --mmlu FOLDER [--subjects astronomy,marketing] [--limit 30]
+    python tests/benchmarks/lm_eval_parity.py --mmlu FOLDER [--subjects astronomy,marketing] [--limit 20]
 
 FOLDER holds MMLU as SUBJECT_dev.csv and SUBJECT_test.csv. The multiple-choice rows with choices of several tokens, the word
-problems that are answered in writing, and the texts whose every token is scored, are bundled ones. Both run in float64,
+problems and sums that are answered in writing, and the texts whose every token is scored, are bundled ones. Both run in float64,
 where rounding hides nothing, and in float32, whose rounding in each is told by the distance from float64. Ends with an
 error where accuracies or written answers of an item differ, where log-likelihoods in float64 do, or where ftkit's in
 float32 are further off than they may be.
@@ -13,7 +13,6 @@ float32 are further off than they may be.
 import argparse
 import json
 import os
-import shlex
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -77,21 +76,31 @@ def cases(mmlu: Path, subjects: list[str], limit: int) -> list[Case]:
     found.append(
         Case("endings", rows[:: max(1, len(rows) // limit)][:limit], "{{ question }} The answer is:", "choices")
     )
-    found.append(word_problems(limit))
+    found += written(limit)
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("LICENSE", "templates/README.md")]
     found.append(Case("texts", [{"text": text} for text in texts], "{{ text }}"))
     return found
 
 
-def word_problems(limit: int) -> Case:
-    """The bundled word problems, three of them as examples, in the wording of GSM8K."""
+def written(limit: int) -> list[Case]:
+    """Bundled word problems and sums, answered in writing behind three examples, in the wording of GSM8K."""
     from ftkit.config.assets import asset_path
     from ftkit.evaluation.task_rows import read_rows
 
-    folder = str(asset_path("datasets", "reasoning"))
-    rows, dev = ([row.values for row in read_rows(folder, split)] for split in ("test", "train"))
-    rows = rows[:: max(1, len(rows) // limit)][:limit]
-    return Case("problems", rows, "Question: {{ question }}\nAnswer:", None, "{{ answer }}", tuple(dev[:3]), 3)
+    problems, examples = (
+        [row.values for row in read_rows(str(asset_path("datasets", "reasoning")), split)]
+        for split in ("test", "train")
+    )
+    sums, sum_examples = (
+        [row.values for row in read_rows(str(asset_path("datasets", "multiple_choice")), split)]
+        for split in ("test", "dev")
+    )
+    sums, sum_examples = ([row for row in rows if row["subject"] == "arithmetic"] for rows in (sums, sum_examples))
+    step, prompt = max(1, len(problems) // limit), "Question: {{ question }}\nAnswer:"
+    return [
+        Case("problems", problems[::step][:limit], prompt, None, "{{ answer }}", tuple(examples[:3]), 3),
+        Case("sums", sums[:limit], prompt, None, "{{ choices[answer] }}", tuple(sum_examples[:3]), 3),
+    ]
 
 
 def mmlu_case(mmlu: Path, subject: str, limit: int, num_fewshot: int) -> Case:
@@ -285,7 +294,7 @@ def main() -> None:
     header = ["task", "items", "log-likelihoods", "lm-eval and ftkit", "nats", "float64", "float32"]
     header += ["lm-eval's rounding", "ftkit's rounding", ""]
     body = (
-        f"    python tests/benchmarks/lm_eval_parity.py {shlex.join(sys.argv[1:])}\n\n"
+        f"    python tests/benchmarks/lm_eval_parity.py --mmlu FOLDER --limit {args.limit}\n\n"
         "SmolLM2-135M-Instruct unless --model, lm-eval 0.4.13, the same rows and weights. acc, acc_norm, and written answers, "
         "letter by letter, are the same of each item in both precisions. Largest differences of log-likelihoods, in nats: between "
         "the two in each precision, and of each in float32 from ftkit in float64.\n\n" + measuring.table(header, lines)

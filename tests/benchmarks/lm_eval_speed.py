@@ -9,7 +9,6 @@ included; lm-eval runs with the faster of two batch sizes. Writes section C7 of 
 
 import argparse
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -150,7 +149,7 @@ def main() -> None:
         ["5-shot", items, f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}"] for items, (a, b) in by_items.items() if items != half
     ]
     body = (
-        f"    python tests/benchmarks/lm_eval_speed.py {shlex.join(sys.argv[1:])}\n\n"
+        f"    python tests/benchmarks/lm_eval_speed.py --mmlu FOLDER --rounds {args.rounds} --output lm_eval_speed.png\n\n"
         f"MMLU {args.subject}, float32, lm-eval 0.4.13 with batch size {batch_size} (the faster of {BATCH_SIZES}); requests a "
         f"second, median and range of {args.rounds} alternating rounds, ratio with 95 % interval. Largest difference of a "
         f"log-likelihood: {difference:.1e} nats.\n\n"

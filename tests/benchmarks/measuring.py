@@ -201,7 +201,8 @@ def write_section(key: str, title: str, body: str, path: Path = RESULTS) -> None
     """Put a section between its markers into RESULTS.md, in the place of its last one, and leave all others alone."""
     text = path.read_text(encoding="utf-8") if path.exists() else "# Measured\n"
     start, end = f"<!-- {key} -->", f"<!-- end of {key} -->"
-    section = f"{start}\n## {key}: {title}\n\n{body.strip()}\n{end}\n"
+    shown = body.strip("\n")  # an indented command at its beginning stays one
+    section = f"{start}\n## {key}: {title}\n\n{shown}\n{end}\n"
     if start in text:
         before, _, rest = text.partition(start)
         after = rest.partition(end)[2].lstrip("\n")
