@@ -90,6 +90,7 @@ def leaks(train_data: str | None, after) -> list[str]:
 
 def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
     """The training rows of a model's run, where its folder and its data are on this machine; else None and why not."""
+    from ftkit.publish.model_card import run_command
     from ftkit.training.run_folder import read_run_yaml
 
     folder = str(model.get("adapter") or model.get("name") or "")
@@ -97,20 +98,31 @@ def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
     data = settings.get("dataset_name")
     if not data:
         return None, "the training data is not known here and was not searched for items; name it with --train_data D"
-    from ftkit.commands.merge import DATA_SETTINGS, TRAINER_SEED
-    from ftkit.data.kinds import CONVERSATIONS, PREFERENCES
-    from ftkit.data.loading import load_rows, local_files
-    from ftkit.publish.model_card import run_command
+    from ftkit.data.loading import local_files
 
-    given = {name: settings[key] for key, name in DATA_SETTINGS.items() if settings.get(key) is not None}
-    kind = PREFERENCES if run_command(Path(folder)) == "dpo" else CONVERSATIONS
     try:
         if local_files(data) is None:
             return None, f"{data} is on the Hub and was not searched for items; name it with --train_data {data}"
-        return load_rows(data, kind=kind, seed=settings.get("seed", TRAINER_SEED), **given).train, ""
+        return trained_rows(settings, run_command(Path(folder))), ""
     except UserError as error:
         reason = str(error).splitlines()[0]
         return None, f"the training data can't be searched for items ({reason}); name it with --train_data D"
+
+
+def trained_rows(settings: dict, command: str) -> list[dict]:
+    """The rows, or for pretraining the documents, that the run of these settings trained on."""
+    from ftkit.commands.merge import DATA_SETTINGS, TRAINER_SEED
+    from ftkit.data.documents import load_documents
+    from ftkit.data.kinds import CONVERSATIONS, PREFERENCES
+    from ftkit.data.loading import load_rows
+
+    given = {name: settings[key] for key, name in DATA_SETTINGS.items() if settings.get(key) is not None}
+    given["seed"] = settings.get("seed", TRAINER_SEED)
+    if command == "pretrain":
+        given["seed"] = settings.get("data_seed", given["seed"])
+        return load_documents(settings["dataset_name"], separator=settings.get("document_separator"), **given).train
+    kind = PREFERENCES if command == "dpo" else CONVERSATIONS
+    return load_rows(settings["dataset_name"], kind=kind, **given).train
 
 
 def write_files(verdict, args, folder: Path) -> None:

@@ -286,7 +286,7 @@ def selection_notes(befores: list[Run], after: Run, paired: dict[str, PairedTask
             "losses are multiplied by their number, intervals reach further on the side of a gain"
         )
     for key in ("dtype", "load_in_4bit"):
-        values = {str(run.results.model.get(key)) for run in befores} | {str(after.results.model.get(key))}
+        values = {str(run.results.model[key]) for run in (*befores, after) if run.results.model.get(key) is not None}
         if len(values) > 1:
             notes.append(f"warning: {key} is not the same in all runs ({', '.join(sorted(values))}); run them alike")
     for run in (*befores, after):

@@ -95,6 +95,15 @@ def test_compare_finds_the_rows_of_the_run_that_made_the_adapter(tmp_path, capsy
     assert "1 of 2 items are asked in the training data" in capsys.readouterr().out
 
 
+def test_compare_finds_the_documents_that_a_model_was_pretrained_on(tmp_path, capsys):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/page.txt").write_text(f"A quiz of the year. {QUESTION} Venus, 5,832.")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/run.yaml").write_text(f"# ftkit pretrain --config x\ndataset_name: {tmp_path / 'texts'}\n")
+    main(runs(tmp_path, model={"name": str(tmp_path / "mine")}, prompts=[QUESTION, "Who?"]))
+    assert "1 of 2 items are asked in the training data" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("dataset", "note"),
     [
