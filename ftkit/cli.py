@@ -37,7 +37,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "ftkit COMMAND --help shows the settings of a command; --config FILE.yaml sets them.",
+            "ftkit COMMAND --help shows the settings of a command; --config FILE.yaml sets those of a training.",
         ]
     )
 

@@ -125,11 +125,19 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int
     return 0
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one to show; the help tells what happens without the others."""
+
+    def _get_help_string(self, action):
+        hidden = action.default is None or action.default is False or action.default in ([], "")
+        return action.help if hidden else super()._get_help_string(action)
+
+
 class CommandParser(argparse.ArgumentParser):
     """argparse without abbreviations; every mistake is a UserError, an unknown flag with the nearest known one."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+        super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
         known = {option.removeprefix("--") for action in self._actions for option in action.option_strings}

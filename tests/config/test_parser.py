@@ -100,3 +100,13 @@ def test_command_parser_refuses_unknown_flags_with_the_nearest():
         parser.parse_args(["--temperatur", "1"])
     with pytest.raises(UserError, match="invalid float value"):
         parser.parse_args(["--temperature", "hot"])
+
+
+def test_help_shows_only_defaults_that_say_something():
+    parser = CommandParser(prog="ftkit x")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
+    parser.add_argument("--output_dir", help="folder")
+    parser.add_argument("--quick", action="store_true", help="less")
+    text = " ".join(parser.format_help().split())
+    assert "seed of the draw (default: 0)" in text
+    assert text.count("(default:") == 1
