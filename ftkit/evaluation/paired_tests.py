@@ -286,8 +286,6 @@ def mean_of_tasks(
     questions: of each item, what is asked; items that ask the same in several tasks are taken as one, as they change
     together. Interval: normal, see also `with_both_ways`. p: by `sign_flip_p`.
     """
-    from scipy.stats import norm
-
     tasks = [np.asarray(values, dtype=np.float64) for values in differences]
     if questions is None:
         questions = [[f"{number} {index}" for index in range(len(values))] for number, values in enumerate(tasks)]
@@ -301,7 +299,7 @@ def mean_of_tasks(
         for question, error in zip([*asked, *added], residuals(padded, sizes) / len(tasks), strict=True):
             errors[question] += error
     error = math.sqrt(sum(value**2 for value in errors.values()))
-    half = norm.ppf(0.975) * error
+    half = Z * error
     difference, center = math.fsum(gains.values()), float(np.mean(centers))
     interval = Difference(difference, min(center - half, difference), max(center + half, difference))
     return MeanOfTasks(interval, sign_flip_p(list(gains.values()), seed=seed), error)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftkit.evaluation.bench_records import items_file
+from ftkit.evaluation.pairing import read_run
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
 from ftkit.evaluation.statistics import bootstrap_interval
+from ftkit.evaluation.verdict import compare_runs
 
 
 def write_run(folder: Path, tasks: dict[str, Sequence[float]], *, metric: str = "acc", **settings) -> Path:
@@ -43,3 +45,16 @@ def write_task(
         name, version, task_hash or f"hash-of-{name}", len(items), num_fewshot, metric,
         {metric: Score(mean, *interval, higher_is_better)}, items_file(name), seconds=1.5,
     )  # fmt: skip
+
+
+def scores(n: int, *, right: int) -> list[float]:
+    return [1.0] * right + [0.0] * (n - right)
+
+
+def compare(tmp_path, before: dict, after: dict, **settings):
+    """The verdict on two runs made of scores."""
+    options = {
+        key: settings.pop(key) for key in ("metric", "weights", "higher_is_better", "prompts") if key in settings
+    }
+    paths = [write_run(tmp_path / name, tasks, **options) for name, tasks in (("before", before), ("after", after))]
+    return compare_runs([read_run(paths[0])], read_run(paths[1]), **settings)
