@@ -9,7 +9,7 @@ from benchmark_runs import compare, scores, write_run
 from ftkit.commands.compare import main
 from ftkit.config.errors import UserError
 from ftkit.evaluation.pairing import read_run
-from ftkit.evaluation.verdict import compare_runs
+from ftkit.evaluation.verdict import TaskVerdict, compare_runs, outcome_of
 from ftkit.evaluation.verdict_text import verdict_markdown, verdict_text
 
 
@@ -243,3 +243,41 @@ def test_text_of_models_stays_text_on_the_page_and_in_markdown(tmp_path):
 def test_a_mistaken_command_line_says_what_to_give(argv, message):
     with pytest.raises(UserError, match=message):
         main(argv)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "detectable", "outcome"),
+    [
+        (0.01, 0.2, 0.01, 0.3, "better"),
+        (-0.01, 0.2, 0.01, 0.3, "too few items"),  # the test says so and the interval does not
+        (0.01, 0.2, 0.06, 0.3, "too few items"),
+        (-0.01, 0.03, 1.0, 0.3, "no difference seen"),
+        (-0.01, 0.03, 1.0, None, "too few items"),  # so few items that nothing could be found
+        (None, None, 0.01, None, "too few items"),
+    ],
+)
+def test_an_outcome_needs_the_test_and_the_interval(low, high, p, detectable, outcome):
+    row = TaskVerdict("t", "acc", 40, 0.5, 0.51, 0.01, low, high, p, detectable=detectable, p_adjusted=p)
+    assert outcome_of(row, 0.05) == outcome
+
+
+def test_a_question_of_two_tasks_is_one_in_their_mean(tmp_path):
+    before = {"a": scores(30, right=10), "b": scores(30, right=10)}
+    after = {"a": scores(30, right=16), "b": scores(30, right=16)}
+    paths = [write_run(tmp_path / name, tasks) for name, tasks in (("before", before), ("after", after))]
+    apart = compare_runs([read_run(paths[0])], read_run(paths[1]))
+    for path in paths:
+        for name in "ab":
+            file = path.parent / f"items/{name}.jsonl"
+            file.write_text(re.sub(rf'"{name}-(\d+)"', lambda found: f'"{int(found[1]):016x}"', file.read_text()))
+    together = compare_runs([read_run(paths[0])], read_run(paths[1]))
+    assert together.all_tasks.p == 2 / 2**6 > apart.all_tasks.p == 2 / 2**12
+
+
+def test_against_the_best_of_several_runs_a_gain_may_be_larger_and_less_is_found(tmp_path):
+    paths = [write_run(tmp_path / name, {"t": scores(100, right=50)}) for name in ("own", "shots", "after")]
+    own, shots, after = map(read_run, paths)
+    (one,), (best,) = compare_runs([own], after).tasks, compare_runs([own, shots], after).tasks
+    # of two, 0.564 / sqrt(2) = 0.399 standard errors: 0.399 / (2 * 1.96) of the width, and 0.399 / 2.80 of the power's
+    assert best.high - one.high == pytest.approx(0.399 / 3.92 * (one.high - one.low), rel=1e-3)
+    assert best.low == one.low and best.detectable / one.detectable == pytest.approx(1 + 0.399 / 2.802, rel=1e-3)
