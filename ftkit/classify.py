@@ -31,7 +31,7 @@ def parse(argv: list[str]):
 
 def classify_dataclasses() -> tuple:
     """The dataclasses of the command line, in the order of RunSettings."""
-    from ftkit.config.classification import (
+    from ftkit.config.settings.classify import (
         ClassificationArguments,
         ClassificationDataArguments,
         ClassifierModelArguments,

@@ -29,7 +29,7 @@ def parse(argv: list[str]):
 
 def dpo_dataclasses() -> tuple:
     """The dataclasses of the command line, in the order of RunSettings."""
-    from ftkit.config.arguments import DPOArguments, ModelArguments, PreferenceDataArguments
+    from ftkit.config.settings.common import DPOArguments, ModelArguments, PreferenceDataArguments
 
     return PreferenceDataArguments, ModelArguments, DPOArguments
 

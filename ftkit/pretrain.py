@@ -30,7 +30,7 @@ def parse(argv: list[str]):
 
 def pretrain_dataclasses() -> tuple:
     """The dataclasses of the command line, in the order of RunSettings."""
-    from ftkit.config.pretrain_arguments import PretrainArguments, PretrainDataArguments, PretrainModelArguments
+    from ftkit.config.settings.pretrain import PretrainArguments, PretrainDataArguments, PretrainModelArguments
 
     return PretrainDataArguments, PretrainModelArguments, PretrainArguments
 
@@ -130,10 +130,10 @@ def add_continuations(trainer, settings, data) -> None:
 
 def announce(settings, trainer, data, updates: int) -> None:
     """Print the plan and the first block; write run.yaml, receipt.json and the lock, before the first step."""
-    from ftkit.config.arguments import changed_settings
     from ftkit.config.files import write_json
+    from ftkit.config.run_folder import write_run_yaml
+    from ftkit.config.settings.common import changed_settings
     from ftkit.data.template_lock import make_lock, write_lock
-    from ftkit.training.run_folder import write_run_yaml
     from ftkit.training.text_preparation import plan_lines
 
     if not trainer.is_world_process_zero():

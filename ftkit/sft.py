@@ -30,7 +30,7 @@ def parse(argv: list[str]):
 
 def sft_dataclasses() -> tuple:
     """The dataclasses of the command line, in the order of RunSettings."""
-    from ftkit.config.arguments import DataArguments, ModelArguments, SFTArguments
+    from ftkit.config.settings.common import DataArguments, ModelArguments, SFTArguments
 
     return DataArguments, ModelArguments, SFTArguments
 

@@ -100,8 +100,8 @@ def show_adapter(argv: list[str]) -> None:
     parser.add_argument("adapter", help="output folder of a run with --use_peft, or a checkpoint in it")
     parser.add_argument("--model_name_or_path", help="its base, if moved")
     args = parser.parse_args(argv)
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.model.adapter_files import adapter_tensors, read_adapter_config, run_settings
-    from ftkit.training.quiet import quiet_libraries
 
     quiet_libraries()
     config, settings = read_adapter_config(args.adapter), run_settings(args.adapter)

@@ -18,9 +18,9 @@ def load_subject(args) -> tuple:
     Raises UserError for what can't be loaded, and a template that renders other tokens than in training.
     """
     from ftkit.config.hardware import use_all_cores
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.data.template_lock import verify_lock
     from ftkit.evaluation.bench_runs import Subject
-    from ftkit.training.quiet import quiet_libraries
 
     if args.endpoint:
         from ftkit.evaluation.endpoint import Endpoint

@@ -18,9 +18,9 @@ def main(argv: list[str]) -> None:
     """Load, classify, write."""
     args = parse(argv)
     from ftkit.config.hardware import probe, use_all_cores
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.model.classification import class_probabilities
     from ftkit.model.trained_classifier import load_trained_classifier
-    from ftkit.training.quiet import quiet_libraries
 
     rows = read_texts(args.predict)
     quiet_libraries()

@@ -64,9 +64,9 @@ def load_table(name: str, args, split: str, format: str) -> Table:
 
 def load_text_side(model: str, template: str | None) -> tuple:
     """Tokenizer of a model, and the template on it; None in its place where no template is asked for."""
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.data.templates import install_template
     from ftkit.model.loading import load_tokenizer, local_model_folder
-    from ftkit.training.quiet import quiet_libraries
 
     quiet_libraries()
     tokenizer = load_tokenizer(local_model_folder(model))

@@ -147,9 +147,9 @@ def own_rows(args) -> list[Group]:
 def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> None:
     """Measure, fine-tune, measure again, and show both."""
     from ftkit.config.files import write_json
+    from ftkit.config.run_folder import check_output_dir
     from ftkit.evaluation.report import write_report
     from ftkit.sft import finetune, parse
-    from ftkit.training.run_folder import check_output_dir
 
     check_output_dir(str(output_dir), resume=False)
     say(f"base model {base}")
@@ -212,8 +212,8 @@ def sft_command(base: str, data_dir: Path, template: str, adapter: Path, seed: i
 def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured]:
     """The base model on the test rows: as it is, and with three examples of the same task in its prompt."""
     from ftkit.config.hardware import probe, use_all_cores
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
-    from ftkit.training.quiet import quiet_libraries
 
     use_all_cores()
     quiet_libraries()

@@ -16,8 +16,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 def main(argv: list[str]) -> None:
     """Parse the command line, export, print what was measured and what to run next."""
     args = parse(argv)
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.publish.export import export_model
-    from ftkit.training.quiet import quiet_libraries
 
     quiet_libraries()
     exported = export_model(

@@ -159,10 +159,10 @@ def load_conversants(args, *, with_base: bool = False) -> dict[str, Conversant]:
     Raises UserError when nothing is named, one can't be loaded, or the adapters can't share a base.
     """
     from ftkit.config.hardware import probe, use_all_cores
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.model.adapter_loading import put_adapter
     from ftkit.model.adapters import four_bit_config
     from ftkit.model.loading import load_model, local_adapter_folder
-    from ftkit.training.quiet import quiet_libraries
 
     quiet_libraries()
     adapters = {name: local_adapter_folder(path) for name, path in parse_adapters(args.adapter).items()}

@@ -24,8 +24,8 @@ def merge_and_measure(argv: list[str]) -> None:
     args = parse(argv)
     from ftkit.config.files import write_json
     from ftkit.config.hardware import use_all_cores
+    from ftkit.config.quiet import quiet_libraries
     from ftkit.model.adapter_files import adapter_labels, resolve_base
-    from ftkit.training.quiet import quiet_libraries
 
     quiet_libraries()
     use_all_cores()

@@ -17,9 +17,9 @@ MAX_HELD_OUT_BYTES = 1_000_000  # enough for three digits
 def main(argv: list[str]) -> None:
     """Parse the command line, make the tokenizer, save it and say what it is worth."""
     args = parse(argv)
+    from ftkit.config.quiet import quiet_libraries
+    from ftkit.config.run_folder import check_output_dir
     from ftkit.data.bpe import control_tokens, load_gpt2, train_bpe
-    from ftkit.training.quiet import quiet_libraries
-    from ftkit.training.run_folder import check_output_dir
 
     quiet_libraries()
     check_output_dir(args.output_dir, resume=False)

@@ -21,7 +21,7 @@ def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str, kind=None
 
     early_check = (lambda given: check_early(given, kind)) if kind else None
     settings = parse_settings(argv, sources, dataclasses, prog, early_check)
-    from ftkit.config.arguments import RunSettings
+    from ftkit.config.settings.common import RunSettings
 
     return RunSettings(*settings)
 
@@ -36,10 +36,10 @@ def open_run(settings) -> str | None:
 
     from ftkit.config.hardware import use_all_cores
     from ftkit.config.launch import check_world
+    from ftkit.config.quiet import quiet_libraries
+    from ftkit.config.run_folder import check_output_dir
     from ftkit.training.checkpointing import resolve_resume
     from ftkit.training.preparation import settle_adapter
-    from ftkit.training.quiet import quiet_libraries
-    from ftkit.training.run_folder import check_output_dir
 
     training = settings.training
     check_world(use_cpu=training.use_cpu)
@@ -120,14 +120,14 @@ def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict
 
 def write_plan(command: str, settings, trainer, data, receipt: dict, updates, reasons: dict[str, str]) -> None:
     """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json."""
-    from ftkit.config.arguments import changed_settings
     from ftkit.config.files import write_json
+    from ftkit.config.run_folder import write_run_yaml
+    from ftkit.config.settings.common import changed_settings
     from ftkit.data.classification_receipt import format_classification_receipt
     from ftkit.data.receipt_text import format_receipt
     from ftkit.data.template_lock import make_lock, write_lock
     from ftkit.model.adapter_files import record_base
     from ftkit.training.plan import plan_lines
-    from ftkit.training.run_folder import write_run_yaml
 
     say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons)))
     describe = format_classification_receipt if "classes" in receipt else format_receipt

@@ -14,45 +14,45 @@ from ftkit.config.errors import UserError, did_you_mean
 TRAINING_ARGUMENTS = (
     ("transformers", "training_args.py", "TrainingArguments"),
     ("trl", "trainer/base_config.py", "_BaseConfig"),
-    ("ftkit", "config/arguments.py", "TrainerArguments"),
+    ("ftkit", "config/settings/common.py", "TrainerArguments"),
 )
 MODEL_ARGUMENTS = (
     ("trl", "trainer/model_config.py", "ModelConfig"),
-    ("ftkit", "config/arguments.py", "ModelArguments"),
+    ("ftkit", "config/settings/common.py", "ModelArguments"),
 )
 DATA_ARGUMENTS = (
     ("trl", "scripts/utils.py", "ScriptArguments"),
-    ("ftkit", "config/arguments.py", "DataArguments"),
+    ("ftkit", "config/settings/common.py", "DataArguments"),
 )
 SFT_ARGUMENTS = (
     *DATA_ARGUMENTS,
     *MODEL_ARGUMENTS,
     *TRAINING_ARGUMENTS,
     ("trl", "trainer/sft_config.py", "SFTConfig"),
-    ("ftkit", "config/arguments.py", "SFTArguments"),
+    ("ftkit", "config/settings/common.py", "SFTArguments"),
 )
 DPO_ARGUMENTS = (
     *DATA_ARGUMENTS,
     *MODEL_ARGUMENTS,
     *TRAINING_ARGUMENTS,
     ("trl", "trainer/dpo_config.py", "DPOConfig"),
-    ("ftkit", "config/arguments.py", "DPOArguments"),
+    ("ftkit", "config/settings/common.py", "DPOArguments"),
 )
 PRETRAIN_ARGUMENTS = (
     ("trl", "scripts/utils.py", "ScriptArguments"),
-    ("ftkit", "config/pretrain_arguments.py", "PretrainDataArguments"),
+    ("ftkit", "config/settings/pretrain.py", "PretrainDataArguments"),
     *MODEL_ARGUMENTS,
-    ("ftkit", "config/pretrain_arguments.py", "PretrainModelArguments"),
+    ("ftkit", "config/settings/pretrain.py", "PretrainModelArguments"),
     *TRAINING_ARGUMENTS,
-    ("ftkit", "config/pretrain_arguments.py", "PretrainArguments"),
+    ("ftkit", "config/settings/pretrain.py", "PretrainArguments"),
 )
 CLASSIFY_ARGUMENTS = (
     ("trl", "scripts/utils.py", "ScriptArguments"),
-    ("ftkit", "config/classification.py", "ClassificationDataArguments"),
+    ("ftkit", "config/settings/classify.py", "ClassificationDataArguments"),
     *MODEL_ARGUMENTS,
-    ("ftkit", "config/classification.py", "ClassifierModelArguments"),
+    ("ftkit", "config/settings/classify.py", "ClassifierModelArguments"),
     *TRAINING_ARGUMENTS,
-    ("ftkit", "config/classification.py", "ClassificationArguments"),
+    ("ftkit", "config/settings/classify.py", "ClassificationArguments"),
 )
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ftkit.config.arguments import DataArguments, ModelArguments, SFTArguments, changed_settings
 from ftkit.config.errors import UserError
+from ftkit.config.settings.common import DataArguments, ModelArguments, SFTArguments, changed_settings
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_training_settings_that_cannot_work_are_refused(settings, message):
 
 
 def test_hardware_decides_precision_and_checkpointing_unless_told(monkeypatch):
-    from ftkit.config import arguments
     from ftkit.config.hardware import Hardware
+    from ftkit.config.settings import common as arguments
 
     monkeypatch.setattr(arguments, "probe", lambda: Hardware("cpu", "no GPU", 2, 8.0, bf16_speedup=0.5))
     decided = SFTArguments(output_dir="o")

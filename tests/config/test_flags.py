@@ -11,7 +11,7 @@ from ftkit.config.flags import SFT_ARGUMENTS, check_flags, flag_names
 
 
 def test_flag_names_equal_the_fields_of_the_imported_dataclasses():
-    from ftkit.config.arguments import DataArguments, ModelArguments, SFTArguments
+    from ftkit.config.settings.common import DataArguments, ModelArguments, SFTArguments
 
     fields = {item.name for cls in (DataArguments, ModelArguments, SFTArguments) for item in dataclasses.fields(cls)}
     names = flag_names(SFT_ARGUMENTS)

@@ -5,7 +5,7 @@ import torch
 from transformers import get_scheduler
 
 from ftkit.config.errors import UserError
-from ftkit.config.pretrain_arguments import PretrainArguments
+from ftkit.config.settings.pretrain import PretrainArguments
 from ftkit.training.budget import (
     budget_lines,
     settle_length,

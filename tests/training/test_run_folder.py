@@ -6,7 +6,7 @@ import pytest
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
-from ftkit.training.run_folder import check_output_dir, read_run_yaml, write_run_yaml
+from ftkit.config.run_folder import check_output_dir, read_run_yaml, write_run_yaml
 
 
 def test_a_new_or_empty_folder_is_free(tmp_path):

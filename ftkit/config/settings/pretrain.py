@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from trl import ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
-from ftkit.config.arguments import ModelArguments, TrainerArguments, setting
 from ftkit.config.errors import UserError
+from ftkit.config.settings.common import ModelArguments, TrainerArguments, setting
 
 FROM_SCRATCH = (
     "preset", "tokenizer", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",

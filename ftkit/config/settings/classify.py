@@ -1,4 +1,4 @@
-"""The settings of `ftkit classify` beside transformers' own. Imports TRL, as `ftkit.config.arguments` does."""
+"""The settings of `ftkit classify` beside transformers' own. Imports TRL, as `ftkit.config.settings.common` does."""
 
 from dataclasses import dataclass, field
 
@@ -6,8 +6,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from trl import ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
-from ftkit.config.arguments import ModelArguments, TrainerArguments, setting
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.settings.common import ModelArguments, TrainerArguments, setting
 
 MEASURES = ("loss", "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier")
 LOWER_IS_BETTER = ("loss", "brier")
