@@ -12,7 +12,7 @@ import sys
 from ftkit.commands.training_run import announce, close_run, open_run, parse_run, say
 from ftkit.config.flags import CLASSIFY_ARGUMENTS
 from ftkit.config.parser import run
-from ftkit.data.kinds import LABELLED
+from ftkit.data.rows.kinds import LABELLED
 
 
 def main(argv: list[str]) -> None:
@@ -45,7 +45,7 @@ def classify(settings):
 
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
-    from ftkit.data.classification_receipt import classification_receipt
+    from ftkit.data.tokens.classification_receipt import classification_receipt
     from ftkit.training.classification import prepare_classifier, prepare_labelled_data
     from ftkit.training.plan import settle_evaluation
 

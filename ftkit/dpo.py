@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings of a command line, as RunSettings."""
-    from ftkit.data.kinds import PREFERENCES
+    from ftkit.data.rows.kinds import PREFERENCES
 
     return parse_run(argv, DPO_ARGUMENTS, dpo_dataclasses, prog="ftkit dpo", kind=PREFERENCES)
 
@@ -39,9 +39,9 @@ def align(settings):
 
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
-    from ftkit.data.kinds import PREFERENCES
-    from ftkit.data.preferences import tokenize_pairs
-    from ftkit.data.receipt import build_receipt
+    from ftkit.data.rows.kinds import PREFERENCES
+    from ftkit.data.tokens.preferences import tokenize_pairs
+    from ftkit.data.tokens.receipt import build_receipt
     from ftkit.training.plan import settle_evaluation
     from ftkit.training.preparation import prepare_data, prepare_model
 

@@ -75,7 +75,7 @@ def spent(trainer, block_size: int) -> dict:
 
 def build_trainer(settings, model, data):
     """The trainer on blocks, with continued beginnings of held-out documents at each evaluation."""
-    from ftkit.data.blocks import BlockCollator
+    from ftkit.data.tokens.blocks import BlockCollator
     from ftkit.model.adapters import peft_config
     from ftkit.model.loss_head import CHUNK_LOGITS
     from ftkit.training.budget import SpeedCallback, tokens_per_update
@@ -133,7 +133,7 @@ def announce(settings, trainer, data, updates: int) -> None:
     from ftkit.config.files import write_json
     from ftkit.config.run_folder import write_run_yaml
     from ftkit.config.settings.common import changed_settings
-    from ftkit.data.template_lock import make_lock, write_lock
+    from ftkit.data.templates.lock import make_lock, write_lock
     from ftkit.training.text_preparation import plan_lines
 
     if not trainer.is_world_process_zero():

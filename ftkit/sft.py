@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings of a command line, as RunSettings."""
-    from ftkit.data.formats import CONVERSATIONS
+    from ftkit.data.rows.formats import CONVERSATIONS
 
     return parse_run(argv, SFT_ARGUMENTS, sft_dataclasses, prog="ftkit sft", kind=CONVERSATIONS)
 
@@ -41,7 +41,7 @@ def finetune(settings):
     What the person did not set is decided from the data and the hardware, printed, and written to run.yaml.
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
-    from ftkit.data.receipt import build_receipt
+    from ftkit.data.tokens.receipt import build_receipt
     from ftkit.training.plan import settle_evaluation, settle_packing
     from ftkit.training.preparation import prepare_data, prepare_model
 

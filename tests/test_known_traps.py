@@ -15,13 +15,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from ftkit.config.errors import UserError
-from ftkit.data.classification import load_labelled_rows
-from ftkit.data.kinds import PREFERENCES
-from ftkit.data.loading import load_rows
-from ftkit.data.preferences import tokenize_pairs
-from ftkit.data.receipt import Allowed, check_rows
-from ftkit.data.templates import install_template
-from ftkit.data.tokenization import IGNORE_INDEX, tokenize_row, tokenize_rows
+from ftkit.data.reading.loading import load_rows
+from ftkit.data.rows.kinds import PREFERENCES
+from ftkit.data.templates.templates import install_template
+from ftkit.data.tokens.classification import load_labelled_rows
+from ftkit.data.tokens.preferences import tokenize_pairs
+from ftkit.data.tokens.receipt import Allowed, check_rows
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, tokenize_row, tokenize_rows
 
 QUIET = {"bf16": False, "use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1}
 GOOD = {"prompt": "a", "completion": "b"}

@@ -13,7 +13,7 @@ from trl.trainer import utils as trl_utils
 
 from ftkit import pretrain
 from ftkit.config.errors import UserError
-from ftkit.data.documents import load_documents
+from ftkit.data.reading.documents import load_documents
 from ftkit.training.callbacks import MetricsCallback
 
 TINY = [

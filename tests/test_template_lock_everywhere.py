@@ -7,7 +7,7 @@ import pytest
 
 from ftkit.cli import dispatch
 from ftkit.config.errors import UserError
-from ftkit.data.template_lock import LOCK_FILE, read_lock
+from ftkit.data.templates.lock import LOCK_FILE, read_lock
 from ftkit.model import loading
 
 FLAGS = ["--max_steps", "1", "--logging_steps", "1", "--disable_tqdm", "--bf16", "false", "--dtype", "float32"]

@@ -49,7 +49,7 @@ assert {{"alpaca", "chatml", "llama3", "phi3", "plain"}} <= set(list_assets("tem
 assert "instructions" in list_assets("datasets")
 from ftkit.config.assets import bundled_base
 assert bundled_base() and (bundled_base() / "model.safetensors").stat().st_size > 7e6
-from ftkit.data.loading import load_rows
+from ftkit.data.reading.loading import load_rows
 rows = load_rows("instructions")
 assert len(rows.train) >= 1500 and rows.test
 import datasets

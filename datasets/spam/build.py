@@ -20,7 +20,7 @@ from cleaning import clean_mail
 from ftkit.config.assets import cache_dir
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
-from ftkit.data.near_duplicates import repeated_texts
+from ftkit.data.cleaning.near_duplicates import repeated_texts
 
 GROUPS = {"easy-ham-1": "ham", "easy-ham-2": "ham", "hard-ham-1": "ham", "spam-1": "spam", "spam-2": "spam"}
 SHARES = {"test": 0.2, "validation": 0.1}  # of each label; the rest is train

@@ -19,7 +19,7 @@ def load_subject(args) -> tuple:
     """
     from ftkit.config.hardware import use_all_cores
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.data.template_lock import verify_lock
+    from ftkit.data.templates.lock import verify_lock
     from ftkit.evaluation.bench_runs import Subject
 
     if args.endpoint:
@@ -70,7 +70,7 @@ def load_weights(args) -> tuple:
 
 def template_of(tokenizer, name: str):
     """The template that tasks ask for; None with "none", and with "auto" where the tokenizer has none."""
-    from ftkit.data.templates import install_template
+    from ftkit.data.templates.templates import install_template
 
     if name == PLAIN or (name == "auto" and not tokenizer.chat_template):
         return None

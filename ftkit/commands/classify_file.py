@@ -62,9 +62,9 @@ def parse(argv: list[str]):
 
 def read_texts(path: str) -> list[dict]:
     """Rows {"text"[, "label"]} of a file. Raises UserError with file and line for a row without a text."""
-    from ftkit.data.kinds import UNLABELLED
-    from ftkit.data.loading import load_rows
-    from ftkit.data.reader import missing_file_message
+    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.reading.reader import missing_file_message
+    from ftkit.data.rows.kinds import UNLABELLED
 
     if not Path(path).is_file():
         raise UserError(missing_file_message(Path(path)))

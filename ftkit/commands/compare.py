@@ -77,7 +77,7 @@ def leaks(train_data: str | None, after) -> list[str]:
     from ftkit.evaluation.results import read_items
 
     if train_data:
-        from ftkit.data.loading import load_rows
+        from ftkit.data.reading.loading import load_rows
 
         rows = load_rows(train_data).train
     else:
@@ -98,7 +98,7 @@ def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
     data = settings.get("dataset_name")
     if not data:
         return None, "the training data is not known here and was not searched for items; name it with --train_data D"
-    from ftkit.data.loading import local_files
+    from ftkit.data.reading.loading import local_files
 
     try:
         if local_files(data) is None:
@@ -112,9 +112,9 @@ def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
 def trained_rows(settings: dict, command: str) -> list[dict]:
     """The rows, or for pretraining the documents, that the run of these settings trained on."""
     from ftkit.commands.merge import DATA_SETTINGS, TRAINER_SEED
-    from ftkit.data.documents import load_documents
-    from ftkit.data.kinds import CONVERSATIONS, PREFERENCES
-    from ftkit.data.loading import load_rows
+    from ftkit.data.reading.documents import load_documents
+    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.rows.kinds import CONVERSATIONS, PREFERENCES
 
     given = {name: settings[key] for key, name in DATA_SETTINGS.items() if settings.get(key) is not None}
     given["seed"] = settings.get("seed", TRAINER_SEED)

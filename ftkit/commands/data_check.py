@@ -10,9 +10,9 @@ from itertools import islice
 
 from ftkit.commands.data_common import checked_pairs, find, load_text_side, row_parser
 from ftkit.config.errors import UserError
-from ftkit.data.checking import RowChecker
-from ftkit.data.kinds import ANSWERS, kind_of, select_kind
-from ftkit.data.problems import Problems
+from ftkit.data.reading.problems import Problems
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.kinds import ANSWERS, kind_of, select_kind
 
 ROWS_AT_ONCE = 1000  # that are tokenized together
 NEXT_COMMANDS = {"conversation": "ftkit sft", "preference": "ftkit dpo", "classification": "ftkit classify"}
@@ -86,9 +86,9 @@ class TokenFindings:
         self.num_tokens = self.longest = 0
 
     def add(self, rows: list[dict]) -> None:
-        from ftkit.data.preferences import conversation
-        from ftkit.data.templates import install_template
-        from ftkit.data.tokenization import tokenize_rows
+        from ftkit.data.templates.templates import install_template
+        from ftkit.data.tokens.preferences import conversation
+        from ftkit.data.tokens.tokenization import tokenize_rows
 
         if "rejected" in rows[0]:
             rows = [conversation(row, name) for row in rows for name in ANSWERS]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
-from ftkit.data.checking import RowChecker
-from ftkit.data.kinds import format_options, select_kind
-from ftkit.data.loading import Split, find_splits, no_split_message
-from ftkit.data.problems import Problems, Report
-from ftkit.data.progress import reading_bar
-from ftkit.data.records import Record
+from ftkit.data.reading.loading import Split, find_splits, no_split_message
+from ftkit.data.reading.problems import Problems, Report
+from ftkit.data.reading.progress import reading_bar
+from ftkit.data.reading.records import Record
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.kinds import format_options, select_kind
 
 
 @dataclass
@@ -65,7 +65,7 @@ def load_table(name: str, args, split: str, format: str) -> Table:
 def load_text_side(model: str, template: str | None) -> tuple:
     """Tokenizer of a model, and the template on it; None in its place where no template is asked for."""
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.data.templates import install_template
+    from ftkit.data.templates.templates import install_template
     from ftkit.model.loading import load_tokenizer, local_model_folder
 
     quiet_libraries()

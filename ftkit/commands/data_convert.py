@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ftkit.commands.data_common import checked_pairs, find, row_parser
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.checking import RowChecker
-from ftkit.data.conversion import TARGETS, convert_row
-from ftkit.data.kinds import kind_of, select_kind
-from ftkit.data.loading import no_split_message
-from ftkit.data.problems import Problems
-from ftkit.data.writing import check_output, row_writer
+from ftkit.data.reading.loading import no_split_message
+from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.writing import check_output, row_writer
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.conversion import TARGETS, convert_row
+from ftkit.data.rows.kinds import kind_of, select_kind
 
 
 def main(argv: list[str]) -> None:

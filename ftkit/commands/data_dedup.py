@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ftkit.commands.data_common import load_table, row_parser, share
 from ftkit.config.errors import UserError
-from ftkit.data.near_duplicates import Match, repeated_texts
-from ftkit.data.overlap import question_of, row_key, text_of
-from ftkit.data.writing import check_output, row_writer
+from ftkit.data.cleaning.near_duplicates import Match, repeated_texts
+from ftkit.data.cleaning.overlap import question_of, row_key, text_of
+from ftkit.data.reading.writing import check_output, row_writer
 
 NUM_SHOWN = 5  # near duplicates that are printed
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ftkit.commands.data_common import Table, load_table, row_parser, share
 from ftkit.commands.data_dedup import check_threshold
-from ftkit.data.near_duplicates import near_matches, words
-from ftkit.data.overlap import copies_of_test_rows, question_of, question_overlaps
-from ftkit.data.writing import check_output, row_writer
+from ftkit.data.cleaning.near_duplicates import near_matches, words
+from ftkit.data.cleaning.overlap import copies_of_test_rows, question_of, question_overlaps
+from ftkit.data.reading.writing import check_output, row_writer
 
 NUM_SHOWN = 5  # pairs that are printed for each kind of leak
 EXPLAINED = {

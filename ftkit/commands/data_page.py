@@ -6,7 +6,7 @@ write_page(Path("row.html"), "rows.jsonl, mask", [("row 3", [["Hi", False], ["Yo
 import html
 from pathlib import Path
 
-from ftkit.data.receipt_text import printable
+from ftkit.data.tokens.receipt_text import printable
 from ftkit.evaluation.report_style import PAGE, STYLE
 
 

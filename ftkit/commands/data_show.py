@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ftkit.commands.data_common import find, load_text_side, row_parser
 from ftkit.config.errors import UserError
-from ftkit.data.checking import RowChecker
-from ftkit.data.kinds import ANSWERS, select_kind
-from ftkit.data.loading import Split, no_split_message
+from ftkit.data.reading.loading import Split, no_split_message
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.kinds import ANSWERS, select_kind
 
 STAGES = ("raw", "messages", "rendered", "tokens", "mask", "packed")
 NUM_PACKED_ROWS = 1000  # from which packed sequences are made
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
         write_page(path, f"{args.data}, {args.stage}", parts)
         print(f"written: {path}")
         return
-    from ftkit.data.receipt_text import TRAINED_COLORS, TRAINED_MARKS, printable
+    from ftkit.data.tokens.receipt_text import TRAINED_COLORS, TRAINED_MARKS, printable
 
     opening, closing = TRAINED_COLORS if sys.stdout.isatty() else TRAINED_MARKS
     for title, spans in parts:
@@ -74,8 +74,8 @@ def parse(argv: list[str]):
 
 def block_text(args) -> str:
     """The input/target pairs of one block, one a line, as pretraining joins the documents in their order."""
-    from ftkit.data.blocks import format_block, join_blocks, tokenized
-    from ftkit.data.documents import load_documents
+    from ftkit.data.reading.documents import load_documents
+    from ftkit.data.tokens.blocks import format_block, join_blocks, tokenized
 
     tokenizer, _ = load_text_side(args.model, None)
     texts = (row["text"] for row in load_documents(args.data, train_split=args.split, config=args.dataset_config).train)
@@ -115,16 +115,16 @@ def sequences(row: dict) -> list[tuple[str, dict]]:
     """What goes through the model for a row: itself, or the prompt with each of two answers."""
     if "rejected" not in row:
         return [("", row)]
-    from ftkit.data.preferences import conversation
+    from ftkit.data.tokens.preferences import conversation
 
     return [(name, conversation(row, name)) for name in ANSWERS]
 
 
 def stage_spans(row: dict, tokenizer, info, args) -> list[list]:
     """The row as rendered text, as tokens one a line, or as text with the trained tokens marked."""
-    from ftkit.data.receipt_text import runs
-    from ftkit.data.templates import plain_text_info
-    from ftkit.data.tokenization import IGNORE_INDEX, render_row, tokenize_rows
+    from ftkit.data.templates.templates import plain_text_info
+    from ftkit.data.tokens.receipt_text import runs
+    from ftkit.data.tokens.tokenization import IGNORE_INDEX, render_row, tokenize_rows
 
     if args.stage == "rendered":
         return [[render_row(row, tokenizer, info or plain_text_info(tokenizer)).text, False]]
@@ -145,9 +145,9 @@ def packed_parts(split: Split, args) -> list[tuple[str, list]]:
     from datasets import Dataset
     from trl import pack_dataset
 
-    from ftkit.data.receipt import documents
-    from ftkit.data.receipt_text import runs
-    from ftkit.data.tokenization import IGNORE_INDEX, tokenize_rows
+    from ftkit.data.tokens.receipt import documents
+    from ftkit.data.tokens.receipt_text import runs
+    from ftkit.data.tokens.tokenization import IGNORE_INDEX, tokenize_rows
 
     checker = RowChecker(split.label, select_kind(args.format))
     rows = list(checker.rows(islice(split.open(), NUM_PACKED_ROWS)))

@@ -11,10 +11,10 @@ from pathlib import Path
 from ftkit.commands.data_common import load_table, row_parser, share
 from ftkit.commands.data_dedup import check_threshold
 from ftkit.config.errors import UserError
-from ftkit.data.near_duplicates import near_matches
-from ftkit.data.overlap import question_of
-from ftkit.data.splitting import column_groups, held_out_flags, question_groups
-from ftkit.data.writing import row_writer
+from ftkit.data.cleaning.near_duplicates import near_matches
+from ftkit.data.cleaning.overlap import question_of
+from ftkit.data.cleaning.splitting import column_groups, held_out_flags, question_groups
+from ftkit.data.reading.writing import row_writer
 
 LEAK = 0.8  # similarity from which a test question is called near a training question
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftkit.commands.data_common import load_table, load_text_side, row_parser, share
 from ftkit.config.errors import UserError
-from ftkit.data.describing import PERCENTILES, Description, character_name, describe, parts_of, percentiles
+from ftkit.data.cleaning.describing import PERCENTILES, Description, character_name, describe, parts_of, percentiles
 
 NUM_WORDS, NUM_CHARACTERS = 10, 8  # that are shown
 COLORS = ("#4c6ef5", "#e8590c", "#2b8a3e", "#868e96")

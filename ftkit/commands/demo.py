@@ -110,8 +110,8 @@ def free_folder() -> Path:
 def bundled_rows(args) -> list[Group]:
     """An equal share of each quick family of the bundled instructions."""
     from ftkit.config.assets import asset_path
-    from ftkit.data.formats import to_messages
-    from ftkit.data.reader import read_records
+    from ftkit.data.reading.reader import read_records
+    from ftkit.data.rows.formats import to_messages
 
     groups = {name: Group(name) for name in QUICK_FAMILIES}
     for split, limit in (("train", args.num_rows), ("test", args.num_test_rows)):
@@ -129,7 +129,7 @@ def own_rows(args) -> list[Group]:
 
     Raises UserError for rows without a question and an answer, or too few of them.
     """
-    from ftkit.data.loading import load_rows
+    from ftkit.data.reading.loading import load_rows
 
     rows = load_rows(args.data, seed=args.seed)
     if rows.test is None:
@@ -234,8 +234,8 @@ def measure(model, tokenizer, template: str, groups: list[Group], name: str, num
 
     Raises UserError for a prompt that leaves no room for an answer.
     """
-    from ftkit.data.templates import install_template, restore
-    from ftkit.data.tokenization import prompt_ids, tokenize_row
+    from ftkit.data.templates.templates import install_template, restore
+    from ftkit.data.tokens.tokenization import prompt_ids, tokenize_row
     from ftkit.evaluation.generation import generate_answers
     from ftkit.evaluation.scoring import answer_loss
 
@@ -271,7 +271,7 @@ def check_prompts(model, prompts: list[list[int]]) -> None:
 
 def baselines(groups: list[Group]) -> list[Measured]:
     """What answers without a model score: the most frequent training answer of each task, and a copy of the input."""
-    from ftkit.data.formats import alpaca_row
+    from ftkit.data.rows.formats import alpaca_row
     from ftkit.evaluation.scoring import copy_input, most_frequent_answer
 
     frequent, copied = [], []

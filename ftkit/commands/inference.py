@@ -120,7 +120,7 @@ class Conversant:
 
     def shown(self, answer: str) -> str:
         """An answer as a person should read it, without the invisible letters that keep text from being structure."""
-        from ftkit.data.templates import restore
+        from ftkit.data.templates.templates import restore
 
         return restore(answer, self.template)
 
@@ -131,7 +131,7 @@ class Conversant:
         is read as the new one would have been asked it, other conversants' answers included.
         Raises UserError when nothing is left of the model's context for an answer.
         """
-        from ftkit.data.tokenization import prompt_ids
+        from ftkit.data.tokens.tokenization import prompt_ids
         from ftkit.evaluation.generation import answer_limit
 
         ids = prompt_ids(messages, self.tokenizer, self.template)
@@ -214,8 +214,8 @@ def tokenizer_of(adapter: str, folder: str) -> str:
 
 def load_text_side(folder: str, template: str, owner: str) -> tuple:
     """Tokenizer and template of a folder; UserError where `owner`, a model or adapter, was trained with others."""
-    from ftkit.data.template_lock import verify_lock
-    from ftkit.data.templates import install_template
+    from ftkit.data.templates.lock import verify_lock
+    from ftkit.data.templates.templates import install_template
     from ftkit.model.loading import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
@@ -226,8 +226,8 @@ def load_text_side(folder: str, template: str, owner: str) -> tuple:
 
 def with_base_side(texts: dict[str, tuple], folder: str, template: str) -> dict[str, tuple]:
     """`texts` of adapters with the base's tokenizer and template in front, unless an adapter added tokens."""
-    from ftkit.data.template_lock import read_lock, verify_lock
-    from ftkit.data.templates import install_template
+    from ftkit.data.templates.lock import read_lock, verify_lock
+    from ftkit.data.templates.templates import install_template
     from ftkit.model.loading import load_tokenizer
 
     first = next(iter(texts.values()))

@@ -30,7 +30,7 @@ def ask_local(args, conversations: list[list[dict]], repeats: list[int]) -> Iter
 
 def prompt_ids(conversant: Conversant, messages: list[dict]) -> list[int] | None:
     """A request as token ids; None where the model's context leaves no room for an answer."""
-    from ftkit.data.tokenization import prompt_ids
+    from ftkit.data.tokens.tokenization import prompt_ids
 
     ids = prompt_ids(messages, conversant.tokenizer, conversant.template)
     try:

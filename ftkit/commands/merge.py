@@ -104,7 +104,7 @@ def held_out_rows(args) -> tuple[str, list[dict]]:
 
     Raises UserError for rows that were named and can't be read.
     """
-    from ftkit.data.loading import load_rows
+    from ftkit.data.reading.loading import load_rows
     from ftkit.model.adapter_files import run_settings
 
     name = args.dataset_name or args.file
@@ -129,8 +129,8 @@ def held_out_rows(args) -> tuple[str, list[dict]]:
 def measure(args, folder: str, out: Path, rows: list[dict]):
     """What the reference is, in words, and the Divergence of the merged folder, loaded anew, from base and adapter."""
     from ftkit.config.hardware import probe
-    from ftkit.data.templates import install_template
-    from ftkit.data.tokenization import tokenize_rows
+    from ftkit.data.templates.templates import install_template
+    from ftkit.data.tokens.tokenization import tokenize_rows
     from ftkit.evaluation.divergence import compare_models
     from ftkit.model.adapter_loading import put_adapter
     from ftkit.model.loading import load_model, load_tokenizer

@@ -25,8 +25,8 @@ def merge_classifier(args) -> None:
 
 def held_out_texts(args) -> list[str]:
     """The first texts of --dataset_name or --file, else of the run's data, held-out ones where there are any."""
-    from ftkit.data.kinds import UNLABELLED
-    from ftkit.data.loading import load_rows
+    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.rows.kinds import UNLABELLED
     from ftkit.model.adapter_files import run_settings
 
     name = args.dataset_name or args.file or run_settings(args.adapter).get("dataset_name")

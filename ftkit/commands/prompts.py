@@ -17,11 +17,11 @@ def read_conversations(path: str) -> list[list[dict]]:
     may end with the user's turn.
     Raises UserError, `file:line: reason; fix`, for every other mistake, as `ftkit sft` does.
     """
-    from ftkit.data.checking import RowChecker
-    from ftkit.data.formats import CONVERSATIONS
-    from ftkit.data.loading import load_rows
-    from ftkit.data.problems import Problems
-    from ftkit.data.reader import iter_records
+    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.reading.problems import Problems
+    from ftkit.data.reading.reader import iter_records
+    from ftkit.data.rows.checking import RowChecker
+    from ftkit.data.rows.formats import CONVERSATIONS
 
     if Path(path).expanduser().is_file():
         path = str(Path(path).expanduser())
@@ -67,7 +67,7 @@ def with_answer(values: dict, where: str) -> dict:
 
 def check_spelling(values: dict, where: str) -> None:
     """Raise UserError for a row that has no question but a column that nearly spells one."""
-    from ftkit.data.columns import nearest_key
+    from ftkit.data.rows.columns import nearest_key
 
     if set(values) & {"instruction", "prompt", "messages", "conversations", "text"}:
         return

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     from ftkit.config.quiet import quiet_libraries
     from ftkit.config.run_folder import check_output_dir
-    from ftkit.data.bpe import control_tokens, load_gpt2, train_bpe
+    from ftkit.data.tokens.bpe import control_tokens, load_gpt2, train_bpe
 
     quiet_libraries()
     check_output_dir(args.output_dir, resume=False)
@@ -60,7 +60,7 @@ def parse(argv: list[str]):
 
 def read_texts(args) -> tuple[list[str], list[str]]:
     """Texts to learn from, and held-out ones: the validation or test splits, else a share of the documents."""
-    from ftkit.data.documents import load_documents
+    from ftkit.data.reading.documents import load_documents
 
     train, held_out = [], []
     for name in args.files:
@@ -77,7 +77,7 @@ def read_texts(args) -> tuple[list[str], list[str]]:
 
 def report(tokenizer, held_out: list[str], others: list[str]) -> list[str]:
     """The size, and bytes a token on held-out text beside SmolLM2's, where it is installed, and those of `others`."""
-    from ftkit.data.bpe import bytes_per_token
+    from ftkit.data.tokens.bpe import bytes_per_token
     from ftkit.model.loading import find_bundled_smollm2, load_tokenizer
 
     lines = [f"vocabulary {len(tokenizer)} tokens; the first: {', '.join(tokenizer.convert_ids_to_tokens(range(3)))}"]
@@ -96,7 +96,7 @@ def report(tokenizer, held_out: list[str], others: list[str]) -> list[str]:
 
 def other_tokenizer(name: str):
     """A tokenizer to compare with: a folder of GPT-2's two files, or whatever `load_tokenizer` takes."""
-    from ftkit.data.bpe import GPT2_FILES, load_gpt2
+    from ftkit.data.tokens.bpe import GPT2_FILES, load_gpt2
     from ftkit.model.loading import load_tokenizer
 
     folder = Path(name).expanduser()

@@ -17,7 +17,7 @@ def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str, kind=None
 
     kind: the rows that the command takes, a RowKind; None leaves them to be checked when they are loaded.
     """
-    from ftkit.data.early_check import check_early
+    from ftkit.data.rows.early_check import check_early
 
     early_check = (lambda given: check_early(given, kind)) if kind else None
     settings = parse_settings(argv, sources, dataclasses, prog, early_check)
@@ -71,8 +71,8 @@ def hub_repository(training) -> str:
 
 def add_samples(trainer, settings, data) -> None:
     """Have the first test questions answered at each evaluation."""
-    from ftkit.data.templates import restore
-    from ftkit.data.tokenization import prompt_ids
+    from ftkit.data.templates.templates import restore
+    from ftkit.data.tokens.tokenization import prompt_ids
     from ftkit.evaluation.generation import generate_answers
     from ftkit.training.callbacks import SampleCallback
 
@@ -123,9 +123,9 @@ def write_plan(command: str, settings, trainer, data, receipt: dict, updates, re
     from ftkit.config.files import write_json
     from ftkit.config.run_folder import write_run_yaml
     from ftkit.config.settings.common import changed_settings
-    from ftkit.data.classification_receipt import format_classification_receipt
-    from ftkit.data.receipt_text import format_receipt
-    from ftkit.data.template_lock import make_lock, write_lock
+    from ftkit.data.templates.lock import make_lock, write_lock
+    from ftkit.data.tokens.classification_receipt import format_classification_receipt
+    from ftkit.data.tokens.receipt_text import format_receipt
     from ftkit.model.adapter_files import record_base
     from ftkit.training.plan import plan_lines
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.data.reader import Record, read_records
+from ftkit.data.reading.reader import Record, read_records
 from ftkit.evaluation.judge_prompts import Answered, prompt_text
 
 ANSWER_KEYS = ("prediction", "answer", "completion", "output", "answers")

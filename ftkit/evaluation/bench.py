@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
-from ftkit.data.loading import local_files
+from ftkit.data.reading.loading import local_files
 from ftkit.evaluation.bench_records import ItemRecords, items_file
 from ftkit.evaluation.bench_runs import RUNS, Subject
 from ftkit.evaluation.bench_scores import task_scores

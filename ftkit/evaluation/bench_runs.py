@@ -88,7 +88,7 @@ class MultipleChoiceRun:
         task, tokenizer, template = self.task, self.subject.tokenizer, self.subject.template
         try:
             if task.template and template:
-                from ftkit.data.tokenization import prompt_ids
+                from ftkit.data.tokens.tokenization import prompt_ids
 
                 context = prompt_ids(conversation(item, prompt), tokenizer, template)
                 choices = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in item.choices]
@@ -236,7 +236,7 @@ class GenerationRun:
     def prompt_ids(self, item: TaskItem) -> list[int]:
         tokenizer = self.subject.tokenizer
         if self.by_template:
-            from ftkit.data.tokenization import prompt_ids
+            from ftkit.data.tokens.tokenization import prompt_ids
 
             return prompt_ids(conversation(item, item.prompts[0]), tokenizer, self.subject.template)
         return encode(tokenizer, plain_prompt(self.task, item, item.prompts[0]))
@@ -247,7 +247,7 @@ class GenerationRun:
         return [self.record(self.items[place], answer) for place, answer in zip(unit, answers, strict=True)]
 
     def generate(self, unit: list[int]) -> list[str]:
-        from ftkit.data.templates import restore
+        from ftkit.data.templates.templates import restore
         from ftkit.evaluation.generation import generate_answers
 
         subject, template = self.subject, self.subject.template

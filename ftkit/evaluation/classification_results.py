@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ftkit.config.files import write_json, write_text
-from ftkit.data.classification import LabelledRows
+from ftkit.data.tokens.classification import LabelledRows
 from ftkit.evaluation.classification import evaluate_classifier
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
 

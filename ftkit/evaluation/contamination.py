@@ -8,8 +8,8 @@ least six words), or, among not too many rows, is nearly the same.
 
 from collections import defaultdict
 
-from ftkit.data.formats import INPUT_MARKER
-from ftkit.data.near_duplicates import near_matches, words
+from ftkit.data.cleaning.near_duplicates import near_matches, words
+from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.evaluation.results import Item
 
 NEAR = 0.8  # Jaccard similarity of runs of three words, from which a question counts as the same

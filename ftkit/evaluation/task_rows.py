@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.data.loading import find_splits, no_split_message
-from ftkit.data.reader import READERS, read_records
+from ftkit.data.reading.loading import find_splits, no_split_message
+from ftkit.data.reading.reader import READERS, read_records
 
 MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")  # of the paper's files, which name no columns
 LETTERS = "ABCDEFGHIJ"

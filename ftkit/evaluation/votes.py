@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftkit.config.errors import UserError
-from ftkit.data.columns import nearest_key
-from ftkit.data.formats import checked_text, from_messages, message
-from ftkit.data.reader import read_records
+from ftkit.data.reading.reader import read_records
+from ftkit.data.rows.columns import nearest_key
+from ftkit.data.rows.formats import checked_text, from_messages, message
 from ftkit.evaluation.judge_prompts import prompt_text
 from ftkit.evaluation.statistics import wilson_interval
 

@@ -17,7 +17,7 @@ from peft import PeftConfig
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
-from ftkit.data.template_lock import copy_lock, verify_lock
+from ftkit.data.templates.lock import copy_lock, verify_lock
 from ftkit.model.adapter_files import adapter_labels, resolve_base, run_folder, run_settings
 from ftkit.model.adapter_loading import peft_config_of, put_adapter
 from ftkit.model.adapters import keep_four_bit_gradients, quantization_config, tied_targets

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.template_lock import read_lock, verify_lock
+from ftkit.data.templates.lock import read_lock, verify_lock
 from ftkit.model.adapter_files import CONFIG_FILE, adapter_labels, resolve_base
 from ftkit.model.adapter_loading import put_adapter
 from ftkit.model.classification import load_classifier, stored_labels

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from ftkit import __version__
 from ftkit.config.errors import UserError
-from ftkit.data.template_lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
+from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
 from ftkit.model.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
 from ftkit.model.gguf import convert_gguf
 from ftkit.model.loading import load_model, load_tokenizer, local_model_folder

@@ -16,8 +16,8 @@ from tokenizers import Regex, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.rendering import own_template, render
-from ftkit.data.templates import PROBES, install_template, probe_messages
+from ftkit.data.templates.rendering import own_template, render
+from ftkit.data.templates.templates import PROBES, install_template, probe_messages
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from os.path import commonprefix
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.formats import INPUT_MARKER
-from ftkit.data.rendering import own_template, render
-from ftkit.data.templates import install_template, special_tokens
+from ftkit.data.rows.formats import INPUT_MARKER
+from ftkit.data.templates.rendering import own_template, render
+from ftkit.data.templates.templates import install_template, special_tokens
 from ftkit.publish.gguf_tokenizer import begins_with_bos
 
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
@@ -222,7 +222,7 @@ def modelfile(pieces: TemplatePieces, stops: list[str], *, begin: str, model_fil
         "# Made by ftkit export. Use it: ollama create NAME -f Modelfile && ollama run NAME",
         "# TEMPLATE renders what the chat template in the .gguf does; that one also trims white space around a turn.",
         "# Training broke control tokens and headings inside messages; Ollama does not, so a user's text can forge a",
-        "# turn here. Neutralise it first where that matters (ftkit.data.templates.prepare_messages).",
+        "# turn here. Neutralise it first where that matters (ftkit.data.templates.templates.prepare_messages).",
     ]
     if pieces.ignores_input:
         lines.append(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.data.template_lock import LOCK_FILE, read_lock, verify_lock
+from ftkit.data.templates.lock import LOCK_FILE, read_lock, verify_lock
 from ftkit.model import configuration_ftgpt
 from ftkit.model.adapter_files import base_of_adapter
 from ftkit.model.adapter_loading import check_adapter_folder, check_tensors

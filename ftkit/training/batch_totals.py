@@ -7,7 +7,7 @@ totals.as_dict(accelerator)
 
 import torch
 
-from ftkit.data.tokenization import IGNORE_INDEX
+from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
 NAMES = ("num_sequences", "num_tokens", "num_trained_tokens", "num_end_tokens_trained", "num_padding_tokens")
 

@@ -6,9 +6,9 @@ from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.classification import LabelledRows, load_labelled_rows, loss_weights
-from ftkit.data.classification_receipt import LabelledTokens, tokenize_labelled
-from ftkit.data.template_lock import verify_tokenizer
+from ftkit.data.templates.lock import verify_tokenizer
+from ftkit.data.tokens.classification import LabelledRows, load_labelled_rows, loss_weights
+from ftkit.data.tokens.classification_receipt import LabelledTokens, tokenize_labelled
 from ftkit.model.adapters import keep_four_bit_gradients, quantization_config
 from ftkit.model.classification import (
     LoadedClassifier,

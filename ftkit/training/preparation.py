@@ -10,16 +10,16 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError
-from ftkit.data.columns import RowKind
-from ftkit.data.formats import CONVERSATIONS
-from ftkit.data.loading import Rows, load_rows
-from ftkit.data.overlap import copies_of_test_rows
-from ftkit.data.preferences import TokenizedPairs
-from ftkit.data.receipt import Allowed, check_rows
-from ftkit.data.streaming import RowStream, tokenized_stream
-from ftkit.data.template_lock import read_lock, verify_lock, verify_tokenizer
-from ftkit.data.templates import TemplateInfo, install_template
-from ftkit.data.tokenization import TokenizedRows, tokenize_rows
+from ftkit.data.cleaning.overlap import copies_of_test_rows
+from ftkit.data.reading.loading import Rows, load_rows
+from ftkit.data.reading.streaming import RowStream, tokenized_stream
+from ftkit.data.rows.columns import RowKind
+from ftkit.data.rows.formats import CONVERSATIONS
+from ftkit.data.templates.lock import read_lock, verify_lock, verify_tokenizer
+from ftkit.data.templates.templates import TemplateInfo, install_template
+from ftkit.data.tokens.preferences import TokenizedPairs
+from ftkit.data.tokens.receipt import Allowed, check_rows
+from ftkit.data.tokens.tokenization import TokenizedRows, tokenize_rows
 from ftkit.model.adapter_files import base_of_adapter, run_settings
 from ftkit.model.adapter_loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters import freeze_layers, keep_four_bit_gradients, quantization_config

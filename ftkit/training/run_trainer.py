@@ -6,7 +6,7 @@ from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.trainer import utils as trl_utils
 
-from ftkit.data.template_lock import write_lock
+from ftkit.data.templates.lock import write_lock
 from ftkit.model.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress

@@ -9,10 +9,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe
-from ftkit.data.blocks import block_dataset, block_stream, tokenize_documents
-from ftkit.data.documents import load_documents, stream_documents
-from ftkit.data.receipt_text import token_spans
-from ftkit.data.template_lock import verify_tokenizer
+from ftkit.data.reading.documents import load_documents, stream_documents
+from ftkit.data.templates.lock import verify_tokenizer
+from ftkit.data.tokens.blocks import block_dataset, block_stream, tokenize_documents
+from ftkit.data.tokens.receipt_text import token_spans
 from ftkit.model.adapters import count_parameters, freeze_layers, quantization_config
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder

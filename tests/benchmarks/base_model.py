@@ -55,7 +55,7 @@ def interval(bits: np.ndarray, sizes: np.ndarray) -> tuple[float, float, float]:
 
 
 def report(args: argparse.Namespace) -> str:
-    from ftkit.data.blocks import tokenize_documents
+    from ftkit.data.tokens.blocks import tokenize_documents
     from ftkit.model.loading import load_model, load_tokenizer
 
     model, tokenizer = load_model(args.model).eval(), load_tokenizer(args.model)

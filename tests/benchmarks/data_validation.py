@@ -34,7 +34,7 @@ def write_files(folder: Path, size: int) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    from ftkit.data.writing import row_writer
+    from ftkit.data.reading.writing import row_writer
 
     rng = random.Random(measuring.SEED)
     rows = [
@@ -49,9 +49,9 @@ def write_files(folder: Path, size: int) -> None:
 
 def validate(path: Path) -> int:
     """Rows of a file that ftkit has read and checked."""
-    from ftkit.data.checking import RowChecker
-    from ftkit.data.kinds import select_kind
-    from ftkit.data.reader import iter_records
+    from ftkit.data.reading.reader import iter_records
+    from ftkit.data.rows.checking import RowChecker
+    from ftkit.data.rows.kinds import select_kind
 
     checker = RowChecker(str(path), select_kind())
     return sum(1 for _ in checker.rows(iter_records(path)))
@@ -72,7 +72,7 @@ def child(reader: str, path: Path) -> None:
     import datasets  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    import ftkit.data.kinds  # noqa: F401
+    import ftkit.data.rows.kinds  # noqa: F401
 
     work = {"ftkit": validate, "datasets": load}[reader]
     before, start = measuring.reset_peak(), time.perf_counter()

@@ -29,8 +29,8 @@ QUICK_VOCABULARY = 300
 
 def random_tokenizer(folder: Path, vocab_size: int) -> str:
     """A byte-level tokenizer whose vocabulary is filled up to the size with tokens that never come."""
-    from ftkit.data.bpe import train_bpe
-    from ftkit.data.documents import load_documents
+    from ftkit.data.reading.documents import load_documents
+    from ftkit.data.tokens.bpe import train_bpe
 
     tokenizer = train_bpe([row["text"] for row in load_documents("corpus").train], min(vocab_size, 4096))
     tokenizer.add_tokens([f"<unused{number}>" for number in range(vocab_size - len(tokenizer))])
@@ -70,7 +70,7 @@ def bare_seconds(argv: list[str], updates: int) -> float:
     from torch.utils.data import DataLoader
 
     from ftkit import pretrain
-    from ftkit.data.blocks import BlockCollator
+    from ftkit.data.tokens.blocks import BlockCollator
     from ftkit.training.text_preparation import prepare_base, prepare_blocks
 
     settings = pretrain.parse(argv)
@@ -192,8 +192,8 @@ def peers(args: argparse.Namespace) -> str:
     """Held-out bits per byte of both architectures for each seed, and the paired difference."""
     from scipy.stats import t
 
-    from ftkit.data.blocks import block_dataset, tokenize_documents
-    from ftkit.data.documents import load_documents
+    from ftkit.data.reading.documents import load_documents
+    from ftkit.data.tokens.blocks import block_dataset, tokenize_documents
     from ftkit.model.loading import load_tokenizer
 
     tokenizer = load_tokenizer(args.tokenizer)

@@ -61,9 +61,9 @@ def write_rows(rows_file: Path, model: str, folder: Path, num_train: int = NUM_T
     """(Alpaca folder for ftkit, prompt/completion folder for TRL): the same rows and, checked, the same token ids."""
     from sft_smollm2 import write_split
 
-    from ftkit.data.loading import load_rows
-    from ftkit.data.templates import install_template
-    from ftkit.data.tokenization import render_row, tokenize_row
+    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.templates.templates import install_template
+    from ftkit.data.tokens.tokenization import render_row, tokenize_row
     from ftkit.model.loading import load_tokenizer
 
     write_split(rows_file, num_train, NUM_TEST, folder / "alpaca")

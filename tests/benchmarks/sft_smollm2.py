@@ -32,9 +32,9 @@ def write_split(rows_file: Path, num_train: int, num_test: int, folder: Path) ->
 
 def score(model_path: str, template: str, folder: Path, adapter: str | None = None) -> list[tuple[float, int]]:
     """Summed answer loss in nats and answer tokens of each test row."""
-    from ftkit.data.loading import load_rows
-    from ftkit.data.templates import install_template
-    from ftkit.data.tokenization import tokenize_row
+    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.templates.templates import install_template
+    from ftkit.data.tokens.tokenization import tokenize_row
     from ftkit.evaluation.scoring import answer_loss
     from ftkit.model.adapter_loading import put_adapter
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder

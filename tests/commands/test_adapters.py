@@ -14,7 +14,7 @@ from ftkit.commands.comparison import models_to_compare, side_by_side
 from ftkit.commands.inference import BASE, inference_parser, load_conversants, parse_adapters
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
-from ftkit.data.templates import install_template
+from ftkit.data.templates.templates import install_template
 from ftkit.model.adapter_files import record_base
 
 QUESTION = [{"role": "user", "content": "Say it."}]

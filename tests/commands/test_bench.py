@@ -221,8 +221,8 @@ def test_a_server_is_benchmarked_by_its_address(tasks, tmp_path, monkeypatch):
 
 
 def test_a_template_that_is_not_the_locked_one_is_refused(tiny_folder, tasks, tmp_path):
-    from ftkit.data.template_lock import make_lock, write_lock
-    from ftkit.data.templates import install_template
+    from ftkit.data.templates.lock import make_lock, write_lock
+    from ftkit.data.templates.templates import install_template
     from ftkit.model.loading import load_tokenizer
 
     folder = tmp_path / "model"

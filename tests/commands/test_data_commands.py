@@ -7,7 +7,7 @@ import pytest
 
 from ftkit.commands.data import main
 from ftkit.config.errors import UserError
-from ftkit.data.reader import read_records
+from ftkit.data.reading.reader import read_records
 
 ROWS = [
     {"instruction": f"Question number {number}?", "output": f"Answer {number}.", "id": number} for number in range(40)
@@ -104,7 +104,7 @@ def test_an_unknown_format_names_the_nearest(rows_file):
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
 @pytest.mark.parametrize("target", ["messages", "prompt_completion", "alpaca", "sharegpt"])
 def test_convert_writes_files_that_hold_the_same_conversations(target, suffix, rows_file, tmp_path):
-    from ftkit.data.loading import load_rows
+    from ftkit.data.reading.loading import load_rows
 
     output = tmp_path / f"out.{suffix}"
     main(["convert", str(rows_file), "--to", target, "--output", str(output)])

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from ftkit.commands import export
 from ftkit.config.parser import run
-from ftkit.data.templates import install_template
+from ftkit.data.templates.templates import install_template
 from ftkit.model.conversion import import_weights
 from ftkit.publish import export as publish
 

@@ -8,7 +8,7 @@ import pytest
 from ftkit import dpo, pretrain, sft
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
-from ftkit.data.templates import install_template
+from ftkit.data.templates.templates import install_template
 from ftkit.evaluation.results import read_items, read_results
 from ftkit.model.loading import load_tokenizer
 

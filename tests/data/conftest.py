@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from ftkit.data.bpe import load_gpt2
+from ftkit.data.tokens.bpe import load_gpt2
 
 # Repeated so that the merges a template can stumble over exist: empty lines, `:"`, ` "`, `|>`.
 CORPUS = ['### Response:\n"Yes," he said.\n\n### Input:\n<|user|> the end|>\n\n\n and then: "No."'] * 50

@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from ftkit.config.errors import UserError
-from ftkit.data.blocks import (
+from ftkit.data.tokens.blocks import (
     BlockCollator,
     block_dataset,
     block_stream,

@@ -7,8 +7,8 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer
 
 from ftkit.config.errors import UserError
-from ftkit.data.bpe import bytes_per_token, control_tokens, load_gpt2, train_bpe
-from ftkit.data.documents import load_documents
+from ftkit.data.reading.documents import load_documents
+from ftkit.data.tokens.bpe import bytes_per_token, control_tokens, load_gpt2, train_bpe
 
 ODD_TEXT = "Grüße, 日本語 🤖\t\n  x  1234 <|endoftext|> é"
 

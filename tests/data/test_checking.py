@@ -8,13 +8,13 @@ import pytest
 
 from ftkit.commands.data import main
 from ftkit.config.errors import UserError
-from ftkit.data.early_check import MAX_BYTES, check_early
-from ftkit.data.formats import CONVERSATIONS
-from ftkit.data.kinds import PREFERENCES, kind_of, select_kind
-from ftkit.data.problems import Problems
-from ftkit.data.progress import reading_bar
-from ftkit.data.reader import iter_records
-from ftkit.data.streaming import RowStream
+from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.progress import reading_bar
+from ftkit.data.reading.reader import iter_records
+from ftkit.data.reading.streaming import RowStream
+from ftkit.data.rows.early_check import MAX_BYTES, check_early
+from ftkit.data.rows.formats import CONVERSATIONS
+from ftkit.data.rows.kinds import PREFERENCES, kind_of, select_kind
 
 ROWS = [{"text": f"row {number}"} for number in range(5_000)]
 
@@ -132,8 +132,8 @@ def test_both_splits_of_a_folder_are_checked_early(tmp_path):
     ],
 )  # fmt: skip
 def test_every_kind_of_row_is_told_by_its_columns(row, shown, kind):
-    from ftkit.data.checking import RowChecker
-    from ftkit.data.records import Record
+    from ftkit.data.reading.records import Record
+    from ftkit.data.rows.checking import RowChecker
 
     checker = RowChecker("f", select_kind())
     (found,) = checker.rows([Record(row, 1)])

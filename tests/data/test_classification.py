@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.classification import hold_out_by_class, load_labelled_rows, loss_weights
-from ftkit.data.classification_receipt import (
+from ftkit.data.tokens.classification import hold_out_by_class, load_labelled_rows, loss_weights
+from ftkit.data.tokens.classification_receipt import (
     classification_receipt,
     format_classification_receipt,
     tokenize_labelled,

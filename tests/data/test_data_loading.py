@@ -7,8 +7,8 @@ import datasets
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data import loading
-from ftkit.data.loading import load_rows
+from ftkit.data.reading import loading
+from ftkit.data.reading.loading import load_rows
 
 
 def write_rows(path, count, start=0):

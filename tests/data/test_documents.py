@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.documents import documents_of, iterate_texts, load_documents, stream_documents
+from ftkit.data.reading.documents import documents_of, iterate_texts, load_documents, stream_documents
 
 
 def write(path, text: str):

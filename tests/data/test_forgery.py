@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from ftkit.data.forgery import break_strings, mend_strings
+from ftkit.data.templates.forgery import break_strings, mend_strings
 
 J = "\u2060"
 STRINGS = ("<|end|>", "<|im_end|>", "</s>", "aba", "ab", "ba", "x", " ")

@@ -3,8 +3,8 @@
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.formats import alpaca_row, detect_format, to_messages
-from ftkit.data.records import Record
+from ftkit.data.reading.records import Record
+from ftkit.data.rows.formats import alpaca_row, detect_format, to_messages
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 

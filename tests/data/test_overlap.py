@@ -2,9 +2,9 @@
 
 import random
 
-from ftkit.data.near_duplicates import near_matches, near_pairs, repeated_texts, word_runs
-from ftkit.data.overlap import copies_of_test_rows, question_overlaps
-from ftkit.data.splitting import question_groups
+from ftkit.data.cleaning.near_duplicates import near_matches, near_pairs, repeated_texts, word_runs
+from ftkit.data.cleaning.overlap import copies_of_test_rows, question_overlaps
+from ftkit.data.cleaning.splitting import question_groups
 
 
 def chat(question, answer, source):

@@ -3,8 +3,8 @@
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.kinds import to_preference
-from ftkit.data.preferences import split_pair
+from ftkit.data.rows.kinds import to_preference
+from ftkit.data.tokens.preferences import split_pair
 
 USER = [{"role": "user", "content": "Q"}]
 

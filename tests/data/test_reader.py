@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.reader import read_records
+from ftkit.data.reading.reader import read_records
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_folder_is_no_file(tmp_path):
 
 def test_reading_and_detecting_formats_imports_no_deep_learning_library():
     program = (
-        "import sys, ftkit.data.reader, ftkit.data.formats\n"
+        "import sys, ftkit.data.reading.reader, ftkit.data.rows.formats\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'pyarrow') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"

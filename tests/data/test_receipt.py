@@ -7,10 +7,10 @@ from datasets import Dataset
 from tokenizers.processors import TemplateProcessing
 
 from ftkit.config.errors import UserError
-from ftkit.data.receipt import Allowed, build_receipt, check_rows
-from ftkit.data.receipt_text import format_receipt, printable
-from ftkit.data.templates import install_template
-from ftkit.data.tokenization import IGNORE_INDEX, tokenize_rows
+from ftkit.data.templates.templates import install_template
+from ftkit.data.tokens.receipt import Allowed, build_receipt, check_rows
+from ftkit.data.tokens.receipt_text import format_receipt, printable
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, tokenize_rows
 
 ROWS = [
     {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": answer}], "source": f"f:{line}"}

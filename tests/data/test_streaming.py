@@ -6,9 +6,9 @@ import json
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.kinds import PREFERENCES
-from ftkit.data.loading import load_rows
-from ftkit.data.streaming import RowStream
+from ftkit.data.reading.loading import load_rows
+from ftkit.data.reading.streaming import RowStream
+from ftkit.data.rows.kinds import PREFERENCES
 
 ROWS = [{"instruction": f"question {number}", "output": f"answer {number}"} for number in range(600)]
 

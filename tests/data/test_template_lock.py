@@ -12,9 +12,7 @@ from transformers.utils import chat_template_utils
 from trl import chat_template_utils as trl_templates
 
 from ftkit.config.errors import UserError
-from ftkit.data import template_lock
-from ftkit.data.rendering import render
-from ftkit.data.template_lock import (
+from ftkit.data.templates.lock import (
     LOCK_FILE,
     LockState,
     copy_lock,
@@ -26,7 +24,9 @@ from ftkit.data.template_lock import (
     vocabulary_entries,
     write_lock,
 )
-from ftkit.data.templates import install_template
+from ftkit.data.templates.rendering import render
+from ftkit.data.templates.templates import install_template
+from ftkit.data.templates.templates import lock as template_lock
 
 DATED = (
     "{%- if not date_string is defined -%}{%- set date_string = strftime_now('%d %b %Y') -%}{%- endif -%}"
@@ -218,7 +218,7 @@ def test_llama_3_2_is_locked_on_every_day(bpe, tmp_path, monkeypatch):
 def test_a_folder_without_a_lock_is_one_warning(bpe, tmp_path, caplog):
     assert verify_lock(tmp_path, bpe) is LockState.UNLOCKED
     assert caplog.record_tuples == [
-        ("ftkit.data.template_lock", logging.WARNING, f"{tmp_path} has no template.lock.json: nothing proves that it is asked as it was trained")
+        ("ftkit.data.templates.lock", logging.WARNING, f"{tmp_path} has no template.lock.json: nothing proves that it is asked as it was trained")
     ]  # fmt: skip
     assert verify_tokenizer(tmp_path, bpe) is LockState.UNLOCKED
     assert len(caplog.records) == 1

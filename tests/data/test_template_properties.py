@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from trl import pack_dataset
 
 from ftkit.config.errors import UserError
-from ftkit.data.rendering import render
-from ftkit.data.templates import install_template, prepare_messages, restore
-from ftkit.data.tokenization import IGNORE_INDEX, prompt_ids, tokenize_row, tokenize_rows
+from ftkit.data.templates.rendering import render
+from ftkit.data.templates.templates import install_template, prepare_messages, restore
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_row, tokenize_rows
 
 BUNDLED = ["alpaca", "chatml", "llama3", "phi3", "plain"]
 OURS = [f"{name}{tokens}" for name in BUNDLED for tokens in ("", "+tokens")]

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from ftkit.config.assets import asset_root, list_assets
-from ftkit.data.receipt_text import TRAINED_MARKS
-from ftkit.data.templates import install_template, render_training
+from ftkit.data.templates.templates import install_template, render_training
+from ftkit.data.tokens.receipt_text import TRAINED_MARKS
 
 WITH_INPUT = "Name the odd one out.\n\n### Input:\ncrow, cod, robin"
 SAMPLES = {

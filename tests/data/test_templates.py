@@ -7,9 +7,15 @@ from trl import chat_template_utils
 
 from ftkit.config.assets import list_assets
 from ftkit.config.errors import UserError
-from ftkit.data import templates
-from ftkit.data.rendering import render, render_marked
-from ftkit.data.templates import install_template, neutralise, prepare_messages, render_training, restore
+from ftkit.data.templates.rendering import render, render_marked
+from ftkit.data.templates.templates import (
+    install_template,
+    neutralise,
+    prepare_messages,
+    render_training,
+    restore,
+    templates,
+)
 
 BUNDLED = ["alpaca", "chatml", "llama3", "phi3", "plain"]
 MULTI_TURN = [

@@ -7,8 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer, chat_template_utils
 
 from ftkit.config.errors import UserError
-from ftkit.data.templates import install_template, prepare_messages
-from ftkit.data.tokenization import IGNORE_INDEX, prompt_ids, tokenize_row, tokenize_rows
+from ftkit.data.templates.templates import install_template, prepare_messages
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_row, tokenize_rows
 
 BUNDLED = ["alpaca", "chatml", "llama3", "phi3", "plain"]
 SYSTEM = [{"role": "system", "content": "Be nice.\n"}]

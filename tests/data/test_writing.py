@@ -5,8 +5,8 @@ import datetime
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.reader import read_records
-from ftkit.data.writing import row_writer
+from ftkit.data.reading.reader import read_records
+from ftkit.data.reading.writing import row_writer
 
 TEXTS = [{"a": 'x,"y"\nz\t', "b": "NA"}, {"a": " é\u2028", "b": ""}]
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ftkit.config.assets import asset_path, list_assets
-from ftkit.data.loading import load_rows
+from ftkit.data.reading.loading import load_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("corpus", "instructions", "multiple_choice", "preferences", "probes", "reasoning", "spam")

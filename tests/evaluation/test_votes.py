@@ -7,8 +7,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from ftkit.commands.arena import main
 from ftkit.config.errors import UserError
-from ftkit.data.kinds import KINDS
-from ftkit.data.loading import load_rows
+from ftkit.data.reading.loading import load_rows
+from ftkit.data.rows.kinds import KINDS
 from ftkit.evaluation.votes import (
     Vote,
     agreement_lines,

@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 
 from ftkit.config.assets import bundled_base
-from ftkit.data.blocks import tokenize_documents
-from ftkit.data.documents import load_documents
-from ftkit.data.template_lock import LockState, verify_lock
+from ftkit.data.reading.documents import load_documents
+from ftkit.data.templates.lock import LockState, verify_lock
+from ftkit.data.tokens.blocks import tokenize_documents
 from ftkit.model.loading import load_model, load_tokenizer
 
 

@@ -36,7 +36,7 @@ def hub(monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def chat_folder(tiny_folder, tmp_path_factory):
     """The tiny model with a chat template."""
-    from ftkit.data.templates import install_template
+    from ftkit.data.templates.templates import install_template
     from ftkit.model.loading import load_tokenizer
 
     folder = tmp_path_factory.mktemp("push") / "my-model"

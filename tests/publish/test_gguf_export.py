@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from ftkit.config.errors import UserError
-from ftkit.data.templates import install_template
+from ftkit.data.templates.templates import install_template
 from ftkit.model.gguf import convert_gguf
 from ftkit.model.gguf_file import GgufFile
 from ftkit.model.loading import load_model, load_tokenizer, local_model_folder

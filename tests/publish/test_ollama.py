@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ftkit.config.errors import UserError
-from ftkit.data.templates import install_template
+from ftkit.data.templates.templates import install_template
 from ftkit.model.loading import load_tokenizer
 from ftkit.publish.ollama import go_literal, modelfile, probe_template, stop_strings
 

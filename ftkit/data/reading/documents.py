@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ftkit.config.assets import list_assets
 from ftkit.config.errors import UserError
-from ftkit.data.loading import DEFAULT_TEST_SPLIT, SPLIT_NAMES, Rows, find_splits, hold_out, load_rows
-from ftkit.data.streaming import RowStream
+from ftkit.data.reading.loading import DEFAULT_TEST_SPLIT, SPLIT_NAMES, Rows, find_splits, hold_out, load_rows
+from ftkit.data.reading.streaming import RowStream
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
 HELD_OUT_SPLITS = ("validation", DEFAULT_TEST_SPLIT)  # the first that is there

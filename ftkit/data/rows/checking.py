@@ -12,9 +12,9 @@ Every command reads rows through this, so what `ftkit data check` passes is what
 from collections.abc import Iterable, Iterator
 
 from ftkit.config.errors import UserError
-from ftkit.data.columns import FormatCheck, RowKind
-from ftkit.data.problems import Report, stop
-from ftkit.data.records import Record
+from ftkit.data.reading.problems import Report, stop
+from ftkit.data.reading.records import Record
+from ftkit.data.rows.columns import FormatCheck, RowKind
 
 
 class RowChecker:

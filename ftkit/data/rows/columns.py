@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.records import Record
+from ftkit.data.reading.records import Record
 
 
 class Summary(Protocol):

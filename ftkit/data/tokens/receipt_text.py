@@ -8,7 +8,7 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data.tokenization import IGNORE_INDEX
+from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
 NUM_TOKENS_SHOWN = 300  # of each row shown
 TRAINED_MARKS = ("⟦", "⟧")

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.checking import RowChecker
-from ftkit.data.columns import RowKind
-from ftkit.data.formats import CONVERSATIONS
-from ftkit.data.problems import Problems, Report, stop
-from ftkit.data.progress import reading_bar
-from ftkit.data.reader import READERS, iter_records, missing_file_message, reader_of
-from ftkit.data.records import Record
-from ftkit.data.text_file import Progress
+from ftkit.data.reading.problems import Problems, Report, stop
+from ftkit.data.reading.progress import reading_bar
+from ftkit.data.reading.reader import READERS, iter_records, missing_file_message, reader_of
+from ftkit.data.reading.records import Record
+from ftkit.data.reading.text_file import Progress
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.columns import RowKind
+from ftkit.data.rows.formats import CONVERSATIONS
 
 logger = logging.getLogger(__name__)
 

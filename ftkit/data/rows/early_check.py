@@ -3,9 +3,9 @@
 check_early({"dataset_name": "train.jsonl"}, CONVERSATIONS)
 """
 
-from ftkit.data.columns import RowKind
-from ftkit.data.loading import DEFAULT_TEST_SPLIT, find_splits, local_files, read_split
-from ftkit.data.problems import Problems
+from ftkit.data.reading.loading import DEFAULT_TEST_SPLIT, find_splits, local_files, read_split
+from ftkit.data.reading.problems import Problems
+from ftkit.data.rows.columns import RowKind
 
 MAX_BYTES = 32 * 2**20  # of files that are read twice; larger ones are checked when they are loaded
 

@@ -8,7 +8,7 @@ What a format cannot say is refused, never dropped: an Alpaca row has one exchan
 from collections.abc import Callable, Iterator
 
 from ftkit.config.errors import UserError
-from ftkit.data.formats import alpaca_row, message
+from ftkit.data.rows.formats import alpaca_row, message
 
 SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
 # kind of rows -> formats it can be written in; the first is TRL's own

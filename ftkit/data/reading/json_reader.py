@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.data.problems import Report
-from ftkit.data.records import Record
-from ftkit.data.strict_json import StrictDecoder, explain, is_cut_off
-from ftkit.data.text_file import Progress, describe_flaw, find_flaw, line_flaw, numbered_lines, open_text
+from ftkit.data.reading.problems import Report
+from ftkit.data.reading.records import Record
+from ftkit.data.reading.strict_json import StrictDecoder, explain, is_cut_off
+from ftkit.data.reading.text_file import Progress, describe_flaw, find_flaw, line_flaw, numbered_lines, open_text
 
 CHUNK = 2**20  # characters of a .json file that are read at once
 LONGEST_LITERAL = len("-Infinity")  # how far a decoder must look ahead, at most

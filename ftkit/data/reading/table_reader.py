@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.data.problems import Report
-from ftkit.data.records import Record
-from ftkit.data.text_file import Progress, line_flaw, numbered_lines, open_text
+from ftkit.data.reading.problems import Report
+from ftkit.data.reading.records import Record
+from ftkit.data.reading.text_file import Progress, line_flaw, numbered_lines, open_text
 
 CSV_FIELD_LIMIT = 2**31 - 1  # characters; the csv module's own limit of 131,072 is shorter than some documents
 PARQUET_ROWS = 1024  # that are decoded at once

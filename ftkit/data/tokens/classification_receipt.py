@@ -10,9 +10,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.classification import LabelledRows
-from ftkit.data.receipt_text import NUM_TOKENS_SHOWN, printable
-from ftkit.data.tokenization import NUM_LONGEST_ROWS
+from ftkit.data.tokens.classification import LabelledRows
+from ftkit.data.tokens.receipt_text import NUM_TOKENS_SHOWN, printable
+from ftkit.data.tokens.tokenization import NUM_LONGEST_ROWS
 
 NUM_ROWS_SHOWN = 4
 

@@ -12,8 +12,8 @@ Every mistake is a UserError `file:line: reason; fix`.
 import re
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.columns import FormatCheck, RowKind, nearest_key
-from ftkit.data.records import Record
+from ftkit.data.reading.records import Record
+from ftkit.data.rows.columns import FormatCheck, RowKind, nearest_key
 
 INPUT_MARKER = "\n\n### Input:\n"  # stands between instruction and input in the user turn of an Alpaca row
 JOINER = "\u2060"  # word joiner: invisible, no whitespace; put into text that must not be read as a heading or a token

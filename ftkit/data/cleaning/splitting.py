@@ -7,8 +7,8 @@ is_test = held_out_flags(groups, test_size=0.1, seed=0)
 import hashlib
 
 from ftkit.config.errors import UserError
-from ftkit.data.near_duplicates import near_pairs, words
-from ftkit.data.overlap import question_of
+from ftkit.data.cleaning.near_duplicates import near_pairs, words
+from ftkit.data.cleaning.overlap import question_of
 
 HASH_RANGE = 2**64
 

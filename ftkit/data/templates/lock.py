@@ -23,8 +23,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.formats import INPUT_MARKER
-from ftkit.data.rendering import own_template, render
+from ftkit.data.rows.formats import INPUT_MARKER
+from ftkit.data.templates.rendering import own_template, render
 
 logger = logging.getLogger(__name__)
 

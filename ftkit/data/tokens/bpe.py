@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ftkit.config.errors import UserError
-from ftkit.data.templates import CONTROL_TOKENS_COMMENT, read_template
+from ftkit.data.templates.templates import CONTROL_TOKENS_COMMENT, read_template
 
 END_TOKEN, PAD_TOKEN = "<|endoftext|>", "<|pad|>"
 NUM_BYTES = 256  # tokens that every byte-level vocabulary has

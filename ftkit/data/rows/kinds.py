@@ -15,8 +15,15 @@ Every mistake is a UserError `file:line: reason; fix`.
 import re
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.columns import RowKind
-from ftkit.data.formats import CONVERSATIONS, checked_text, from_alpaca, from_messages, from_prompt_completion, message
+from ftkit.data.rows.columns import RowKind
+from ftkit.data.rows.formats import (
+    CONVERSATIONS,
+    checked_text,
+    from_alpaca,
+    from_messages,
+    from_prompt_completion,
+    message,
+)
 
 ANSWERS = ("chosen", "rejected")
 PREFERENCE_FORMATS = {

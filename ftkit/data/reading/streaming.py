@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from ftkit.config.errors import UserError
-from ftkit.data.checking import RowChecker
-from ftkit.data.columns import RowKind
-from ftkit.data.formats import CONVERSATIONS
-from ftkit.data.loading import Split, find_splits, no_split_message
-from ftkit.data.problems import Problems
+from ftkit.data.reading.loading import Split, find_splits, no_split_message
+from ftkit.data.reading.problems import Problems
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.columns import RowKind
+from ftkit.data.rows.formats import CONVERSATIONS
 
 ROWS_AT_ONCE = 256  # converted and tokenized together
 

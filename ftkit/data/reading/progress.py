@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ftkit.data.text_file import Progress
+from ftkit.data.reading.text_file import Progress
 
 DELAY_SECONDS = 1.0  # before the bar is shown
 

@@ -2,7 +2,7 @@
 
 check_rows(tokenized, info, Allowed())                         # before weights are read
 receipt = build_receipt(dataset, tokenizer, info, tokenized, max_length=1024)
-print(format_receipt(receipt, color=sys.stdout.isatty()))      # data/receipt_text.py
+print(format_receipt(receipt, color=sys.stdout.isatty()))      # data/tokens/receipt_text.py
 """
 
 import itertools
@@ -14,9 +14,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.receipt_text import token_spans
-from ftkit.data.templates import TemplateInfo, plain_text_info
-from ftkit.data.tokenization import IGNORE_INDEX
+from ftkit.data.templates.templates import TemplateInfo, plain_text_info
+from ftkit.data.tokens.receipt_text import token_spans
+from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
 SEQUENCES_AT_ONCE = 1000
 NUM_COPIES_NAMED = 5

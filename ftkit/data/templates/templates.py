@@ -18,10 +18,10 @@ from transformers import AddedToken, PreTrainedTokenizerBase
 
 from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.forgery import break_strings, mend_strings
-from ftkit.data.formats import INPUT_MARKER
-from ftkit.data.rendering import GENERATION_TAG, Span, own_template, render, render_marked, render_prefixes
-from ftkit.data.role_markers import role_markers
+from ftkit.data.rows.formats import INPUT_MARKER
+from ftkit.data.templates.forgery import break_strings, mend_strings
+from ftkit.data.templates.rendering import GENERATION_TAG, Span, own_template, render, render_marked, render_prefixes
+from ftkit.data.templates.role_markers import role_markers
 
 logger = logging.getLogger(__name__)
 

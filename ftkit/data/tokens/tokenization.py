@@ -12,9 +12,9 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.problems import Problems, Report
-from ftkit.data.rendering import Span, render
-from ftkit.data.templates import TemplateInfo, plain_text_info, prepare_messages, render_training
+from ftkit.data.reading.problems import Problems, Report
+from ftkit.data.templates.rendering import Span, render
+from ftkit.data.templates.templates import TemplateInfo, plain_text_info, prepare_messages, render_training
 
 IGNORE_INDEX = -100  # label that cross-entropy skips
 ROWS_PER_BATCH = 1000  # rows handed to the tokenizer at once

@@ -10,7 +10,7 @@ import re
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.rendering import render
+from ftkit.data.templates.rendering import render
 
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
 CONVERSATIONS = ("uau", "suau")  # one letter a turn

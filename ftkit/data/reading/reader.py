@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.json_reader import read_json, read_jsonl
-from ftkit.data.problems import Problems, Report, stop
-from ftkit.data.records import Record
-from ftkit.data.table_reader import read_csv, read_parquet, read_tsv
-from ftkit.data.text_file import Progress, is_blank, line_flaw, numbered_lines, open_text
+from ftkit.data.reading.json_reader import read_json, read_jsonl
+from ftkit.data.reading.problems import Problems, Report, stop
+from ftkit.data.reading.records import Record
+from ftkit.data.reading.table_reader import read_csv, read_parquet, read_tsv
+from ftkit.data.reading.text_file import Progress, is_blank, line_flaw, numbered_lines, open_text
 
 
 def read_records(path: str | Path) -> list[Record]:

@@ -12,10 +12,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.kinds import LABELLED
-from ftkit.data.loading import DEFAULT_TEST_SPLIT, find_splits, load_rows, read_split
-from ftkit.data.overlap import copies_of_test_rows
-from ftkit.data.problems import Problems
+from ftkit.data.cleaning.overlap import copies_of_test_rows
+from ftkit.data.reading.loading import DEFAULT_TEST_SPLIT, find_splits, load_rows, read_split
+from ftkit.data.reading.problems import Problems
+from ftkit.data.rows.kinds import LABELLED
 
 logger = logging.getLogger(__name__)
 

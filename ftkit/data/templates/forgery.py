@@ -9,7 +9,7 @@ One word joiner (U+2060) goes behind the first letter of every occurrence, also 
 import re
 from functools import lru_cache
 
-from ftkit.data.formats import JOINER
+from ftkit.data.rows.formats import JOINER
 
 ANY_JOINERS = f"{JOINER}*"
 NEVER = r"(?!)"

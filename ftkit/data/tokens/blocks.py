@@ -14,8 +14,8 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.receipt_text import printable
-from ftkit.data.tokenization import IGNORE_INDEX
+from ftkit.data.tokens.receipt_text import printable
+from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
 TEXTS_AT_ONCE = 256  # handed to the tokenizer together
 SHUFFLE_BUFFER = 1000  # blocks of a stream that are mixed

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ftkit.data.near_duplicates import words
+from ftkit.data.cleaning.near_duplicates import words
 
 BOOKKEEPING = ("source", "num_prompt_messages")  # what a row carries beside its content
 KEY_BYTES = 16  # of the hash that stands for a row

@@ -1,4 +1,4 @@
-"""Preference rows (see `ftkit.data.kinds`) as token ids, cut where the answers start.
+"""Preference rows (see `ftkit.data.rows.kinds`) as token ids, cut where the answers start.
 
 pairs = tokenize_pairs(rows.train, tokenizer, info, max_length=1024)
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.formats import message
-from ftkit.data.kinds import ANSWERS
-from ftkit.data.problems import Problems
-from ftkit.data.templates import TemplateInfo
-from ftkit.data.tokenization import IGNORE_INDEX, NUM_LONGEST_ROWS, TokenizedRows, tokenize_rows
+from ftkit.data.reading.problems import Problems
+from ftkit.data.rows.formats import message
+from ftkit.data.rows.kinds import ANSWERS
+from ftkit.data.templates.templates import TemplateInfo
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, NUM_LONGEST_ROWS, TokenizedRows, tokenize_rows
 
 logger = logging.getLogger(__name__)
 
