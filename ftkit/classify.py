@@ -66,7 +66,7 @@ def build_trainer(settings, loaded, data):
     """The trainer on tokenized rows, with some predicted classes shown at each evaluation."""
     from peft import get_peft_model
 
-    from ftkit.model.classification import classifier_peft_config
+    from ftkit.model.classifier import classifier_peft_config
     from ftkit.training.classification_trainer import FTClassificationTrainer, padding_collator
 
     config = classifier_peft_config(settings.model, loaded.model, loaded.head)
@@ -100,7 +100,7 @@ def class_measures_of(data):
 
 def add_predictions(trainer, settings, data) -> None:
     """Have the first held-out texts put into classes at each evaluation."""
-    from ftkit.model.classification import class_probabilities
+    from ftkit.model.classifier import class_probabilities
     from ftkit.training.callbacks import SampleCallback
 
     num_samples, labels = settings.training.num_samples, data.rows.labels
@@ -119,7 +119,7 @@ def add_predictions(trainer, settings, data) -> None:
 def evaluate_and_write(settings, trainer, data) -> None:
     """Measure the test rows (or the validation rows where there are none), print it, and write it into OUT."""
     from ftkit.evaluation.classification_results import evaluation_lines, write_evaluation
-    from ftkit.model.classification import class_probabilities
+    from ftkit.model.classifier import class_probabilities
 
     rows = data.rows.test or data.rows.validation
     if not rows or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:

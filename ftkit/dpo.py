@@ -70,7 +70,7 @@ def align(settings):
 
 def build_trainer(settings, model, data):
     """The trainer on tokenized pairs, with sample answers at each evaluation."""
-    from ftkit.model.adapters import peft_config
+    from ftkit.model.adapters.methods import peft_config
     from ftkit.training.dpo_trainer import FTDPOTrainer, reference_copy
 
     trainer = FTDPOTrainer(

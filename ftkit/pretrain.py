@@ -76,8 +76,8 @@ def spent(trainer, block_size: int) -> dict:
 def build_trainer(settings, model, data):
     """The trainer on blocks, with continued beginnings of held-out documents at each evaluation."""
     from ftkit.data.tokens.blocks import BlockCollator
-    from ftkit.model.adapters import peft_config
-    from ftkit.model.loss_head import CHUNK_LOGITS
+    from ftkit.model.adapters.methods import peft_config
+    from ftkit.model.fast.loss_head import CHUNK_LOGITS
     from ftkit.training.budget import SpeedCallback, tokens_per_update
     from ftkit.training.callbacks import MetricsCallback
     from ftkit.training.pretrain_trainer import FTPretrainTrainer

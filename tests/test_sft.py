@@ -12,7 +12,7 @@ import yaml
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
-from ftkit.model.adapters import can_train_added_tokens
+from ftkit.model.adapters.methods import can_train_added_tokens
 from ftkit.sft import main
 
 RUN_FILES = {"run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "report.html", "loss.png", "README.md"}

@@ -101,7 +101,7 @@ def show_adapter(argv: list[str]) -> None:
     parser.add_argument("--model_name_or_path", help="its base, if moved")
     args = parser.parse_args(argv)
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.adapter_files import adapter_tensors, read_adapter_config, run_settings
+    from ftkit.model.adapters.files import adapter_tensors, read_adapter_config, run_settings
 
     quiet_libraries()
     config, settings = read_adapter_config(args.adapter), run_settings(args.adapter)
@@ -145,8 +145,8 @@ def method_line(config: dict) -> str:
 
 def base_line(adapter: str, base: str | None) -> tuple[str, str | None]:
     """What the base is and whether it is the recorded one; its local folder, None where it is not here."""
-    from ftkit.model.adapter_files import base_fingerprint, base_of_adapter, recorded_base, resolve_base
-    from ftkit.model.adapter_loading import SHOWN_DIGITS
+    from ftkit.model.adapters.files import base_fingerprint, base_of_adapter, recorded_base, resolve_base
+    from ftkit.model.adapters.loading import SHOWN_DIGITS
 
     record = recorded_base(adapter)
     name = record["name"] if record else base_of_adapter(adapter)
@@ -166,7 +166,7 @@ def base_line(adapter: str, base: str | None) -> tuple[str, str | None]:
 
 def template_line(adapter: str) -> str:
     """Where the chat template is and how it begins."""
-    from ftkit.model.adapter_files import run_folder, run_settings
+    from ftkit.model.adapters.files import run_folder, run_settings
 
     found = [path for path in (Path(adapter), run_folder(adapter)) if (path / "chat_template.jinja").is_file()]
     if not found:
@@ -176,7 +176,7 @@ def template_line(adapter: str) -> str:
 
 def checks_line(adapter: str, folder: str | None) -> str:
     """The load checks in words: what would be refused, or that nothing would."""
-    from ftkit.model.adapter_loading import check_fit, check_tensors
+    from ftkit.model.adapters.loading import check_fit, check_tensors
 
     try:
         check_tensors(adapter)
@@ -193,7 +193,7 @@ def update_norms(tensors: dict, config: dict, folder: str | None) -> list[tuple[
 
     |BA|^2 = sum of (B'B) * (AA'), so the product is never formed.
     """
-    from ftkit.model.shards import SafetensorsFolder
+    from ftkit.model.weights.shards import SafetensorsFolder
 
     if config["peft_type"] != "LORA":
         return []

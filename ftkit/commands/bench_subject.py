@@ -44,8 +44,8 @@ def load_weights(args) -> tuple:
 
     from ftkit.commands.inference import base_folder, tokenizer_of
     from ftkit.config.hardware import probe
-    from ftkit.model.adapter_loading import put_adapter
-    from ftkit.model.adapters import four_bit_config
+    from ftkit.model.adapters.loading import put_adapter
+    from ftkit.model.adapters.methods import four_bit_config
     from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_adapter_folder
 
     adapter = local_adapter_folder(args.adapter) if args.adapter else None
@@ -84,7 +84,7 @@ def versions() -> dict[str, str]:
 
 def identity(args, folder: str, adapter: str | None, dtype: str, template) -> dict:
     """What results.json tells of the model."""
-    from ftkit.model.adapter_files import WEIGHTS_FILE, base_fingerprint
+    from ftkit.model.adapters.files import WEIGHTS_FILE, base_fingerprint
 
     found = {"name": args.model_name_or_path or folder, "adapter": args.adapter, "dtype": dtype}
     found |= {"load_in_4bit": args.load_in_4bit, "ftgpt": args.ftgpt, "weights_hash": base_fingerprint(folder)}

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
 
 def template_name(name: str, conversant, args) -> str:
     """What the template was called in training, where --template does not say."""
-    from ftkit.model.adapter_files import run_settings
+    from ftkit.model.adapters.files import run_settings
 
     adapters = parse_adapters(args.adapter)
     own = conversant.template.name

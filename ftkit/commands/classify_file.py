@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     from ftkit.config.hardware import probe, use_all_cores
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.classification import class_probabilities
+    from ftkit.model.classifier import class_probabilities
     from ftkit.model.trained_classifier import load_trained_classifier
 
     rows = read_texts(args.predict)

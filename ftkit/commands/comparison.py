@@ -34,7 +34,7 @@ def models_to_compare(text: str) -> dict[str, str]:
 
 def settings_of(model: str, args):
     """The settings with one model, or one adapter run folder on its base, in place of --compare."""
-    from ftkit.model.adapter_files import CONFIG_FILE, resolve_base
+    from ftkit.model.adapters.files import CONFIG_FILE, resolve_base
     from ftkit.model.loading import local_model_folder
 
     settings = copy.copy(args)

@@ -160,8 +160,8 @@ def load_conversants(args, *, with_base: bool = False) -> dict[str, Conversant]:
     """
     from ftkit.config.hardware import probe, use_all_cores
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.adapter_loading import put_adapter
-    from ftkit.model.adapters import four_bit_config
+    from ftkit.model.adapters.loading import put_adapter
+    from ftkit.model.adapters.methods import four_bit_config
     from ftkit.model.loading import load_model, local_adapter_folder
 
     quiet_libraries()
@@ -193,7 +193,7 @@ def load_conversants(args, *, with_base: bool = False) -> dict[str, Conversant]:
 
 def base_folder(args, adapters: dict[str, str]) -> str:
     """The local folder of the model that is named, or of the adapters' one base."""
-    from ftkit.model.adapter_files import read_adapter_config, resolve_base
+    from ftkit.model.adapters.files import read_adapter_config, resolve_base
     from ftkit.model.loading import local_model_folder
 
     if not args.model_name_or_path and not adapters:
@@ -207,7 +207,7 @@ def base_folder(args, adapters: dict[str, str]) -> str:
 
 def tokenizer_of(adapter: str, folder: str) -> str:
     """The folder whose tokenizer belongs to an adapter."""
-    from ftkit.model.merging import tokenizer_folder
+    from ftkit.model.adapters.merging import tokenizer_folder
 
     return str(tokenizer_folder(adapter, folder))
 

@@ -25,7 +25,7 @@ def merge_and_measure(argv: list[str]) -> None:
     from ftkit.config.files import write_json
     from ftkit.config.hardware import use_all_cores
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.adapter_files import adapter_labels, resolve_base
+    from ftkit.model.adapters.files import adapter_labels, resolve_base
 
     quiet_libraries()
     use_all_cores()
@@ -45,8 +45,8 @@ def merge_and_measure(argv: list[str]) -> None:
 
 def merge(args, folder: str) -> tuple[Path, dict]:
     """The merged folder, and for merge.json what it was made of. folder: of the base."""
-    from ftkit.model.adapter_files import base_fingerprint
-    from ftkit.model.merging import merge_adapter
+    from ftkit.model.adapters.files import base_fingerprint
+    from ftkit.model.adapters.merging import merge_adapter
 
     out = merge_adapter(
         args.adapter,
@@ -105,7 +105,7 @@ def held_out_rows(args) -> tuple[str, list[dict]]:
     Raises UserError for rows that were named and can't be read.
     """
     from ftkit.data.reading.loading import load_rows
-    from ftkit.model.adapter_files import run_settings
+    from ftkit.model.adapters.files import run_settings
 
     name = args.dataset_name or args.file
     if name:
@@ -132,9 +132,9 @@ def measure(args, folder: str, out: Path, rows: list[dict]):
     from ftkit.data.templates.templates import install_template
     from ftkit.data.tokens.tokenization import tokenize_rows
     from ftkit.evaluation.divergence import compare_models
-    from ftkit.model.adapter_loading import put_adapter
+    from ftkit.model.adapters.loading import put_adapter
+    from ftkit.model.adapters.merging import load_base, trained_quantization
     from ftkit.model.loading import load_model, load_tokenizer
-    from ftkit.model.merging import load_base, trained_quantization
 
     tokenizer = load_tokenizer(out)
     # In float32 arithmetic: what rounding the weights did, without the noise of computing in 16 bits.

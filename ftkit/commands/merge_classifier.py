@@ -9,7 +9,7 @@ def merge_classifier(args) -> None:
     """Merge, reload, compare on held-out rows of the run or of --dataset_name, print, and write OUT/merge.json."""
     from ftkit.commands.merge import merge
     from ftkit.config.files import write_json
-    from ftkit.model.adapter_files import resolve_base
+    from ftkit.model.adapters.files import resolve_base
 
     texts = held_out_texts(args)
     out, made_of = merge(args, resolve_base(args.adapter, args.model_name_or_path))
@@ -27,7 +27,7 @@ def held_out_texts(args) -> list[str]:
     """The first texts of --dataset_name or --file, else of the run's data, held-out ones where there are any."""
     from ftkit.data.reading.loading import load_rows
     from ftkit.data.rows.kinds import UNLABELLED
-    from ftkit.model.adapter_files import run_settings
+    from ftkit.model.adapters.files import run_settings
 
     name = args.dataset_name or args.file or run_settings(args.adapter).get("dataset_name")
     if not name:
@@ -38,7 +38,7 @@ def held_out_texts(args) -> list[str]:
 
 def compare(args, out, texts: list[str]) -> tuple[float, float]:
     """Largest difference of a probability, and the share of equal labels, between the adapter and the merged folder."""
-    from ftkit.model.classification import class_probabilities
+    from ftkit.model.classifier import class_probabilities
     from ftkit.model.trained_classifier import load_trained_classifier
 
     found = []

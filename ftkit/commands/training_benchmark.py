@@ -142,7 +142,7 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
 
 def weights_of(settings, model, step: int | None) -> dict:
     """Hashes of the weights that are benchmarked, by which a run is known. step: None for those before training."""
-    from ftkit.model.adapter_files import WEIGHTS_FILE, base_fingerprint
+    from ftkit.model.adapters.files import WEIGHTS_FILE, base_fingerprint
 
     out, is_adapter = Path(settings.training.output_dir), settings.model.use_peft
     folder = model.name_or_path if step is None or is_adapter else str(out)

@@ -24,10 +24,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
 from ftkit.config.assets import BASE_NAME, bundled_base, cache_dir
 from ftkit.config.errors import UserError
-from ftkit.model.conversion import import_weights
-from ftkit.model.gguf import convert_gguf
 from ftkit.model.padding import ensure_pad_token
-from ftkit.model.shards import safetensors_files
+from ftkit.model.weights.conversion import import_weights
+from ftkit.model.weights.gguf import convert_gguf
+from ftkit.model.weights.shards import safetensors_files
 
 CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made anew
 HUB_FILES = ("README.md", "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles

@@ -9,11 +9,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import read_lock, verify_lock
-from ftkit.model.adapter_files import CONFIG_FILE, adapter_labels, resolve_base
-from ftkit.model.adapter_loading import put_adapter
-from ftkit.model.classification import load_classifier, stored_labels
+from ftkit.model.adapters.files import CONFIG_FILE, adapter_labels, resolve_base
+from ftkit.model.adapters.loading import put_adapter
+from ftkit.model.adapters.merging import load_base, tokenizer_folder, trained_quantization
+from ftkit.model.classifier import load_classifier, stored_labels
 from ftkit.model.loading import load_tokenizer, local_model_folder
-from ftkit.model.merging import load_base, tokenizer_folder, trained_quantization
 
 
 def load_trained_classifier(

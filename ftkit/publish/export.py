@@ -21,10 +21,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from ftkit import __version__
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
-from ftkit.model.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
-from ftkit.model.gguf import convert_gguf
 from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
-from ftkit.model.shards import OutputTensor, SafetensorsFolder, staged_folder, write_shards
+from ftkit.model.weights.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
+from ftkit.model.weights.gguf import convert_gguf
+from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder, staged_folder, write_shards
 from ftkit.publish.certificate import Certificate, compare, observe
 from ftkit.publish.gguf_export import write_gguf
 from ftkit.publish.gguf_tokenizer import TRICKY_TEXT
@@ -109,14 +109,14 @@ def _source_folder(model: str | None, adapter: str | None, scratch: Path, dtype:
     """The folder to export: the model's, or that of the merged adapter."""
     if adapter is None:
         return Path(local_model_folder(model))
-    from ftkit.model.merging import merge_adapter
+    from ftkit.model.adapters.merging import merge_adapter
 
     merge_dtype = "bfloat16" if dtype == "bfloat16" else "float32"
     return Path(merge_adapter(adapter, scratch / "merged", base=model, dtype=merge_dtype))
 
 
 def _base_of(adapter: str) -> str:
-    from ftkit.model.adapter_files import base_of_adapter
+    from ftkit.model.adapters.files import base_of_adapter
 
     return base_of_adapter(adapter)
 

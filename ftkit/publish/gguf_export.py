@@ -2,7 +2,7 @@
 
     write_gguf("runs/merged", "model.gguf", "q8_0")
 
-For llama.cpp, Ollama and what is built on them. `ftkit.model.gguf` is the way back. Tensors pass one at a time.
+For llama.cpp, Ollama and what is built on them. `ftkit.model.weights.gguf` is the way back. Tensors pass one at a time.
 """
 
 import json
@@ -19,11 +19,11 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ftkit.config.errors import UserError
-from ftkit.model.conversion import OriginalTensors
-from ftkit.model.gguf import ROPE_FACTORS, SETTINGS
 from ftkit.model.loading import load_tokenizer
-from ftkit.model.shards import OutputTensor, SafetensorsFolder
-from ftkit.model.weight_tables import FAMILIES, GGUF_TENSORS, Facts, apply_table
+from ftkit.model.weights.conversion import OriginalTensors
+from ftkit.model.weights.gguf import ROPE_FACTORS, SETTINGS
+from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder
+from ftkit.model.weights.tables import FAMILIES, GGUF_TENSORS, Facts, apply_table
 from ftkit.publish.gguf_tokenizer import TokenizerMetadata, describe_tokenizer, write_tokenizer
 
 QUANTIZATIONS = {

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.model.adapter_files import adapter_labels, resolve_base
+from ftkit.model.adapters.files import adapter_labels, resolve_base
 from ftkit.publish.upload_plan import UploadPlan, read_json
 
 MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule

@@ -14,8 +14,8 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_text
 from ftkit.config.run_folder import read_run_yaml
-from ftkit.model.adapter_files import recorded_base
-from ftkit.model.classification import stored_labels
+from ftkit.model.adapters.files import recorded_base
+from ftkit.model.classifier import stored_labels
 from ftkit.publish import card_text
 from ftkit.publish.eval_results import benchmark_results
 

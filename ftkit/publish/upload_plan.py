@@ -18,10 +18,10 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import LOCK_FILE, read_lock, verify_lock
 from ftkit.model import configuration_ftgpt
-from ftkit.model.adapter_files import base_of_adapter
-from ftkit.model.adapter_loading import check_adapter_folder, check_tensors
-from ftkit.model.gguf import load_gguf_tokenizer
-from ftkit.model.gguf_file import GgufFile
+from ftkit.model.adapters.files import base_of_adapter
+from ftkit.model.adapters.loading import check_adapter_folder, check_tensors
+from ftkit.model.weights.gguf import load_gguf_tokenizer
+from ftkit.model.weights.gguf_file import GgufFile
 from ftkit.publish.eval_results import ENTRIES_FILE, entries_yaml, with_benchmark
 from ftkit.publish.model_card import (
     base_of_folder,

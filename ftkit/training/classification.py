@@ -9,8 +9,8 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.classification import LabelledRows, load_labelled_rows, loss_weights
 from ftkit.data.tokens.classification_receipt import LabelledTokens, tokenize_labelled
-from ftkit.model.adapters import keep_four_bit_gradients, quantization_config
-from ftkit.model.classification import (
+from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config
+from ftkit.model.classifier import (
     LoadedClassifier,
     check_head,
     load_classifier,

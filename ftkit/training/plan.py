@@ -10,8 +10,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe
-from ftkit.model.adapters import count_parameters
-from ftkit.model.packed_attention import use_packed_attention
+from ftkit.model.adapters.methods import count_parameters
+from ftkit.model.fast.packed_attention import use_packed_attention
 
 BLOCK_MULTIPLE = 64  # packed block lengths are rounded up to it
 FEW_UPDATES = 50  # with fewer, most of a run is warm-up and the loss has hardly moved

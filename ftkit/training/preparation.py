@@ -20,9 +20,9 @@ from ftkit.data.templates.templates import TemplateInfo, install_template
 from ftkit.data.tokens.preferences import TokenizedPairs
 from ftkit.data.tokens.receipt import Allowed, check_rows
 from ftkit.data.tokens.tokenization import TokenizedRows, tokenize_rows
-from ftkit.model.adapter_files import base_of_adapter, run_settings
-from ftkit.model.adapter_loading import check_adapter_folder, put_adapter
-from ftkit.model.adapters import freeze_layers, keep_four_bit_gradients, quantization_config
+from ftkit.model.adapters.files import base_of_adapter, run_settings
+from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
+from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
 from ftkit.training.plan import settle_dtype
 

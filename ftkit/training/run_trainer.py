@@ -7,7 +7,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.trainer import utils as trl_utils
 
 from ftkit.data.templates.lock import write_lock
-from ftkit.model.fused_lora import use_fused_lora
+from ftkit.model.fast.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
@@ -43,7 +43,7 @@ class RunMixin(CheckpointMixin):
         """Put the compact loss head on every model of the trainer, once, where this TRL has a head to take over."""
         if self.has_compact_heads or not self.args.compact_loss_head or not hasattr(trl_utils, "add_fused_lm_head"):
             return
-        from ftkit.model.loss_head import use_compact_loss_heads
+        from ftkit.model.fast.loss_head import use_compact_loss_heads
 
         self.args.loss_head_kernel = use_compact_loss_heads(self, kernel=self.args.loss_head_kernel)
         self.has_compact_heads = True

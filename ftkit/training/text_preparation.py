@@ -13,11 +13,11 @@ from ftkit.data.reading.documents import load_documents, stream_documents
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.blocks import block_dataset, block_stream, tokenize_documents
 from ftkit.data.tokens.receipt_text import token_spans
-from ftkit.model.adapters import count_parameters, freeze_layers, quantization_config
+from ftkit.model.adapters.methods import count_parameters, freeze_layers, quantization_config
 from ftkit.model.configuration_ftgpt import FTGPTConfig
+from ftkit.model.fast.packed_attention import use_packed_attention
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
-from ftkit.model.packed_attention import use_packed_attention
 from ftkit.training.budget import budget_lines, tokens_per_update
 from ftkit.training.plan import ISOLATION_TOLERANCE, decided_lines, packing_leak, settle_dtype
 

@@ -24,8 +24,8 @@ def peak_mib() -> float:
 def measure(vocab_size: int, whole: bool) -> float:
     import torch
 
-    from ftkit.model.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
-    from ftkit.model.loss_head import rows_at_a_time
+    from ftkit.model.fast.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
+    from ftkit.model.fast.loss_head import rows_at_a_time
 
     torch.manual_seed(0)
     hidden = torch.randn(NUM_ROWS, HIDDEN_SIZE, requires_grad=True)

@@ -57,7 +57,7 @@ def make_step(name: str, shape: Shape):
     from peft import get_peft_model
     from trl.trainer.utils import add_fused_lm_head
 
-    from ftkit.model.loss_head import use_compact_loss_head
+    from ftkit.model.fast.loss_head import use_compact_loss_head
 
     ours, lora = STEPS[name]
     model = train_step.ftgpt(shape, same_weights=False) if ours else train_step.gpt2(shape)

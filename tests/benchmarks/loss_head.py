@@ -37,7 +37,7 @@ def trl_head(hidden, weight, labels):
 
 
 def compact_head(hidden, weight, labels):
-    from ftkit.model.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
+    from ftkit.model.fast.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
 
     kept = (labels != -100).nonzero().squeeze(-1)
     scored = chunked_log_probs(hidden[kept], LinearHead(weight), labels[kept], HeadSettings(OUTPUTS))
@@ -113,7 +113,7 @@ def print_peak(method: str, name: str, frozen: str) -> None:
     """Child process: growth by one step; the hidden state and the weight themselves are not counted."""
     import trl.kernels  # noqa: F401
 
-    import ftkit.model.chunked_log_probs  # noqa: F401
+    import ftkit.model.fast.chunked_log_probs  # noqa: F401
 
     step(method, *inputs(SHAPES["quick"], frozen == "1"))  # the first call imports more
     tensors = inputs(SHAPES[name], frozen == "1")

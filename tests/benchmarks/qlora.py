@@ -61,9 +61,9 @@ def merge_error(name: str, adapter: str, base: str, merged: Path) -> str:
     """How far the merged float32 model is from the 4-bit model with the adapter on it, on rows it was not trained on."""
     import torch
 
-    from ftkit.model.adapter_loading import put_adapter
+    from ftkit.model.adapters.loading import put_adapter
+    from ftkit.model.adapters.merging import load_base, merge_adapter, trained_quantization
     from ftkit.model.loading import load_model, load_tokenizer
-    from ftkit.model.merging import load_base, merge_adapter, trained_quantization
 
     tokenizer = load_tokenizer(adapter)
     four_bit = load_base(base, adapter, trained_quantization(adapter))

@@ -36,7 +36,7 @@ def score(model_path: str, template: str, folder: Path, adapter: str | None = No
     from ftkit.data.templates.templates import install_template
     from ftkit.data.tokens.tokenization import tokenize_row
     from ftkit.evaluation.scoring import answer_loss
-    from ftkit.model.adapter_loading import put_adapter
+    from ftkit.model.adapters.loading import put_adapter
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
 
     base = local_model_folder(model_path)

@@ -67,9 +67,9 @@ def gpt2(shape: Shape, dropout: float = 0.0):
 def ftgpt(shape: Shape, same_weights: bool = True):
     """FTGPT with the same weights, through ftkit's own import, or with fresh ones and no detour over files."""
     from ftkit.model.configuration_ftgpt import FTGPTConfig
-    from ftkit.model.conversion import import_weights
     from ftkit.model.loading import load_model
     from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
+    from ftkit.model.weights.conversion import import_weights
 
     if not same_weights:
         config = FTGPTConfig.gpt2(
@@ -104,7 +104,7 @@ def loss_function(method: str, shape: Shape, compiled: bool, same_weights: bool)
         return module, _labelled(torch.compile(module) if compiled else module)
     from trl.trainer.utils import add_fused_lm_head
 
-    from ftkit.model.loss_head import use_compact_loss_head
+    from ftkit.model.fast.loss_head import use_compact_loss_head
 
     add_fused_lm_head(module)
     use_compact_loss_head(module)
@@ -207,9 +207,9 @@ def print_peak(method: str, key: str, quick: str) -> None:
     import trl.trainer.utils  # noqa: F401
     from transformers import GPT2LMHeadModel  # noqa: F401
 
-    import ftkit.model.conversion
+    import ftkit.model.fast.loss_head  # noqa: F401
     import ftkit.model.loading
-    import ftkit.model.loss_head  # noqa: F401
+    import ftkit.model.weights.conversion
 
     shape = QUICK if quick == "1" else SHAPES[key]
     make_step(method, QUICK, same_weights=False)()  # the first call imports more

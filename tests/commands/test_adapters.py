@@ -15,7 +15,7 @@ from ftkit.commands.inference import BASE, inference_parser, load_conversants, p
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 from ftkit.data.templates.templates import install_template
-from ftkit.model.adapter_files import record_base
+from ftkit.model.adapters.files import record_base
 
 QUESTION = [{"role": "user", "content": "Say it."}]
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from ftkit.commands import export
 from ftkit.config.parser import run
 from ftkit.data.templates.templates import install_template
-from ftkit.model.conversion import import_weights
+from ftkit.model.weights.conversion import import_weights
 from ftkit.publish import export as publish
 
 IDS = torch.arange(40)[None] + 5
@@ -145,7 +145,7 @@ def test_ollama_gets_a_modelfile_beside_the_gguf(chat_folder, tmp_path, capsys):
 
 
 def test_an_adapter_is_merged_first(chat_folder, tmp_path):
-    pytest.importorskip("ftkit.model.merging")
+    pytest.importorskip("ftkit.model.adapters.merging")
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(1)
@@ -199,7 +199,7 @@ def test_a_folder_in_use_is_left_alone(chat_folder, tmp_path, capsys):
 @pytest.mark.parametrize("format_name", ["llama", "gguf"])
 def test_a_result_that_is_another_model_is_not_published(format_name, chat_folder, tmp_path, capsys, monkeypatch):
     """The exporter is made to damage one matrix: the comparison must find it."""
-    from ftkit.model.shards import SafetensorsFolder
+    from ftkit.model.weights.shards import SafetensorsFolder
 
     real = SafetensorsFolder.load
 

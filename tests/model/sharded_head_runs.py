@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from ftkit.model.configuration_ftgpt import FTGPTConfig
-from ftkit.model.loss_head import use_compact_loss_head
+from ftkit.model.fast.loss_head import use_compact_loss_head
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 
 VOCAB_SIZE, ROWS, LENGTH, STEPS = 400, 4, 11, 3
@@ -125,7 +125,7 @@ def main(path: str) -> None:
     warnings: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: warnings.append(record.getMessage())
-    logging.getLogger("ftkit.model.loss_head").addHandler(handler)
+    logging.getLogger("ftkit.model.fast.loss_head").addHandler(handler)
     results = {}
     for kind, tied, adapter, how in RUNS:
         model = build(kind, tied, adapter)

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftkit.config.errors import UserError
-from ftkit.model import adapter_files
-from ftkit.model.adapter_files import record_base
-from ftkit.model.adapter_loading import check_adapter_folder, put_adapter
-from ftkit.model.adapters import four_bit_config, keep_four_bit_gradients
+from ftkit.model.adapters.files import record_base
+from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
+from ftkit.model.adapters.methods import files as adapter_files
+from ftkit.model.adapters.methods import four_bit_config, keep_four_bit_gradients
 from ftkit.model.loading import weights_fingerprint
 
 IDS = torch.arange(2, 26).reshape(2, 12)

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from ftkit.config.errors import UserError
-from ftkit.model.classification import (
+from ftkit.model.classifier import (
     class_probabilities,
     load_classifier,
     stored_labels,
@@ -54,7 +54,7 @@ def base_model(family):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, tiny_folder):
     """A base model's folder by family, with the tokenizer of the tiny Llama; FTGPT ones are conversions."""
-    from ftkit.model.conversion import import_weights
+    from ftkit.model.weights.conversion import import_weights
 
     root, found = tmp_path_factory.mktemp("families"), {"llama": tiny_folder}
     tokenizer = load_tokenizer(tiny_folder)

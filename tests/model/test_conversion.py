@@ -21,10 +21,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-import ftkit.model.conversion
+import ftkit.model.weights.conversion
 from ftkit.config.errors import UserError
 from ftkit.model import FTGPTConfig, FTGPTForCausalLM, FTGPTForSequenceClassification
-from ftkit.model.conversion import export_weights, import_weights
+from ftkit.model.weights.conversion import export_weights, import_weights
 
 MAX_LOGIT_DIFFERENCE = 1e-5
 SIZES = dict(vocab_size=99, bos_token_id=0, eos_token_id=1, pad_token_id=2)
@@ -358,7 +358,7 @@ def test_a_failure_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(ftkit.model.conversion, "write_shards", fill_then_fail)
+    monkeypatch.setattr(ftkit.model.weights.conversion, "write_shards", fill_then_fail)
     with pytest.raises(OSError, match="No space left"):
         import_weights(source, tmp_path / "ftgpt")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
@@ -366,7 +366,7 @@ def test_a_failure_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
 
 MEASURE = """
 import sys
-from ftkit.model.conversion import export_weights, import_weights
+from ftkit.model.weights.conversion import export_weights, import_weights
 
 def peak_mib():  # of this process alone: ru_maxrss would start from the parent's
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024

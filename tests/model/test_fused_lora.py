@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from ftkit.model.fused_lora import FusedLora, use_fused_lora
+from ftkit.model.fast.fused_lora import FusedLora, use_fused_lora
 
 
 class Two(nn.Module):

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from ftkit.config.errors import UserError
-from ftkit.model.gguf import convert_gguf
+from ftkit.model.weights.gguf import convert_gguf
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"

@@ -9,8 +9,8 @@ from trl.trainer import utils as trl_utils
 if not hasattr(trl_utils, "add_fused_lm_head"):
     pytest.skip("TRL before 1.16 has no head to take over", allow_module_level=True)
 
-from ftkit.model import head_kernels  # noqa: E402
-from ftkit.model.head_kernels import HeadShape, fastest_kernel, seconds_of, settle_kernel  # noqa: E402
+from ftkit.model.fast import head_kernels  # noqa: E402
+from ftkit.model.fast.head_kernels import HeadShape, fastest_kernel, seconds_of, settle_kernel  # noqa: E402
 
 SHAPE = HeadShape(torch.device("cpu"), 16, 300, torch.float32, True, True, ("log_probs", "entropy"))
 

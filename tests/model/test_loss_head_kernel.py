@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ftkit.model import chunked_log_probs as chunked
-from ftkit.model.chunked_log_probs import OUTPUTS, HeadSettings, LinearHead, chunked_log_probs
+from ftkit.model.fast import chunked_log_probs as chunked
+from ftkit.model.fast.chunked_log_probs import OUTPUTS, HeadSettings, LinearHead, chunked_log_probs
 
 VOCAB_SIZE = 2500
 

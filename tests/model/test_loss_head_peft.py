@@ -11,14 +11,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 from trl.trainer import utils as trl_utils
 
-from ftkit.model import chunked_log_probs as chunked
+from ftkit.model.fast import chunked_log_probs as chunked
 
 if not hasattr(trl_utils, "add_fused_lm_head"):
     pytest.skip("TRL before 1.16 has no head to take over", allow_module_level=True)
 
 from trl.trainer.utils import add_fused_lm_head  # noqa: E402
 
-from ftkit.model.loss_head import use_compact_loss_head, use_compact_loss_heads  # noqa: E402
+from ftkit.model.fast.loss_head import use_compact_loss_head, use_compact_loss_heads  # noqa: E402
 
 VOCAB_SIZE = 2500
 

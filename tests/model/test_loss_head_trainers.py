@@ -13,8 +13,8 @@ from trl.trainer import utils as trl_utils
 if not hasattr(trl_utils, "add_fused_lm_head"):
     pytest.skip("TRL before 1.16 has no head to take over", allow_module_level=True)
 
-from ftkit.model import chunked_log_probs as chunked  # noqa: E402
-from ftkit.model.loss_head import use_compact_loss_heads  # noqa: E402
+from ftkit.model.fast import chunked_log_probs as chunked  # noqa: E402
+from ftkit.model.fast.loss_head import use_compact_loss_heads  # noqa: E402
 
 WORDS = ["bal", "com", "dun", "fep", "gir", "hos", "jat", "kuv"]
 LORA = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)

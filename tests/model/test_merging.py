@@ -8,9 +8,9 @@ from peft import IA3Config, LoraConfig, PeftModel, PrefixTuningConfig, PromptTun
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from ftkit.config.errors import UserError
-from ftkit.model.adapters import four_bit_config, keep_four_bit_gradients
-from ftkit.model.conversion import import_weights
-from ftkit.model.merging import merge_adapter
+from ftkit.model.adapters.merging import merge_adapter
+from ftkit.model.adapters.methods import four_bit_config, keep_four_bit_gradients
+from ftkit.model.weights.conversion import import_weights
 
 IDS = torch.arange(2, 50).reshape(4, 12)
 

@@ -7,8 +7,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ftkit.model.configuration_ftgpt import FTGPTConfig
+from ftkit.model.fast.packed_attention import document_lengths, packed_sdpa, use_packed_attention
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
-from ftkit.model.packed_attention import document_lengths, packed_sdpa, use_packed_attention
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

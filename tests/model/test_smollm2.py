@@ -13,8 +13,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from ftkit.model import FTGPTForCausalLM
-from ftkit.model.conversion import export_weights
 from ftkit.model.loading import find_bundled_smollm2, load_model, load_tokenizer, local_model_folder
+from ftkit.model.weights.conversion import export_weights
 
 pytestmark = pytest.mark.smollm2
 
@@ -130,7 +130,7 @@ def test_logits_and_50_greedy_tokens_equal_llama_as_transformers_loads_it(smollm
 
 MEASURE = """
 import sys
-from ftkit.model.gguf import convert_gguf
+from ftkit.model.weights.gguf import convert_gguf
 
 def peak_mib():  # of this process alone: ru_maxrss would start from the parent's
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024

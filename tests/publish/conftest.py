@@ -59,7 +59,7 @@ def adapter_folder(chat_folder, tmp_path_factory):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from ftkit.model.adapter_files import record_base
+    from ftkit.model.adapters.files import record_base
 
     target = tmp_path_factory.mktemp("push") / "my-adapter"
     model = AutoModelForCausalLM.from_pretrained(chat_folder)

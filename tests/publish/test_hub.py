@@ -217,8 +217,8 @@ def test_a_pushed_model_is_loaded_by_its_name(hub, pushed_folder):
 
 
 def test_a_pushed_adapter_is_found_by_its_name_and_knows_its_base(hub, adapter_folder, chat_folder):
-    from ftkit.model.adapter_files import recorded_base
-    from ftkit.model.adapter_loading import check_adapter_folder
+    from ftkit.model.adapters.files import recorded_base
+    from ftkit.model.adapters.loading import check_adapter_folder
     from ftkit.model.loading import local_adapter_folder
 
     result = push_folder(adapter_folder, REPO, check=False)

@@ -46,8 +46,8 @@ def run_as_a_stranger(hub, tmp_path, trust: str) -> dict:
 
 @pytest.mark.parametrize("kind", ["plain", pytest.param("ftgpt", marks=pytest.mark.slow)])
 def test_a_stranger_with_torch_and_transformers_gets_the_same_logits(hub, pushed_folder, kind, tmp_path):
-    from ftkit.model.conversion import import_weights
     from ftkit.model.loading import load_model
+    from ftkit.model.weights.conversion import import_weights
 
     if kind == "ftgpt":
         import_weights(pushed_folder, tmp_path / "ftgpt")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ftkit.config.errors import UserError
-from ftkit.model.conversion import import_weights
+from ftkit.model.weights.conversion import import_weights
 from ftkit.publish.upload_plan import format_plan, format_size, plan_upload, without_local_paths
 
 REPO = "owner/name"

@@ -15,8 +15,8 @@ from transformers.utils import logging as hf_logging
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError
-from ftkit.model.adapters import peft_config
-from ftkit.model.shards import safetensors_files
+from ftkit.model.adapters.methods import peft_config
+from ftkit.model.weights.shards import safetensors_files
 
 CLASSIFIER_SUFFIX = "ForSequenceClassification"
 

@@ -20,7 +20,7 @@ from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from ftkit.config.errors import UserError
-from ftkit.model.adapter_files import (
+from ftkit.model.adapters.files import (
     BASE_RECORD,
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -30,7 +30,7 @@ from ftkit.model.adapter_files import (
     read_adapter_config,
     recorded_base,
 )  # fmt: skip
-from ftkit.model.adapters import keep_four_bit_gradients
+from ftkit.model.adapters.methods import keep_four_bit_gradients
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ftkit.config.errors import UserError
 from ftkit.model.configuration_ftgpt import FTGPTConfig
-from ftkit.model.shards import MAX_SHARD_BYTES, SafetensorsFolder, TensorSource, staged_folder, write_shards
-from ftkit.model.weight_tables import FAMILIES, Facts, Family, apply_table, check_shapes
+from ftkit.model.weights.shards import MAX_SHARD_BYTES, SafetensorsFolder, TensorSource, staged_folder, write_shards
+from ftkit.model.weights.tables import FAMILIES, Facts, Family, apply_table, check_shapes
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 from ftkit.config.errors import UserError
-from ftkit.model.shards import OutputTensor, TensorSource
+from ftkit.model.weights.shards import OutputTensor, TensorSource
 
 Tensors = list[torch.Tensor]
 

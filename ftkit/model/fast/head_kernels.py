@@ -1,4 +1,4 @@
-"""Which kernel scores the LM head: ours (ftkit.model.chunked_log_probs) or TRL's fused head, by timing on a GPU.
+"""Which kernel scores the LM head: ours (ftkit.model.fast.chunked_log_probs) or TRL's fused head, by timing on a GPU.
 
 Liger's fused linear cross-entropy is no candidate: it gives a loss alone, and every TRL trainer asks at least the
 entropy of each token beside it. The choice was tried with injected timers only, not yet on a GPU.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from trl.kernels import ChunkedLogProbFunction
 
-from ftkit.model.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
+from ftkit.model.fast.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
 
 # N rows, D hidden, V vocabulary
 

@@ -18,12 +18,12 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import copy_lock, verify_lock
-from ftkit.model.adapter_files import adapter_labels, resolve_base, run_folder, run_settings
-from ftkit.model.adapter_loading import peft_config_of, put_adapter
-from ftkit.model.adapters import keep_four_bit_gradients, quantization_config, tied_targets
-from ftkit.model.classification import load_classifier, unquantised_head
+from ftkit.model.adapters.files import adapter_labels, resolve_base, run_folder, run_settings
+from ftkit.model.adapters.loading import peft_config_of, put_adapter
+from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config, tied_targets
+from ftkit.model.classifier import load_classifier, unquantised_head
 from ftkit.model.loading import load_model, load_tokenizer
-from ftkit.model.shards import staged_folder
+from ftkit.model.weights.shards import staged_folder
 
 MERGED_DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATION_DEFAULTS = {

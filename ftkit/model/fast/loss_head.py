@@ -2,7 +2,7 @@
 
 TRL patches the model's forward with a chunked head that, without Triton, scores padding and prompt too and recomputes
 the logits in backward. `use_compact_loss_heads(trainer)` takes over that patch: rows with an ignored label are dropped
-before the vocabulary projection and gradients are formed in forward (ftkit.model.chunked_log_probs).
+before the vocabulary projection and gradients are formed in forward (ftkit.model.fast.chunked_log_probs).
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer.utils import FusedCausalLMOutput
 
-from ftkit.model.chunked_log_probs import OUTPUTS, HeadSettings, LinearHead, chunked_log_probs
-from ftkit.model.head_kernels import KERNELS, settle_kernel, weighs_rows_alike
+from ftkit.model.fast.chunked_log_probs import OUTPUTS, HeadSettings, LinearHead, chunked_log_probs
+from ftkit.model.fast.head_kernels import KERNELS, settle_kernel, weighs_rows_alike
 
 # B batch, T tokens, N kept rows, D hidden
 
@@ -48,7 +48,7 @@ def use_compact_loss_heads(trainer: Trainer, *, kernel: str = "auto") -> str:
     Works for SFT, DPO, KTO, GRPO and RLOO, once per trainer, when TRL's own heads are in place: after the constructor,
     or before anything is scored in it. A reference that is the model with its adapter disabled goes through the same
     head. Returns the kernel used, "compact" or "trl": what `kernel` or FTKIT_LOSS_HEAD names; with "auto" compact on a
-    CPU and on a GPU the faster one, as timed there (ftkit.model.head_kernels). A run that names what this returned
+    CPU and on a GPU the faster one, as timed there (ftkit.model.fast.head_kernels). A run that names what this returned
     repeats.
     Raises ValueError for a trainer without TRL's head (reward modelling) and for an unknown kernel.
     """

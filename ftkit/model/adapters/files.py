@@ -21,7 +21,7 @@ from ftkit.config.assets import cache_dir
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json, write_text
 from ftkit.model.loading import local_model_folder, weights_fingerprint
-from ftkit.model.shards import safetensors_files
+from ftkit.model.weights.shards import safetensors_files
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 BASE_RECORD = "base.json"

@@ -1,0 +1,1 @@
+"""Weight formats: tables of names, FTGPT from and to other models, safetensors shards, .gguf files."""
