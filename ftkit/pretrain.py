@@ -109,7 +109,7 @@ def build_trainer(settings, model, data):
 
 def add_continuations(trainer, settings, data) -> None:
     """Have the beginnings of some held-out documents continued at each evaluation, drawn with a fixed seed."""
-    from ftkit.evaluation.generation import generate_answers
+    from ftkit.inference.generation import generate_answers
     from ftkit.training.callbacks import SampleCallback
 
     training, tokenizer = settings.training, data.tokenizer

@@ -199,8 +199,8 @@ def test_added_template_tokens_are_trained_saved_and_generated(sft, tiny_folder,
     from safetensors.torch import load_file
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from ftkit.commands.inference import inference_parser, load_conversant
-    from ftkit.evaluation.generation import generate_answers
+    from ftkit.inference.engine import inference_parser, load_conversant
+    from ftkit.inference.generation import generate_answers
 
     model = tmp_path / "model"
     torch.manual_seed(0)

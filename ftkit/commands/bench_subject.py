@@ -23,7 +23,7 @@ def load_subject(args) -> tuple:
     from ftkit.evaluation.bench_runs import Subject
 
     if args.endpoint:
-        from ftkit.evaluation.endpoint import Endpoint
+        from ftkit.inference.endpoint import Endpoint
 
         endpoint = Endpoint(args.endpoint, args.model_name_or_path, concurrency=args.concurrency, seed=args.seed)
         return Subject(endpoint=endpoint), {"name": args.model_name_or_path, "endpoint": args.endpoint}
@@ -42,8 +42,8 @@ def load_weights(args) -> tuple:
     """Model, tokenizer, folder of the base, folder of the adapter or None, and precision."""
     import torch
 
-    from ftkit.commands.inference import base_folder, tokenizer_of
     from ftkit.config.hardware import probe
+    from ftkit.inference.engine import base_folder, tokenizer_of
     from ftkit.model.adapters.loading import put_adapter
     from ftkit.model.adapters.methods import four_bit_config
     from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_adapter_folder

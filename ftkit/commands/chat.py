@@ -7,7 +7,8 @@ ftkit chat --adapter a=runs/first --adapter b=runs/second
 import sys
 from dataclasses import dataclass, field
 
-from ftkit.commands.inference import (
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.inference.engine import (
     BASE,
     check_sampling,
     inference_parser,
@@ -15,7 +16,6 @@ from ftkit.commands.inference import (
     parse_adapters,
     sampling_settings,
 )
-from ftkit.config.errors import UserError, did_you_mean
 
 HELP = (
     "/reset starts anew, /system TEXT sets the system text and starts anew, /adapter NAME lets another answer, "
@@ -151,7 +151,7 @@ def stream_answer(conversant, messages: list[dict], args) -> str:
     import torch
     from transformers import TextStreamer
 
-    from ftkit.evaluation.generation import answer_limit
+    from ftkit.inference.generation import answer_limit
 
     settings = sampling_settings(args)
     if args.temperature == 0:

@@ -54,7 +54,7 @@ def each_model(args) -> Iterator[tuple[str, object]]:
     """
     import torch
 
-    from ftkit.commands.inference import load_conversant
+    from ftkit.inference.engine import load_conversant
 
     if args.adapter or args.model_name_or_path:
         raise UserError("--compare names the models itself; drop --model_name_or_path and --adapter")

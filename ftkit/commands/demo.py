@@ -236,8 +236,8 @@ def measure(model, tokenizer, template: str, groups: list[Group], name: str, num
     """
     from ftkit.data.templates.templates import install_template, restore
     from ftkit.data.tokens.tokenization import prompt_ids, tokenize_row
-    from ftkit.evaluation.generation import generate_answers
-    from ftkit.evaluation.scoring import answer_loss
+    from ftkit.inference.generation import generate_answers
+    from ftkit.inference.scoring import answer_loss
 
     say(f"measuring: {name}")
     info = install_template(tokenizer, template)
@@ -272,7 +272,7 @@ def check_prompts(model, prompts: list[list[int]]) -> None:
 def baselines(groups: list[Group]) -> list[Measured]:
     """What answers without a model score: the most frequent training answer of each task, and a copy of the input."""
     from ftkit.data.rows.formats import alpaca_row
-    from ftkit.evaluation.scoring import copy_input, most_frequent_answer
+    from ftkit.inference.scoring import copy_input, most_frequent_answer
 
     frequent, copied = [], []
     for group in groups:
@@ -284,8 +284,8 @@ def baselines(groups: list[Group]) -> list[Measured]:
 
 def score(measured: Measured, references: list[str]) -> dict:
     """Exact match with its 95 % Wilson interval, and mean answer loss in nats a token with its bootstrap interval."""
-    from ftkit.evaluation.scoring import exact_match
     from ftkit.evaluation.statistics import bootstrap_interval, wilson_interval
+    from ftkit.inference.scoring import exact_match
 
     hits = exact_match(measured.answers, references)
     low, high = wilson_interval(sum(hits), len(hits))
@@ -325,7 +325,7 @@ def print_results(results: list[dict]) -> None:
 
 def by_task(groups: list[Group], measured: list[Measured], references: list[str]) -> list[dict]:
     """Right answers on each task after fine-tuning, and of the best of the others on that task."""
-    from ftkit.evaluation.scoring import exact_match
+    from ftkit.inference.scoring import exact_match
 
     hits = {item.name: exact_match(item.answers, references) for item in measured}
     after, tasks, start = measured[-1].name, [], 0

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from ftkit.commands.comparison import each_model, side_by_side
-from ftkit.commands.inference import check_sampling, inference_parser, load_conversants, sampling_settings
 from ftkit.commands.prompts import read_conversations
 from ftkit.config.errors import UserError
+from ftkit.inference.engine import check_sampling, inference_parser, load_conversants, sampling_settings
 
 
 def main(argv: list[str]) -> None:
@@ -56,7 +56,7 @@ def answers_by_name(conversations: list[list[dict]], args) -> dict[str, list[lis
 
 def answer_all(conversant, conversations: list[list[dict]], args) -> list[list[str]]:
     """`num_return_sequences` answers to each conversation."""
-    from ftkit.evaluation.generation import generate_answers
+    from ftkit.inference.generation import generate_answers
 
     prompts = [conversant.prompt_ids(messages) for messages in conversations]
     repeated = [ids for ids in prompts for _ in range(args.num_return_sequences)]

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftkit.commands.inference import check_sampling, inference_parser, parse_adapters
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
+from ftkit.inference.engine import check_sampling, inference_parser, parse_adapters
 
 JUDGE_SETTINGS = (
     "mode", "model_name_or_path", "adapter", "endpoint", "system", "temperature", "top_p", "top_k",
@@ -127,7 +127,7 @@ def judge_name(args) -> str:
 
 def endpoint_of(args):
     """The server of the command line; None for a local model. Raises UserError for settings out of range."""
-    from ftkit.evaluation.endpoint import KEY_VARIABLE, Endpoint
+    from ftkit.inference.endpoint import KEY_VARIABLE, Endpoint
 
     if not args.endpoint:
         return None
@@ -198,7 +198,7 @@ def asker(args):
     """A function that asks the judge many questions and yields (index, reply) as they come."""
     from tqdm import tqdm
 
-    from ftkit.evaluation.endpoint import ask_all
+    from ftkit.inference.endpoint import ask_all
 
     endpoint = endpoint_of(args)
     system = [{"role": "system", "content": args.system}] if args.system else []

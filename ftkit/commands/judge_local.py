@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-from ftkit.commands.inference import Conversant, load_conversant, sampling_settings
-from ftkit.evaluation.completion import Reply
-from ftkit.evaluation.generation import answer_limit, answer_text, generate_answers
+from ftkit.inference.completion import Reply
+from ftkit.inference.engine import Conversant, load_conversant, sampling_settings
+from ftkit.inference.generation import answer_limit, answer_text, generate_answers
 
 REPEAT_SEEDS = 100_000  # between repeats: more than there are batches in one
 

@@ -131,7 +131,7 @@ def measure(args, folder: str, out: Path, rows: list[dict]):
     from ftkit.config.hardware import probe
     from ftkit.data.templates.templates import install_template
     from ftkit.data.tokens.tokenization import tokenize_rows
-    from ftkit.evaluation.divergence import compare_models
+    from ftkit.inference.divergence import compare_models
     from ftkit.model.adapters.loading import put_adapter
     from ftkit.model.adapters.merging import load_base, trained_quantization
     from ftkit.model.loading import load_model, load_tokenizer

@@ -73,7 +73,7 @@ def add_samples(trainer, settings, data) -> None:
     """Have the first test questions answered at each evaluation."""
     from ftkit.data.templates.templates import restore
     from ftkit.data.tokens.tokenization import prompt_ids
-    from ftkit.evaluation.generation import generate_answers
+    from ftkit.inference.generation import generate_answers
     from ftkit.training.callbacks import SampleCallback
 
     training = settings.training

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.log_likelihood import (
+from ftkit.evaluation.metrics.likelihood import likeliest
+from ftkit.evaluation.results import Item
+from ftkit.evaluation.task_file import Task
+from ftkit.evaluation.task_items import TaskItem, conversation, plain_prompt
+from ftkit.inference.log_likelihood import (
     LikelihoodScorer,
     Question,
     checked,
@@ -22,10 +26,6 @@ from ftkit.evaluation.log_likelihood import (
     prefix_token,
     rolling_windows,
 )
-from ftkit.evaluation.metrics.likelihood import likeliest
-from ftkit.evaluation.results import Item
-from ftkit.evaluation.task_file import Task
-from ftkit.evaluation.task_items import TaskItem, conversation, plain_prompt
 
 PACK_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens of one forward: from there on no faster
 BATCH_SIZE = {"cpu": 32, "cuda": 128}  # answers generated at once
@@ -54,7 +54,7 @@ class Subject:
 
     def check_logits(self, ids: list[int]) -> None:
         """Raise ValueError, the first time, if the model answers `ids` with what is no number."""
-        from ftkit.evaluation.generation import next_logits
+        from ftkit.inference.generation import next_logits
 
         if not self.is_checked and bool(next_logits(self.model, ids).isnan().any()):
             raise ValueError(NO_NUMBERS)
@@ -204,7 +204,7 @@ class GenerationRun:
 
     def settle_lengths(self) -> None:
         """Count the prompts that leave an answer less than its room. Raises UserError for those that leave none."""
-        from ftkit.evaluation.generation import context_size
+        from ftkit.inference.generation import context_size
 
         context, room = context_size(self.subject.model), self.task.max_new_tokens
         self.num_cut = sum(len(ids) + room > context for ids in self.prompts)
@@ -221,7 +221,7 @@ class GenerationRun:
 
     def way_to_fit(self, items: list[TaskItem]) -> str:
         """What a person can do about prompts that are too long: ask with the most examples that fit, if any do."""
-        from ftkit.evaluation.generation import context_size
+        from ftkit.inference.generation import context_size
 
         for num in reversed(range(len(items[0].examples))):
             shorter = (dataclasses.replace(item, examples=item.examples[:num]) for item in items)
@@ -248,7 +248,7 @@ class GenerationRun:
 
     def generate(self, unit: list[int]) -> list[str]:
         from ftkit.data.templates.templates import restore
-        from ftkit.evaluation.generation import generate_answers
+        from ftkit.inference.generation import generate_answers
 
         subject, template = self.subject, self.subject.template
         prompts = [self.prompts[place] for place in unit]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ftkit.evaluation.paired_tests import share_difference
-from ftkit.evaluation.scoring import answer_loss
 from ftkit.evaluation.statistics import wilson_interval
+from ftkit.inference.scoring import answer_loss
 
 
 class PairScore(NamedTuple):

@@ -207,7 +207,7 @@ def curves(train, evaluation) -> str:
 
 def samples_section(samples: list[dict]) -> str:
     """For each held-out question its reference and the answer at every evaluation."""
-    from ftkit.evaluation.scoring import exact_match  # imports torch, which the other pages do without
+    from ftkit.inference.scoring import exact_match  # imports torch, which the other pages do without
 
     questions = {}
     for sample in samples:

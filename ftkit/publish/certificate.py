@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ftkit.config.errors import UserError
 from ftkit.data.templates.rendering import render
 from ftkit.data.templates.templates import PROBES, probe_messages
-from ftkit.evaluation.divergence import token_kl
+from ftkit.inference.divergence import token_kl
 
 # T tokens, V vocabulary
 

@@ -45,7 +45,7 @@ class Pair:
     def ours(self) -> list[list[float]]:
         """Log-likelihoods of each item."""
         from ftkit.evaluation.bench_runs import MultipleChoiceRun
-        from ftkit.evaluation.log_likelihood import LikelihoodScorer
+        from ftkit.inference.log_likelihood import LikelihoodScorer
 
         self.subject.scorer = LikelihoodScorer(self.subject.model, 0)  # nothing is left of the round before
         run = MultipleChoiceRun(self.task, self.items, self.subject)

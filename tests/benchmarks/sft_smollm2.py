@@ -35,7 +35,7 @@ def score(model_path: str, template: str, folder: Path, adapter: str | None = No
     from ftkit.data.reading.loading import load_rows
     from ftkit.data.templates.templates import install_template
     from ftkit.data.tokens.tokenization import tokenize_row
-    from ftkit.evaluation.scoring import answer_loss
+    from ftkit.inference.scoring import answer_loss
     from ftkit.model.adapters.loading import put_adapter
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
 

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftkit.commands import adapters, chat, generate
 from ftkit.commands.comparison import models_to_compare, side_by_side
-from ftkit.commands.inference import BASE, inference_parser, load_conversants, parse_adapters
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 from ftkit.data.templates.templates import install_template
+from ftkit.inference.engine import BASE, inference_parser, load_conversants, parse_adapters
 from ftkit.model.adapters.files import record_base
 
 QUESTION = [{"role": "user", "content": "Say it."}]

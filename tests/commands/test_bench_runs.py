@@ -234,9 +234,9 @@ def test_rows_of_this_machine_and_own_tasks_are_no_dataset_of_the_hub(tmp_path, 
 
 def test_the_bundled_generation_tasks_fit_the_bundled_base():
     from ftkit.config.assets import bundled_base
-    from ftkit.evaluation.log_likelihood import encode
     from ftkit.evaluation.task_file import bundled_tasks, load_task
     from ftkit.evaluation.task_items import build_items, plain_prompt
+    from ftkit.inference.log_likelihood import encode
     from ftkit.model.loading import load_tokenizer
 
     tokenizer = load_tokenizer(bundled_base())

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from ftkit.commands import chat, generate
-from ftkit.commands.inference import inference_parser, load_conversant
 from ftkit.commands.prompts import read_conversations
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
+from ftkit.inference.engine import inference_parser, load_conversant
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def server(monkeypatch):
     """A server on loopback that is asked without a key and with short waits."""
     from endpoint_stand_in import EndpointStandIn
 
-    from ftkit.evaluation import endpoint as endpoint_module
+    from ftkit.inference import endpoint as endpoint_module
 
     monkeypatch.setattr(endpoint_module, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -2,9 +2,9 @@
 
 import json
 
-from ftkit.evaluation.completion import Reply
 from ftkit.evaluation.judge import judge as judge_all
 from ftkit.evaluation.judge_prompts import Answered
+from ftkit.inference.completion import Reply
 
 
 def rows(*answers: str) -> list[Answered]:

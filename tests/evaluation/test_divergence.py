@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ftkit.evaluation import divergence, scoring
-from ftkit.evaluation.divergence import compare_models, token_kl
+from ftkit.inference import divergence, scoring
+from ftkit.inference.divergence import compare_models, token_kl
 
 IGNORE = -100
 ROWS = [

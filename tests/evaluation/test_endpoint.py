@@ -10,9 +10,9 @@ import pytest
 from endpoint_stand_in import EndpointStandIn, Fault
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation import endpoint as endpoint_module
-from ftkit.evaluation.completion import retry_after
-from ftkit.evaluation.endpoint import Endpoint, GivenUp, ask_all
+from ftkit.inference import endpoint as endpoint_module
+from ftkit.inference.completion import retry_after
+from ftkit.inference.endpoint import Endpoint, GivenUp, ask_all
 
 QUESTION = [{"role": "user", "content": "6 x 7?"}]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ftkit.evaluation.generation import generate_answers, prefix_cache, shared_prefix
+from ftkit.inference.generation import generate_answers, prefix_cache, shared_prefix
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [16, 17], [5, 6, 7, 20], [21] * 9]
 PREFIX = [30, 31, 32, 33, 34]

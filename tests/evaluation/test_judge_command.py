@@ -7,13 +7,13 @@ import torch
 from endpoint_stand_in import EndpointStandIn, Fault
 from judging import judge_on_nothing, write_answers
 
-from ftkit.commands.inference import Conversant, load_conversant
 from ftkit.commands.judge import judge_parser, judge_settings, main
 from ftkit.commands.judge_local import ask_local
 from ftkit.config.errors import UserError
 from ftkit.evaluation.pairing import read_run
 from ftkit.evaluation.verdict import compare_runs
 from ftkit.evaluation.votes import Vote, read_votes, write_votes
+from ftkit.inference.engine import Conversant, load_conversant
 
 
 def test_the_command_scores_over_http_and_compare_reads_it(tmp_path, server, capsys):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ftkit.evaluation import log_likelihood
-from ftkit.evaluation.log_likelihood import (
+from ftkit.inference import log_likelihood
+from ftkit.inference.log_likelihood import (
     LikelihoodScorer,
     Question,
     common_prefix,

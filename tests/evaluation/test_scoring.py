@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ftkit.evaluation import scoring
-from ftkit.evaluation.scoring import (
+from ftkit.inference import scoring
+from ftkit.inference.scoring import (
     answer_loss,
     copy_input,
     exact_match,

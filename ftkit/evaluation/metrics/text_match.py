@@ -9,7 +9,7 @@ from collections import Counter
 from fractions import Fraction
 
 from ftkit.evaluation.metrics.definition import TextMetric
-from ftkit.evaluation.scoring import exact_match, normalize_answer
+from ftkit.inference.scoring import exact_match, normalize_answer
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)

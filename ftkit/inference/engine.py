@@ -132,7 +132,7 @@ class Conversant:
         Raises UserError when nothing is left of the model's context for an answer.
         """
         from ftkit.data.tokens.tokenization import prompt_ids
-        from ftkit.evaluation.generation import answer_limit
+        from ftkit.inference.generation import answer_limit
 
         ids = prompt_ids(messages, self.tokenizer, self.template)
         try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ftkit.evaluation.generation import evaluation_mode
+from ftkit.inference.generation import evaluation_mode
 
 # B batch, T tokens, N scored tokens, D hidden, V vocabulary
 

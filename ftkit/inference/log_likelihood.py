@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from ftkit.evaluation.generation import evaluation_mode, in_halves, prefix_cache, shared_prefix, uses_soft_prompt
-from ftkit.evaluation.scoring import HEAD_TOLERANCE, choose_scorer
+from ftkit.inference.generation import evaluation_mode, in_halves, prefix_cache, shared_prefix, uses_soft_prompt
+from ftkit.inference.scoring import HEAD_TOLERANCE, choose_scorer
 
 # B batch, T tokens of a row, P tokens of the shared prefix, S tokens of a pack, N scored positions, V vocabulary
 

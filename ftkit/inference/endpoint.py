@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.completion import AttemptFailed, Reply, connection_failure, reply_of, status_failure
+from ftkit.inference.completion import AttemptFailed, Reply, connection_failure, reply_of, status_failure
 
 MAX_REPLY_BYTES = 2**22
 KEY_VARIABLE = "OPENAI_API_KEY"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ftkit.evaluation.generation import evaluation_mode
-from ftkit.evaluation.scoring import HEAD_CHUNK, IGNORE_INDEX, choose_scorer, padded
+from ftkit.inference.generation import evaluation_mode
+from ftkit.inference.scoring import HEAD_CHUNK, IGNORE_INDEX, choose_scorer, padded
 
 # B batch, T tokens, N scored tokens, V vocabulary
 

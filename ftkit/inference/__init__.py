@@ -1,0 +1,1 @@
+"""A model asked: answers, log-likelihoods, losses and divergence, here or behind an OpenAI-compatible endpoint."""
