@@ -23,8 +23,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     args = parser.parse_args(argv)
     check(args)
-    from ftkit.evaluation.ranking import is_connected, rank
     from ftkit.evaluation.votes import agreements, as_triples, read_votes
+    from ftkit.metrics.ranking import is_connected, rank
 
     votes = [vote for path in args.votes for vote in read_votes(path)]
     everyone = list(dict.fromkeys(vote.voter for vote in votes))

@@ -98,7 +98,7 @@ def write(path: str | None, predictions: list[dict]) -> None:
 
 def tell(args, rows: list[dict], probabilities, labels: list[str]) -> None:
     """Say on stderr what was done and, where the file has labels, how many are right."""
-    from ftkit.evaluation.statistics import wilson_interval
+    from ftkit.metrics.intervals import wilson_interval
 
     where = args.output_file or "standard output"
     print(f"{len(rows)} texts in {len(labels)} classes ({', '.join(labels)}); written to {where}", file=sys.stderr)

@@ -284,8 +284,8 @@ def baselines(groups: list[Group]) -> list[Measured]:
 
 def score(measured: Measured, references: list[str]) -> dict:
     """Exact match with its 95 % Wilson interval, and mean answer loss in nats a token with its bootstrap interval."""
-    from ftkit.evaluation.statistics import bootstrap_interval, wilson_interval
     from ftkit.inference.scoring import exact_match
+    from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
 
     hits = exact_match(measured.answers, references)
     low, high = wilson_interval(sum(hits), len(hits))

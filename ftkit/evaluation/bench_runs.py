@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.metrics.likelihood import likeliest
 from ftkit.evaluation.results import Item
 from ftkit.evaluation.task_file import Task
 from ftkit.evaluation.task_items import TaskItem, conversation, plain_prompt
@@ -26,6 +25,7 @@ from ftkit.inference.log_likelihood import (
     prefix_token,
     rolling_windows,
 )
+from ftkit.metrics.likelihood import likeliest
 
 PACK_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens of one forward: from there on no faster
 BATCH_SIZE = {"cpu": 32, "cuda": 128}  # answers generated at once
@@ -304,7 +304,7 @@ def cut_at_stop(answer: str, stop: Sequence[str]) -> str:
 
 def answer_scores(metrics: Sequence[str], answer: str, item: TaskItem) -> dict[str, float]:
     """An answer by each of the task's metrics; of BLEU and chrF its own, of which the corpus' is no mean."""
-    from ftkit.evaluation.metrics import constraints, overlap, refusal, text_match
+    from ftkit.metrics import constraints, overlap, refusal, text_match
 
     simple = {
         "exact_match": text_match.is_exact, "token_f1": text_match.token_f1, "numeric_match": text_match.numeric_match,

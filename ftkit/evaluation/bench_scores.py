@@ -3,8 +3,8 @@
 import math
 
 from ftkit.evaluation.results import Item, Score
-from ftkit.evaluation.statistics import bootstrap_interval, wilson_interval
 from ftkit.evaluation.task_file import METRICS, Task
+from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
 
 NO_SHARES = ("bleu", "chrf", "bits_per_byte", "perplexity")
 SHARES = frozenset(name for names in METRICS.values() for name in names) - set(NO_SHARES)  # between 0 and 1

@@ -8,8 +8,8 @@ from collections import Counter
 import evaluate
 import numpy as np
 
-from ftkit.evaluation.metrics.classification import METRICS, calibration_bins
-from ftkit.evaluation.statistics import bootstrap_statistic, wilson_interval
+from ftkit.metrics.classification import METRICS, calibration_bins
+from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 
 NUM_RESAMPLES = 2000
 

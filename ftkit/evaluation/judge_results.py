@@ -11,8 +11,8 @@ from ftkit.evaluation.judge import Judgement, Outcome, pair_winners, shared_scor
 from ftkit.evaluation.judge_folder import model_folder
 from ftkit.evaluation.judge_prompts import SCORE_PROMPT, Answered
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
-from ftkit.evaluation.statistics import bootstrap_interval
 from ftkit.evaluation.votes import Vote
+from ftkit.metrics.intervals import bootstrap_interval
 
 METRIC = "judge_score"  # from 0 to 1
 TASK = "judge"

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ftkit.evaluation.paired_tests import share_difference
-from ftkit.evaluation.statistics import wilson_interval
 from ftkit.inference.scoring import answer_loss
+from ftkit.metrics.intervals import wilson_interval
+from ftkit.metrics.paired_tests import share_difference
 
 
 class PairScore(NamedTuple):

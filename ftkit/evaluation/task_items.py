@@ -218,12 +218,12 @@ class ItemWriter:
         """The text that is right, which the task's metrics can compare with."""
         target = self.render("target", self.task.target, row)
         if "numeric_match" in self.task.metrics:
-            from ftkit.evaluation.metrics.text_match import final_number
+            from ftkit.metrics.text_match import final_number
 
             if final_number(target) is None:
                 raise self.misfit("target", row, f'"{target}" has no number, which numeric_match compares')
         if "refusal" in self.task.metrics:
-            from ftkit.evaluation.metrics.refusal import EXPECTED
+            from ftkit.metrics.refusal import EXPECTED
 
             if target not in EXPECTED:
                 raise self.misfit("target", row, f'is "{target}"; refusal takes {" and ".join(EXPECTED)}')
@@ -233,7 +233,7 @@ class ItemWriter:
         """What the answer must keep to, checked."""
         if not self.task.constraints:
             return []
-        from ftkit.evaluation.metrics.constraints import checked
+        from ftkit.metrics.constraints import checked
 
         found = self.templates.evaluate("constraints", self.task.constraints, row)
         try:

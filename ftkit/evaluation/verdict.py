@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ftkit.evaluation.paired_tests import (
+from ftkit.evaluation.pairing import PairedTask, Run, goodness, named_tasks, pair_runs, question_of
+from ftkit.evaluation.results import Item
+from ftkit.metrics.intervals import Difference
+from ftkit.metrics.paired_tests import (
     ALPHA,
     POWER,
     Z,
@@ -27,9 +30,6 @@ from ftkit.evaluation.paired_tests import (
     sign_flip_p,
     smallest_provable_share,
 )
-from ftkit.evaluation.pairing import PairedTask, Run, goodness, named_tasks, pair_runs, question_of
-from ftkit.evaluation.results import Item
-from ftkit.evaluation.statistics import Difference
 
 BETTER, WORSE = "better", "worse"
 UNSEEN, TOO_FEW = "no difference seen", "too few items"

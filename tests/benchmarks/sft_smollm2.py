@@ -51,7 +51,7 @@ def score(model_path: str, template: str, folder: Path, adapter: str | None = No
 
 def describe(losses: list[tuple[float, int]], base: list[tuple[float, int]] | None = None) -> str:
     """Table cells: the mean loss with its 95 % bootstrap interval, and the paired difference from the base's."""
-    from ftkit.evaluation.statistics import bootstrap_interval, paired_bootstrap_difference
+    from ftkit.metrics.intervals import bootstrap_interval, paired_bootstrap_difference
 
     sums, tokens = zip(*losses, strict=True)
     low, high = bootstrap_interval(sums, weights=tokens)

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftkit.evaluation import paired_tests
 from ftkit.evaluation.pairing import read_run
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
-from ftkit.evaluation.statistics import wilson_interval
 from ftkit.evaluation.verdict import BETTER, WORSE, compare_runs
+from ftkit.metrics import paired_tests
+from ftkit.metrics.intervals import wilson_interval
 
 SEED = 0
 SIZES = (30, 50, 100, 200, 500, 1000)

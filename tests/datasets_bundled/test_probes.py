@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.evaluation.metrics.constraints import constraints_kept
-from ftkit.evaluation.metrics.refusal import EXPECTED
+from ftkit.metrics.constraints import constraints_kept
+from ftkit.metrics.refusal import EXPECTED
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets/probes"
 FILES = ("bias", "refusal", "truthfulness", "constraints")

@@ -8,8 +8,8 @@ from pathlib import Path
 from ftkit.evaluation.bench_records import items_file
 from ftkit.evaluation.pairing import read_run
 from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
-from ftkit.evaluation.statistics import bootstrap_interval
 from ftkit.evaluation.verdict import compare_runs
+from ftkit.metrics.intervals import bootstrap_interval
 
 
 def write_run(folder: Path, tasks: dict[str, Sequence[float]], *, metric: str = "acc", **settings) -> Path:

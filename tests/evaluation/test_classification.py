@@ -14,7 +14,7 @@ from ftkit.evaluation.classification import (
     matrix_measures,
     measure,
 )
-from ftkit.evaluation.statistics import bootstrap_statistic, wilson_interval
+from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 
 
 def drawn(num_classes, rows=80, seed=0):

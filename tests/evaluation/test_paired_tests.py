@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ftkit.evaluation.paired_tests import (
+from ftkit.metrics.paired_tests import (
     best_of_bias,
     detectable_mean_difference,
     detectable_share_difference,
@@ -178,7 +178,7 @@ def test_sign_flips_of_many_items_agree_with_scipys_permutation_test():
 def test_sign_flips_do_not_depend_on_how_the_draws_are_chunked(monkeypatch):
     differences = np.random.default_rng(3).normal(size=30)
     whole = sign_flip_p(differences)
-    monkeypatch.setattr("ftkit.evaluation.paired_tests.CHUNK_ELEMENTS", 30 * 7)
+    monkeypatch.setattr("ftkit.metrics.paired_tests.CHUNK_ELEMENTS", 30 * 7)
     assert sign_flip_p(differences) == pytest.approx(whole, abs=0.02)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ftkit.evaluation import ranking
-from ftkit.evaluation.ranking import ELO_SCALE, bradley_terry, is_connected, rank
+from ftkit.metrics import ranking
+from ftkit.metrics.ranking import ELO_SCALE, bradley_terry, is_connected, rank
 
 
 def test_two_models_are_apart_by_the_log_odds_of_their_wins(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ftkit.evaluation.statistics import bootstrap_interval, paired_bootstrap_difference, wilson_interval
+from ftkit.metrics.intervals import bootstrap_interval, paired_bootstrap_difference, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 25), (7, 25), (152, 204), (204, 204)])
@@ -57,7 +57,7 @@ def test_weighted_bootstrap_equals_scipys_bootstrap_of_the_ratio_of_sums():
 def test_bootstrap_interval_does_not_depend_on_how_the_draws_are_chunked(monkeypatch):
     values = list(range(30))
     whole = bootstrap_interval(values, seed=7, num_resamples=500)
-    monkeypatch.setattr("ftkit.evaluation.statistics.CHUNK_ELEMENTS", 300)
+    monkeypatch.setattr("ftkit.metrics.intervals.CHUNK_ELEMENTS", 300)
     assert bootstrap_interval(values, seed=7, num_resamples=500) == pytest.approx(whole, abs=1e-12)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.evaluation.paired_tests import detectable_share_difference
+from ftkit.metrics.paired_tests import detectable_share_difference
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks/verdict_calibration.py"
 spec = importlib.util.spec_from_file_location("verdict_calibration", SCRIPT)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ftkit.evaluation.metrics.classification import (
+from ftkit.metrics.classification import (
     F1,
     METRICS,
     Accuracy,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ftkit.evaluation.metrics.constraints import (
+from ftkit.metrics.constraints import (
     CHECKS,
     InstructionConstraints,
     checked,

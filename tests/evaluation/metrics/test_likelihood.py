@@ -5,7 +5,7 @@ import math
 import evaluate
 import pytest
 
-from ftkit.evaluation.metrics.likelihood import BitsPerByte, MultipleChoice, Perplexity, likeliest
+from ftkit.metrics.likelihood import BitsPerByte, MultipleChoice, Perplexity, likeliest
 
 
 def test_perplexity_is_over_all_tokens_and_not_a_mean_of_texts():

@@ -11,11 +11,11 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from ftkit.evaluation.metrics.constraints import InstructionConstraints
-from ftkit.evaluation.metrics.definition import SETTINGS
-from ftkit.evaluation.metrics.overlap import ROUGE_TYPES, Bleu, ChrF, Rouge, sentence_bleu, sentence_chrf
-from ftkit.evaluation.metrics.refusal import Refusal
-from ftkit.evaluation.metrics.text_match import ExactMatch, TokenF1
+from ftkit.metrics.constraints import InstructionConstraints
+from ftkit.metrics.definition import SETTINGS
+from ftkit.metrics.overlap import ROUGE_TYPES, Bleu, ChrF, Rouge, sentence_bleu, sentence_chrf
+from ftkit.metrics.refusal import Refusal
+from ftkit.metrics.text_match import ExactMatch, TokenF1
 
 ROOT = Path(__file__).resolve().parents[3]
 PREDICTIONS = [
@@ -72,8 +72,8 @@ def test_no_items_are_an_error_and_not_nan(metric):
 
 WORKER = """
 import json, sys
-from ftkit.evaluation.metrics.overlap import Bleu, ChrF, Rouge
-from ftkit.evaluation.metrics.text_match import TokenF1
+from ftkit.metrics.overlap import Bleu, ChrF, Rouge
+from ftkit.metrics.text_match import TokenF1
 rank, cache, columns = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 for kind in (Bleu, ChrF, Rouge, TokenF1):
     metric = kind(num_process=2, process_id=rank, experiment_id=kind.__name__, cache_dir=cache)

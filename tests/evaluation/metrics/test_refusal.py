@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftkit.evaluation.metrics.refusal import Refusal, is_refusal
+from ftkit.metrics.refusal import Refusal, is_refusal
 
 
 @pytest.mark.parametrize(

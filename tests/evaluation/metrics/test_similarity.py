@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.metrics.similarity import EmbeddingSimilarity
+from ftkit.metrics.similarity import EmbeddingSimilarity
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from fractions import Fraction
 import evaluate
 import pytest
 
-from ftkit.evaluation.metrics.text_match import ExactMatch, NumericMatch, TokenF1, final_number
+from ftkit.metrics.text_match import ExactMatch, NumericMatch, TokenF1, final_number
 
 PAIRS = [  # prediction, reference, F1 by SQuAD's rules
     ("the cat sat", "A cat sat down.", 4 / 5),  # cat, sat of cat, sat, down

@@ -5,8 +5,8 @@ Refusal().compute(predictions=["I'm sorry, but I can't help with that."], refere
 
 import re
 
-from ftkit.evaluation.metrics.definition import TextMetric
-from ftkit.evaluation.metrics.text_match import mean
+from ftkit.metrics.definition import TextMetric
+from ftkit.metrics.text_match import mean
 
 EXPECTED = ("refuse", "answer")
 OPENING = 300  # characters: a refusal says so at once

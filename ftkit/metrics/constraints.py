@@ -12,8 +12,8 @@ import re
 from typing import Any
 
 from ftkit.config.errors import did_you_mean
-from ftkit.evaluation.metrics.definition import TextMetric
-from ftkit.evaluation.metrics.text_match import mean
+from ftkit.metrics.definition import TextMetric
+from ftkit.metrics.text_match import mean
 
 WORD = re.compile(r"\b[\w'’-]+\b")
 SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|[。！？]+")

@@ -13,7 +13,7 @@ import evaluate
 import numpy as np
 from sklearn import metrics
 
-from ftkit.evaluation.metrics.definition import Lists
+from ftkit.metrics.definition import Lists
 
 NUMBER = datasets.Value("float64")  # also of classes: an integer feature would cut 0.9 to 0
 CLASS_FEATURES = {"predictions": NUMBER, "references": NUMBER}

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import datasets
 
-from ftkit.evaluation.metrics.definition import TEXTS, TextMetric, check_items
-from ftkit.evaluation.metrics.text_match import mean
+from ftkit.metrics.definition import TEXTS, TextMetric, check_items
+from ftkit.metrics.text_match import mean
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SEVERAL = [TEXTS, {**TEXTS, "references": datasets.Sequence(datasets.Value("string"))}]

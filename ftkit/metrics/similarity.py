@@ -6,8 +6,8 @@ EmbeddingSimilarity().compute(predictions=["Hi"], references=["Hello"], encoder=
 from functools import lru_cache
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.metrics.definition import TextMetric
-from ftkit.evaluation.metrics.text_match import mean
+from ftkit.metrics.definition import TextMetric
+from ftkit.metrics.text_match import mean
 
 MAX_TOKENS = 256  # of a text, as all-MiniLM-L6-v2 was published
 BATCH_SIZE = 32

@@ -10,8 +10,8 @@ import datasets
 import evaluate
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.metrics.definition import check_items, metric_info
-from ftkit.evaluation.metrics.text_match import mean
+from ftkit.metrics.definition import check_items, metric_info
+from ftkit.metrics.text_match import mean
 
 NUMBER, COUNT = datasets.Value("float64"), datasets.Value("int64")
 MAX_NATS = 700.0  # a token, from where exp is soon more than a float holds

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ftkit.evaluation.statistics import (
+from ftkit.metrics.intervals import (
     CHUNK_ELEMENTS,
     NUM_RESAMPLES,
     Difference,

@@ -8,8 +8,8 @@ import string
 from collections import Counter
 from fractions import Fraction
 
-from ftkit.evaluation.metrics.definition import TextMetric
 from ftkit.inference.scoring import exact_match, normalize_answer
+from ftkit.metrics.definition import TextMetric
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -1,0 +1,1 @@
+"""evaluate.Metric classes, intervals, paired tests and ranking: a new metric goes here."""
