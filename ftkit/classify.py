@@ -46,7 +46,7 @@ def classify(settings):
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
     from ftkit.data.tokens.classification_receipt import classification_receipt
-    from ftkit.training.classification import prepare_classifier, prepare_labelled_data
+    from ftkit.training.labelled_preparation import prepare_classifier, prepare_labelled_data
     from ftkit.training.plan import settle_evaluation
 
     checkpoint = open_run(settings)
@@ -67,7 +67,7 @@ def build_trainer(settings, loaded, data):
     from peft import get_peft_model
 
     from ftkit.model.classifier import classifier_peft_config
-    from ftkit.training.classification_trainer import FTClassificationTrainer, padding_collator
+    from ftkit.training.methods.classify import FTClassificationTrainer, padding_collator
 
     config = classifier_peft_config(settings.model, loaded.model, loaded.head)
     trainer = FTClassificationTrainer(

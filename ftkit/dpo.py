@@ -71,7 +71,7 @@ def align(settings):
 def build_trainer(settings, model, data):
     """The trainer on tokenized pairs, with sample answers at each evaluation."""
     from ftkit.model.adapters.methods import peft_config
-    from ftkit.training.dpo_trainer import FTDPOTrainer, reference_copy
+    from ftkit.training.methods.dpo import FTDPOTrainer, reference_copy
 
     trainer = FTDPOTrainer(
         model=model,

@@ -41,8 +41,8 @@ def pretrain(settings):
     Raises UserError for a mistake in settings or text, before the model is built where possible.
     """
     from ftkit.training.budget import settle_length, settle_schedule
+    from ftkit.training.methods.pretrain import cast_weights
     from ftkit.training.plan import settle_evaluation, settle_logging
-    from ftkit.training.pretrain_trainer import cast_weights
     from ftkit.training.text_preparation import prepare_base, prepare_blocks
 
     training = settings.training
@@ -80,7 +80,7 @@ def build_trainer(settings, model, data):
     from ftkit.model.fast.loss_head import CHUNK_LOGITS
     from ftkit.training.budget import SpeedCallback, tokens_per_update
     from ftkit.training.callbacks import MetricsCallback
-    from ftkit.training.pretrain_trainer import FTPretrainTrainer
+    from ftkit.training.methods.pretrain import FTPretrainTrainer
 
     training = settings.training
     each = tokens_per_update(training, settings.data.block_size)

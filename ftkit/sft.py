@@ -72,7 +72,7 @@ def finetune(settings):
 def build_trainer(settings, model, data):
     """The trainer on tokenized rows, with sample answers at each evaluation."""
     from ftkit.model.adapters.methods import peft_config
-    from ftkit.training.sft_trainer import FTSFTTrainer
+    from ftkit.training.methods.sft import FTSFTTrainer
 
     trainer = FTSFTTrainer(
         model=model,

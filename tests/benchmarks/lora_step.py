@@ -117,7 +117,7 @@ def train(name: str, shape: Shape) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from ftkit.config.settings.common import SFTArguments
-    from ftkit.training.sft_trainer import FTSFTTrainer
+    from ftkit.training.methods.sft import FTSFTTrainer
 
     ours, lora, settings = TRAINERS[name]
     ids_BT, labels_BT = batch(shape)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ftkit.training.classification_trainer import FTClassificationTrainer
+from ftkit.training.methods.classify import FTClassificationTrainer
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 LABELS = torch.tensor([0, 0, 1])
