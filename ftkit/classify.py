@@ -88,7 +88,7 @@ def class_measures_of(data):
     """What Trainer calls with an evaluation's logits and labels."""
     import torch
 
-    from ftkit.evaluation.classification import measure
+    from ftkit.evaluation.held_out.classification import measure
 
     def compute(prediction) -> dict[str, float]:
         logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
@@ -118,7 +118,7 @@ def add_predictions(trainer, settings, data) -> None:
 
 def evaluate_and_write(settings, trainer, data) -> None:
     """Measure the test rows (or the validation rows where there are none), print it, and write it into OUT."""
-    from ftkit.evaluation.classification_results import evaluation_lines, write_evaluation
+    from ftkit.evaluation.held_out.classification_results import evaluation_lines, write_evaluation
     from ftkit.model.classifier import class_probabilities
 
     rows = data.rows.test or data.rows.validation

@@ -88,7 +88,7 @@ def build_trainer(settings, model, data):
 
 def score(trainer, data) -> list | None:
     """Log-probabilities of the held-out pairs; None where nothing is held out, or where the weights are sharded."""
-    from ftkit.evaluation.preferences import score_pairs
+    from ftkit.evaluation.held_out.preferences import score_pairs
 
     if not data.test or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
@@ -98,7 +98,7 @@ def score(trainer, data) -> list | None:
 def write_results(settings, trainer, before: list | None, after: list | None) -> None:
     """Write OUT/results.json, how held-out pairs were ranked before and after, and print it."""
     from ftkit.config.files import write_json
-    from ftkit.evaluation.preferences import preference_results, results_line
+    from ftkit.evaluation.held_out.preferences import preference_results, results_line
 
     if before and trainer.is_world_process_zero():
         results = preference_results(before, after)

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     args = parser.parse_args(argv)
     check(args)
-    from ftkit.evaluation.votes import agreements, as_triples, read_votes
+    from ftkit.evaluation.judge.votes import agreements, as_triples, read_votes
     from ftkit.metrics.ranking import is_connected, rank
 
     votes = [vote for path in args.votes for vote in read_votes(path)]
@@ -87,7 +87,7 @@ def ranking_lines(standings: list) -> list[str]:
 
 def write_rows_asked_for(votes: list, args) -> None:
     """Write the training rows that the command line asks for. Raises UserError where the votes give none."""
-    from ftkit.evaluation.votes import dpo_rows, kto_rows, write_rows
+    from ftkit.evaluation.judge.votes import dpo_rows, kto_rows, write_rows
 
     for path, rows_of, next_step in (
         (args.dpo, dpo_rows, f"next: ftkit dpo --dataset_name {json.dumps(args.dpo)} ..."),

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     results = benchmark(args, chosen)
     if results is None:
         return
-    from ftkit.evaluation.bench_report import write_bench_report
+    from ftkit.evaluation.bench.report import write_bench_report
 
     folder = args.output_dir
     page = write_bench_report(f"{folder}/results.json")
@@ -86,7 +86,7 @@ def check(args) -> None:
 def claim(output_dir: str) -> None:
     """Raise UserError for a folder that can't be written or is another's, before a model is loaded for nothing."""
     from ftkit.commands.training_run import is_first_process
-    from ftkit.evaluation.bench import check_folder
+    from ftkit.evaluation.bench.bench import check_folder
 
     if is_first_process():
         check_folder(Path(output_dir))
@@ -94,7 +94,7 @@ def claim(output_dir: str) -> None:
 
 def task_list() -> str:
     """The bundled tasks, one a line."""
-    from ftkit.evaluation.task_file import bundled_tasks, load_task
+    from ftkit.evaluation.bench.task_file import bundled_tasks, load_task
 
     tasks = [load_task(name) for name in bundled_tasks()]
     lines = [
@@ -106,9 +106,9 @@ def task_list() -> str:
 
 def choose_tasks(args) -> list:
     """The tasks of the command line with their items, before a model is loaded."""
-    from ftkit.evaluation.bench import choose
-    from ftkit.evaluation.task_file import load_task
-    from ftkit.evaluation.task_items import ItemSettings
+    from ftkit.evaluation.bench.bench import choose
+    from ftkit.evaluation.bench.task_file import load_task
+    from ftkit.evaluation.bench.task_items import ItemSettings
 
     data = task_data(args.task_data)
     asked = {}
@@ -143,7 +143,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def check_label(label: str, others: Iterable[str]) -> None:
     """Raise UserError for a task or a subject that is asked already, or whose items would share a file with another."""
-    from ftkit.evaluation.bench_records import items_file
+    from ftkit.evaluation.bench.records import items_file
 
     for other in others:
         if label == other:
@@ -170,8 +170,8 @@ def task_data(texts: list[str]) -> dict[str, str]:
 def benchmark(args, chosen: list):
     """Load what is benchmarked and run; the results in the first process, None in the others."""
     from ftkit.commands.bench_subject import load_subject, open_world, versions
-    from ftkit.evaluation.bench import run_benchmark
-    from ftkit.evaluation.results import Results
+    from ftkit.evaluation.bench.bench import run_benchmark
+    from ftkit.evaluation.bench.results import Results
 
     subject, model = load_subject(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}

@@ -20,7 +20,7 @@ def load_subject(args) -> tuple:
     from ftkit.config.hardware import use_all_cores
     from ftkit.config.quiet import quiet_libraries
     from ftkit.data.templates.lock import verify_lock
-    from ftkit.evaluation.bench_runs import Subject
+    from ftkit.evaluation.bench.units import Subject
 
     if args.endpoint:
         from ftkit.inference.endpoint import Endpoint
@@ -99,7 +99,7 @@ def identity(args, folder: str, adapter: str | None, dtype: str, template) -> di
 def open_world() -> Iterator:
     """The processes that a launcher started, as a World; closed at the end."""
     from ftkit.config.launch import check_world, world_size
-    from ftkit.evaluation.bench import World
+    from ftkit.evaluation.bench.bench import World
 
     check_world(use_cpu=True)
     if world_size() == 1:

@@ -42,9 +42,9 @@ def main(argv: list[str]) -> None:
         raise UserError("--margin lies between 0 and 1, such as 0.05, and --num_examples is 0 or more")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; give 0 or more")
-    from ftkit.evaluation.pairing import read_run
-    from ftkit.evaluation.verdict import compare_runs
-    from ftkit.evaluation.verdict_text import verdict_text
+    from ftkit.evaluation.verdict.pairing import read_run
+    from ftkit.evaluation.verdict.text import verdict_text
+    from ftkit.evaluation.verdict.verdict import compare_runs
 
     befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
     check_outputs(args, [run.path for run in (*befores, after)])
@@ -73,8 +73,8 @@ def check_outputs(args, inputs: list[Path]) -> None:
 
 def leaks(train_data: str | None, after) -> list[str]:
     """Warnings of items that are asked in the training data, if that is named or AFTER's model has its run here."""
-    from ftkit.evaluation.contamination import leak_warnings, nothing_found
-    from ftkit.evaluation.results import read_items
+    from ftkit.evaluation.bench.results import read_items
+    from ftkit.evaluation.verdict.contamination import leak_warnings, nothing_found
 
     if train_data:
         from ftkit.data.reading.loading import load_rows
@@ -130,8 +130,8 @@ def write_files(verdict, args, folder: Path) -> None:
     import dataclasses
 
     from ftkit.config.files import write_json, write_text
-    from ftkit.evaluation.verdict_page import write_verdict_page
-    from ftkit.evaluation.verdict_text import verdict_markdown
+    from ftkit.evaluation.verdict.page import write_verdict_page
+    from ftkit.evaluation.verdict.text import verdict_markdown
 
     written = []
     if args.html is not None:

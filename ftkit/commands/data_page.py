@@ -7,7 +7,7 @@ import html
 from pathlib import Path
 
 from ftkit.data.tokens.receipt_text import printable
-from ftkit.evaluation.report_style import PAGE, STYLE
+from ftkit.evaluation.pages.style import PAGE, STYLE
 
 
 def write_page(path: Path, title: str, parts: list[tuple[str, list]]) -> None:

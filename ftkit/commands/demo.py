@@ -148,7 +148,7 @@ def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> Non
     """Measure, fine-tune, measure again, and show both."""
     from ftkit.config.files import write_json
     from ftkit.config.run_folder import check_output_dir
-    from ftkit.evaluation.report import write_report
+    from ftkit.evaluation.pages.report import write_report
     from ftkit.sft import finetune, parse
 
     check_output_dir(str(output_dir), resume=False)

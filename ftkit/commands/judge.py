@@ -29,9 +29,9 @@ def main(argv: list[str]) -> None:
     parser = judge_parser()
     args = parser.parse_args(argv)
     check(args, parser)
-    from ftkit.evaluation.answer_files import read_answers
-    from ftkit.evaluation.judge_folder import check_models, claim
-    from ftkit.evaluation.votes import read_votes
+    from ftkit.evaluation.judge.answer_files import read_answers
+    from ftkit.evaluation.judge.folder import check_models, claim
+    from ftkit.evaluation.judge.votes import read_votes
 
     answers = read_answers(args.answers)
     check_models(list(answers))
@@ -140,7 +140,7 @@ def endpoint_of(args):
 
 def questions_of(answers: dict, args) -> list:
     """What the judge is asked. Raises UserError for models that answered other questions."""
-    from ftkit.evaluation.judge import pair_questions, score_questions
+    from ftkit.evaluation.judge.judge import pair_questions, score_questions
 
     return (pair_questions if args.mode == "pair" else score_questions)(answers, args.num_repeats)
 
@@ -148,9 +148,9 @@ def questions_of(answers: dict, args) -> list:
 def report(questions: list, answers: dict, people: list, settings: dict, args) -> None:
     """Ask, print what came of it as far as it came, and write it. Raises UserError where no judgement did, or the
     server gave out."""
-    from ftkit.evaluation import judge_report
-    from ftkit.evaluation.judge import judge
-    from ftkit.evaluation.judge_folder import JUDGEMENTS
+    from ftkit.evaluation.judge.folder import JUDGEMENTS
+    from ftkit.evaluation.judge.judge import judge
+    from ftkit.evaluation.judge.judge import report as judge_report
 
     folder = Path(args.output_dir)
     judging = judge(questions, asker(args), folder / JUDGEMENTS)
@@ -170,8 +170,8 @@ def report(questions: list, answers: dict, people: list, settings: dict, args) -
 
 def score_results(judgements: list, answers: dict, people: list, settings: dict, args) -> list[str]:
     """Write each model's scores; tell them in lines."""
-    from ftkit.evaluation.judge_report import score_lines
-    from ftkit.evaluation.judge_results import write_scores
+    from ftkit.evaluation.judge.report import score_lines
+    from ftkit.evaluation.judge.results import write_scores
 
     paths = write_scores(Path(args.output_dir), judgements, answers, settings)
     next_step = f"written: {', '.join(map(str, paths))}; next: ftkit compare two of them"
@@ -180,11 +180,11 @@ def score_results(judgements: list, answers: dict, people: list, settings: dict,
 
 def pair_results(judgements: list, answers: dict, people: list, settings: dict, args) -> list[str]:
     """Write the votes; tell them in lines, and how people's votes agree with them."""
-    from ftkit.evaluation.judge import pair_outcomes
-    from ftkit.evaluation.judge_folder import VOTES
-    from ftkit.evaluation.judge_report import pair_lines
-    from ftkit.evaluation.judge_results import pair_votes
-    from ftkit.evaluation.votes import agreement_lines, write_votes
+    from ftkit.evaluation.judge.folder import VOTES
+    from ftkit.evaluation.judge.judge import pair_outcomes
+    from ftkit.evaluation.judge.report import pair_lines
+    from ftkit.evaluation.judge.results import pair_votes
+    from ftkit.evaluation.judge.votes import agreement_lines, write_votes
 
     outcomes = pair_outcomes(judgements)
     votes = pair_votes(outcomes, answers, f"judge {judge_name(args)}")

@@ -77,12 +77,12 @@ def benchmark_after(settings, trainer, rows: Sequence[dict] = ()) -> str | None:
     if not training.benchmark_tasks:
         return None
     from ftkit.commands.bench_subject import template_of
-    from ftkit.evaluation.contamination import leak_warnings
-    from ftkit.evaluation.pairing import read_run
-    from ftkit.evaluation.results import read_items
-    from ftkit.evaluation.verdict import compare_runs
-    from ftkit.evaluation.verdict_page import write_verdict_page
-    from ftkit.evaluation.verdict_text import verdict_text
+    from ftkit.evaluation.bench.results import read_items
+    from ftkit.evaluation.verdict.contamination import leak_warnings
+    from ftkit.evaluation.verdict.page import write_verdict_page
+    from ftkit.evaluation.verdict.pairing import read_run
+    from ftkit.evaluation.verdict.text import verdict_text
+    from ftkit.evaluation.verdict.verdict import compare_runs
 
     tokenizer = trainer.processing_class
     chosen = asked_tasks(training)
@@ -111,9 +111,9 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
 
     from ftkit.commands.bench import task_data
     from ftkit.commands.bench_subject import PLAIN, versions
-    from ftkit.evaluation.bench import World, forget_other_run, identity_of, run_benchmark
-    from ftkit.evaluation.bench_runs import Subject
-    from ftkit.evaluation.results import Results
+    from ftkit.evaluation.bench.bench import World, forget_other_run, identity_of, run_benchmark
+    from ftkit.evaluation.bench.results import Results
+    from ftkit.evaluation.bench.units import Subject
 
     training, model = settings.training, trainer.accelerator.unwrap_model(trainer.model)
     subject = Subject(model, tokenizer, template)

@@ -168,7 +168,7 @@ def close_run(
 
     rows: that were trained on, as far as they were read whole; the benchmark's questions are searched in them.
     """
-    from ftkit.evaluation.report import write_loss_plot, write_report
+    from ftkit.evaluation.pages.report import write_loss_plot, write_report
     from ftkit.publish.model_card import write_model_card
     from ftkit.training.checkpointing import save_model_safely
 

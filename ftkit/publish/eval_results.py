@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.results import SCHEMA, Results, TaskResult, read_results
+from ftkit.evaluation.bench.results import SCHEMA, Results, TaskResult, read_results
 
 RESULTS_FILES = ("benchmark/after/results.json", "benchmark/results.json")
 ENTRIES_FILE = ".eval_results/ftkit.yaml"
@@ -42,7 +42,7 @@ def hub_tasks(results: Results | None) -> list[TaskResult]:
 
 def config_of(task: TaskResult) -> str | None:
     """The part of the dataset that was asked: the subject, or the configuration that the task names."""
-    from ftkit.evaluation.task_file import bundled_tasks, load_task
+    from ftkit.evaluation.bench.task_file import bundled_tasks, load_task
 
     name, _, subject = task.name.partition("/")
     return subject or (load_task(name).config if name in bundled_tasks() else None)

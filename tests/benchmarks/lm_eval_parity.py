@@ -69,7 +69,7 @@ class Case:
 def cases(mmlu: Path, subjects: list[str], limit: int) -> list[Case]:
     """Two subjects of MMLU with five examples, whole answers as choices, and texts."""
     from ftkit.config.assets import asset_path
-    from ftkit.evaluation.task_rows import read_rows
+    from ftkit.evaluation.bench.task_rows import read_rows
 
     found = [mmlu_case(mmlu, subject, limit, 5) for subject in subjects]
     rows = [row.values for row in read_rows(str(asset_path("datasets", "multiple_choice")), "test")]
@@ -85,7 +85,7 @@ def cases(mmlu: Path, subjects: list[str], limit: int) -> list[Case]:
 def written(limit: int) -> list[Case]:
     """Bundled word problems and sums, answered in writing behind three examples, in the wording of GSM8K."""
     from ftkit.config.assets import asset_path
-    from ftkit.evaluation.task_rows import read_rows
+    from ftkit.evaluation.bench.task_rows import read_rows
 
     problems, examples = (
         [row.values for row in read_rows(str(asset_path("datasets", "reasoning")), split)]
@@ -105,7 +105,7 @@ def written(limit: int) -> list[Case]:
 
 def mmlu_case(mmlu: Path, subject: str, limit: int, num_fewshot: int) -> Case:
     """The first rows of one subject."""
-    from ftkit.evaluation.task_rows import read_subject
+    from ftkit.evaluation.bench.task_rows import read_subject
 
     test, dev = (
         [
@@ -192,11 +192,11 @@ def theirs(case: Case, samples: list[dict], scores: dict) -> Found:
 
 def run_ftkit(folder: Path, found: list[Case], model, tokenizer) -> list[Found]:
     """The same of ftkit."""
-    from ftkit.evaluation.bench import choose, run_benchmark
-    from ftkit.evaluation.bench_runs import Subject
-    from ftkit.evaluation.results import Results, read_items
-    from ftkit.evaluation.task_file import load_task
-    from ftkit.evaluation.task_items import ItemSettings
+    from ftkit.evaluation.bench.bench import choose, run_benchmark
+    from ftkit.evaluation.bench.results import Results, read_items
+    from ftkit.evaluation.bench.task_file import load_task
+    from ftkit.evaluation.bench.task_items import ItemSettings
+    from ftkit.evaluation.bench.units import Subject
 
     chosen = [choose(case.name, load_task(str(folder / f"{case.name}.yaml")), ItemSettings()) for case in found]
     output_dir = folder / f"ftkit-{model.dtype}"

@@ -90,8 +90,8 @@ def write_rows(one: Published, folder: Path) -> Path:
 
 def our_requests(one: Published, data: Path) -> list[tuple[str, str, bool]]:
     """(context, continuation, whether it is the right one) of every request; of an answer that is written, what ends it."""
-    from ftkit.evaluation.task_file import load_task
-    from ftkit.evaluation.task_items import ItemSettings, build_items, plain_prompt
+    from ftkit.evaluation.bench.task_file import load_task
+    from ftkit.evaluation.bench.task_items import ItemSettings, build_items, plain_prompt
 
     task = load_task(one.name)
     found = []

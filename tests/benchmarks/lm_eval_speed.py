@@ -28,9 +28,9 @@ class Pair:
     def __init__(self, folder: Path, case, model, tokenizer):
         from lm_eval.tasks import TaskManager
 
-        from ftkit.evaluation.bench_runs import Subject
-        from ftkit.evaluation.task_file import load_task
-        from ftkit.evaluation.task_items import build_items
+        from ftkit.evaluation.bench.task_file import load_task
+        from ftkit.evaluation.bench.task_items import build_items
+        from ftkit.evaluation.bench.units import Subject
 
         folder.mkdir()
         write_case(case, folder)
@@ -44,7 +44,7 @@ class Pair:
 
     def ours(self) -> list[list[float]]:
         """Log-likelihoods of each item."""
-        from ftkit.evaluation.bench_runs import MultipleChoiceRun
+        from ftkit.evaluation.bench.units import MultipleChoiceRun
         from ftkit.inference.log_likelihood import LikelihoodScorer
 
         self.subject.scorer = LikelihoodScorer(self.subject.model, 0)  # nothing is left of the round before

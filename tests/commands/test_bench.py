@@ -15,7 +15,7 @@ import pytest
 
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
-from ftkit.evaluation.results import read_items, read_results
+from ftkit.evaluation.bench.results import read_items, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = """version: 1
@@ -99,7 +99,7 @@ def test_weighted_items_give_the_scores_of_the_whole(finished):
 
 def test_a_finished_run_is_not_done_again(finished, tiny_folder, tasks, monkeypatch):
     before = (finished / "results.json").read_bytes()
-    monkeypatch.setattr("ftkit.evaluation.bench_runs.MultipleChoiceRun.run", None)
+    monkeypatch.setattr("ftkit.evaluation.bench.units.MultipleChoiceRun.run", None)
     bench.main(argv(tiny_folder, tasks, finished))
     assert (finished / "results.json").read_bytes() == before
 
@@ -108,7 +108,7 @@ def test_a_finished_run_is_not_done_again(finished, tiny_folder, tasks, monkeypa
 def test_a_run_that_stopped_after_some_units_gives_the_same_file(
     finished, tiny_folder, tasks, tmp_path, monkeypatch, kept
 ):
-    from ftkit.evaluation import bench_runs
+    from ftkit.evaluation.bench.bench import units as bench_runs
 
     run, calls = bench_runs.MultipleChoiceRun.run, []
 
@@ -164,11 +164,11 @@ def test_two_processes_give_what_one_gives(finished, tiny_folder, tasks, tmp_pat
 
 
 def test_an_endpoint_answers_generation_tasks_and_no_others(tasks, tiny_folder, tmp_path, monkeypatch):
-    from ftkit.evaluation.bench import World, choose, run_benchmark
-    from ftkit.evaluation.bench_runs import Subject
-    from ftkit.evaluation.results import Results
-    from ftkit.evaluation.task_file import load_task
-    from ftkit.evaluation.task_items import ItemSettings
+    from ftkit.evaluation.bench.bench import World, choose, run_benchmark
+    from ftkit.evaluation.bench.results import Results
+    from ftkit.evaluation.bench.task_file import load_task
+    from ftkit.evaluation.bench.task_items import ItemSettings
+    from ftkit.evaluation.bench.units import Subject
 
     class Upper:
         concurrency = 4

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
-from ftkit.evaluation.results import read_items, read_results
+from ftkit.evaluation.bench.results import read_items, read_results
 
 TASK = """version: 1
 about: "made up"
@@ -82,7 +82,7 @@ def test_choices_behind_a_prompt_that_is_cut_are_counted(tiny_folder, tmp_path, 
 
 
 def test_a_prompt_that_leaves_no_room_is_named_before_any_task_is_asked(tiny_folder, tmp_path, token_text, monkeypatch):
-    monkeypatch.setattr("ftkit.evaluation.bench_runs.MultipleChoiceRun.run", None)
+    monkeypatch.setattr("ftkit.evaluation.bench.units.MultipleChoiceRun.run", None)
     first = write_task(tmp_path / "a", [ROW], "multiple_choice", "acc", name="first")
     rows = [ROW, ROW | {"text": token_text(300)}, ROW | {"text": token_text(200)}]
     second = write_task(tmp_path / "b", rows, rest="fewshot_split: train\nnum_fewshot: 2")
@@ -115,9 +115,9 @@ def test_a_choice_longer_than_the_context_is_named(tiny_folder, tmp_path, token_
 
 @pytest.mark.parametrize(("metrics", "answer"), [("acc, acc_norm", "c"), ("acc_norm, acc", "abab")])
 def test_the_answer_shown_is_the_one_that_the_main_metric_scores(tmp_path, metrics, answer):
-    from ftkit.evaluation.bench_runs import MultipleChoiceRun
-    from ftkit.evaluation.task_file import load_task
-    from ftkit.evaluation.task_items import build_items
+    from ftkit.evaluation.bench.task_file import load_task
+    from ftkit.evaluation.bench.task_items import build_items
+    from ftkit.evaluation.bench.units import MultipleChoiceRun
 
     run_ = object.__new__(MultipleChoiceRun)  # without a model
     run_.task = load_task(str(write_task(tmp_path, [ROW | {"choices": ["abab", "c"]}], "multiple_choice", metrics)))
@@ -219,9 +219,9 @@ def test_the_items_of_a_group_are_not_told_as_those_of_the_task(tiny_folder, tmp
 
 
 def test_rows_of_this_machine_and_own_tasks_are_no_dataset_of_the_hub(tmp_path, monkeypatch):
-    from ftkit.evaluation.bench import choose, hub_dataset
-    from ftkit.evaluation.task_file import load_task
-    from ftkit.evaluation.task_items import ItemSettings
+    from ftkit.evaluation.bench.bench import choose, hub_dataset
+    from ftkit.evaluation.bench.task_file import load_task
+    from ftkit.evaluation.bench.task_items import ItemSettings
 
     mmlu, own = load_task("mmlu"), load_task(str(write_task(tmp_path, [ROW], name="gsm8k")))
     assert hub_dataset(mmlu, None) == "cais/mmlu" and hub_dataset(mmlu, "other/mmlu") == "other/mmlu"
@@ -234,8 +234,8 @@ def test_rows_of_this_machine_and_own_tasks_are_no_dataset_of_the_hub(tmp_path, 
 
 def test_the_bundled_generation_tasks_fit_the_bundled_base():
     from ftkit.config.assets import bundled_base
-    from ftkit.evaluation.task_file import bundled_tasks, load_task
-    from ftkit.evaluation.task_items import build_items, plain_prompt
+    from ftkit.evaluation.bench.task_file import bundled_tasks, load_task
+    from ftkit.evaluation.bench.task_items import build_items, plain_prompt
     from ftkit.inference.log_likelihood import encode
     from ftkit.model.loading import load_tokenizer
 

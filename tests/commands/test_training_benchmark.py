@@ -9,7 +9,7 @@ from ftkit import dpo, pretrain, sft
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
 from ftkit.data.templates.templates import install_template
-from ftkit.evaluation.results import read_items, read_results
+from ftkit.evaluation.bench.results import read_items, read_results
 from ftkit.model.loading import load_tokenizer
 
 TASK = """version: 1
@@ -141,7 +141,7 @@ def test_a_continued_training_is_benchmarked_anew(tiny_folder, task_files):
 
 
 def test_a_run_of_other_weights_is_forgotten_and_its_own_is_not(tmp_path):
-    from ftkit.evaluation.bench import forget_other_run, open_folder
+    from ftkit.evaluation.bench.bench import forget_other_run, open_folder
 
     for kept, found in ((True, None), (False, '{"model": {"step": 6}}'), (False, "{")):
         open_folder(tmp_path / "after", {"model": {"step": 3}})

@@ -5,10 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftkit.evaluation.bench_records import items_file
-from ftkit.evaluation.pairing import read_run
-from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
-from ftkit.evaluation.verdict import compare_runs
+from ftkit.evaluation.bench.records import items_file
+from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
+from ftkit.evaluation.verdict.pairing import read_run
+from ftkit.evaluation.verdict.verdict import compare_runs
 from ftkit.metrics.intervals import bootstrap_interval
 
 

@@ -2,8 +2,8 @@
 
 import json
 
-from ftkit.evaluation.judge import judge as judge_all
-from ftkit.evaluation.judge_prompts import Answered
+from ftkit.evaluation.judge.judge import judge as judge_all
+from ftkit.evaluation.judge.prompts import Answered
 from ftkit.inference.completion import Reply
 
 

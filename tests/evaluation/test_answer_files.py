@@ -6,8 +6,8 @@ import pytest
 from judging import write_answers
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.answer_files import read_answers
-from ftkit.evaluation.judge_prompts import Answered
+from ftkit.evaluation.judge.answer_files import read_answers
+from ftkit.evaluation.judge.prompts import Answered
 
 
 @pytest.mark.parametrize(

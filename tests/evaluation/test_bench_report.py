@@ -7,8 +7,8 @@ import pytest
 from benchmark_runs import write_run
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.bench_report import histogram_svg, write_bench_report
-from ftkit.evaluation.bench_scores import SHARES
+from ftkit.evaluation.bench.report import histogram_svg, write_bench_report
+from ftkit.evaluation.bench.scores import SHARES
 
 
 def test_the_report_shows_scores_intervals_and_items(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ftkit.evaluation.classification import (
+from ftkit.evaluation.held_out.classification import (
     area_under_curve,
     confusion_matrix,
     evaluate_classifier,

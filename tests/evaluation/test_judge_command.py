@@ -10,9 +10,9 @@ from judging import judge_on_nothing, write_answers
 from ftkit.commands.judge import judge_parser, judge_settings, main
 from ftkit.commands.judge_local import ask_local
 from ftkit.config.errors import UserError
-from ftkit.evaluation.pairing import read_run
-from ftkit.evaluation.verdict import compare_runs
-from ftkit.evaluation.votes import Vote, read_votes, write_votes
+from ftkit.evaluation.judge.votes import Vote, read_votes, write_votes
+from ftkit.evaluation.verdict.pairing import read_run
+from ftkit.evaluation.verdict.verdict import compare_runs
 from ftkit.inference.engine import Conversant, load_conversant
 
 

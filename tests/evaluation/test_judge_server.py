@@ -17,7 +17,7 @@ import pytest
 
 from ftkit.commands.judge import main
 from ftkit.config.errors import UserError
-from ftkit.evaluation.judge import NO_JUDGEMENT, NOT_WHOLE
+from ftkit.evaluation.judge.judge import NO_JUDGEMENT, NOT_WHOLE
 
 START_SECONDS = 300
 pytestmark = [pytest.mark.slow, pytest.mark.smollm2]

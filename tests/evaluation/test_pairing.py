@@ -4,9 +4,9 @@ import pytest
 from benchmark_runs import compare, scores, write_run
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.pairing import read_run
-from ftkit.evaluation.verdict import compare_runs
-from ftkit.evaluation.verdict_text import verdict_text
+from ftkit.evaluation.verdict.pairing import read_run
+from ftkit.evaluation.verdict.text import verdict_text
+from ftkit.evaluation.verdict.verdict import compare_runs
 
 
 def test_items_that_repeat_another_count_once(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ftkit.evaluation.preferences import PairScore, preference_results, results_line, score_pairs
+from ftkit.evaluation.held_out.preferences import PairScore, preference_results, results_line, score_pairs
 
 
 def test_scores_are_the_summed_log_probabilities_of_each_answer():

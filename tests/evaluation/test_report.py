@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.evaluation.loss_chart import loss_points, loss_svg, ticks
-from ftkit.evaluation.report import write_loss_plot, write_report
+from ftkit.evaluation.pages.loss_chart import loss_points, loss_svg, ticks
+from ftkit.evaluation.pages.report import write_loss_plot, write_report
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 VOID = {"meta", "link", "img", "br"}

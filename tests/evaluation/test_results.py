@@ -6,8 +6,8 @@ import pytest
 from benchmark_runs import write_run
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.bench_records import ItemRecords
-from ftkit.evaluation.results import Item, fits, read_items, read_results
+from ftkit.evaluation.bench.records import ItemRecords
+from ftkit.evaluation.bench.results import Item, fits, read_items, read_results
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.task_file import METRICS, bundled_tasks, load_task
+from ftkit.evaluation.bench.task_file import METRICS, bundled_tasks, load_task
 
 GOOD = """version: 1
 about: "a task"

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.task_file import bundled_tasks, load_task
-from ftkit.evaluation.task_items import ItemSettings, build_items, conversation, plain_prompt, resolved_data
-from ftkit.evaluation.task_rows import read_rows
+from ftkit.evaluation.bench.task_file import bundled_tasks, load_task
+from ftkit.evaluation.bench.task_items import ItemSettings, build_items, conversation, plain_prompt, resolved_data
+from ftkit.evaluation.bench.task_rows import read_rows
 
 ROWS = [
     {"question": " One? ", "choices": ["a", "b", "c", "d"], "answer": 1, "subject": "first_things"},

@@ -8,9 +8,9 @@ from benchmark_runs import compare, scores, write_run
 
 from ftkit.commands.compare import main
 from ftkit.config.errors import UserError
-from ftkit.evaluation.pairing import read_run
-from ftkit.evaluation.verdict import TaskVerdict, compare_runs, outcome_of
-from ftkit.evaluation.verdict_text import verdict_markdown, verdict_text
+from ftkit.evaluation.verdict.pairing import read_run
+from ftkit.evaluation.verdict.text import verdict_markdown, verdict_text
+from ftkit.evaluation.verdict.verdict import TaskVerdict, compare_runs, outcome_of
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_what_is_compared_is_not_overwritten(tmp_path):
 
 
 def test_text_of_models_stays_text_on_the_page_and_in_markdown(tmp_path):
-    from ftkit.evaluation.verdict_page import write_verdict_page
+    from ftkit.evaluation.verdict.page import write_verdict_page
 
     prompts = ["<script>alert(1)</script> ```\n# not a heading"] * 4
     verdict = compare(tmp_path, {"t<b>|": [0.0] * 4}, {"t<b>|": [1.0] * 4}, prompts=prompts)

@@ -9,7 +9,7 @@ from ftkit.commands.arena import main
 from ftkit.config.errors import UserError
 from ftkit.data.reading.loading import load_rows
 from ftkit.data.rows.kinds import KINDS
-from ftkit.evaluation.votes import (
+from ftkit.evaluation.judge.votes import (
     Vote,
     agreement_lines,
     agreements,

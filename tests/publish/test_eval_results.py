@@ -5,7 +5,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.results import Results, Score, TaskResult, write_results
+from ftkit.evaluation.bench.results import Results, Score, TaskResult, write_results
 from ftkit.publish.eval_results import benchmark_results, entries_yaml, with_benchmark
 from ftkit.publish.model_card import card_for
 from ftkit.publish.upload_plan import plan_upload

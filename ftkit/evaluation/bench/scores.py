@@ -2,8 +2,8 @@
 
 import math
 
-from ftkit.evaluation.results import Item, Score
-from ftkit.evaluation.task_file import METRICS, Task
+from ftkit.evaluation.bench.results import Item, Score
+from ftkit.evaluation.bench.task_file import METRICS, Task
 from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
 
 NO_SHARES = ("bleu", "chrf", "bits_per_byte", "perplexity")

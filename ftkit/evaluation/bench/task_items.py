@@ -11,9 +11,9 @@ from pathlib import Path
 from ftkit.config.assets import asset_root
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.text_file import describe_flaw, find_flaw, open_text
-from ftkit.evaluation.task_file import Task
-from ftkit.evaluation.task_rows import LETTERS, Row, has_split, read_rows
-from ftkit.evaluation.task_templates import Templates
+from ftkit.evaluation.bench.task_file import Task
+from ftkit.evaluation.bench.task_rows import LETTERS, Row, has_split, read_rows
+from ftkit.evaluation.bench.task_templates import Templates
 
 ID_LENGTH = 16  # hexadecimal digits of an item's id
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.evaluation.bench_scores import CORPUS, SHARES
-from ftkit.evaluation.results import Item, Results, TaskResult, read_items, read_results
-from ftkit.evaluation.task_file import METRICS
-from ftkit.evaluation.task_items import ID_LENGTH
+from ftkit.evaluation.bench.results import Item, Results, TaskResult, read_items, read_results
+from ftkit.evaluation.bench.scores import CORPUS, SHARES
+from ftkit.evaluation.bench.task_file import METRICS
+from ftkit.evaluation.bench.task_items import ID_LENGTH
 
 EVEN = {"stereotype_share": 0.5}  # metrics whose best value lies in the middle
 

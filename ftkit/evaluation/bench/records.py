@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ftkit.evaluation.results import Item, item_of
+from ftkit.evaluation.bench.results import Item, item_of
 
 
 def items_file(task_name: str) -> str:

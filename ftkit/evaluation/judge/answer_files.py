@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.reader import Record, read_records
-from ftkit.evaluation.judge_prompts import Answered, prompt_text
+from ftkit.evaluation.judge.prompts import Answered, prompt_text
 
 ANSWER_KEYS = ("prediction", "answer", "completion", "output", "answers")
 

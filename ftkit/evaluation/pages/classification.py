@@ -4,7 +4,7 @@ import html
 import json
 from pathlib import Path
 
-from ftkit.evaluation.loss_chart import is_number
+from ftkit.evaluation.pages.loss_chart import is_number
 
 SHARES = ("accuracy", "precision", "recall", "f1", "roc_auc")  # between 0 and 1, the higher the better: drawn as bars
 MAX_SHOWN_CLASSES = 20  # of a confusion matrix

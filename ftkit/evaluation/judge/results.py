@@ -7,11 +7,11 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
-from ftkit.evaluation.judge import Judgement, Outcome, pair_winners, shared_scores
-from ftkit.evaluation.judge_folder import model_folder
-from ftkit.evaluation.judge_prompts import SCORE_PROMPT, Answered
-from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
-from ftkit.evaluation.votes import Vote
+from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
+from ftkit.evaluation.judge.folder import model_folder
+from ftkit.evaluation.judge.judge import Judgement, Outcome, pair_winners, shared_scores
+from ftkit.evaluation.judge.prompts import SCORE_PROMPT, Answered
+from ftkit.evaluation.judge.votes import Vote
 from ftkit.metrics.intervals import bootstrap_interval
 
 METRIC = "judge_score"  # from 0 to 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.judge_prompts import Answered, pair_prompt, parse_choice, parse_score, score_prompt
+from ftkit.evaluation.judge.prompts import Answered, pair_prompt, parse_choice, parse_score, score_prompt
 from ftkit.inference.completion import Reply
 from ftkit.inference.endpoint import GivenUp
 

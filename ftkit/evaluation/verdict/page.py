@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from ftkit.config.files import write_text
-from ftkit.evaluation.loss_chart import ticks
-from ftkit.evaluation.pairing import EVEN
-from ftkit.evaluation.report import escape, section
-from ftkit.evaluation.report_style import PAGE, STYLE
-from ftkit.evaluation.verdict import BETTER, MIXED, WORSE, TaskVerdict, Verdict
-from ftkit.evaluation.verdict_text import (
+from ftkit.evaluation.pages.loss_chart import ticks
+from ftkit.evaluation.pages.report import escape, section
+from ftkit.evaluation.pages.style import PAGE, STYLE
+from ftkit.evaluation.verdict.pairing import EVEN
+from ftkit.evaluation.verdict.text import (
     difference_text,
     example_lines,
     flip_lists,
@@ -18,6 +17,7 @@ from ftkit.evaluation.verdict_text import (
     p_text,
     sentence,
 )
+from ftkit.evaluation.verdict.verdict import BETTER, MIXED, WORSE, TaskVerdict, Verdict
 
 WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 720, 30, 190, 20, 8, 34  # of the chart, in its own units
 LABEL_LENGTH = 26

@@ -10,8 +10,8 @@ from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedErr
 from jinja2.sandbox import SandboxedEnvironment
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.task_file import Task, wrong
-from ftkit.evaluation.task_rows import Row
+from ftkit.evaluation.bench.task_file import Task, wrong
+from ftkit.evaluation.bench.task_rows import Row
 
 
 class Null(StrictUndefined):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ftkit.config.files import write_text
 from ftkit.config.run_folder import read_run_yaml
-from ftkit.evaluation.classification_report import classification_parts
-from ftkit.evaluation.loss_chart import is_number, loss_points, loss_svg, save_loss_png
-from ftkit.evaluation.report_style import PAGE, STYLE
+from ftkit.evaluation.pages.classification import classification_parts
+from ftkit.evaluation.pages.loss_chart import is_number, loss_points, loss_svg, save_loss_png
+from ftkit.evaluation.pages.style import PAGE, STYLE
 
 logger = logging.getLogger(__name__)
 

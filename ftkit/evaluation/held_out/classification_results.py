@@ -9,8 +9,8 @@ import numpy as np
 
 from ftkit.config.files import write_json, write_text
 from ftkit.data.tokens.classification import LabelledRows
-from ftkit.evaluation.classification import evaluate_classifier
-from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
+from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
+from ftkit.evaluation.held_out.classification import evaluate_classifier
 
 EVALUATION_FILE = "evaluation.json"
 LOWER_IS_BETTER = ("brier", "expected_calibration_error")

@@ -1,7 +1,7 @@
 """A verdict as text for the terminal, and as Markdown."""
 
-from ftkit.evaluation.pairing import EVEN
-from ftkit.evaluation.verdict import BETTER, TOO_FEW, UNSEEN, WORSE, Flip, TaskVerdict, Verdict
+from ftkit.evaluation.verdict.pairing import EVEN
+from ftkit.evaluation.verdict.verdict import BETTER, TOO_FEW, UNSEEN, WORSE, Flip, TaskVerdict, Verdict
 
 COLUMNS = ("task", "metric", "items", "before", "after", "difference (95 %)", "p", "verdict")
 EXAMPLE_LENGTH = 300  # characters of a prompt's end, and of an answer's beginning

@@ -7,12 +7,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from ftkit.config.files import write_text
-from ftkit.evaluation.bench_scores import SHARES
-from ftkit.evaluation.report import escape, facts_table, section
-from ftkit.evaluation.report_style import PAGE, STYLE
-from ftkit.evaluation.results import Item, Results, Score, TaskResult, read_items, read_results
-from ftkit.evaluation.verdict_text import escape as escape_markdown
-from ftkit.evaluation.verdict_text import markdown_table, shortened
+from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, read_items, read_results
+from ftkit.evaluation.bench.scores import SHARES
+from ftkit.evaluation.pages.report import escape, facts_table, section
+from ftkit.evaluation.pages.style import PAGE, STYLE
+from ftkit.evaluation.verdict.text import escape as escape_markdown
+from ftkit.evaluation.verdict.text import markdown_table, shortened
 
 NUM_EXAMPLES = 3  # items shown of each task, best and worst
 TEXT_LENGTH = 400

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
-from ftkit.evaluation.judge import read_judgements
-from ftkit.evaluation.judge_prompts import Answered
+from ftkit.evaluation.judge.judge import read_judgements
+from ftkit.evaluation.judge.prompts import Answered
 
 NOTE, JUDGEMENTS, VOTES = "judge.json", "judgements.jsonl", "votes.jsonl"
 FOLDER_NAME = re.compile(r"(?!\.)[\w.-]{1,60}")

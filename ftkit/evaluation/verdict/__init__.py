@@ -1,0 +1,1 @@
+"""Runs compared: pairing, the verdict, its text and page, and questions found in training rows."""
