@@ -91,7 +91,7 @@ def leaks(train_data: str | None, after) -> list[str]:
 def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
     """The training rows of a model's run, where its folder and its data are on this machine; else None and why not."""
     from ftkit.config.run_folder import read_run_yaml
-    from ftkit.publish.model_card import run_command
+    from ftkit.publish.card.model_card import run_command
 
     folder = str(model.get("adapter") or model.get("name") or "")
     settings = read_run_yaml(folder)

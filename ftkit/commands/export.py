@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
     """Parse the command line, export, print what was measured and what to run next."""
     args = parse(argv)
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.publish.export import export_model
+    from ftkit.publish.export.export import export_model
 
     quiet_libraries()
     exported = export_model(

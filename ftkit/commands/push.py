@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--commit_message", help="first line of the commit; default: names the folder")
     parser.add_argument("--no_check", action="store_true", help="do not load the pushed commit back")
     args = parser.parse_args(argv)
-    from ftkit.publish.hub import push_folder
+    from ftkit.publish.hub.hub import push_folder
 
     result = push_folder(
         args.folder,

@@ -47,7 +47,7 @@ def open_run(settings) -> str | None:
     if is_first_process():  # the others may look when the first has already begun to write
         check_output_dir(training.output_dir, resume=resume)
         if training.pushes_result:
-            from ftkit.publish.hub import check_push
+            from ftkit.publish.hub.hub import check_push
 
             check_push(hub_repository(training), training.hub_token, private=bool(training.hub_private_repo))
     checkpoint = resolve_resume(training.output_dir, training.resume_from_checkpoint) if resume else None
@@ -169,7 +169,7 @@ def close_run(
     rows: that were trained on, as far as they were read whole; the benchmark's questions are searched in them.
     """
     from ftkit.evaluation.pages.report import write_loss_plot, write_report
-    from ftkit.publish.model_card import write_model_card
+    from ftkit.publish.card.model_card import write_model_card
     from ftkit.training.checkpointing import save_model_safely
 
     save_model_safely(trainer)
@@ -195,7 +195,7 @@ def close_run(
 
 def push_result(training) -> None:
     """Push the output folder as `ftkit push` does; raise UserError, naming the command to repeat, if that fails."""
-    from ftkit.publish.hub import push_folder
+    from ftkit.publish.hub.hub import push_folder
 
     repository = hub_repository(training)
     try:

@@ -14,7 +14,7 @@ from ftkit.commands import export
 from ftkit.config.parser import run
 from ftkit.data.templates.templates import install_template
 from ftkit.model.weights.conversion import import_weights
-from ftkit.publish import export as publish
+from ftkit.publish.export.export import export as publish
 
 IDS = torch.arange(40)[None] + 5
 
@@ -215,7 +215,7 @@ def test_a_result_that_is_another_model_is_not_published(format_name, chat_folde
 
 
 def test_the_command_and_the_exporter_agree_on_their_choices():
-    from ftkit.publish.gguf_export import QUANTIZATIONS
+    from ftkit.publish.export.gguf import QUANTIZATIONS
 
     assert export.FORMATS == publish.FORMATS
     assert set(export.QUANTIZATIONS) == set(QUANTIZATIONS)

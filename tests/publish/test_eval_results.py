@@ -6,9 +6,9 @@ from huggingface_hub import ModelCard
 
 from ftkit.config.errors import UserError
 from ftkit.evaluation.bench.results import Results, Score, TaskResult, write_results
-from ftkit.publish.eval_results import benchmark_results, entries_yaml, with_benchmark
-from ftkit.publish.model_card import card_for
-from ftkit.publish.upload_plan import plan_upload
+from ftkit.publish.card.eval_results import benchmark_results, entries_yaml, with_benchmark
+from ftkit.publish.card.model_card import card_for
+from ftkit.publish.hub.upload_plan import plan_upload
 
 
 def write_benchmark(folder, num_fewshot=5, **settings):

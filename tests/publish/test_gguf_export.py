@@ -27,8 +27,8 @@ from ftkit.data.templates.templates import install_template
 from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
 from ftkit.model.weights.gguf import convert_gguf
 from ftkit.model.weights.gguf_file import GgufFile
-from ftkit.publish.gguf_export import write_gguf
-from ftkit.publish.gguf_tokenizer import TRICKY_TEXT, find_pre_tokenizer, portable_template
+from ftkit.publish.export.gguf import write_gguf
+from ftkit.publish.export.gguf_tokenizer import TRICKY_TEXT, find_pre_tokenizer, portable_template
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ROPE = dict(

@@ -11,7 +11,7 @@ import torch
 from hub_stand_in import READ_TOKEN, WRITE_TOKEN
 
 from ftkit.config.errors import UserError
-from ftkit.publish.hub import push_folder
+from ftkit.publish.hub.hub import push_folder
 
 REPO = "owner/name"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")

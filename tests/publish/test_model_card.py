@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ftkit.config.errors import UserError
-from ftkit.publish.model_card import card_for, is_unfilled, method_name, with_repo_id, write_model_card
+from ftkit.publish.card.model_card import card_for, is_unfilled, method_name, with_repo_id, write_model_card
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from ftkit.config.errors import UserError
 from ftkit.data.templates.templates import install_template
 from ftkit.model.loading import load_tokenizer
-from ftkit.publish.ollama import go_literal, modelfile, probe_template, stop_strings
+from ftkit.publish.export.ollama import go_literal, modelfile, probe_template, stop_strings
 
 BUNDLED = ("alpaca", "chatml", "llama3", "phi3", "plain")
 # As SmolLM2 has it: a system turn of its own where the conversation has none.

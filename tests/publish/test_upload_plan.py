@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ftkit.config.errors import UserError
 from ftkit.model.weights.conversion import import_weights
-from ftkit.publish.upload_plan import format_plan, format_size, plan_upload, without_local_paths
+from ftkit.publish.hub.upload_plan import format_plan, format_size, plan_upload, without_local_paths
 
 REPO = "owner/name"
 

@@ -22,8 +22,8 @@ from ftkit.model.adapters.files import base_of_adapter
 from ftkit.model.adapters.loading import check_adapter_folder, check_tensors
 from ftkit.model.weights.gguf import load_gguf_tokenizer
 from ftkit.model.weights.gguf_file import GgufFile
-from ftkit.publish.eval_results import ENTRIES_FILE, entries_yaml, with_benchmark
-from ftkit.publish.model_card import (
+from ftkit.publish.card.eval_results import ENTRIES_FILE, entries_yaml, with_benchmark
+from ftkit.publish.card.model_card import (
     base_of_folder,
     card_for,
     is_hub_id,
@@ -32,7 +32,7 @@ from ftkit.publish.model_card import (
     settings_of,
     with_repo_id,
 )
-from ftkit.publish.upload_checks import check_secrets, check_vocabulary_of, check_weights
+from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, check_weights
 
 WEIGHTS = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 TOKENIZER_FILES = {

@@ -18,7 +18,7 @@ from ftkit.config.errors import UserError
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.data.templates.rendering import own_template, render
 from ftkit.data.templates.templates import install_template, special_tokens
-from ftkit.publish.gguf_tokenizer import begins_with_bos
+from ftkit.publish.export.gguf_tokenizer import begins_with_bos
 
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
 # One letter a turn. The last two are only compared where the template takes them.

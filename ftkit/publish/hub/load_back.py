@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.model.adapters.files import adapter_labels, resolve_base
-from ftkit.publish.upload_plan import UploadPlan, read_json
+from ftkit.publish.hub.upload_plan import UploadPlan, read_json
 
 MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule
 # What a stranger need not have. Where peft is not needed it is hidden too.

@@ -25,10 +25,10 @@ from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
 from ftkit.model.weights.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
 from ftkit.model.weights.gguf import convert_gguf
 from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder, staged_folder, write_shards
-from ftkit.publish.certificate import Certificate, compare, observe
-from ftkit.publish.gguf_export import write_gguf
-from ftkit.publish.gguf_tokenizer import TRICKY_TEXT
-from ftkit.publish.ollama import modelfile, probe_template, stop_strings
+from ftkit.publish.export.certificate import Certificate, compare, observe
+from ftkit.publish.export.gguf import write_gguf
+from ftkit.publish.export.gguf_tokenizer import TRICKY_TEXT
+from ftkit.publish.export.ollama import modelfile, probe_template, stop_strings
 
 PLAIN_FORMATS = ("gpt2", "llama", "qwen2")
 FORMATS = (*PLAIN_FORMATS, "gguf", "ollama")

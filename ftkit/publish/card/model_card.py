@@ -16,8 +16,8 @@ from ftkit.config.files import write_text
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.adapters.files import recorded_base
 from ftkit.model.classifier import stored_labels
-from ftkit.publish import card_text
-from ftkit.publish.eval_results import benchmark_results
+from ftkit.publish.card import card_text
+from ftkit.publish.card.eval_results import benchmark_results
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CACHED_ID = re.compile(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]")  # how huggingface_hub's cache names a model

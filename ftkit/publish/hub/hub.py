@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.model.configuration_ftgpt import CODE_FILES
-from ftkit.publish.load_back import load_back
-from ftkit.publish.upload_plan import (
+from ftkit.publish.hub.load_back import load_back
+from ftkit.publish.hub.upload_plan import (
     CONFIG_FILES,
     LICENSE_FILES,
     RESULT_FILES,

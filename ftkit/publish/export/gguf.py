@@ -24,7 +24,7 @@ from ftkit.model.weights.conversion import OriginalTensors
 from ftkit.model.weights.gguf import ROPE_FACTORS, SETTINGS
 from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder
 from ftkit.model.weights.tables import FAMILIES, GGUF_TENSORS, Facts, apply_table
-from ftkit.publish.gguf_tokenizer import TokenizerMetadata, describe_tokenizer, write_tokenizer
+from ftkit.publish.export.gguf_tokenizer import TokenizerMetadata, describe_tokenizer, write_tokenizer
 
 QUANTIZATIONS = {
     "f16": (GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),

@@ -1,0 +1,1 @@
+"""Other engines' formats, each read back and compared."""

@@ -1,0 +1,1 @@
+"""What goes to the Hub, checked, in one commit, and loaded back."""
