@@ -9,10 +9,10 @@ with intervals, and OUT/report.html shows which classes are confused and how far
 
 import sys
 
-from ftkit.commands.training_run import announce, close_run, open_run, parse_run, say
 from ftkit.config.flags import CLASSIFY_ARGUMENTS
 from ftkit.config.parser import run
 from ftkit.data.rows.kinds import LABELLED
+from ftkit.runs.lifecycle import announce, close_run, open_run, parse_run, say
 
 
 def main(argv: list[str]) -> None:

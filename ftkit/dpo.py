@@ -10,9 +10,9 @@ adapter, the adapter as it came, a frozen copy of the weights, or log-probabilit
 import sys
 from pathlib import Path
 
-from ftkit.commands.training_run import add_samples, announce, close_run, close_stream, open_run, parse_run, say
 from ftkit.config.flags import DPO_ARGUMENTS
 from ftkit.config.parser import run
+from ftkit.runs.lifecycle import add_samples, announce, close_run, close_stream, open_run, parse_run, say
 
 
 def main(argv: list[str]) -> None:

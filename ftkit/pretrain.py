@@ -9,10 +9,10 @@ at each evaluation (loss, perplexity, bits per byte), and their beginnings are c
 import sys
 from pathlib import Path
 
-from ftkit.commands.training_benchmark import benchmark_before
-from ftkit.commands.training_run import close_run, open_run, parse_run, say
 from ftkit.config.flags import PRETRAIN_ARGUMENTS
 from ftkit.config.parser import run
+from ftkit.runs.benchmark import benchmark_before
+from ftkit.runs.lifecycle import close_run, open_run, parse_run, say
 
 SAMPLE_PROMPT_TOKENS = 12  # of a held-out document; the model goes on from there
 SAMPLE_TEMPERATURE = 0.7

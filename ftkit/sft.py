@@ -9,9 +9,9 @@ before the first step, and OUT/report.html tells afterwards what was trained on 
 import itertools
 import sys
 
-from ftkit.commands.training_run import add_samples, announce, close_run, close_stream, open_run, parse_run
 from ftkit.config.flags import SFT_ARGUMENTS
 from ftkit.config.parser import run
+from ftkit.runs.lifecycle import add_samples, announce, close_run, close_stream, open_run, parse_run
 
 STREAMED_SEQUENCES = 200  # first sequences of a stream that are counted for the receipt
 

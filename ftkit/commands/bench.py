@@ -85,8 +85,8 @@ def check(args) -> None:
 
 def claim(output_dir: str) -> None:
     """Raise UserError for a folder that can't be written or is another's, before a model is loaded for nothing."""
-    from ftkit.commands.training_run import is_first_process
     from ftkit.evaluation.bench.bench import check_folder
+    from ftkit.runs.lifecycle import is_first_process
 
     if is_first_process():
         check_folder(Path(output_dir))

@@ -190,7 +190,7 @@ def test_benchmark_settings_that_do_nothing_are_refused(tiny_folder, task_files,
 def test_sharded_weights_are_refused(tiny_folder, task_files):
     from types import SimpleNamespace
 
-    from ftkit.commands.training_benchmark import check_benchmark
+    from ftkit.runs.benchmark import check_benchmark
 
     training = SimpleNamespace(benchmark_tasks="knowledge", fsdp="full_shard", deepspeed=None)
     with pytest.raises(UserError, match="needs whole weights in each process"):

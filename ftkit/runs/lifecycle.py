@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftkit.commands.training_benchmark import benchmark_after, benchmark_before, check_benchmark
 from ftkit.config.errors import UserError
 from ftkit.config.parser import parse_settings
+from ftkit.runs.benchmark import benchmark_after, benchmark_before, check_benchmark
 
 STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_tokens_lost", "num_neutralised_rows")
 

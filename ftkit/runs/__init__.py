@@ -1,0 +1,1 @@
+"""The story of a training run: opened, announced, benchmarked, closed."""
