@@ -13,7 +13,7 @@ COMMANDS = {
     "sft": ("ftkit.sft", "supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts"),
     "dpo": ("ftkit.dpo", "preference optimisation on pairs of answers: all weights, LoRA, QLoRA"),
     "classify": ("ftkit.classify", "train a text classifier, or put a file's texts into classes"),
-    "data": ("ftkit.commands.data", "check, show, convert, clean, split and compare rows"),
+    "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),
     "pretrain": ("ftkit.pretrain", "a base model from raw text, or more training of one on raw text"),
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
@@ -22,7 +22,7 @@ COMMANDS = {
     "compare": ("ftkit.commands.compare", "the verdict: did it get better, and what did it forget"),
     "judge": ("ftkit.commands.judge", "let a model judge answers: scores, or pairs in both orders"),
     "arena": ("ftkit.commands.arena", "rank models from votes, and turn votes into training rows"),
-    "adapters": ("ftkit.commands.adapters", "list, inspect and merge adapters"),
+    "adapters": ("ftkit.commands.adapters.adapters", "list, inspect and merge adapters"),
     "export": ("ftkit.commands.export", "plain folder, .gguf or Ollama model for other engines, proven equal"),
     "push": ("ftkit.commands.push", "publish a run or an export on the Hub, by an allow-list"),
 }

@@ -111,7 +111,7 @@ def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
 
 def trained_rows(settings: dict, command: str) -> list[dict]:
     """The rows, or for pretraining the documents, that the run of these settings trained on."""
-    from ftkit.commands.merge import DATA_SETTINGS, TRAINER_SEED
+    from ftkit.commands.adapters.merge import DATA_SETTINGS, TRAINER_SEED
     from ftkit.data.reading.documents import load_documents
     from ftkit.data.reading.loading import load_rows
     from ftkit.data.rows.kinds import CONVERSATIONS, PREFERENCES

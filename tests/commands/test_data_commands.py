@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.commands.data import main
+from ftkit.commands.data.data import main
 from ftkit.config.errors import UserError
 from ftkit.data.reading.reader import read_records
 

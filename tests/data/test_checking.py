@@ -6,7 +6,7 @@ import sys
 import datasets
 import pytest
 
-from ftkit.commands.data import main
+from ftkit.commands.data.data import main
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Problems
 from ftkit.data.reading.progress import reading_bar

@@ -5,8 +5,8 @@ ftkit data leaks rows.jsonl --test test.jsonl --output rows-clean.jsonl
 
 from pathlib import Path
 
-from ftkit.commands.data_common import Table, load_table, row_parser, share
-from ftkit.commands.data_dedup import check_threshold
+from ftkit.commands.data.common import Table, load_table, row_parser, share
+from ftkit.commands.data.dedup import check_threshold
 from ftkit.data.cleaning.near_duplicates import near_matches, words
 from ftkit.data.cleaning.overlap import copies_of_test_rows, question_of, question_overlaps
 from ftkit.data.reading.writing import check_output, row_writer

@@ -11,7 +11,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from ftkit.commands.data_common import find, load_text_side, row_parser
+from ftkit.commands.data.common import find, load_text_side, row_parser
 from ftkit.config.errors import UserError
 from ftkit.data.reading.loading import Split, no_split_message
 from ftkit.data.rows.checking import RowChecker
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
         raise UserError(no_split_message(args.split, splits, source))
     parts = packed_parts(splits[args.split], args) if args.stage == "packed" else row_parts(splits[args.split], args)
     if args.html:
-        from ftkit.commands.data_page import write_page
+        from ftkit.commands.data.page import write_page
 
         path = Path(args.html).expanduser()
         write_page(path, f"{args.data}, {args.stage}", parts)

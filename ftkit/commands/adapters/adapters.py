@@ -230,6 +230,6 @@ def update_norms(tensors: dict, config: dict, folder: str | None) -> list[tuple[
 
 def merge(argv: list[str]) -> None:
     """Merge, reload, measure, and write OUT/merge.json."""
-    from ftkit.commands.merge import merge_and_measure
+    from ftkit.commands.adapters.merge import merge_and_measure
 
     merge_and_measure(argv)

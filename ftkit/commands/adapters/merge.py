@@ -30,7 +30,7 @@ def merge_and_measure(argv: list[str]) -> None:
     quiet_libraries()
     use_all_cores()
     if adapter_labels(args.adapter):
-        from ftkit.commands.merge_classifier import merge_classifier
+        from ftkit.commands.adapters.merge_classifier import merge_classifier
 
         return merge_classifier(args)
     folder = resolve_base(args.adapter, args.model_name_or_path)

@@ -7,7 +7,7 @@ from ftkit.config.errors import UserError
 
 def merge_classifier(args) -> None:
     """Merge, reload, compare on held-out rows of the run or of --dataset_name, print, and write OUT/merge.json."""
-    from ftkit.commands.merge import merge
+    from ftkit.commands.adapters.merge import merge
     from ftkit.config.files import write_json
     from ftkit.model.adapters.files import resolve_base
 

@@ -8,7 +8,7 @@ as well, and a row of which no answer token is left after --max_length is a mist
 
 from itertools import islice
 
-from ftkit.commands.data_common import checked_pairs, find, load_text_side, row_parser
+from ftkit.commands.data.common import checked_pairs, find, load_text_side, row_parser
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Problems
 from ftkit.data.rows.checking import RowChecker

@@ -6,7 +6,7 @@ ftkit data stats rows.jsonl --output stats.png
 from collections import Counter
 from pathlib import Path
 
-from ftkit.commands.data_common import load_table, load_text_side, row_parser, share
+from ftkit.commands.data.common import load_table, load_text_side, row_parser, share
 from ftkit.config.errors import UserError
 from ftkit.data.cleaning.describing import PERCENTILES, Description, character_name, describe, parts_of, percentiles
 

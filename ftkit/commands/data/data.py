@@ -15,13 +15,13 @@ from ftkit.config.errors import UserError, did_you_mean
 
 # action: module with main(argv)
 ACTIONS = {
-    "check": "ftkit.commands.data_check",
-    "show": "ftkit.commands.data_show",
-    "convert": "ftkit.commands.data_convert",
-    "dedup": "ftkit.commands.data_dedup",
-    "split": "ftkit.commands.data_split",
-    "leaks": "ftkit.commands.data_leaks",
-    "stats": "ftkit.commands.data_stats",
+    "check": "ftkit.commands.data.check",
+    "show": "ftkit.commands.data.show",
+    "convert": "ftkit.commands.data.convert",
+    "dedup": "ftkit.commands.data.dedup",
+    "split": "ftkit.commands.data.split",
+    "leaks": "ftkit.commands.data.leaks",
+    "stats": "ftkit.commands.data.stats",
 }
 
 

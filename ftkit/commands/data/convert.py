@@ -5,7 +5,7 @@ ftkit data convert rows.json --to messages --output rows-messages.jsonl
 
 from pathlib import Path
 
-from ftkit.commands.data_common import checked_pairs, find, row_parser
+from ftkit.commands.data.common import checked_pairs, find, row_parser
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.loading import no_split_message
 from ftkit.data.reading.problems import Problems

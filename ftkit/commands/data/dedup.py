@@ -5,7 +5,7 @@ ftkit data dedup rows.jsonl --output rows-once.jsonl
 
 from pathlib import Path
 
-from ftkit.commands.data_common import load_table, row_parser, share
+from ftkit.commands.data.common import load_table, row_parser, share
 from ftkit.config.errors import UserError
 from ftkit.data.cleaning.near_duplicates import Match, repeated_texts
 from ftkit.data.cleaning.overlap import question_of, row_key, text_of

@@ -8,8 +8,8 @@ goes to depends on its hash alone, so the split stays as it is when rows are add
 
 from pathlib import Path
 
-from ftkit.commands.data_common import load_table, row_parser, share
-from ftkit.commands.data_dedup import check_threshold
+from ftkit.commands.data.common import load_table, row_parser, share
+from ftkit.commands.data.dedup import check_threshold
 from ftkit.config.errors import UserError
 from ftkit.data.cleaning.near_duplicates import near_matches
 from ftkit.data.cleaning.overlap import question_of

@@ -1,0 +1,1 @@
+"""`ftkit adapters` and its actions."""

@@ -1,0 +1,1 @@
+"""`ftkit data` and its actions, one file each."""
