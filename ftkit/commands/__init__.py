@@ -1,1 +1,19 @@
-"""Commands that join the stages, one file each; nothing imports them but ftkit/cli.py."""
+"""Commands that join the stages, one file each; nothing imports them but ftkit/cli.py.
+
+adapters/         `ftkit adapters` and its actions
+arena.py          Ranks models from votes on their answers, by people or judges, and turns the votes into rows to
+bench.py          Benchmarks a model
+chat.py           Talks to a model or to adapters that are swapped while it runs, streaming, each through the temp
+classify_file.py  `ftkit classify --predict`: puts the texts of a file into the classes of a trained classifier
+compare.py        Tells whether a model got better, and what it forgot, from two benchmark runs
+comparison.py     Several models asked the same
+data/             `ftkit data` and its actions, one file each
+demo.py           The demo
+export.py         Exports a model, or an adapter merged into its base, for other engines
+generate.py       Answers prompts through the model's template, one by one or from a file
+judge.py          Lets a model judge answers
+judge_local.py    Asks a judge that is loaded here, batch by batch, and tells answers that were cut off
+prompts.py        Reads the questions of `ftkit generate --file`: prompts, or rows of any format with or without t
+push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
+tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and tells how well it compresses held-out t
+"""

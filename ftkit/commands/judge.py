@@ -148,9 +148,9 @@ def questions_of(answers: dict, args) -> list:
 def report(questions: list, answers: dict, people: list, settings: dict, args) -> None:
     """Ask, print what came of it as far as it came, and write it. Raises UserError where no judgement did, or the
     server gave out."""
+    from ftkit.evaluation.judge import report as judge_report
     from ftkit.evaluation.judge.folder import JUDGEMENTS
     from ftkit.evaluation.judge.judge import judge
-    from ftkit.evaluation.judge.judge import report as judge_report
 
     folder = Path(args.output_dir)
     judging = judge(questions, asker(args), folder / JUDGEMENTS)

@@ -1,1 +1,10 @@
-"""A model asked: answers, log-likelihoods, losses and divergence, here or behind an OpenAI-compatible endpoint."""
+"""A model asked: answers, log-likelihoods, losses and divergence, here or behind an OpenAI-compatible endpoint.
+
+completion.py      What came back from an OpenAI-compatible server
+divergence.py      How far one model's next-token distribution is from another's, at the answers' tokens of rows
+endpoint.py        Asks any OpenAI-compatible server (Ollama, vLLM, transformers serve, a paid one)
+engine.py          What `ftkit generate` and `ftkit chat` share
+generation.py      Answers to many prompts
+log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed
+scoring.py         Scores of answers
+"""

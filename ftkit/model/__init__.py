@@ -1,4 +1,15 @@
-"""FTGPT and its weights. Importing this registers FTGPT with transformers' Auto classes."""
+"""FTGPT and its weights. Importing this registers FTGPT with transformers' Auto classes.
+
+adapters/               Adapters
+classifier.py           Sequence classifiers, decoders and encoders alike
+configuration_ftgpt.py  FTGPTConfig
+fast/                   Fast paths, each equal to the plain path by test and off by one flag
+loading.py              Loads models and tokenizers by name
+modeling_ftgpt.py       FTGPT: one decoder, from token ids to logits, in one file
+padding.py              Gives a tokenizer a pad token that is not its end token, out of the tokens it already has
+trained_classifier.py   A classifier that was trained, for use
+weights/                Weight formats
+"""
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 

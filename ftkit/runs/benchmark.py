@@ -36,7 +36,7 @@ def check_benchmark(training) -> None:
 
 def asked_tasks(training) -> list:
     """The tasks with their items."""
-    from ftkit.commands.bench import choose_tasks
+    from ftkit.evaluation.bench.choosing import choose_tasks
 
     args = {"tasks": training.benchmark_tasks, "num_fewshot": None, "limit": training.benchmark_limit}
     return choose_tasks(SimpleNamespace(**args, task_data=asked_data(training)))
@@ -52,7 +52,7 @@ def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = Non
 
     tokenizer: with the template that is trained.
     """
-    from ftkit.commands.bench_subject import template_of
+    from ftkit.evaluation.bench.subject import template_of
     from ftkit.model.loading import load_tokenizer
 
     training = settings.training
@@ -76,8 +76,8 @@ def benchmark_after(settings, trainer, rows: Sequence[dict] = ()) -> str | None:
     training = settings.training
     if not training.benchmark_tasks:
         return None
-    from ftkit.commands.bench_subject import template_of
     from ftkit.evaluation.bench.results import read_items
+    from ftkit.evaluation.bench.subject import template_of
     from ftkit.evaluation.verdict.contamination import leak_warnings
     from ftkit.evaluation.verdict.page import write_verdict_page
     from ftkit.evaluation.verdict.pairing import read_run
@@ -109,10 +109,10 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
     """One benchmark run of the trainer's model into OUT/benchmark/NAME."""
     import torch.distributed
 
-    from ftkit.commands.bench import task_data
-    from ftkit.commands.bench_subject import PLAIN, versions
     from ftkit.evaluation.bench.bench import World, forget_other_run, identity_of, run_benchmark
+    from ftkit.evaluation.bench.choosing import task_data
     from ftkit.evaluation.bench.results import Results
+    from ftkit.evaluation.bench.subject import PLAIN, versions
     from ftkit.evaluation.bench.units import Subject
 
     training, model = settings.training, trainer.accelerator.unwrap_model(trainer.model)

@@ -209,7 +209,7 @@ def print_peak(method: str, key: str, quick: str) -> None:
 
     import ftkit.model.fast.loss_head  # noqa: F401
     import ftkit.model.loading
-    import ftkit.model.weights.conversion
+    import ftkit.model.weights.conversion  # noqa: F401
 
     shape = QUICK if quick == "1" else SHAPES[key]
     make_step(method, QUICK, same_weights=False)()  # the first call imports more

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftkit.commands import chat, generate
-from ftkit.commands.adapters.adapters import adapters
+from ftkit.commands.adapters import adapters
 from ftkit.commands.comparison import models_to_compare, side_by_side
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run

@@ -108,7 +108,7 @@ def test_a_finished_run_is_not_done_again(finished, tiny_folder, tasks, monkeypa
 def test_a_run_that_stopped_after_some_units_gives_the_same_file(
     finished, tiny_folder, tasks, tmp_path, monkeypatch, kept
 ):
-    from ftkit.evaluation.bench.bench import units as bench_runs
+    from ftkit.evaluation.bench import units as bench_runs
 
     run, calls = bench_runs.MultipleChoiceRun.run, []
 

@@ -14,7 +14,7 @@ from ftkit.commands import export
 from ftkit.config.parser import run
 from ftkit.data.templates.templates import install_template
 from ftkit.model.weights.conversion import import_weights
-from ftkit.publish.export.export import export as publish
+from ftkit.publish.export import export as publish
 
 IDS = torch.arange(40)[None] + 5
 

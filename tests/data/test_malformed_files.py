@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from ftkit import classify, dpo, sft
-from ftkit.commands.data.data import data
+from ftkit.commands.data import data
 from ftkit.config.parser import run
 
 ROWS = {

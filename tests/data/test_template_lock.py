@@ -12,6 +12,7 @@ from transformers.utils import chat_template_utils
 from trl import chat_template_utils as trl_templates
 
 from ftkit.config.errors import UserError
+from ftkit.data.templates import lock as template_lock
 from ftkit.data.templates.lock import (
     LOCK_FILE,
     LockState,
@@ -26,7 +27,6 @@ from ftkit.data.templates.lock import (
 )
 from ftkit.data.templates.rendering import render
 from ftkit.data.templates.templates import install_template
-from ftkit.data.templates.templates import lock as template_lock
 
 DATED = (
     "{%- if not date_string is defined -%}{%- set date_string = strftime_now('%d %b %Y') -%}{%- endif -%}"

@@ -7,6 +7,7 @@ from trl import chat_template_utils
 
 from ftkit.config.assets import list_assets
 from ftkit.config.errors import UserError
+from ftkit.data.templates import templates
 from ftkit.data.templates.rendering import render, render_marked
 from ftkit.data.templates.templates import (
     install_template,
@@ -14,7 +15,6 @@ from ftkit.data.templates.templates import (
     prepare_messages,
     render_training,
     restore,
-    templates,
 )
 
 BUNDLED = ["alpaca", "chatml", "llama3", "phi3", "plain"]

@@ -8,8 +8,8 @@ from benchmark_runs import write_run
 from ftkit.commands.compare import main
 from ftkit.config.errors import UserError
 from ftkit.evaluation.bench.results import Item
+from ftkit.evaluation.verdict import contamination
 from ftkit.evaluation.verdict.contamination import leak_warnings
-from ftkit.evaluation.verdict.verdict import contamination
 
 QUESTION = "Which planet of the solar system has the longest day, and how long does it last in hours?"
 NEARLY = "Which planet of the solar system has the longest day, and how long does it last in hours"

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftkit.config.errors import UserError
+from ftkit.model.adapters import files as adapter_files
 from ftkit.model.adapters.files import record_base
 from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
-from ftkit.model.adapters.methods import files as adapter_files
 from ftkit.model.adapters.methods import four_bit_config, keep_four_bit_gradients
 from ftkit.model.loading import weights_fingerprint
 

@@ -8,7 +8,7 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ftkit.config.errors import UserError
-from ftkit.model.adapters.methods import methods as adapters
+from ftkit.model.adapters import methods as adapters
 
 
 def model_args(**changes):

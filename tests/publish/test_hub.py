@@ -10,8 +10,8 @@ from hub_stand_in import READ_TOKEN, WRITE_TOKEN
 from huggingface_hub.utils import _http
 
 from ftkit.config.errors import UserError
+from ftkit.publish.hub import hub as hub_module
 from ftkit.publish.hub.hub import check_push, push_folder
-from ftkit.publish.hub.hub import hub as hub_module
 
 REPO = "owner/name"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")

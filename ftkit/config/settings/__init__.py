@@ -1,1 +1,6 @@
-"""The settings of each trainer, as dataclasses over TRL's; common.py holds what they share."""
+"""The settings of each trainer, as dataclasses over TRL's; common.py holds what they share.
+
+classify.py  The settings of `ftkit classify` beside transformers' own
+common.py    The settings ftkit adds to TRL's, and the defaults it takes from the hardware instead of from a const
+pretrain.py  The settings of `ftkit pretrain`: raw text, a model from nothing or from weights, and a budget of tok
+"""

@@ -1,1 +1,9 @@
-"""What a row may look like, how it is recognised and checked, and how it becomes messages."""
+"""What a row may look like, how it is recognised and checked, and how it becomes messages.
+
+checking.py     Turns records into rows of one kind, one by one
+columns.py      Tells a file's format from its columns, and holds every row against the format of the first
+conversion.py   Rows of one kind written in another format, in the columns that TRL knows
+early_check.py  Checks rows before the training libraries are imported, so that their mistakes are told at once
+formats.py      Tells a file's format from its columns and turns every row into chat messages, or into plain text
+kinds.py        The kinds of rows beside conversations, and all kinds together for `ftkit data`
+"""

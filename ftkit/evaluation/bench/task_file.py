@@ -1,4 +1,4 @@
-"""Benchmark tasks as YAML files: the bundled ones in ftkit/evaluation/tasks, a person's own by path.
+"""Benchmark tasks as YAML files: the bundled ones in ftkit/evaluation/bench/tasks, a person's own by path.
 
 task = load_task("mmlu"), load_task("my/task.yaml")
 """

@@ -1,1 +1,10 @@
-"""A model as judge: prompts, requests, results, votes."""
+"""A model as judge: prompts, requests, results, votes.
+
+answer_files.py  Answers to be judged, from the files that ftkit writes and from common ones
+folder.py        The folder of a judging
+judge.py         A model as judge
+prompts.py       What a judge is asked, and the only replies that count
+report.py        What a judging came to
+results.py       What a judge found, in the forms that others read
+votes.py         Votes on pairs of answers, from people or judges, as a .jsonl file
+"""

@@ -1,1 +1,7 @@
-"""Adapters: methods, their files, putting one on its base, and merging it in."""
+"""Adapters: methods, their files, putting one on its base, and merging it in.
+
+files.py    What is in an adapter's folder
+loading.py  Puts adapters on their base, and refuses what PEFT would take in silence
+merging.py  Merges an adapter into its base
+methods.py  What is trained
+"""

@@ -1,6 +1,6 @@
 """Runs alone in a fresh Python process, without ftkit: downloads a pushed commit and loads it as a stranger would.
 
-Reads a job (see `ftkit.publish.hub.load_back`) as one JSON object from stdin and writes the outcome as stdout's last line.
+Reads a job (see `ftkit.publish.hub.load_back`) as one JSON object from stdin; the outcome is the last line of stdout.
 It imports no ftkit, so that what loads here loads where only torch and transformers (for an adapter: and peft) are.
 """
 

@@ -17,7 +17,7 @@ from ftkit.metrics.overlap import ROUGE_TYPES, Bleu, ChrF, Rouge, sentence_bleu,
 from ftkit.metrics.refusal import Refusal
 from ftkit.metrics.text_match import ExactMatch, TokenF1
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 PREDICTIONS = [
     "the cat sat on the mat", "and a dog\nthere is a bird in the garden", "hello", "", "It was 3.5 o'clock, he said.",
 ]  # fmt: skip
