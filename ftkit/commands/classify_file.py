@@ -2,8 +2,9 @@
 
 ftkit classify --predict mails.txt --model_name_or_path runs/spam > predicted.jsonl
 
-One line of JSON a text: "text", "label" (the likeliest class) and "probabilities" by class. Where the file has labels
-too, how many are right is told on stderr.
+One line of JSON per text: "text", "label" (the likeliest class) and "probabilities" by class. A model that gives a text
+any number of classes has "labels" (those of at least 0.5) instead, a regression only "scores". Where the file has
+labels too, how many are right is shown on stderr.
 """
 
 import json
@@ -19,7 +20,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     from ftkit.config.hardware import probe, use_all_cores
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.classifier import class_probabilities
+    from ftkit.model.classifier import class_probabilities, problem_of
     from ftkit.model.trained_classifier import load_trained_classifier
 
     rows = read_texts(args.predict)
@@ -33,8 +34,10 @@ def main(argv: list[str]) -> None:
     texts = [row["text"] for row in rows]
     sequences = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
     probabilities = class_probabilities(model, sequences, tokenizer, args.batch_size)
-    write(args.output_file, [prediction(text, row, labels) for text, row in zip(texts, probabilities, strict=True)])
-    tell(args, rows, probabilities, labels)
+    problem = problem_of(model.config)
+    predictions = [prediction(text, row, labels, problem) for text, row in zip(texts, probabilities, strict=True)]
+    write(args.output_file, predictions)
+    tell(args, rows, probabilities, labels, problem)
 
 
 def parse(argv: list[str]):
@@ -73,16 +76,25 @@ def read_texts(path: str) -> list[dict]:
 
 def text_limit(model, tokenizer, asked: int | None) -> int:
     """Tokens of a text that the model sees: those asked for, else what training cut at, within the model's context."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    from ftkit.model.context import context_size
+
+    context = context_size(model.config) or tokenizer.model_max_length
     limit = min(context, tokenizer.model_max_length)
     if asked is not None and not 0 < asked <= context:
         raise UserError(f"--max_length {asked}: the model's context is {context} tokens; give 1 to {context}")
     return asked or limit
 
 
-def prediction(text: str, probabilities, labels: list[str]) -> dict:
-    """What is written of one text."""
+def prediction(text: str, probabilities, labels: list[str], problem: str) -> dict:
+    """What is written of one text. problem: what the outputs are, see `problem_of`."""
+    from ftkit.model.classifier import ANY_CLASSES, REGRESSION
+
     by_name = {name: round(float(chance), 6) for name, chance in zip(labels, probabilities, strict=True)}
+    if problem == REGRESSION:
+        return {"text": text, "scores": by_name}
+    if problem == ANY_CLASSES:
+        likely = [name for name, chance in by_name.items() if chance >= 0.5]
+        return {"text": text, "labels": likely, "probabilities": by_name}
     return {"text": text, "label": labels[int(probabilities.argmax())], "probabilities": by_name}
 
 
@@ -96,12 +108,15 @@ def write(path: str | None, predictions: list[dict]) -> None:
     Path(path).write_text(lines, encoding="utf-8")
 
 
-def tell(args, rows: list[dict], probabilities, labels: list[str]) -> None:
-    """Say on stderr what was done and, where the file has labels, how many are right."""
+def tell(args, rows: list[dict], probabilities, labels: list[str], problem: str) -> None:
+    """Say on stderr what was done and, where the file has labels and a text has one class, how many are right."""
     from ftkit.metrics.intervals import wilson_interval
+    from ftkit.model.classifier import ONE_CLASS
 
     where = args.output_file or "standard output"
     print(f"{len(rows)} texts in {len(labels)} classes ({', '.join(labels)}); written to {where}", file=sys.stderr)
+    if problem != ONE_CLASS:
+        return
     told = [labels[int(chances.argmax())] for chances in probabilities]
     right = [name_of(row["label"], labels) == name for row, name in zip(rows, told, strict=True) if "label" in row]
     if right:

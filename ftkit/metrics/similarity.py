@@ -42,10 +42,10 @@ def embed(texts: list[str], encoder: str):
     """(number of texts, D) float32 on the unit sphere: token embeddings averaged, as sentence-transformers does."""
     import torch
 
+    from ftkit.model.context import context_size
+
     tokenizer, model = load_encoder(encoder)
-    max_length = min(
-        MAX_TOKENS, getattr(model.config, "max_position_embeddings", MAX_TOKENS), tokenizer.model_max_length
-    )
+    max_length = min(MAX_TOKENS, context_size(model.config) or MAX_TOKENS, tokenizer.model_max_length)
     rows = []
     for start in range(0, len(texts), BATCH_SIZE):
         batch = list(texts[start : start + BATCH_SIZE])

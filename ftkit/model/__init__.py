@@ -3,6 +3,7 @@
 adapters/               Adapters
 classifier.py           Sequence classifiers, decoders and encoders alike
 configuration_ftgpt.py  FTGPTConfig
+context.py              How many tokens a model sees at once
 fast/                   Fast paths, each equal to the plain path by test and off by one flag
 loading.py              Loads models and tokenizers by name
 modeling_ftgpt.py       FTGPT: one decoder, from token ids to logits, in one file

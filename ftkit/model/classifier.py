@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from peft import TaskType
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
@@ -19,6 +19,8 @@ from ftkit.model.adapters.methods import peft_config
 from ftkit.model.weights.shards import safetensors_files
 
 CLASSIFIER_SUFFIX = "ForSequenceClassification"
+# What a head's outputs are, by transformers' names for it.
+ONE_CLASS, ANY_CLASSES, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 
 
 class LoadedClassifier(NamedTuple):
@@ -38,10 +40,12 @@ def load_classifier(
     attn_implementation: str | None = None,
     quantization_config: Any = None,
     trust_remote_code: bool = False,
+    problem_type: str = ONE_CLASS,
 ) -> LoadedClassifier:
     """FTGPT or any AutoModelForSequenceClassification, with its classes named in the configuration.
 
     folder: local (`local_model_folder`). A base model gets a new head; a classifier keeps its own.
+    problem_type: what the outputs are, see `problem_of`.
     Raises UserError where no classifier can be made of the folder, or it has a head for other classes.
     """
     check_head(folder, labels)
@@ -55,7 +59,7 @@ def load_classifier(
             num_labels=len(labels),
             id2label=names,
             label2id={name: number for number, name in names.items()},
-            problem_type="single_label_classification",
+            problem_type=problem_type,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
@@ -93,6 +97,23 @@ def stored_labels(folder: str | Path) -> list[str] | None:
         return None
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers leaves its default out
     return [names[key] for key in sorted(names, key=int)]
+
+
+def stored_problem(folder: str | Path) -> str:
+    """What the outputs are by a folder's configuration; ONE_CLASS where it says nothing."""
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    return config.get("problem_type") or ONE_CLASS
+
+
+def problem_of(config: PreTrainedConfig) -> str:
+    """What a classifier's outputs are: ONE_CLASS of several (softmax), ANY_CLASSES, each by itself (sigmoid), or values
+    of a REGRESSION.
+
+    As transformers' pipeline reads a configuration: a single output that is no regression is a yes or no.
+    """
+    if config.problem_type == REGRESSION:
+        return REGRESSION
+    return ANY_CLASSES if config.problem_type == ANY_CLASSES or config.num_labels == 1 else ONE_CLASS
 
 
 def head_names(model: PreTrainedModel, new_weights=()) -> list[str]:
@@ -158,7 +179,12 @@ def unquantised_head(folder: str | Path, quantization_config: Any, *, trust_remo
 def class_probabilities(
     model: PreTrainedModel, sequences: list[list[int]], tokenizer, batch_size: int = 16
 ) -> torch.Tensor:
-    """(rows, classes) float32 probabilities on the CPU, in the order of `sequences`: token ids, batched by length."""
+    """(rows, classes) float32 probabilities on the CPU, in the order of `sequences`: token ids, batched by length.
+
+    Of a regression they are its values; what else they are says `problem_of`.
+    """
+    activation = {ONE_CLASS: lambda logits: logits.softmax(dim=-1), ANY_CLASSES: torch.sigmoid, REGRESSION: torch.clone}
+    probabilities_of = activation[problem_of(model.config)]
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
     device, found = next(model.parameters()).device, [None] * len(sequences)
     was_training = model.training
@@ -167,7 +193,7 @@ def class_probabilities(
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = tokenizer.pad({"input_ids": [sequences[index] for index in chunk]}, return_tensors="pt").to(device)
-            probabilities = model(**batch).logits.float().softmax(dim=-1).cpu()
+            probabilities = probabilities_of(model(**batch).logits.float()).cpu()
             for index, row in zip(chunk, probabilities, strict=True):
                 found[index] = row
     model.train(was_training)

@@ -12,7 +12,7 @@ from ftkit.data.templates.lock import read_lock, verify_lock
 from ftkit.model.adapters.files import CONFIG_FILE, adapter_labels, resolve_base
 from ftkit.model.adapters.loading import put_adapter
 from ftkit.model.adapters.merging import load_base, tokenizer_folder, trained_quantization
-from ftkit.model.classifier import load_classifier, stored_labels
+from ftkit.model.classifier import load_classifier, stored_labels, stored_problem
 from ftkit.model.loading import load_tokenizer, local_model_folder
 
 
@@ -27,7 +27,7 @@ def load_trained_classifier(
     """
     is_adapter = (Path(name) / CONFIG_FILE).is_file()
     folder = resolve_base(name, base) if is_adapter else local_model_folder(name)
-    labels = adapter_labels(name) if is_adapter else stored_labels(folder)
+    labels = adapter_labels(name, folder) if is_adapter else stored_labels(folder)
     if labels is None:
         raise UserError(f"{name}: is no classifier; train one: ftkit classify --model_name_or_path {folder}")
     tokenizer = load_tokenizer(tokenizer_folder(name, folder) if is_adapter else folder)
@@ -38,6 +38,7 @@ def load_trained_classifier(
         model = load_base(folder, name, trained_quantization(name), trust_remote_code=trust_remote_code)
         return put_adapter(model, name, tokenizer, base_folder=folder), tokenizer, labels
     loaded = load_classifier(
-        folder, labels, pad_token_id=tokenizer.pad_token_id, dtype=dtype, trust_remote_code=trust_remote_code
-    )
+        folder, labels, pad_token_id=tokenizer.pad_token_id, dtype=dtype, trust_remote_code=trust_remote_code,
+        problem_type=stored_problem(folder),
+    )  # fmt: skip
     return loaded.model.eval(), tokenizer, labels

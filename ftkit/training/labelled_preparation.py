@@ -17,6 +17,7 @@ from ftkit.model.classifier import (
     train_last_layers,
     unquantised_head,
 )
+from ftkit.model.context import context_size
 from ftkit.model.loading import check_vocabulary, load_tokenizer, local_model_folder
 from ftkit.training.plan import settle_dtype
 
@@ -96,8 +97,8 @@ def positive_class(name: str | None, labels: list[str]) -> int:
 def settle_text_length(settings, folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Keep --max_length within what model and tokenizer take; raise UserError where the person asked for more."""
     training = settings.training
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=training.trust_remote_code).get_text_config()
-    context = min(getattr(config, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=training.trust_remote_code)
+    context = min(context_size(config) or 10**9, tokenizer.model_max_length or 10**9)
     if training.max_length is None or training.max_length > context:
         if "max_length" in settings.given and training.max_length is not None:
             raise UserError(

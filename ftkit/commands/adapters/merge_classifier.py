@@ -4,6 +4,8 @@ import sys
 
 from ftkit.config.errors import UserError
 
+DEFAULT_LIMIT = 512  # tokens of a text, of a model that names no limit
+
 
 def merge_classifier(args) -> None:
     """Merge, reload, compare on held-out rows of the run or of --dataset_name, print, and write OUT/merge.json."""
@@ -39,12 +41,13 @@ def held_out_texts(args) -> list[str]:
 def compare(args, out, texts: list[str]) -> tuple[float, float]:
     """Largest difference of a probability, and the share of equal labels, between the adapter and the merged folder."""
     from ftkit.model.classifier import class_probabilities
+    from ftkit.model.context import context_size
     from ftkit.model.trained_classifier import load_trained_classifier
 
     found = []
     for name, base in ((args.adapter, args.model_name_or_path), (out, None)):
         model, tokenizer, _ = load_trained_classifier(name, base=base, trust_remote_code=args.trust_remote_code)
-        limit = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
+        limit = min(tokenizer.model_max_length, context_size(model.config) or DEFAULT_LIMIT)
         sequences = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
         found.append(class_probabilities(model, sequences, tokenizer))
     adapter, merged = found

@@ -20,11 +20,13 @@ from safetensors import SafetensorError, safe_open
 from ftkit.config.assets import cache_dir
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json, write_text
+from ftkit.model.classifier import stored_labels
 from ftkit.model.loading import local_model_folder, weights_fingerprint
 from ftkit.model.weights.shards import safetensors_files
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 BASE_RECORD = "base.json"
+CLASSIFIER_HEADS = ("classifier", "score")  # PEFT's names of the heads that a classifier's adapter holds
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
@@ -129,17 +131,26 @@ def recorded_base(adapter: str | Path) -> dict | None:
         raise UserError(f"{path}: not as a run writes it ({error!r}); restore it, or delete it") from error
 
 
-def adapter_labels(adapter: str | Path) -> list[str] | None:
+def adapter_labels(adapter: str | Path, base_folder: str | Path | None = None) -> list[str] | None:
     """The classes of a classifier's adapter in order; None for an adapter of a language model.
 
-    Raises UserError for a classifier's adapter whose classes are not recorded.
+    Where no run recorded them, as for an adapter that PEFT alone saved, they are those of a base that is a classifier
+    itself, else as many numbered ones as the head in the adapter has outputs.
+    Raises UserError for a classifier's adapter without a head.
     """
-    if read_adapter_config(adapter).get("task_type") != TaskType.SEQ_CLS:
+    config = read_adapter_config(adapter)
+    if config.get("task_type") != TaskType.SEQ_CLS:
         return None
-    labels = (recorded_base(adapter) or {}).get("labels")
-    if not labels:
-        raise UserError(f"{adapter}: no {BASE_RECORD} tells its classes; take it from the folder of its run")
-    return labels
+    if labels := (recorded_base(adapter) or {}).get("labels"):
+        return labels
+    heads = set(config.get("modules_to_save") or CLASSIFIER_HEADS)
+    tensors = ((name, tensor) for name, tensor in adapter_tensors(adapter) if heads & set(name.split(".")))
+    sizes = [len(tensor) for _, tensor in tensors if tensor.ndim == 2]
+    if not sizes:
+        raise UserError(f"{adapter}: its head is not in it, so its classes are not known; save it with modules_to_save")
+    numbered = [f"LABEL_{number}" for number in range(min(sizes))]  # a head's last layer is its narrowest
+    known = stored_labels(base_folder) if base_folder else None
+    return known if known and len(known) == len(numbered) else numbered
 
 
 def base_fingerprint(folder: str | Path) -> str:

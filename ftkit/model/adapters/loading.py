@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from ftkit.config.errors import UserError
 from ftkit.model.adapters.files import (
     BASE_RECORD,
+    CLASSIFIER_HEADS,
     CONFIG_FILE,
     WEIGHTS_FILE,
     adapter_labels,
@@ -55,7 +56,7 @@ def check_adapter_folder(adapter: str | Path, base_folder: str | Path, *, trust_
 def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code: bool = False) -> None:
     """Raise UserError unless the adapter's tensors are those of the base's configuration, as `check_keys` does."""
     try:
-        labels = adapter_labels(adapter)
+        labels = adapter_labels(adapter, base_folder)
         auto = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
         settings = {"num_labels": len(labels)} if labels else {}
         config = AutoConfig.from_pretrained(base_folder, trust_remote_code=trust_remote_code, **settings)
@@ -144,9 +145,12 @@ def peft_config_of(adapter: str | Path) -> PeftConfig:
     """The adapter's configuration as PEFT's object."""
     read_adapter_config(adapter)
     try:
-        return PeftConfig.from_pretrained(str(adapter))
+        config = PeftConfig.from_pretrained(str(adapter))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{Path(adapter) / CONFIG_FILE}: PEFT refuses it ({error}); save the adapter again") from error
+    if config.task_type == TaskType.SEQ_CLS and not config.modules_to_save:
+        config.modules_to_save = list(CLASSIFIER_HEADS)  # which older versions of PEFT left unsaid
+    return config
 
 
 def expected_shapes(model: PreTrainedModel, config: PeftConfig) -> Mapping[str, tuple[int, ...]]:

@@ -18,10 +18,10 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import copy_lock, verify_lock
-from ftkit.model.adapters.files import adapter_labels, resolve_base, run_folder, run_settings
+from ftkit.model.adapters.files import adapter_labels, recorded_base, resolve_base, run_folder, run_settings
 from ftkit.model.adapters.loading import peft_config_of, put_adapter
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config, tied_targets
-from ftkit.model.classifier import load_classifier, unquantised_head
+from ftkit.model.classifier import load_classifier, stored_problem, unquantised_head
 from ftkit.model.loading import load_model, load_tokenizer
 from ftkit.model.weights.shards import staged_folder
 
@@ -122,7 +122,7 @@ def load_base(
         raise UserError(f"{folder}: is quantised by {own.get('quant_method')}; merge into the unquantised model")
     quantization = BitsAndBytesConfig.from_dict(own) if own else quantization
     dtype = run_settings(adapter).get("dtype", "float32") if quantization else "float32"
-    labels = adapter_labels(adapter)
+    labels = adapter_labels(adapter, folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You passed `quantization_config`")  # the folder's own, as it is
         settings = {"dtype": dtype, "trust_remote_code": trust_remote_code}
@@ -132,6 +132,8 @@ def load_base(
             pad_token_id = load_tokenizer(tokenizer_folder(adapter, folder)).pad_token_id
             quantization = unquantised_head(folder, quantization, trust_remote_code=trust_remote_code)
             settings |= {"quantization_config": quantization, "pad_token_id": pad_token_id}
+            if recorded_base(adapter) is None:  # of PEFT alone; ours choose one class
+                settings["problem_type"] = stored_problem(folder)
             model = load_classifier(folder, labels, **settings).model
     keep_four_bit_gradients(model)
     return model
