@@ -45,8 +45,8 @@ def classify(settings):
 
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
-    from ftkit.data.tokens.classification_receipt import classification_receipt
-    from ftkit.training.labelled_preparation import prepare_classifier, prepare_labelled_data
+    from ftkit.data.tokens.labelled import classification_receipt
+    from ftkit.training.methods.classify import prepare_classifier, prepare_labelled_data
     from ftkit.training.plan import settle_evaluation
 
     checkpoint = open_run(settings)
@@ -67,7 +67,7 @@ def build_trainer(settings, loaded, data):
     from peft import get_peft_model
 
     from ftkit.model.classifier import classifier_peft_config
-    from ftkit.training.methods.classify import FTClassificationTrainer, padding_collator
+    from ftkit.training.methods.classify import FTClassificationTrainer
 
     config = classifier_peft_config(settings.model, loaded.model, loaded.head)
     trainer = FTClassificationTrainer(
@@ -76,7 +76,6 @@ def build_trainer(settings, loaded, data):
         train_dataset=data.train_dataset(),
         eval_dataset=data.observed_dataset(),
         processing_class=data.tokenizer,
-        data_collator=padding_collator(data.tokenizer),
         compute_metrics=class_measures_of(data),
         class_weights=data.class_weights,
     )
@@ -118,7 +117,7 @@ def add_predictions(trainer, settings, data) -> None:
 
 def evaluate_and_write(settings, trainer, data) -> None:
     """Measure the test rows (or the validation rows where there are none), print it, and write it into OUT."""
-    from ftkit.evaluation.held_out.classification_results import evaluation_lines, write_evaluation
+    from ftkit.evaluation.held_out.classification import evaluation_lines, write_evaluation
     from ftkit.model.classifier import class_probabilities
 
     rows = data.rows.test or data.rows.validation

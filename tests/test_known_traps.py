@@ -18,7 +18,7 @@ from ftkit.config.errors import UserError
 from ftkit.data.reading.loading import load_rows
 from ftkit.data.rows.kinds import PREFERENCES
 from ftkit.data.templates.templates import install_template
-from ftkit.data.tokens.classification import load_labelled_rows
+from ftkit.data.tokens.labelled import load_labelled_rows
 from ftkit.data.tokens.preferences import tokenize_pairs
 from ftkit.data.tokens.receipt import Allowed, check_rows
 from ftkit.data.tokens.tokenization import IGNORE_INDEX, tokenize_row, tokenize_rows

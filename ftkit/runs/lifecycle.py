@@ -124,7 +124,7 @@ def write_plan(command: str, settings, trainer, data, receipt: dict, updates, re
     from ftkit.config.run_folder import write_run_yaml
     from ftkit.config.settings.common import changed_settings
     from ftkit.data.templates.lock import make_lock, write_lock
-    from ftkit.data.tokens.classification_receipt import format_classification_receipt
+    from ftkit.data.tokens.labelled import format_classification_receipt
     from ftkit.data.tokens.receipt_text import format_receipt
     from ftkit.model.adapters.files import record_base
     from ftkit.training.plan import plan_lines

@@ -4,7 +4,6 @@ batch_totals.py          Running totals of a streamed run
 budget.py                How long a pretraining run is, how its learning rate moves, and what it costs, settled be
 callbacks.py             What a run tells while it goes
 checkpointing.py         Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
-labelled_preparation.py  Labelled rows and a classifier made ready for training
 methods/                 One file a trainer
 plan.py                  The plan of a run, settled and printed before the first step
 preparation.py           Rows and weights made ready for a trainer

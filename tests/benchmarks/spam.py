@@ -23,7 +23,7 @@ NUM_RESAMPLES = 5000
 
 def main() -> None:
     from ftkit.config.assets import cache_dir
-    from ftkit.data.tokens.classification import load_labelled_rows
+    from ftkit.data.tokens.labelled import load_labelled_rows
     from ftkit.model.loading import find_bundled_smollm2
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -6,10 +6,12 @@ from collections import Counter
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.tokens.classification import hold_out_by_class, load_labelled_rows, loss_weights
-from ftkit.data.tokens.classification_receipt import (
+from ftkit.data.tokens.labelled import (
     classification_receipt,
     format_classification_receipt,
+    hold_out_by_class,
+    load_labelled_rows,
+    loss_weights,
     tokenize_labelled,
 )
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ftkit.config.errors import UserError
-from ftkit.data.tokens.classification import load_labelled_rows
+from ftkit.data.tokens.labelled import load_labelled_rows
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets/spam"
 

@@ -10,6 +10,7 @@ from ftkit.evaluation.held_out.classification import (
     area_under_curve,
     confusion_matrix,
     evaluate_classifier,
+    evaluation_lines,
     intervals,
     matrix_measures,
     measure,
@@ -87,3 +88,29 @@ def test_the_evaluation_is_json_and_names_classes():
     assert evaluation["classes"]["b"]["f1"] == pytest.approx(report["1"]["f1-score"])
     assert evaluation["commonest"]["accuracy"] == pytest.approx(np.bincount(references).max() / 80)
     assert evaluate_classifier(*drawn(2), ["ham", "spam"])["positive"] == "spam"
+
+
+def test_a_classifier_that_finds_one_class_only_is_reported_and_claims_no_false_certainty():
+    references = [0] * 160 + [1] * 40
+    evaluation = evaluate_classifier(references, [[0.9, 0.1]] * 200, ["ham", "spam"]) | {"split": "test"}
+    measures = evaluation["measures"]
+    assert measures["precision"] == {"value": None, "undefined": "no row is put into spam"}  # 0 of 0
+    assert measures["matthews_correlation"] == {"value": None, "undefined": "all rows are put into ham"}
+    # Wilson's interval of 0 of 40: up to z^2 / (40 + z^2)
+    assert measures["recall"] == {"value": 0.0, "low": 0.0, "high": pytest.approx(1.959964**2 / (40 + 1.959964**2))}
+    assert measures["f1"] == {"value": 0.0}  # the same in every draw: no interval
+    assert evaluation["classes"]["spam"] == {"num_rows": 40, "precision": None, "recall": 0.0, "f1": 0.0}
+    text = "\n".join(evaluation_lines(evaluation))
+    assert "precision                  undefined: no row is put into spam" in text
+    assert "recall                     0.000  (0.000 to 0.088)" in text and "(0.000 to 0.000)" not in text
+    assert "warning: all 200 rows are put into ham: it does not tell the classes apart" in text
+
+
+def test_a_class_that_is_never_predicted_is_named_and_a_flawless_f1_has_no_interval():
+    certain = np.eye(3)
+    evaluation = evaluate_classifier([0, 1, 2, 0], certain[[0, 1, 0, 0]], ["a", "b", "c"]) | {"split": "test"}
+    assert evaluation["warnings"] == ["no row is put into c"]
+    assert evaluation["measures"]["precision"]["value"] == pytest.approx((2 / 3 + 1 + 0) / 3)  # scikit-learn's mean
+    flawless = evaluate_classifier([0, 1] * 40, np.eye(2)[[0, 1] * 40], ["a", "b"])
+    assert flawless["measures"]["f1"] == {"value": 1.0} and not flawless["warnings"]
+    assert flawless["measures"]["precision"]["low"] == pytest.approx(40 / (40 + 1.959964**2))

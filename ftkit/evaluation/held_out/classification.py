@@ -1,16 +1,27 @@
-"""What a classifier's probabilities are worth: measures with intervals, confusion matrix, calibration.
+"""A classifier on held-out rows: measures with intervals, confusion matrix, calibration; results.json with its items.
 
 evaluation = evaluate_classifier(references, probabilities, ["ham", "spam"])
+print("\n".join(evaluation_lines(evaluation | {"split": "test"})))
 """
 
+import hashlib
+import json
 from collections import Counter
+from pathlib import Path
 
 import evaluate
 import numpy as np
 
+from ftkit.config.files import write_json, write_text
+from ftkit.data.tokens.labelled import LabelledRows
+from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
 from ftkit.metrics.classification import METRICS, calibration_bins
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 
+EVALUATION_FILE = "evaluation.json"  # for the report and the model card
+LOWER_IS_BETTER = ("brier", "expected_calibration_error")
+TASK = "classification"
+HASH_DIGITS = 16
 NUM_RESAMPLES = 2000
 
 
@@ -33,34 +44,46 @@ def measure(references, probabilities, *, positive: int = 1) -> dict[str, float]
 
 def evaluate_classifier(references, probabilities, labels: list[str], *, positive: int = 1, seed: int = 0) -> dict:
     """Return a JSON-able account: measures with their 95 % intervals, the commonest class as a baseline, confusion
-    (true class by row, predicted by column), measures of each class, calibration.
+    (true class by row, predicted by column), measures of each class, calibration, warnings.
 
-    Raises ValueError as `measure` does.
+    A measure that divides by nothing has the value None and, as "undefined", the reason. Raises ValueError as
+    `measure` does.
     """
     references, probabilities = np.asarray(references), np.asarray(probabilities, dtype=np.float64)
-    values = measure(references, probabilities, positive=positive)
-    bounds = intervals(references, probabilities, positive=positive, seed=seed)
     confusion = confusion_matrix(references, probabilities.argmax(axis=1), len(labels))
+    bounds = intervals(references, probabilities, positive=positive, seed=seed)
+    measures = {
+        name: {"value": value} | dict(zip(("low", "high"), bounds.get(name, ()), strict=False))
+        for name, value in measure(references, probabilities, positive=positive).items()
+    }
     commonest, count = Counter(references.tolist()).most_common(1)[0]
+    unused = [name for name, number in zip(labels, confusion.sum(axis=0), strict=True) if not number]
+    warnings = [f"no row is put into {name}" for name in unused]
+    if len(labels) == 2 and labels[positive] in unused:
+        measures["precision"] = {"value": None, "undefined": warnings[0]}
+    if len(labels) - len(unused) == 1:
+        only = labels[int(confusion.sum(axis=0).argmax())]
+        measures["matthews_correlation"] = {"value": None, "undefined": f"all rows are put into {only}"}
+        warnings = [f"all {len(references)} rows are put into {only}: it does not tell the classes apart"]
     return {
         "num_rows": len(references),
         "labels": labels,
         "positive": labels[positive] if len(labels) == 2 else None,
-        "measures": {
-            name: {"value": value} | dict(zip(("low", "high"), bounds.get(name, ()), strict=False))
-            for name, value in values.items()
-        },
+        "measures": measures,
         "commonest": {"label": labels[commonest], "accuracy": count / len(references)},
         "confusion": confusion.tolist(),
         "classes": class_measures(confusion, labels),
         "calibration": calibration_bins(references, probabilities),
+        "warnings": warnings,
     }
 
 
 def intervals(references, probabilities, *, positive: int = 1, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % intervals of `measure`'s metrics: Wilson's for the accuracy, the percentile bootstrap over rows for others.
+    """95 % intervals of `measure`'s metrics: Wilson's for accuracy and, of two classes, precision and recall; the
+    percentile bootstrap over rows for others.
 
-    The calibration error has none: resampled rows only ever add to it.
+    Without an interval are a measure that is the same in every draw, and the calibration error, to which resampled
+    rows only ever add.
     """
     num_classes = probabilities.shape[1]
     predictions = probabilities.argmax(axis=1)
@@ -70,16 +93,18 @@ def intervals(references, probabilities, *, positive: int = 1, seed: int = 0) ->
 
     def statistic(rows):
         areas = [area_under_curve(references[rows] == number, ranks[number][rows]) for number in scored]
-        confusion = confusion_matrix(references[rows], predictions[rows], num_classes)
-        found = matrix_measures(confusion, positive)
-        return found | {
-            "roc_auc": np.nanmean(areas) if np.isfinite(areas).any() else np.nan,
-            "brier": errors[rows].mean(),
-        }
+        found = matrix_measures(confusion_matrix(references[rows], predictions[rows], num_classes), positive)
+        area = np.nanmean(areas) if np.isfinite(areas).any() else np.nan
+        return found | {"roc_auc": area, "brier": errors[rows].mean()}
 
     found = bootstrap_statistic(statistic, len(references), seed=seed, num_resamples=NUM_RESAMPLES)
-    right = int((predictions == references).sum())
-    return found | {"accuracy": wilson_interval(right, len(references))}
+    confusion = confusion_matrix(references, predictions, num_classes)
+    shares = {"accuracy": (np.trace(confusion), len(references))}
+    if num_classes == 2:
+        shares["precision"] = confusion[positive, positive], confusion[:, positive].sum()
+        shares["recall"] = confusion[positive, positive], confusion[positive].sum()
+    found |= {name: wilson_interval(int(part), int(whole)) for name, (part, whole) in shares.items() if whole}
+    return {name: (low, high) for name, (low, high) in found.items() if low < high}
 
 
 def confusion_matrix(references, predictions, num_classes: int) -> np.ndarray:
@@ -104,13 +129,14 @@ def matrix_measures(confusion: np.ndarray, positive: int) -> dict[str, float]:
 
 
 def class_measures(confusion: np.ndarray, labels: list[str]) -> dict[str, dict[str, float]]:
-    """Rows, precision, recall and F1 of each class."""
-    right, told, true = np.diag(confusion).astype(float), confusion.sum(axis=0), confusion.sum(axis=1)
-    columns = (true, share(right, told), share(right, true), share(2 * right, told + true))
-    return {
-        name: {"num_rows": int(count), "precision": float(precision), "recall": float(recall), "f1": float(f1)}
-        for name, count, precision, recall, f1 in zip(labels, *columns, strict=True)
-    }
+    """Rows, precision, recall and F1 of each class; None where a share is of nothing."""
+    found = {}
+    for number, name in enumerate(labels):
+        right, told, true = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
+        parts = {"precision": (right, told), "recall": (right, true), "f1": (2 * right, told + true)}
+        shares = {key: float(part / whole) if whole else None for key, (part, whole) in parts.items()}
+        found[name] = {"num_rows": int(true)} | shares
+    return found
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -129,3 +155,64 @@ def area_under_curve(is_positive: np.ndarray, ranks: np.ndarray) -> float:
     pairs = positives.sum() * negatives.sum()
     below = np.cumsum(negatives) - negatives / 2
     return float(positives @ below / pairs) if pairs else float("nan")
+
+
+def write_evaluation(
+    settings, held_out: list[dict], probabilities: np.ndarray, rows: LabelledRows, split: str, positive: int
+) -> dict:
+    """Measure the held-out rows, write OUT/results.json, items and OUT/evaluation.json, and return the last.
+
+    probabilities: (rows, classes). split: what the rows are, "test" or "validation".
+    """
+    output_dir = Path(settings.training.output_dir)
+    references = [row["label"] for row in held_out]
+    evaluation = {"split": split} | evaluate_classifier(references, probabilities, rows.labels, positive=positive)
+    write_json(output_dir / EVALUATION_FILE, evaluation)
+    items = [item_of(row, chances, rows.labels) for row, chances in zip(held_out, probabilities, strict=True)]
+    scores = {
+        name: Score(**measured, higher_is_better=name not in LOWER_IS_BETTER)
+        for name, measured in evaluation["measures"].items()
+        if measured["value"] is not None
+    }
+    digest = hashlib.sha256("".join(item.item_id for item in items).encode()).hexdigest()[:HASH_DIGITS]
+    task = TaskResult(TASK, 1, digest, len(items), 0, "accuracy", scores, f"items/{TASK}.jsonl")
+    lines = [json.dumps(vars(item), ensure_ascii=False) + "\n" for item in items]
+    write_text(output_dir / task.items_file, "".join(lines))
+    model = {"name": settings.model.model_name_or_path, "dtype": settings.model.dtype}
+    told = {"dataset_name": settings.data.dataset_name, "split": split, "labels": rows.labels}
+    write_results(output_dir / "results.json", Results(model, {TASK: task}, told, seed=settings.training.seed))
+    return evaluation
+
+
+def item_of(row: dict, chances: np.ndarray, labels: list[str]) -> Item:
+    """One held-out row with the class that was predicted."""
+    label, predicted = labels[row["label"]], labels[int(chances.argmax())]
+    key = hashlib.sha256(json.dumps([row["text"], label]).encode()).hexdigest()[:HASH_DIGITS]
+    probabilities = {name: round(float(chance), 6) for name, chance in zip(labels, chances, strict=True)}
+    scores = {"accuracy": float(label == predicted)}
+    return Item(
+        key, scores, row["text"], predicted, label, extra={"source": row["source"], "probabilities": probabilities}
+    )
+
+
+def evaluation_lines(evaluation: dict) -> list[str]:
+    """The evaluation as a person reads it."""
+    about = f", F1 of {evaluation['positive']}" if evaluation["positive"] else ", means over the classes"
+    lines = [f"{evaluation['num_rows']} {evaluation['split']} rows{about} (95 % intervals)"]
+    for name, found in evaluation["measures"].items():
+        value, interval = measure_texts(found)
+        lines.append(f"  {name.replace('_', ' '):<27}{value}{f'  ({interval})' if interval else ''}")
+    commonest = evaluation["commonest"]
+    lines.append(f"  always {commonest['label']}: accuracy {commonest['accuracy']:.3f}")
+    width = max(len(name) for name in evaluation["labels"])
+    lines.append(f"  true class, and predicted as {', '.join(evaluation['labels'])}:")
+    for name, counts in zip(evaluation["labels"], evaluation["confusion"], strict=True):
+        lines.append(f"    {name:<{width}}  {'  '.join(f'{count:>5}' for count in counts)}")
+    return lines + [f"warning: {text}" for text in evaluation["warnings"]]
+
+
+def measure_texts(found: dict) -> tuple[str, str]:
+    """A measure's value, or why it is undefined, and its interval as "low to high"; "" for none."""
+    if found["value"] is None:
+        return f"undefined: {found['undefined']}", ""
+    return f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else ""

@@ -4,6 +4,7 @@ import html
 import json
 from pathlib import Path
 
+from ftkit.evaluation.held_out.classification import measure_texts
 from ftkit.evaluation.pages.loss_chart import is_number
 
 SHARES = ("accuracy", "precision", "recall", "f1", "roc_auc")  # between 0 and 1, the higher the better: drawn as bars
@@ -28,7 +29,8 @@ def classification_parts(folder: Path) -> list[tuple[str, str, str]]:
     commonest = evaluation["commonest"]
     baseline = f"Always saying {commonest['label']} would be right in {commonest['accuracy']:.1%}."
     rows = f"{evaluation['num_rows']} held-out {evaluation['split']} rows; the line in each bar is the 95 % interval."
-    note = html.escape(f"{rows} {about} {baseline}")
+    warnings = "".join(f" Warning: {text}." for text in evaluation.get("warnings", []))
+    note = html.escape(f"{rows} {about} {baseline}{warnings}")
     return [
         ("Measures", measures_table(evaluation["measures"]), note),
         ("Confusion", confusion_table(evaluation), "Rows: the true class. Columns: what was predicted."),
@@ -54,10 +56,11 @@ def measures_table(measures: dict) -> str:
     """A line for each measure, with a bar and its interval where it is a share."""
     lines = ["<tr><th></th><th>value</th><th>95 % interval</th></tr>"]
     for name, found in measures.items():
-        bounds = f'<span class="figures">{found["low"]:.3f} to {found["high"]:.3f}</span>' if "low" in found else ""
-        cell = bar(found) if name in SHARES else ""
+        value, interval = measure_texts(found)
+        bounds = f'<span class="figures">{interval}</span>' if interval else ""
+        cell = bar(found) if name in SHARES and found["value"] is not None else ""
         lines.append(
-            f'<tr><th scope="row">{name.replace("_", " ")}</th><td class="number strong">{found["value"]:.3f}</td>'
+            f'<tr><th scope="row">{name.replace("_", " ")}</th><td class="number strong">{html.escape(value)}</td>'
             f"<td>{cell}{bounds}</td></tr>"
         )
     return f'<div class="wide"><table class="results">{"".join(lines)}</table></div>'
@@ -86,11 +89,9 @@ def confusion_table(evaluation: dict) -> str:
             f'<td class="{"hit" if column == number else "miss"}" style="--share:{count / total:.3f}">{count:,}</td>'
             for column, count in enumerate(counts[number][:MAX_SHOWN_CLASSES])
         )
-        of_class = evaluation["classes"][name]
-        lines.append(
-            f'<tr><th scope="row">{html.escape(name)}</th>{cells}<td class="number">{of_class["precision"]:.3f}</td>'
-            f'<td class="number">{of_class["recall"]:.3f}</td></tr>'
-        )
+        shares = (evaluation["classes"][name][key] for key in ("precision", "recall"))
+        cells += "".join(f'<td class="number">{"-" if share is None else f"{share:.3f}"}</td>' for share in shares)
+        lines.append(f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>')
     left_out = len(evaluation["labels"]) - len(labels)
     more = f'<p class="note">{left_out} more classes are in evaluation.json.</p>' if left_out else ""
     return f'<div class="wide"><table class="confusion">{"".join(lines)}</table></div>{more}'

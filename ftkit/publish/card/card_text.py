@@ -208,13 +208,13 @@ def shares_text(results: dict) -> str:
 
 def classification_text(evaluation: dict) -> str:
     """A classifier's measures with their intervals, and its confusion matrix."""
-    rows = []
-    for name, found in evaluation["measures"].items():
-        interval = f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else ""
-        rows.append((name.replace("_", " "), f"{found['value']:.3f}", interval))
+    from ftkit.evaluation.held_out.classification import measure_texts
+
+    rows = [(name.replace("_", " "), *measure_texts(found)) for name, found in evaluation["measures"].items()]
     commonest, about = evaluation["commonest"], evaluation["positive"] or "the classes, averaged"
     note = f"Precision, recall and F1 are of {about}. "
     note += f"Always saying {commonest['label']} has an accuracy of {commonest['accuracy']:.3f}."
+    note += "".join(f" Warning: {text}." for text in evaluation.get("warnings", []))
     head = (f"on {evaluation['num_rows']} {evaluation['split']} rows", "value", "95 % interval")
     counts = [(name, *row) for name, row in zip(evaluation["labels"], evaluation["confusion"], strict=True)]
     confusion = table(counts, ("true class, predicted as", *evaluation["labels"]))

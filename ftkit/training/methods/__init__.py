@@ -1,6 +1,6 @@
 """One file a trainer: the thin subclass of TRL's or transformers' trainer.
 
-classify.py  transformers' Trainer for classifiers
+classify.py  Classifiers: labelled rows and a model with a head made ready, and the trainer
 dpo.py       TRL's DPOTrainer on pairs that are already tokenized, with the reference it is given or the adapter i
 pretrain.py  transformers' Trainer on blocks of text
 sft.py       TRL's SFTTrainer on rows that are already tokenized and labelled, so that it trains on what the recei

@@ -1,8 +1,10 @@
-"""Rows with one label each, for classifiers: {"text", "label"}; labels are names or class numbers.
+"""Rows with one label each, for classifiers: {"text", "label"}, as token ids, and the receipt of what is trained on.
 
     rows = load_labelled_rows("rows.csv", test_size=0.1)
+    tokens = tokenize_labelled(rows.train, tokenizer, max_length=256)
+    print(format_classification_receipt(classification_receipt(tokens, rows, tokenizer, class_weights=None)))
 
-Labels that are whole numbers, also where a file writes them as text, are class numbers and count from 0.
+Labels are names or class numbers; whole numbers, also where a file writes them as text, are class numbers from 0.
 Every mistake is a UserError `file:line: reason; fix`.
 """
 
@@ -11,15 +13,21 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.cleaning.overlap import copies_of_test_rows
 from ftkit.data.reading.loading import DEFAULT_TEST_SPLIT, find_splits, load_rows, read_split
 from ftkit.data.reading.problems import Problems
 from ftkit.data.rows.kinds import LABELLED
+from ftkit.data.tokens.receipt_text import NUM_TOKENS_SHOWN, printable
+from ftkit.data.tokens.tokenization import NUM_LONGEST_ROWS
 
 logger = logging.getLogger(__name__)
 
 NUM_LABELS_NAMED = 8  # in a message
+NUM_ROWS_SHOWN = 4  # in the receipt
 VALIDATION_SPLIT = "validation"
 
 
@@ -97,8 +105,9 @@ def read_validation(name: str, config: str | None) -> list[dict] | None:
 def settle_labels(rows: list[dict], class_names: list[str] | None) -> list[str]:
     """The classes' names by class number, from the training rows and, where given, `class_names`.
 
-    Raises UserError, which names file and line, for a single row, a single class, names mixed with numbers, numbers
-    out of range, and names that differ only in case.
+    Without `class_names`: the names in alphabetical order, or the numbers themselves. Raises UserError, which names
+    file and line, for a single row, a single class, names mixed with numbers, numbers out of range, names that differ
+    only in case or are not in `class_names`, and a class without rows.
     """
     if len(rows) == 1:
         raise UserError(f"{rows[0]['source']}: this is the only row; a classifier needs rows of at least two classes")
@@ -107,52 +116,49 @@ def settle_labels(rows: list[dict], class_names: list[str] | None) -> list[str]:
         first.setdefault(row["label"], row)
     names, numbers = ([label for label in first if isinstance(label, kind)] for kind in (str, int))
     if names and numbers:
-        name, number = first[names[0]], first[numbers[0]]
+        line = first[numbers[0]]["source"].rpartition(":")[2]
         raise UserError(
-            f'{name["source"]}: label "{name["label"]}" is a name, but line {line_of(number)} has the class number '
-            f"{number['label']}; write all labels as names, or all as numbers"
+            f'{first[names[0]]["source"]}: label "{names[0]}" is a name, but line {line} has the class number '
+            f"{numbers[0]}; write all labels as names, or all as numbers"
         )
     if len(first) == 1:
         raise UserError(
             f'{rows[0]["source"]}: all {len(rows)} rows have the label "{rows[0]["label"]}"; '
             "a classifier needs rows of at least two classes"
         )
-    return settle_numbers(first, class_names) if numbers else settle_names(first, class_names)
+    if numbers:
+        check_numbers(first, class_names)
+    else:
+        check_names(first, class_names)
+    labels = class_names or sorted(names) or [str(number) for number in range(len(first))]
+    missing = [name for number, name in enumerate(labels) if name not in first and number not in first]
+    if missing:
+        raise UserError(f"--class_names: no training row has the class {missing[0]}; leave it out or add rows")
+    return labels
 
 
-def settle_numbers(first: dict[int, dict], class_names: list[str] | None) -> list[str]:
-    """Names of classes that are numbered; without `class_names` the numbers themselves."""
-    size = len(class_names) if class_names else len(first)
+def check_numbers(first: dict[int, dict], class_names: list[str] | None) -> None:
+    """Raise UserError for a class number that is negative or not below the number of classes."""
+    size = len(class_names or first)
+    names = f" ({', '.join(class_names)})" if class_names else ""
     for number, row in first.items():
         if not 0 <= number < size:
-            names = f" ({', '.join(class_names)})" if class_names else ""
             raise UserError(
                 f"{row['source']}: label {number} is out of range: {size} classes{names} are numbered 0 to {size - 1}; "
                 "number them from 0 without a gap, or write names"
             )
-    missing = [name for number, name in enumerate(class_names or []) if number not in first]
-    if missing:
-        raise UserError(f"--class_names: no training row has the class {missing[0]}; leave it out or add rows")
-    return class_names or [str(number) for number in range(size)]
 
 
-def settle_names(first: dict[str, dict], class_names: list[str] | None) -> list[str]:
-    """Names of classes that are named; without `class_names` in alphabetical order."""
+def check_names(first: dict[str, dict], class_names: list[str] | None) -> None:
+    """Raise UserError for names that differ only in case, and for one that is not in `class_names`."""
     folded = {}
     for name, row in first.items():
         other = folded.setdefault(name.casefold(), name)
         if other != name:
             raise UserError(f'{row["source"]}: label "{name}" differs from "{other}" only in case; write it one way')
-    if not class_names:
-        return sorted(first)
-    unknown = next((name for name in first if name not in class_names), None)
-    if unknown is not None:
-        hint = did_you_mean(unknown, class_names) or f"; there are: {some(class_names)}"
-        raise UserError(f'{first[unknown]["source"]}: label "{unknown}" is not in --class_names{hint}')
-    missing = [name for name in class_names if name not in first]
-    if missing:
-        raise UserError(f"--class_names: no training row has the class {missing[0]}; leave it out or add rows")
-    return class_names
+        if class_names and name not in class_names:
+            hint = did_you_mean(name, class_names) or f"; there are: {some(class_names)}"
+            raise UserError(f'{row["source"]}: label "{name}" is not in --class_names{hint}')
 
 
 def number_classes(rows: list[dict], labels: list[str]) -> list[dict]:
@@ -232,11 +238,115 @@ def loss_weights(spec: list[str], labels: list[str], rows: list[dict]) -> list[f
     return [weight / mean for weight in weights]
 
 
-def line_of(row: dict) -> str:
-    """The line of a row's source."""
-    return row["source"].rpartition(":")[2]
-
-
 def some(names: list[str]) -> str:
     """The first names, for a message."""
     return ", ".join(names[:NUM_LABELS_NAMED]) + (", ..." if len(names) > NUM_LABELS_NAMED else "")
+
+
+@dataclass
+class LabelledTokens:
+    """rows: {"input_ids", "labels": class number}, cut to max_length. lengths: tokens of each text before the cut."""
+
+    rows: list[dict]
+    lengths: list[int]
+    max_length: int | None
+
+
+def tokenize_labelled(rows: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> LabelledTokens:
+    """Tokenize texts as the tokenizer does for a pipeline, with its own special tokens; what is too long loses its end.
+
+    Raises UserError for a text of which no token is left.
+    """
+    texts = [row["text"] for row in rows]
+    whole = tokenizer(texts, verbose=False)["input_ids"]
+    cut = whole if max_length is None else tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+    for row, ids in zip(rows, cut, strict=True):
+        if not ids:
+            raise UserError(f'{row["source"]}: the tokenizer makes no token of "{row["text"][:20]}"; delete the row')
+    tokenized = [{"input_ids": ids, "labels": row["label"]} for row, ids in zip(rows, cut, strict=True)]
+    return LabelledTokens(tokenized, [len(ids) for ids in whole], max_length)
+
+
+def classification_receipt(
+    tokens: LabelledTokens, rows: LabelledRows, tokenizer: PreTrainedTokenizerBase, class_weights: list[float] | None
+) -> dict:
+    """The account of the training rows for receipt.json: classes, text lengths, truncation, copies, first rows.
+
+    class_weights: by class number, as they enter the loss; None for none. `first_rows` holds [text, trained] spans.
+    """
+    lengths, labels = np.array(tokens.lengths), np.array([row["labels"] for row in tokens.rows])
+    kept = np.array([len(row["input_ids"]) for row in tokens.rows])
+    classes = {
+        name: {
+            "num_rows": int((labels == number).sum()),
+            "share": float((labels == number).mean()),
+            "median_tokens": float(np.median(lengths[labels == number])) if (labels == number).any() else None,
+            "num_truncated_rows": int((lengths > kept)[labels == number].sum()),
+            "weight": class_weights[number] if class_weights else 1.0,
+        }
+        for number, name in enumerate(rows.labels)
+    }
+    first = {}  # label with which each text comes first
+    num_conflicts = sum(first.setdefault(row["text"], row["label"]) != row["label"] for row in rows.train)
+    longest = np.argsort(-lengths, kind="stable")[:NUM_LONGEST_ROWS]
+    return {
+        "num_rows": len(labels),
+        "num_sequences": len(labels),
+        "num_tokens": int(kept.sum()),
+        "num_truncated_rows": int((lengths > kept).sum()),
+        "num_tokens_cut": int((lengths - kept).sum()),
+        "max_length": tokens.max_length,
+        "num_copied_texts": len(rows.train) - len(first),
+        "num_conflicting_texts": num_conflicts,
+        "num_held_out_copies": rows.num_copies,
+        "num_validation_rows": len(rows.validation or []),
+        "num_test_rows": len(rows.test or []),
+        "tokens_a_text": length_statistics(lengths),
+        "classes": classes,
+        "longest_rows": [{"num_tokens": int(lengths[index]), "row": rows.train[index]["source"]} for index in longest],
+        "first_rows": [spans(row, rows.labels, tokenizer) for row in tokens.rows[:NUM_ROWS_SHOWN]],
+    }
+
+
+def length_statistics(lengths: np.ndarray) -> dict[str, float]:
+    """Least, most, mean and quantiles, of texts before they are cut."""
+    quantiles = {"least": 0, "median": 0.5, "p90": 0.9, "p99": 0.99, "most": 1}
+    return {name: float(np.quantile(lengths, share)) for name, share in quantiles.items()} | {
+        "mean": float(lengths.mean())
+    }
+
+
+def spans(row: dict, labels: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list]:
+    """The text as the model sees it, and the label, which is what is trained."""
+    text = tokenizer.decode(row["input_ids"][:NUM_TOKENS_SHOWN], clean_up_tokenization_spaces=False)
+    rest = len(row["input_ids"]) - NUM_TOKENS_SHOWN
+    return [[text + (f" … {rest} tokens" if rest > 0 else ""), False], [f" → {labels[row['labels']]}", True]]
+
+
+def format_classification_receipt(receipt: dict, color: bool = False) -> str:
+    """The receipt as text. The label of a row shown is green where `color` is set, else between ⟦ and ⟧."""
+    lengths, num_rows = receipt["tokens_a_text"], receipt["num_rows"]
+    classes = [
+        f"{name} {entry['num_rows']:,} ({entry['share']:.1%}"
+        + (f", weight {entry['weight']:.3g})" if entry["weight"] != 1 else ")")
+        for name, entry in receipt["classes"].items()
+    ]
+    medians = [f"{name} {entry['median_tokens']:.0f}" for name, entry in receipt["classes"].items()]
+    lines = [
+        f"rows            {num_rows:,} to train, {receipt['num_validation_rows']:,} to validate, "
+        f"{receipt['num_test_rows']:,} to test",
+        f"classes         {', '.join(classes)}",
+        f"tokens a text   {lengths['least']:.0f} to {lengths['most']:.0f}, mean {lengths['mean']:.1f}, median "
+        f"{lengths['median']:.0f}, 90 % have at most {lengths['p90']:.0f}, 99 % {lengths['p99']:.0f}; medians: "
+        f"{', '.join(medians)}",
+        f"truncation      {receipt['num_truncated_rows']:,} of {num_rows:,} texts lose their end at "
+        f"{receipt['max_length']} tokens, {receipt['num_tokens_cut']:,} tokens in all",
+        f"copies          {receipt['num_copied_texts']:,} training texts came before, "
+        f"{receipt['num_conflicting_texts']:,} of them with another label; {receipt['num_held_out_copies']:,} held-out "
+        "rows are training rows too",
+    ]
+    opening, closing = ("\x1b[1;32m", "\x1b[0m") if color else ("⟦", "⟧")
+    for number, row in enumerate(receipt["first_rows"], start=1):
+        (text, _), (label, _) = row
+        lines += [f"--- row {number}", f"{printable(text)}{opening}{label}{closing}"]
+    return "\n".join(lines)
