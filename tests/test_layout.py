@@ -75,6 +75,16 @@ def test_every_file_and_public_function_says_what_it_is():
             assert ast.get_docstring(tree), f"{path} has no docstring"
 
 
+def test_lines_are_cut_at_their_ends_alone_and_written_by_one_module():
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{path}:{getattr(node, 'lineno', 0)}"
+            assert not (isinstance(node, ast.Attribute) and node.attr == "splitlines"), f'{where}: use split("\\n")'
+            if path.name != "jsonl.py" and isinstance(node, ast.BinOp):
+                is_json_line = re.fullmatch(r"json\.dumps\((?!.*indent).*\) \+ '\\\\n'", ast.unparse(node))
+                assert not is_json_line, f"{where}: use ftkit.config.jsonl"
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/**/__init__.py")), ids=lambda path: str(path.parent.name))
 def test_every_folder_says_what_each_of_its_files_is_for(path):
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False)

@@ -87,7 +87,8 @@ def ranking_lines(standings: list) -> list[str]:
 
 def write_rows_asked_for(votes: list, args) -> None:
     """Write the training rows that the command line asks for. Raises UserError where the votes give none."""
-    from ftkit.evaluation.judge.votes import dpo_rows, kto_rows, write_rows
+    from ftkit.config.jsonl import write_jsonl
+    from ftkit.evaluation.judge.votes import dpo_rows, kto_rows
 
     for path, rows_of, next_step in (
         (args.dpo, dpo_rows, f"next: ftkit dpo --dataset_name {json.dumps(args.dpo)} ..."),
@@ -97,4 +98,4 @@ def write_rows_asked_for(votes: list, args) -> None:
             rows = rows_of(votes)
             if not rows:
                 raise UserError(f"{path}: no vote tells two answers apart, so there is no row to write")
-            print(f"written: {write_rows(Path(path), rows):,} rows to {path}; {next_step}", file=sys.stderr)
+            print(f"written: {write_jsonl(Path(path), rows):,} rows to {path}; {next_step}", file=sys.stderr)

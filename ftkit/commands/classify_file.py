@@ -7,11 +7,11 @@ any number of classes has "labels" (those of at least 0.5) instead, a regression
 labels too, how many are right is shown on stderr.
 """
 
-import json
 import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.jsonl import json_line, write_jsonl
 from ftkit.config.parser import CommandParser
 
 
@@ -100,12 +100,10 @@ def prediction(text: str, probabilities, labels: list[str], problem: str) -> dic
 
 def write(path: str | None, predictions: list[dict]) -> None:
     """Write one line of JSON a prediction, to a file or to standard output."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
     if path is None:
-        sys.stdout.write(lines)
-        return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(lines, encoding="utf-8")
+        sys.stdout.writelines(map(json_line, predictions))
+    else:
+        write_jsonl(Path(path), predictions)
 
 
 def tell(args, rows: list[dict], probabilities, labels: list[str], problem: str) -> None:

@@ -7,7 +7,7 @@ ftkit compare runs/after --before runs/base-own-template runs/base-5-shot --forg
 import sys
 from pathlib import Path
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.config.parser import CommandParser
 
 
@@ -105,7 +105,7 @@ def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
             return None, f"{data} is on the Hub and was not searched for items; name it with --train_data {data}"
         return trained_rows(settings, run_command(Path(folder))), ""
     except UserError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         return None, f"the training data can't be searched for items ({reason}); name it with --train_data D"
 
 

@@ -75,7 +75,7 @@ def side_by_side(answers: dict[str, list[str]]) -> str:
     lines = []
     for name, texts in answers.items():
         for number, text in enumerate(texts):
-            first, *rest = text.splitlines() or [""]
+            first, *rest = text.rstrip("\n").split("\n")
             lines.append(f"{INDENT}{(name if number == 0 else '').ljust(width)}{INDENT}{first}".rstrip())
             lines += [f"{INDENT}{' ' * width}{INDENT}{line}".rstrip() for line in rest]
     return "\n".join(lines)

@@ -6,7 +6,6 @@
 Everything it does is one `ftkit sft` command, which it prints, between two measurements on the same held-out rows.
 """
 
-import json
 import math
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from ftkit.config.assets import BASE_NAME, bundled_base
 from ftkit.config.errors import UserError
+from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
 
 # Families of datasets/instructions that a small model learns within minutes (its README tells why).
@@ -194,8 +194,7 @@ def write_rows(folder: Path, groups: list[Group]) -> None:
     folder.mkdir(parents=True)
     for split in ("train", "test"):
         rows = [{"messages": row["messages"]} for group in groups for row in getattr(group, split)]
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_jsonl(folder / f"{split}.jsonl", rows)
 
 
 def sft_command(base: str, data_dir: Path, template: str, adapter: Path, seed: int, epochs: int) -> list[str]:

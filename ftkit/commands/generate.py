@@ -5,13 +5,13 @@ ftkit generate --adapter a=runs/first --adapter b=runs/second --file prompts.txt
 ftkit generate --compare SmolLM2-135M-Instruct.Q4_1.gguf,runs/first --prompt "Write the plural of: mouse"
 """
 
-import json
 import sys
 from pathlib import Path
 
 from ftkit.commands.comparison import each_model, side_by_side
 from ftkit.commands.prompts import read_conversations
 from ftkit.config.errors import UserError
+from ftkit.config.jsonl import write_jsonl
 from ftkit.inference.engine import check_sampling, inference_parser, load_conversants, sampling_settings
 
 
@@ -85,10 +85,10 @@ def write_answers(
     ]
     is_alone = len(answers) == 1
     if output_file:
-        with open(output_file, "x", encoding="utf-8") as file:
-            for prompt, named in rows:
-                record = {"prompt": prompt, "answers": next(iter(named.values())) if is_alone else named}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        records = (
+            {"prompt": prompt, "answers": next(iter(named.values())) if is_alone else named} for prompt, named in rows
+        )
+        write_jsonl(Path(output_file), records)
         print(f"{len(rows)} prompts answered in {output_file}", file=sys.stderr)
         return
     for prompt, named in rows:

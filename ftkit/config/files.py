@@ -9,7 +9,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old or the new content, never a part: temporary file, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
 
 

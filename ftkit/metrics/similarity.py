@@ -5,7 +5,7 @@ EmbeddingSimilarity().compute(predictions=["Hi"], references=["Hello"], encoder=
 
 from functools import lru_cache
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.metrics.definition import TextMetric
 from ftkit.metrics.text_match import mean
 
@@ -34,7 +34,7 @@ def load_encoder(name: str) -> tuple:
     try:
         return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{name}: no sentence encoder ({reason}); give the folder of one") from error
 
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging as hf_logging
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.model.adapters.methods import peft_config
 from ftkit.model.weights.shards import safetensors_files
 
@@ -68,7 +68,7 @@ def load_classifier(
             **({"quantization_config": quantization_config} if quantization_config else {}),
         )
     except (ValueError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{folder}: does not load as a sequence classifier ({reason})") from error
     finally:
         hf_logging.set_verbosity(verbosity)

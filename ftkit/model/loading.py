@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
 from ftkit.config.assets import BASE_NAME, bundled_base, cache_dir
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.model.padding import ensure_pad_token
 from ftkit.model.weights.conversion import import_weights
 from ftkit.model.weights.gguf import convert_gguf
@@ -100,7 +100,7 @@ def _download(name: str, revision: str | None, ways: str = WAYS) -> Path:
         patterns = {"allow_patterns": list(HUB_FILES), "ignore_patterns": list(HUB_COPIES)}
         return Path(snapshot_download(name, revision=revision, **patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{name}: no such folder, and not to be had from the Hub ({reason}); {ways}") from error
 
 
@@ -136,7 +136,7 @@ def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrain
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (ValueError, OSError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{folder}: has no tokenizer that loads ({reason}); save one there") from error
     ensure_pad_token(tokenizer)
     return tokenizer
@@ -176,7 +176,7 @@ def load_model(
         path = broken_weights(folder)
         raise UserError(f"{path}: not a readable safetensors file ({error}); save or download it again") from error
     except (ValueError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{folder}: does not load as a causal language model ({reason})") from error
 
 

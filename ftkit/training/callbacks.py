@@ -1,6 +1,5 @@
 """What a run tells while it goes: a progress bar, metrics.jsonl, and sample answers at each evaluation."""
 
-import json
 import math
 import resource
 import sys
@@ -14,6 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 from ftkit.config.errors import UserError
+from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
 
 TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "grad_norm", "mean_token_accuracy")
 PREFERENCE_METRICS = (
@@ -36,7 +36,7 @@ def peak_memory_gib() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     status = Path("/proc/self/status")
     if status.is_file():  # ru_maxrss may start from the value of the process that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        line = next(line for line in status.read_text().split("\n") if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
@@ -59,10 +59,8 @@ class MetricsCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Drop the lines of steps that a resumed run does again."""
         if self.path.is_file() and state.is_world_process_zero:
-            lines = [
-                line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= state.global_step
-            ]
-            self.path.write_text("".join(f"{line}\n" for line in lines))
+            records = read_jsonl(self.path)
+            write_jsonl(self.path, (record for record in records if record["step"] <= state.global_step))
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.step_start = time.perf_counter()
@@ -86,8 +84,8 @@ class MetricsCallback(TrainerCallback):
             raise UserError(
                 f"the loss is {loss} at step {state.global_step}; lower --learning_rate, or look at receipt.json"
             )
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        # a gradient norm that is no number is no JSON either; in fp16 a step is skipped for it
+        append_jsonl(self.path, [{key: value if math.isfinite(value) else None for key, value in record.items()}])
 
     def training_record(self, logs: dict) -> dict:
         tokens = int(logs.get("num_tokens", 0))
@@ -149,11 +147,12 @@ class SampleCallback(TrainerCallback):
         answers = self.answer(model)
         if not state.is_world_process_zero:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            for question, answer in zip(self.questions, answers, strict=True):
-                record = {"step": state.global_step, **question, "answer": answer}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                tell(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}")
+        pairs = list(zip(self.questions, answers, strict=True))
+        append_jsonl(
+            self.path, ({"step": state.global_step, **question, "answer": answer} for question, answer in pairs)
+        )
+        for question, answer in pairs:
+            tell(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}")
 
 
 class BothFallCallback(TrainerCallback):

@@ -32,6 +32,7 @@ def test_many_rows_of_parquet_are_written_in_parts(tmp_path):
     "suffix, rows, message",
     [
         ("jsonl", [{"a": datetime.date(2026, 1, 1)}], "not JSON serializable; write to .parquet"),
+        ("jsonl", [{"a": float("nan")}], "not JSON compliant.*; write to .parquet"),
         ("csv", [{"a": 1}, {"b": 1}], "the rows have different columns, which a table can't hold"),
         ("csv", [{"a": [1]}], '"a" is a list or an object, which a table can\'t hold; write to .jsonl'),
         ("parquet", [{"a": 1}, {"a": "x"}], "the rows don't fit one table"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ftkit.config.jsonl import read_log
 from ftkit.evaluation.pages.loss_chart import loss_points, loss_svg, ticks
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
 
@@ -161,7 +162,19 @@ def test_half_written_line_is_skipped_with_a_warning(tmp_path, caplog):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
     write_report(tmp_path)
-    assert "1 lines are no JSON object" in caplog.text
+    assert "metrics.jsonl:5: no record" in caplog.text
+
+
+def test_a_text_with_other_line_ends_is_one_text(tmp_path):
+    make_run(tmp_path)
+    answer = "one\u2028two\x85three\x0cfour"
+    sample = {"step": 0, "prompt": answer, "reference": "saw", "answer": answer}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(sample, ensure_ascii=False) + "\n", encoding="utf-8")
+    (tmp_path / "items").mkdir()
+    item = {"prompt": answer, "prediction": "spam", "reference": "ham", "extra": {"probabilities": {"spam": 0.9}}}
+    (tmp_path / "items/classification.jsonl").write_text(json.dumps(item, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert "two\x85three" in write_report(tmp_path).read_text(encoding="utf-8")
+    assert read_log(tmp_path / "items/classification.jsonl") == [item]
 
 
 def test_loss_plot_is_a_png(tmp_path):

@@ -7,6 +7,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from ftkit.commands.arena import main
 from ftkit.config.errors import UserError
+from ftkit.config.jsonl import write_jsonl
 from ftkit.data.reading.loading import load_rows
 from ftkit.data.rows.kinds import KINDS
 from ftkit.evaluation.judge.votes import (
@@ -16,7 +17,6 @@ from ftkit.evaluation.judge.votes import (
     dpo_rows,
     kto_rows,
     read_votes,
-    write_rows,
     write_votes,
 )
 
@@ -74,7 +74,7 @@ def test_dpo_rows_are_what_the_dpo_reader_takes(tmp_path):
         {"prompt": "capital?", "chosen": "Paris", "rejected": "Paris is"},
     ]
     for rows in (dpo_rows(votes), dpo_rows([vote("a", prompt=chat)])):
-        write_rows(tmp_path / "dpo.jsonl", rows)
+        write_jsonl(tmp_path / "dpo.jsonl", rows)
         read = load_rows(str(tmp_path / "dpo.jsonl"), kind=KINDS["preference"]).train
         assert (read[0]["chosen"], read[0]["rejected"]) == ("42", "41")
 
@@ -84,7 +84,7 @@ def test_kto_rows_are_what_the_reader_takes(tmp_path):
         {"prompt": "6 x 7?", "completion": "42", "label": True},
         {"prompt": "6 x 7?", "completion": "41", "label": False},
     ]
-    write_rows(tmp_path / "kto.jsonl", kto_rows([vote("a")]))
+    write_jsonl(tmp_path / "kto.jsonl", kto_rows([vote("a")]))
     read = load_rows(str(tmp_path / "kto.jsonl"), kind=KINDS["kto"]).train
     assert [row["label"] for row in read] == [True, False]
 

@@ -46,6 +46,11 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, loss):
         MetricsCallback(str(tmp_path)).on_log(None, state_at(7), None, logs={"loss": loss})
 
 
+def test_a_gradient_norm_that_is_no_number_is_null(tmp_path):
+    MetricsCallback(str(tmp_path)).on_log(None, state_at(7), None, logs={"loss": 1.0, "grad_norm": float("nan")})
+    assert lines(tmp_path / "metrics.jsonl")[0]["grad_norm"] is None
+
+
 def test_a_resumed_run_drops_the_lines_it_does_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(f'{{"step": {step}, "loss": 1.0}}\n' for step in (1, 2, 3)))

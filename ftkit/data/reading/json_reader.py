@@ -1,6 +1,6 @@
 """Reads .jsonl and .json files record by record, in memory that does not grow with the file.
 
-records = read_jsonl(Path("train.jsonl"), problems.add)
+records = read_jsonl_rows(Path("train.jsonl"), problems.add)
 
 A file's structure may break in a way that leaves no next record to go on with; the mistake is then the last one named.
 """
@@ -25,7 +25,7 @@ TOO_DEEP = "values are nested too deeply; flatten the record"
 ROW_LIST_KEYS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected", "tools")
 
 
-def read_jsonl(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
+def read_jsonl_rows(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
     """One object per line; blank lines are skipped."""
     decoder = StrictDecoder()
     with open_text(path) as file:
@@ -66,7 +66,7 @@ def jsonl_values(text: str, line: str, decoder: StrictDecoder) -> dict:
     return value
 
 
-def read_json(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
+def read_json_rows(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
     """An array of objects, objects one after another, or an object whose single list of objects holds the rows."""
     with open_text(path) as file:
         scanner = JsonScanner(path, file, report, progress)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftkit.config.assets import asset_path, list_assets
-from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.errors import UserError, did_you_mean, first_line
 from ftkit.data.reading.problems import Problems, Report, stop
 from ftkit.data.reading.progress import reading_bar
 from ftkit.data.reading.reader import READERS, iter_records, missing_file_message, reader_of
@@ -143,7 +143,7 @@ def hub_splits(name: str, config: str | None, streaming: bool) -> dict[str, Spli
         loaded = datasets.load_dataset(name, config, **({"streaming": True} if streaming else {}))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         bundled = list_assets("datasets")
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         hint = did_you_mean(name, bundled) or "; give a file, or a Hub id while online"
         raise UserError(
             f'no file, folder or bundled dataset ({", ".join(bundled) or "none"}) is called "{name}", '

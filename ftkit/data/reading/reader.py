@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.reading.json_reader import read_json, read_jsonl
+from ftkit.data.reading.json_reader import read_json_rows, read_jsonl_rows
 from ftkit.data.reading.problems import Problems, Report, stop
 from ftkit.data.reading.records import Record
 from ftkit.data.reading.table_reader import read_csv, read_parquet, read_tsv
@@ -86,8 +86,8 @@ def read_txt(path: Path, report: Report, progress: Progress | None = None) -> It
 
 
 READERS = {
-    ".jsonl": read_jsonl,
-    ".json": read_json,
+    ".jsonl": read_jsonl_rows,
+    ".json": read_json_rows,
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".parquet": read_parquet,

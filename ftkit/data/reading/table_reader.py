@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.data.reading.problems import Report
 from ftkit.data.reading.records import Record
 from ftkit.data.reading.text_file import Progress, line_flaw, numbered_lines, open_text
@@ -122,7 +122,7 @@ def read_parquet(path: Path, report: Report, progress: Progress | None = None) -
                     progress(size * number // num_rows)
     except (pyarrow.ArrowException, OSError) as error:
         place = f":{number + 1}" if number else ""
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = first_line(error)
         report(UserError(f"{path}{place}: not a readable parquet file ({cause}); write it again"))
 
 

@@ -5,13 +5,13 @@ with row_writer(Path("out.jsonl")) as write:
 """
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
+from ftkit.config.jsonl import json_line
 
 ROWS_AT_ONCE = 1000  # of a parquet file
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -35,8 +35,8 @@ def row_writer(path: Path) -> Iterator[Write]:
     """Yield a function that adds a row to the file; what was written is thrown away if the block raises."""
     check_output(path)
     temporary = path.with_name(f".{path.name}.part")
-    writers = {".jsonl": write_jsonl, ".json": write_json, ".parquet": write_parquet}
-    writer = writers.get(path.suffix.lower(), write_table)
+    writers = {".jsonl": open_jsonl, ".json": open_json, ".parquet": open_parquet}
+    writer = writers.get(path.suffix.lower(), open_table)
     try:
         with writer(temporary, path) as write:
             yield write
@@ -46,30 +46,30 @@ def row_writer(path: Path) -> Iterator[Write]:
 
 
 def as_json(row: dict, path: Path) -> str:
-    """A row on one line; raise UserError for values that JSON has no form for, such as dates and bytes."""
+    """A row's line; raise UserError for values that JSON has no form for, such as dates, bytes and NaN."""
     try:
-        return json.dumps(row, ensure_ascii=False)
-    except TypeError as error:
+        return json_line(row)
+    except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}; write to .parquet, or drop the column") from error
 
 
 @contextmanager
-def write_jsonl(temporary: Path, path: Path) -> Iterator[Write]:
+def open_jsonl(temporary: Path, path: Path) -> Iterator[Write]:
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        yield lambda row: print(as_json(row, path), file=file)
+        yield lambda row: file.write(as_json(row, path))
 
 
 @contextmanager
-def write_json(temporary: Path, path: Path) -> Iterator[Write]:
+def open_json(temporary: Path, path: Path) -> Iterator[Write]:
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write("[")
         gaps = chain(["\n"], repeat(",\n"))
-        yield lambda row: file.write(next(gaps) + as_json(row, path))
+        yield lambda row: file.write(next(gaps) + as_json(row, path).rstrip("\n"))
         file.write("\n]\n")
 
 
 @contextmanager
-def write_table(temporary: Path, path: Path) -> Iterator[Write]:
+def open_table(temporary: Path, path: Path) -> Iterator[Write]:
     with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=TABLES[path.suffix.lower()], lineterminator="\n")
         header = []
@@ -88,7 +88,7 @@ def write_table(temporary: Path, path: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def write_parquet(temporary: Path, path: Path) -> Iterator[Write]:
+def open_parquet(temporary: Path, path: Path) -> Iterator[Write]:
     import pyarrow
     import pyarrow.parquet
 
@@ -99,7 +99,7 @@ def write_parquet(temporary: Path, path: Path) -> Iterator[Write]:
         try:
             table = pyarrow.Table.from_pylist(rows, schema=writer.schema if writer else None)
         except pyarrow.ArrowException as error:
-            cause = str(error).splitlines()[0]
+            cause = first_line(error)
             raise UserError(f"{path}: the rows don't fit one table ({cause}); write to .jsonl") from error
         writer = writer or pyarrow.parquet.ParquetWriter(temporary, table.schema)
         writer.write_table(table)

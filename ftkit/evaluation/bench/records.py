@@ -5,10 +5,10 @@ While a task runs, each process appends to OUT/items/TASK.partN.jsonl; a task th
 
 import dataclasses
 import glob
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
 from ftkit.evaluation.bench.results import Item, item_of
 
 
@@ -30,39 +30,19 @@ class ItemRecords:
         return sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.part*.jsonl"))
 
     def read(self) -> dict[str, Item]:
-        """All items that were recorded, by id. A line that a kill cut off is not an item."""
+        """All items that were recorded, by id. A line that is no item is passed over, and asked again."""
         items = {}
         for path in (self.path, *self.parts()):
-            if path.is_file():
-                items |= {item.item_id: item for item in whole_items(path)}
+            whole = read_jsonl(path, item_of, report=lambda mistake: None)
+            items |= {item.item_id: item for item in whole}
         return items
 
     def append(self, items: Iterable[Item]) -> None:
-        """Record items of this process, behind a whole line."""
-        text = "".join(json_line(item) for item in items)
-        with open(self.own_part, "a+b") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                text = text if file.read(1) == b"\n" else "\n" + text
-            file.write(text.encode())
+        """Record items of this process."""
+        append_jsonl(self.own_part, map(dataclasses.asdict, items))
 
     def finish(self, items: list[Item]) -> None:
         """Write the task's one file, in the order given, and drop the parts."""
-        temporary = self.path.with_suffix(".writing")
-        temporary.write_text("".join(map(json_line, items)), encoding="utf-8")
-        temporary.replace(self.path)
+        write_jsonl(self.path, map(dataclasses.asdict, items))
         for part in self.parts():
             part.unlink()
-
-
-def json_line(item: Item) -> str:
-    return json.dumps(dataclasses.asdict(item), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def whole_items(path: Path) -> Iterable[Item]:
-    """The items of a file, without lines that are no items."""
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            yield item_of(line)
-        except ValueError:
-            continue

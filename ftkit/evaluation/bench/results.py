@@ -14,6 +14,7 @@ from typing import get_args, get_origin
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
+from ftkit.config.jsonl import read_jsonl
 
 SCHEMA = "ftkit.results/1"
 
@@ -110,23 +111,12 @@ def read_items(results_path: str | Path, task: TaskResult) -> list[Item]:
     path = Path(results_path).parent / task.items_file
     if not path.is_file():
         raise UserError(f"{path}: no such file; it belongs to {results_path}, keep them together")
-    items = []
-    # not splitlines(): a model may write line separators other than "\n", which JSON leaves as they are
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
-        try:
-            items.append(item_of(line))
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: no item of a benchmark ({error}); run ftkit bench again") from error
-    return items
+    return read_jsonl(path, item_of, what="item of a benchmark", fix="run ftkit bench again")
 
 
-def item_of(line: bytes) -> Item:
-    """The item in one line. Raises ValueError for a line that is cut, or no item."""
-    try:
-        item = checked(Item, json.loads(line))
-    except (TypeError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+def item_of(values: dict) -> Item:
+    """The item of a line. Raises ValueError or TypeError for values that are none."""
+    item = checked(Item, values)
     if not item.scores or item.weight <= 0:
         raise ValueError(f"scores are {item.scores}, weight is {item.weight}")
     return item

@@ -183,5 +183,5 @@ def wrong(task: Task, name: str, reason: str) -> None:
 
 def line_of(path: Path, name: str) -> str:
     """ "path:line" of a setting at the top level of a YAML file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")
     return f"{path}:{next((n for n, line in enumerate(lines, start=1) if line.startswith(f'{name}:')), 1)}"

@@ -12,7 +12,8 @@ from pathlib import Path
 import evaluate
 import numpy as np
 
-from ftkit.config.files import write_json, write_text
+from ftkit.config.files import write_json
+from ftkit.config.jsonl import write_jsonl
 from ftkit.data.tokens.labelled import LabelledRows
 from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
 from ftkit.metrics.classification import METRICS, calibration_bins
@@ -176,8 +177,7 @@ def write_evaluation(
     }
     digest = hashlib.sha256("".join(item.item_id for item in items).encode()).hexdigest()[:HASH_DIGITS]
     task = TaskResult(TASK, 1, digest, len(items), 0, "accuracy", scores, f"items/{TASK}.jsonl")
-    lines = [json.dumps(vars(item), ensure_ascii=False) + "\n" for item in items]
-    write_text(output_dir / task.items_file, "".join(lines))
+    write_jsonl(output_dir / task.items_file, map(vars, items))
     model = {"name": settings.model.model_name_or_path, "dtype": settings.model.dtype}
     told = {"dataset_name": settings.data.dataset_name, "split": split, "labels": rows.labels}
     write_results(output_dir / "results.json", Results(model, {TASK: task}, told, seed=settings.training.seed))

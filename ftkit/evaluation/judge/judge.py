@@ -10,15 +10,15 @@ cut off, counts as a failure and never as a score.
 import dataclasses
 import hashlib
 import json
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
 from ftkit.config.errors import UserError
+from ftkit.config.jsonl import append_jsonl, pass_over_torn, read_jsonl
 from ftkit.evaluation.judge.prompts import Answered, pair_prompt, parse_choice, parse_score, score_prompt
 from ftkit.inference.completion import Reply
 from ftkit.inference.endpoint import GivenUp
@@ -140,21 +140,19 @@ def judge(questions: list[Question], ask: Ask, path: Path) -> Judging:
     Equal requests are made once. What failed before is asked again, after all that is new: what can't be answered does
     not keep a judging from its end. Raises UserError for a file of another kind.
     """
-    replies = list(read_judgements(path))
+    replies = read_judgements(path)
     found = {one.key: one for one in sorted(replies, key=lambda one: not one.failure)}  # judgements over failures
     open_questions = {one.key: one for one in questions if one.key not in found or found[one.key].failure}
     missing = sorted(open_questions.values(), key=lambda question: question.key in found)
     given_up = ""
-    with open(path, "a", encoding="utf-8") as file:
-        try:
-            for index, reply in ask(missing) if missing else ():
-                one = judgement_of(missing[index], reply)
-                found[one.key] = one
-                replies.append(one)
-                file.write(json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n")
-                file.flush()
-        except GivenUp as error:
-            given_up = str(error)
+    try:
+        for index, reply in ask(missing) if missing else ():
+            one = judgement_of(missing[index], reply)
+            found[one.key] = one
+            replies.append(one)
+            append_jsonl(path, [dataclasses.asdict(one)])
+    except GivenUp as error:
+        given_up = str(error)
     return Judging([outcome(question, found) for question in questions], replies, given_up)
 
 
@@ -178,19 +176,15 @@ def judgement_of(question: Question, reply: Reply) -> Judgement:
     )  # fmt: skip
 
 
-def read_judgements(path: Path) -> Iterator[Judgement]:
-    """What was judged before, without a last line that a kill or a full disk cut off, which is deleted.
-
-    Raises UserError for a file of another kind.
-    """
-    if not path.is_file():
-        return
-    drop_cut_line(path)
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            yield checked(Judgement(**json.loads(line.decode("utf-8"))))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}:{number}: no judgement ({error}); choose another --output_dir") from error
+def read_judgements(path: Path) -> list[Judgement]:
+    """What was judged before, without a torn last line. Raises UserError for a file of another kind."""
+    return read_jsonl(
+        path,
+        lambda values: checked(Judgement(**values)),
+        what="judgement",
+        fix="choose another --output_dir",
+        report=pass_over_torn,
+    )
 
 
 def checked(one: Judgement) -> Judgement:
@@ -202,13 +196,6 @@ def checked(one: Judgement) -> Judgement:
     if any(not isinstance(num, int | None) for num in (one.input_tokens, one.output_tokens)):
         raise ValueError("its tokens are no numbers")
     return one
-
-
-def drop_cut_line(path: Path) -> None:
-    """Cut off what stands behind the last whole line."""
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def shared_scores(judgements: list[Judgement], models: Iterable[str]) -> dict[str, dict[int, list[float]]]:

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
+from ftkit.config.jsonl import write_jsonl
 from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
 from ftkit.evaluation.judge.folder import model_folder
 from ftkit.evaluation.judge.judge import Judgement, Outcome, pair_winners, shared_scores
@@ -33,9 +34,7 @@ def write_scores(
         if not items:
             continue
         path = folder / model_folder(model) / "results.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(dataclasses.asdict(item), ensure_ascii=False) + "\n" for item in items]
-        (path.parent / f"{TASK}.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_jsonl(path.parent / f"{TASK}.jsonl", map(dataclasses.asdict, items))
         write_results(path, Results({"name": model}, {TASK: task_of(items, settings)}, settings))
         paths.append(path)
     return paths

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftkit.config.errors import UserError
+from ftkit.config.jsonl import write_jsonl
 from ftkit.data.reading.reader import read_records
 from ftkit.data.rows.columns import nearest_key
 from ftkit.data.rows.formats import checked_text, from_messages, message
@@ -89,14 +90,8 @@ def check_prompt(prompt, where: str) -> None:
 
 
 def write_votes(path: Path, votes: Iterable[Vote]) -> None:
-    write_rows(path, map(asdict, votes))
-
-
-def write_rows(path: Path, rows: Iterable[dict]) -> int:
-    """Write JSON lines; return how many."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
-    return len(lines)
+    """Write a file that `read_votes` reads."""
+    write_jsonl(path, map(asdict, votes))
 
 
 def as_triples(votes: list[Vote]) -> list[tuple[str, str, float]]:

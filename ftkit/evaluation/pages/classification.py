@@ -4,6 +4,7 @@ import html
 import json
 from pathlib import Path
 
+from ftkit.config.jsonl import read_log
 from ftkit.evaluation.held_out.classification import measure_texts
 from ftkit.evaluation.pages.loss_chart import is_number
 
@@ -20,7 +21,7 @@ def classification_parts(folder: Path) -> list[tuple[str, str, str]]:
     if not path.is_file():
         return []
     evaluation = json.loads(path.read_text(encoding="utf-8"))
-    items = read_items_beside(folder)
+    items = read_log(folder / "items/classification.jsonl")
     about = (
         f"F1, precision and recall are of {evaluation['positive']}."
         if evaluation["positive"]
@@ -44,12 +45,6 @@ CALIBRATION_NOTE = (
     "The larger a dot, the more rows."
 )
 MISTAKE_NOTE = "Held-out texts that were put into a wrong class with the highest probability."
-
-
-def read_items_beside(folder: Path) -> list[dict]:
-    """The items of the classification task; [] where the folder has none."""
-    path = folder / "items/classification.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def measures_table(measures: dict) -> str:

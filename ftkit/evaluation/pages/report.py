@@ -5,16 +5,14 @@ Everything is read from the run folder; what a run did not write is left out.
 
 import html
 import json
-import logging
 from pathlib import Path
 
 from ftkit.config.files import write_text
+from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.evaluation.pages.classification import classification_parts
 from ftkit.evaluation.pages.loss_chart import is_number, loss_points, loss_svg, save_loss_png
 from ftkit.evaluation.pages.style import PAGE, STYLE
-
-logger = logging.getLogger(__name__)
 
 # Columns of results.json that have a form of their own; other keys become columns as they are.
 KNOWN_RESULT_KEYS = ("name", "share", "exact_match", "low", "high", "answer_loss")
@@ -24,7 +22,7 @@ HEADLINE_SETTINGS = ("model_name_or_path", "dataset_name", "template", "tokenize
 def write_loss_plot(output_dir: str | Path) -> Path | None:
     """Write OUT/loss.png from metrics.jsonl and return its path; None where no loss was logged."""
     folder = Path(output_dir)
-    train, evaluation = loss_points(read_lines(folder / "metrics.jsonl"))
+    train, evaluation = loss_points(read_log(folder / "metrics.jsonl"))
     if not train and not evaluation:
         return None
     path = folder / "loss.png"
@@ -41,13 +39,13 @@ def write_report(output_dir: str | Path) -> Path:
     """
     folder = Path(output_dir)
     settings, receipt = read_run_yaml(str(folder)), read_object(folder / "receipt.json")
-    metrics = read_lines(folder / "metrics.jsonl")
+    metrics = read_log(folder / "metrics.jsonl")
     sections = [
         results_section(read_object(folder / "results.json")),
         *(section(*part) for part in classification_parts(folder)),
         loss_section(metrics),
         bits_section(metrics),
-        samples_section(read_lines(folder / "samples.jsonl")),
+        samples_section(read_log(folder / "samples.jsonl")),
         receipt_section(receipt),
         settings_section(settings),
     ]
@@ -68,25 +66,6 @@ def escape(value) -> str:
 def read_object(path: Path) -> dict:
     """A JSON file's object, or {} where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def read_lines(path: Path) -> list[dict]:
-    """Objects of a .jsonl file; [] where there is none. A line that a killed run left half-written is skipped."""
-    if not path.is_file():
-        return []
-    records, num_broken = [], 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            record = None
-        if isinstance(record, dict):
-            records.append(record)
-        elif line.strip():
-            num_broken += 1
-    if num_broken:
-        logger.warning("%s: %d lines are no JSON object and are left out of the report", path, num_broken)
-    return records
 
 
 def section(title: str, body: str, note: str = "") -> str:

@@ -19,7 +19,7 @@ import torch
 from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.model.adapters.files import (
     BASE_RECORD,
     CLASSIFIER_HEADS,
@@ -63,7 +63,7 @@ def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code
         with torch.device("meta"):
             model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except ValueError as error:
-        raise UserError(f"{base_folder}: its model can't be built ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{base_folder}: its model can't be built ({first_line(error)})") from error
     check_keys(adapter, model)
 
 
@@ -172,7 +172,7 @@ def expected_shapes(model: PreTrainedModel, config: PeftConfig) -> Mapping[str, 
             warnings.simplefilter("ignore")  # said again when the adapter is put on the model itself
             skeleton = PeftModel(type(base)._from_config(model_config), config)
     except ValueError as error:  # a target that this model has not
-        raise UserError(f"the adapter does not fit {model_config.model_type}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the adapter does not fit {model_config.model_type}: {first_line(error)}") from error
     tensors = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 

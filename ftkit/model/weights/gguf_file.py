@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -156,5 +156,5 @@ def reading(path: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except DAMAGE as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"{path}: broken GGUF file ({reason}); download it again") from error

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from ftkit.config.jsonl import read_log
+
 CARD = """\
 # {name}
 
@@ -40,6 +42,7 @@ model = PeftModel.from_pretrained(model, model_id)
 """
 
 FTKIT_ADAPTER_USAGE = """\
+from ftkit.config.jsonl import read_log
 from ftkit.model.loading import load_model, local_model_folder
 from peft import PeftModel
 from transformers import AutoTokenizer
@@ -168,7 +171,7 @@ def format_number(value) -> str:
 
 def results_text(folder: Path) -> str:
     """Held-out measures at the first and the last evaluation, and results.json's shares; says so when there is none."""
-    evaluations = [record for record in read_lines(folder / "metrics.jsonl") if "eval_loss" in record]
+    evaluations = [record for record in read_log(folder / "metrics.jsonl") if "eval_loss" in record]
     parts = []
     if evaluations:
         first, last = evaluations[0], evaluations[-1]
@@ -225,8 +228,3 @@ def change_text(record: dict) -> str:
     """What a merge or an export measured of the change of its weights."""
     measured = {name: value for name, value in record.items() if isinstance(value, int | float | bool)}
     return number_table(measured) if measured else ""
-
-
-def read_lines(path: Path) -> list[dict]:
-    """The records of a JSON Lines file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

@@ -11,8 +11,9 @@ import json
 import re
 from pathlib import Path
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.config.files import write_text
+from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.adapters.files import recorded_base
 from ftkit.model.classifier import stored_labels
@@ -114,7 +115,7 @@ def held_out_result(folder: Path, settings: dict) -> list | None:
     from huggingface_hub import EvalResult
 
     data = settings.get("dataset_name")
-    records = [record for record in card_text.read_lines(folder / "metrics.jsonl") if "eval_loss" in record]
+    records = [record for record in read_log(folder / "metrics.jsonl") if "eval_loss" in record]
     if not records or not data or not is_hub_id(data):
         return None
     measures = card_text.measures_of(records[-1])
@@ -231,7 +232,7 @@ def settings_of(folder: Path) -> dict:
     try:
         settings = read_run_yaml(str(folder)) or {}
     except yaml.YAMLError as error:
-        settings = str(error).splitlines()[0]
+        settings = first_line(error)
     if not isinstance(settings, dict):
         raise UserError(
             f"{folder / 'run.yaml'}: not settings as a run writes them ({settings}); restore it or delete it"
@@ -301,5 +302,5 @@ def run_command(folder: Path) -> str:
 
 def versions_line(run_yaml: Path) -> str:
     """The versions that run.yaml names in its second comment line; empty where there is none."""
-    lines = run_yaml.read_text(encoding="utf-8").splitlines()[1:2] if run_yaml.is_file() else []
+    lines = run_yaml.read_text(encoding="utf-8").split("\n")[1:2] if run_yaml.is_file() else []
     return lines[0].removeprefix("# ") if lines else ""

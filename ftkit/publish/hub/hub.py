@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.model.configuration_ftgpt import CODE_FILES
 from ftkit.publish.hub.load_back import load_back
 from ftkit.publish.hub.upload_plan import (
@@ -253,8 +253,3 @@ def explain_status(status: int, said: str) -> str:
     if status >= 500 or status in (408, 429):
         return f"the Hub answered {status}; nothing was committed: run the same command again later"
     return f"the Hub refuses it ({status}: {said}); nothing was committed"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -107,9 +107,9 @@ def run_fresh(job: dict, token: str | None) -> dict:
             env=environment,
         )
     if done.returncode:
-        reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no reason given").strip()
+        reason = done.stderr.strip().split("\n")[-1] or "no reason given"
         reason = reason.replace(token, "TOKEN") if token else reason
         raise UserError(
             f"{job['repo_id']} at {job['commit'][:8]}: was pushed but does not load in a fresh process: {reason}"
         )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.strip().split("\n")[-1])
