@@ -149,9 +149,8 @@ def read_line(lines) -> str | None:
 def stream_answer(conversant, messages: list[dict], args) -> str:
     """Print the answer token by token as it comes; return its text."""
     import torch
-    from transformers import TextStreamer
 
-    from ftkit.inference.generation import answer_limit
+    from ftkit.inference.generation import AnswerStreamer, answer_limit, answer_text
 
     settings = sampling_settings(args)
     if args.temperature == 0:
@@ -159,15 +158,15 @@ def stream_answer(conversant, messages: list[dict], args) -> str:
     prompt = conversant.prompt_ids(messages)
     settings["max_new_tokens"] = answer_limit(conversant.model, len(prompt), args.max_new_tokens)
     ids = torch.tensor([prompt], device=conversant.model.device)
-    streamer = TextStreamer(conversant.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    ends = conversant.end_token_ids
     with conversant.active(), torch.inference_mode():
         output = conversant.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            eos_token_id=conversant.end_token_ids,
+            eos_token_id=ends,
             pad_token_id=conversant.tokenizer.pad_token_id,
-            streamer=streamer,
+            streamer=AnswerStreamer(conversant.tokenizer, ends),
             do_sample=args.temperature > 0,
             **settings,
         )
-    return conversant.shown(conversant.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip())
+    return conversant.shown(answer_text(output[0, ids.shape[1] :].tolist(), ends, conversant.tokenizer))

@@ -235,6 +235,7 @@ def measure(model, tokenizer, template: str, groups: list[Group], name: str, num
     """
     from ftkit.data.templates.templates import install_template, restore
     from ftkit.data.tokens.tokenization import prompt_ids, tokenize_row
+    from ftkit.inference.end_tokens import end_token_ids
     from ftkit.inference.generation import generate_answers
     from ftkit.inference.scoring import answer_loss
 
@@ -252,7 +253,7 @@ def measure(model, tokenizer, template: str, groups: list[Group], name: str, num
             tokenizer,
             prompts,
             max_new_tokens=min(MAX_ANSWER_TOKENS, longest + 4),
-            eos_token_ids=[info.end_of_turn_id, tokenizer.eos_token_id],
+            eos_token_ids=end_token_ids(tokenizer, info, model.generation_config.eos_token_id),
             share_prefix=bool(examples),
         )
         if not examples:

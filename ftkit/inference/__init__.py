@@ -2,6 +2,7 @@
 
 completion.py      What came back from an OpenAI-compatible server
 divergence.py      How far one model's next-token distribution is from another's, at the answers' tokens of rows
+end_tokens.py      Which tokens end an answer
 endpoint.py        Asks any OpenAI-compatible server (Ollama, vLLM, transformers serve, a paid one)
 engine.py          What `ftkit generate` and `ftkit chat` share
 generation.py      Answers to many prompts

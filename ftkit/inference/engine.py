@@ -10,6 +10,7 @@ from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
+from ftkit.inference.end_tokens import end_token_ids
 
 BASE = "base"  # what the model without any adapter is called
 ADAPTER_NAME = re.compile(r"[\w.-]+")
@@ -115,8 +116,7 @@ class Conversant:
     @property
     def end_token_ids(self) -> list[int]:
         """Tokens that end an answer."""
-        ids = [self.template.end_of_turn_id, self.tokenizer.eos_token_id]
-        return list(dict.fromkeys(i for i in ids if i is not None))
+        return end_token_ids(self.tokenizer, self.template, self.model.generation_config.eos_token_id)
 
     def shown(self, answer: str) -> str:
         """An answer as a person should read it, without the invisible letters that keep text from being structure."""

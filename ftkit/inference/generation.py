@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, TextStreamer
 from transformers.cache_utils import DynamicLayer
 
 # B batch, T tokens of the longest prompt, P tokens of the shared prefix
@@ -204,6 +204,19 @@ def expanded(cache: DynamicCache, batch_size: int) -> DynamicCache:
     grown = copy.deepcopy(cache)
     grown.batch_repeat_interleave(batch_size)
     return grown
+
+
+class AnswerStreamer(TextStreamer):
+    """Prints an answer as it is generated, without the token that ends it, which may be plain text to the tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: list[int]):
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.end_ids = end_ids
+
+    def put(self, value: Tensor) -> None:
+        """Take the prompt, and after it one token at a time."""
+        if self.next_tokens_are_prompt or int(value[-1]) not in self.end_ids:
+            super().put(value)
 
 
 def answer_text(ids: list[int], end_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:

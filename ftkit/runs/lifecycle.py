@@ -73,6 +73,7 @@ def add_samples(trainer, settings, data) -> None:
     """Have the first test questions answered at each evaluation."""
     from ftkit.data.templates.templates import restore
     from ftkit.data.tokens.tokenization import prompt_ids
+    from ftkit.inference.end_tokens import end_token_ids
     from ftkit.inference.generation import generate_answers
     from ftkit.training.callbacks import SampleCallback
 
@@ -89,7 +90,7 @@ def add_samples(trainer, settings, data) -> None:
             data.tokenizer,
             prompts,
             max_new_tokens=training.sample_max_new_tokens,
-            eos_token_ids=[data.template.end_of_turn_id, data.tokenizer.eos_token_id],
+            eos_token_ids=end_token_ids(data.tokenizer, data.template, model.generation_config.eos_token_id),
         )
         return [restore(text, data.template) for text in answers]
 

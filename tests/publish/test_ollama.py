@@ -193,10 +193,10 @@ func (b *bytesBuffer) Write(p []byte) (int, error) { *b = append(*b, p...); retu
 """
 
 
-def make_modelfile(tokenizer, begin: str | None = None) -> dict[str, list[str]]:
+def make_modelfile(tokenizer, begin: str | None = None, own=None) -> dict[str, list[str]]:
     pieces = probe_template(tokenizer)
     begin = pieces.bos if begin is None else begin
-    return read_modelfile(modelfile(pieces, stop_strings(tokenizer, pieces), begin=begin))
+    return read_modelfile(modelfile(pieces, stop_strings(tokenizer, pieces, own), begin=begin))
 
 
 def as_ollama_sends(commands: dict[str, list[str]], messages: list[dict]) -> list[dict]:
@@ -284,6 +284,12 @@ def test_stop_strings_are_the_end_tokens_and_end_markers_that_are_text(name):
 def test_a_templates_own_end_token_comes_before_eos():
     tokenizer = make_tokenizer("chatml", controls=("<|im_start|>", "<|im_end|>"))
     assert make_modelfile(tokenizer)["PARAMETER stop"] == ["<|im_end|>", "<|endoftext|>"]
+
+
+def test_the_models_own_end_tokens_stop_too_and_those_that_no_tokenizer_knows_do_not():
+    tokenizer = make_tokenizer("chatml", controls=("<|im_start|>", "<|im_end|>", "<|eom|>"))
+    own = [tokenizer.convert_tokens_to_ids("<|eom|>"), tokenizer.eos_token_id, 10**6]
+    assert make_modelfile(tokenizer, own=own)["PARAMETER stop"] == ["<|im_end|>", "<|endoftext|>", "<|eom|>"]
 
 
 def test_bos_is_left_to_the_engine_where_it_puts_one():

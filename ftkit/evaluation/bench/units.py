@@ -248,11 +248,11 @@ class GenerationRun:
 
     def generate(self, unit: list[int]) -> list[str]:
         from ftkit.data.templates.templates import restore
+        from ftkit.inference.end_tokens import end_token_ids
         from ftkit.inference.generation import generate_answers
 
         subject, template = self.subject, self.subject.template
         prompts = [self.prompts[place] for place in unit]
-        ends = [template.end_of_turn_id if self.by_template else None, subject.tokenizer.eos_token_id]
         try:
             subject.check_logits(prompts[-1])
             answers = generate_answers(
@@ -260,7 +260,11 @@ class GenerationRun:
                 subject.tokenizer,
                 prompts,
                 max_new_tokens=self.task.max_new_tokens,
-                eos_token_ids=[end for end in ends if end is not None],
+                eos_token_ids=end_token_ids(
+                    subject.tokenizer,
+                    template if self.by_template else None,
+                    subject.model.generation_config.eos_token_id,
+                ),
                 batch_size=subject.batch_size,
                 share_prefix=True,
                 stop_strings=self.task.stop,

@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from ftkit import __version__
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
+from ftkit.inference.end_tokens import stored_end_tokens
 from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
 from ftkit.model.weights.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
 from ftkit.model.weights.gguf import convert_gguf
@@ -185,7 +186,8 @@ def _write_gguf_folder(
     facts = write_gguf(plain, staging / GGUF_FILE, quantization, name=name)
     if format_name == "ollama":
         begin = "" if facts["add_bos"] else pieces.bos
-        (staging / "Modelfile").write_text(modelfile(pieces, stop_strings(tokenizer, pieces), begin=begin), "utf-8")
+        stops = stop_strings(tokenizer, pieces, stored_end_tokens(source))
+        (staging / "Modelfile").write_text(modelfile(pieces, stops, begin=begin), "utf-8")
     return {"quantization": quantization, **facts}
 
 

@@ -1,7 +1,7 @@
 """Ollama's Modelfile for an exported .gguf: the trained chat template in Go's template language, stop strings.
 
     pieces = probe_template(tokenizer)
-    text = modelfile(pieces, stop_strings(tokenizer, pieces), begin="")
+    text = modelfile(pieces, stop_strings(tokenizer, pieces, stored_end_tokens(folder)), begin="")
 
 Nothing is known of any particular template: the conversation's fixed text is read off between the contents of
 rendered turns, and the result is compared with the template on other conversations.
@@ -18,6 +18,7 @@ from ftkit.config.errors import UserError
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.data.templates.rendering import own_template, render
 from ftkit.data.templates.templates import install_template, special_tokens
+from ftkit.inference.end_tokens import end_token_ids
 from ftkit.publish.export.gguf_tokenizer import begins_with_bos
 
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
@@ -205,15 +206,17 @@ def go_literal(text: str) -> str:
     return "".join(parts)
 
 
-def stop_strings(tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces) -> list[str]:
-    """What ends an answer: the end-of-turn token, eos, and text that closes a turn where the tokenizer lacks the token.
+def stop_strings(tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces, own: int | list[int] | None) -> list[str]:
+    """What ends an answer: the end tokens, and text that closes a turn where the tokenizer lacks the token.
 
-    The last matters for a model that was trained on such text: it may write it.
+    own: the model's end tokens (`stored_end_tokens`); those that are unknown to the tokenizer are left out. Text that
+    closes a turn matters for a model that was trained on it: it may write it.
     """
     info = install_template(tokenizer)
     behind_turns = "".join(pieces.suffixes.values())
     as_text = [text for text in info.control_strings if text in behind_turns and text not in special_tokens(tokenizer)]
-    return list(dict.fromkeys([info.end_of_turn, tokenizer.eos_token, *as_text]))
+    ends = [tokenizer.decode([token]) for token in end_token_ids(tokenizer, info, own) if token < len(tokenizer)]
+    return list(dict.fromkeys([*ends, *as_text]))
 
 
 def modelfile(pieces: TemplatePieces, stops: list[str], *, begin: str, model_file: str = "model.gguf") -> str:
