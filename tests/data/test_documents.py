@@ -73,6 +73,14 @@ def test_streamed_documents_leave_out_the_held_out_first_ones(tmp_path):
     assert texts(stream) == ["t2", "t3", "t4"] and texts(stream.held_out) == ["t0", "t1"]
 
 
+def test_streamed_documents_hold_out_the_test_split_where_there_is_no_validation_split(tmp_path):
+    for split, number in (("train", 5), ("test", 2)):
+        write(tmp_path / f"{split}.jsonl", "".join(json.dumps({"text": f"{split}{n}"}) + "\n" for n in range(number)))
+    stream = stream_documents(str(tmp_path), num_held_out=3)
+    assert len(list(stream)) == 5 and texts(stream.held_out) == ["test0", "test1"]
+    assert texts(load_documents(str(tmp_path)).test) == texts(stream.held_out)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -50,6 +50,25 @@ def test_a_folder_s_test_file_is_held_out(tmp_path, jsonl):
     assert len(stream.held_out) == 1 and len(list(stream)) == len(ROWS)
 
 
+def test_rows_to_hold_out_stay_in_training_where_there_is_a_test_split(tmp_path, jsonl, caplog):
+    (tmp_path / "data").mkdir()
+    jsonl.rename(tmp_path / "data/train.jsonl")
+    (tmp_path / "data/test.jsonl").write_text(json.dumps(ROWS[7]) + "\n")
+    stream = RowStream(str(tmp_path / "data"), num_held_out=5)
+    assert len(stream.held_out) == 1 and len(list(stream)) == len(ROWS)
+    assert "test_size=5 has no effect" in caplog.text
+
+
+def test_a_named_test_split_must_be_there_and_others_are_told(tmp_path, jsonl, caplog):
+    (tmp_path / "data").mkdir()
+    jsonl.rename(tmp_path / "data/train.jsonl")
+    (tmp_path / "data/validation.jsonl").write_text(json.dumps(ROWS[7]) + "\n")
+    with pytest.raises(UserError, match='no split "dev"; it has: train, validation'):
+        RowStream(str(tmp_path / "data"), test_split="dev")
+    assert RowStream(str(tmp_path / "data")).held_out is None
+    assert "it also has: ['validation']" in caplog.text
+
+
 def test_preference_rows_stream_too(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({"instruction": "a", "chosen": "b", "rejected": "c"}) + "\n")

@@ -35,12 +35,9 @@ def load_documents(
     """
     files = text_files(Path(name).expanduser())
     if not files:
-        _, splits = find_splits(name, config)
-        if test_split == HELD_OUT_SPLITS[0] and test_split not in splits:
-            test_split = DEFAULT_TEST_SPLIT
         return load_rows(
-            name, format="text", train_split=train_split, test_split=test_split, test_size=test_size, config=config,
-            seed=seed,
+            name, format="text", train_split=train_split, test_split=held_out_split(name, test_split, config),
+            test_size=test_size, config=config, seed=seed,
         )  # fmt: skip
     splits = {}
     for path in files:
@@ -55,6 +52,14 @@ def load_documents(
             raise UserError(f"{name}: is one document, none is left to hold out; give --document_separator, or files")
         train, test = hold_out(train, test_size, seed)
     return Rows(train, test, "text", name)
+
+
+def held_out_split(name: str, test_split: str, config: str | None, *, streaming: bool = False) -> str:
+    """The split to hold out: "test" where "validation" is asked for, the default, and there is none."""
+    if test_split != HELD_OUT_SPLITS[0]:
+        return test_split
+    _, splits = find_splits(name, config, streaming=streaming)
+    return test_split if test_split in splits else DEFAULT_TEST_SPLIT
 
 
 def text_files(path: Path) -> list[Path]:
@@ -93,8 +98,9 @@ def stream_documents(
 ) -> RowStream:
     """Documents read as they are needed: .jsonl, .parquet, Hub data, and .txt, of which each line is a document."""
     return RowStream(
-        name, format="text", config=config, train_split=train_split, test_split=test_split, num_held_out=num_held_out
-    )
+        name, format="text", config=config, train_split=train_split,
+        test_split=held_out_split(name, test_split, config, streaming=True), num_held_out=num_held_out,
+    )  # fmt: skip
 
 
 def iterate_texts(names: list[str], separator: str | None = None) -> Iterator[str]:

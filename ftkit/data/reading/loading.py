@@ -63,22 +63,34 @@ def load_rows(
     Raises UserError for a name that resolves to nothing and a missing split, and one that lists all mistakes in rows.
     """
     source, splits = find_splits(name, config)
-    if test_split not in splits and test_split != DEFAULT_TEST_SPLIT:
-        raise UserError(no_split_message(test_split, splits, source))
+    has_test = has_test_split(source, splits, train_split, test_split, test_size)
     problems = Problems()
     train, checker = read_split(splits, train_split, source, kind, format, problems)
     test = None
-    if test_split in splits and test_split != train_split:
+    if has_test:
         test, _ = read_split(splits, test_split, source, kind, checker.format or format, problems)
     problems.raise_any()
-    if test is not None and test_size is not None:
-        logger.warning("test_size=%s has no effect: %s has a %s split", test_size, source, test_split)
-    elif test is None:
-        train, test = (train, None) if test_size is None else hold_out(train, test_size, seed)
-        unused = sorted(set(splits) - {train_split})
-        if unused and test is None:
-            logger.warning("%s has no %s split and is trained without one; it also has: %s", source, test_split, unused)
+    if not has_test and test_size is not None:
+        train, test = hold_out(train, test_size, seed)
     return Rows(train, test, checker.format, source, checker.columns.ignored_columns())
+
+
+def has_test_split(
+    source: str, splits: dict[str, "Split"], train_split: str, test_split: str, test_size: float | None
+) -> bool:
+    """Whether a split is held out, so that no training rows are; warns of what then has no effect, or is not used.
+
+    Raises UserError for a missing test split that was asked for by name.
+    """
+    if test_split not in splits and test_split != DEFAULT_TEST_SPLIT:
+        raise UserError(no_split_message(test_split, splits, source))
+    found = test_split in splits and test_split != train_split
+    unused = sorted(set(splits) - {train_split})
+    if found and test_size:
+        logger.warning("test_size=%s has no effect: %s has a %s split", test_size, source, test_split)
+    elif not found and not test_size and unused:
+        logger.warning("%s has no %s split and is trained without one; it also has: %s", source, test_split, unused)
+    return found
 
 
 class Split(NamedTuple):

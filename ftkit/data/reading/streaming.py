@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from ftkit.config.errors import UserError
-from ftkit.data.reading.loading import Split, find_splits, no_split_message
+from ftkit.data.reading.loading import Split, find_splits, has_test_split, no_split_message
 from ftkit.data.reading.problems import Problems
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.columns import RowKind
@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 256  # converted and tokenized together
 class RowStream:
     """The training rows that a name stands for, as `load_rows` would return them, but read again at each pass.
 
-    num_held_out: this many first rows are left out; they are `held_out`. A `test` split comes first if there is one.
+    num_held_out: so many first rows are `held_out` and left out, where there is no test split; else that is held out.
     Raises UserError for a name that resolves to nothing, and for the mistakes in the rows it has come to.
     """
 
@@ -40,12 +40,12 @@ class RowStream:
         self.source, splits = find_splits(name, config, streaming=True)
         if train_split not in splits:
             raise UserError(no_split_message(train_split, splits, self.source))
-        self.kind, self.num_held_out = kind, num_held_out
+        has_test = has_test_split(self.source, splits, train_split, test_split, num_held_out)
+        self.kind, self.num_left_out = kind, 0 if has_test else num_held_out
         self.train, self.format = splits[train_split], format
         next(self.batches(self.train), None)  # which settles the format
-        self.held_out = list(itertools.islice(self.rows(self.train), num_held_out)) or None
-        if test_split in splits and test_split != train_split:
-            self.held_out = list(self.rows(splits[test_split]))
+        held_out = self.rows(splits[test_split]) if has_test else itertools.islice(self.rows(self.train), num_held_out)
+        self.held_out = list(held_out) or None
 
     def batches(self, split: Split) -> Iterator[list[dict]]:
         """Rows as they come, some at a time; raise UserError that lists the mistakes among as many."""
@@ -64,7 +64,7 @@ class RowStream:
         return itertools.chain.from_iterable(self.batches(split))
 
     def __iter__(self) -> Iterator[dict]:
-        return itertools.islice(self.rows(self.train), self.num_held_out, None)
+        return itertools.islice(self.rows(self.train), self.num_left_out, None)
 
 
 def tokenized_stream(stream: RowStream, tokenize: Callable, counts: dict):
