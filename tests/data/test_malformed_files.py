@@ -203,8 +203,8 @@ def test_a_broken_file_is_one_line_in_every_command(case, command, tmp_path, cap
     if expected is None:
         width = len(ROWS[command])
         expected = {
-            "a field too many": f":3: {width + 1} fields, but the header has {width}; quote a field that holds a comma",
-            "a field too few": f":3: 1 field, but the header has {width}; add the missing fields",
+            "a field too many": f":3: {width + 1} fields, but there are {width} columns; quote a field that holds a comma",
+            "a field too few": f":3: 1 field, but there are {width} columns; add the missing fields",
         }[name]
     assert errors_of(command, path, capsys) == f"{path}{expected}".replace("{path}", str(path))
 

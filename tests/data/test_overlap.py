@@ -47,6 +47,17 @@ def test_runs_of_words_are_found_whatever_case_and_punctuation_and_short_questio
     assert not question_overlaps(train, [chat("?!", "", "b:1"), chat("dog", "", "b:2")])
 
 
+def test_the_first_training_row_with_a_shared_run_is_named():
+    question = " ".join(f"w{number}" for number in range(40))
+    parts = [chat("x", " ".join(question.split()[start : start + 5]), f"a:{start}") for start in range(35, -1, -1)]
+    (found,) = question_overlaps(parts, [chat(question, "", "b:1")], num_words=5)
+    assert found == (
+        "b:1",
+        "a:35",
+        1.0,
+    )  # the hash of a text, and with it the order of a set, is another in each process
+
+
 def test_near_duplicates_are_those_of_comparing_every_pair():
     rng = random.Random(0)
     texts = []

@@ -209,7 +209,24 @@ def test_mmlus_own_csv_files_are_read_with_and_without_a_header(tmp_path, has_he
 
 def test_a_broken_mmlu_file_is_named(tmp_path):
     (tmp_path / "astronomy_test.csv").write_text("Q,1,2,3,4,C\nQ,1,2\n")
-    with pytest.raises(UserError, match="astronomy_test.csv:2: 3 columns; MMLU has 6"):
+    with pytest.raises(UserError, match="astronomy_test.csv:2: 3 fields, but there are 6 columns; add the missing"):
+        read_rows(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("has_header", [True, False])
+def test_mmlu_files_are_read_as_strictly_as_others(tmp_path, has_header):
+    path, header = tmp_path / "astronomy_test.csv", "question,A,B,C,D,answer\n" if has_header else ""
+    path.write_text("\ufeff" + header + "Q?,1,2,3,4,C\n", encoding="utf-8")
+    (row,) = read_rows(str(tmp_path), "test")
+    assert row.values["question"] == "Q?" and row.source == f"{path}:{1 + has_header}"
+    path.write_bytes((header + "Caf\xe9?,1,2,3,4,C\n").encode("latin-1"))
+    with pytest.raises(UserError, match=rf"astronomy_test.csv:{1 + has_header}: not UTF-8 \(byte 0xe9"):
+        read_rows(str(tmp_path), "test")
+    path.write_text(header + '"Q?,1,2,3,4,C\n')
+    with pytest.raises(UserError, match=rf"astronomy_test.csv:{1 + has_header}: bad CSV"):
+        read_rows(str(tmp_path), "test")
+    path.write_text("")
+    with pytest.raises(UserError, match="astronomy_test.csv: the file is empty"):
         read_rows(str(tmp_path), "test")
 
 

@@ -4,7 +4,7 @@ records = read_csv(Path("train.csv"), problems.add)
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ftkit.config.errors import UserError, first_line
@@ -24,15 +24,22 @@ def read_tsv(path: Path, report: Report, progress: Progress | None = None) -> It
 
 
 def read_csv(
-    path: Path, report: Report, progress: Progress | None = None, separator: str = "comma"
+    path: Path,
+    report: Report,
+    progress: Progress | None = None,
+    separator: str = "comma",
+    columns: Sequence[str] | None = None,
 ) -> Iterator[Record]:
-    """Rows of a file with a header; every value stays text ("NA", "null" and "nan" too)."""
+    """Rows of a file with a header; every value stays text ("NA", "null" and "nan" too).
+
+    columns: the names in a file without a header, of which the first row is a row like the others.
+    """
     limit = csv.field_size_limit(CSV_FIELD_LIMIT)
     flaws = []  # in the lines of the row that is being read
     try:
         with open_text(path, newline="") as file:
             reader = csv.reader(watched_lines(file, progress, flaws), delimiter=DELIMITERS[separator], strict=True)
-            header = None
+            header = columns
             for line, row in numbered_rows(reader, path, report):
                 if flaws:
                     report(UserError(f"{path}:{line}: {flaws[0]}"))
@@ -47,6 +54,12 @@ def read_csv(
                     return  # without column names the rows mean nothing
     finally:
         csv.field_size_limit(limit)
+
+
+def first_row(path: Path) -> list[str]:
+    """The fields of the first row; none where there is no whole row."""
+    with open_text(path, newline="") as file:
+        return next((row for _, row in numbered_rows(csv.reader(file, strict=True), path, lambda mistake: None)), [])
 
 
 def watched_lines(file, progress: Progress | None, flaws: list[str]) -> Iterator[str]:
@@ -80,11 +93,11 @@ def quote_fix(error: csv.Error) -> str:
     return "close the quotes of the row that starts here"
 
 
-def ragged_reason(row: list[str], header: list[str], separator: str) -> str:
+def ragged_reason(row: list[str], header: Sequence[str], separator: str) -> str:
     """Why a row does not fit under the header, and the usual fix."""
     fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
     fix = f"quote a field that holds a {separator}" if len(row) > len(header) else "add the missing fields"
-    return f"{fields}, but the header has {len(header)}; {fix}"
+    return f"{fields}, but there are {len(header)} columns; {fix}"
 
 
 def checked_header(names: list[str], where: str, separator: str) -> list[str]:

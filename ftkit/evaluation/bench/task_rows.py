@@ -1,14 +1,16 @@
 """The rows of a benchmark task: a file, a folder, a bundled dataset, a Hub dataset, or MMLU's own CSV files."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.loading import find_splits, no_split_message
+from ftkit.data.reading.problems import Problems
 from ftkit.data.reading.reader import READERS, read_records
+from ftkit.data.reading.table_reader import first_row, read_csv
 
 MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")  # of the paper's files, which name no columns
+MMLU_ANSWERS = ("A", "B", "C", "D")
 LETTERS = "ABCDEFGHIJ"
 
 
@@ -65,19 +67,13 @@ def read_file(path: Path) -> list[Row]:
 
 def read_subject(path: Path, subject: str) -> list[Row]:
     """Rows of one subject of MMLU, with or without a line of column names, in which `subject` is set."""
-    with open(path, encoding="utf-8", newline="") as file:
-        first = next(csv.reader(file), [])
-    if len(first) != len(MMLU_COLUMNS) or first[-1].strip() not in tuple("ABCD"):
+    first = first_row(path)
+    if len(first) != len(MMLU_COLUMNS) or first[-1].strip() not in MMLU_ANSWERS:
         return [Row({"subject": subject, **row.values}, row.source) for row in read_file(path)]
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        rows = []
-        for cells in reader:
-            if len(cells) != len(MMLU_COLUMNS):
-                raise UserError(f"{path}:{reader.line_num}: {len(cells)} columns; MMLU has {len(MMLU_COLUMNS)}")
-            values = with_choices(dict(zip(MMLU_COLUMNS, cells, strict=True)))
-            rows.append(Row({"subject": subject, **values}, f"{path}:{reader.line_num}"))
-    return rows
+    problems = Problems()
+    records = list(read_csv(path, problems.add, columns=MMLU_COLUMNS))
+    problems.raise_any()
+    return [Row({"subject": subject, **with_choices(one.values)}, f"{path}:{one.line}") for one in records]
 
 
 def with_choices(values: dict) -> dict:
