@@ -11,6 +11,7 @@ import torch
 from hub_stand_in import READ_TOKEN, WRITE_TOKEN
 
 from ftkit.config.errors import UserError
+from ftkit.publish.hub import load_back
 from ftkit.publish.hub.hub import push_folder
 
 REPO = "owner/name"
@@ -95,6 +96,15 @@ def test_the_load_back_check_finds_a_commit_that_is_not_what_was_sent(hub, pushe
     with pytest.raises(UserError, match=f"1 files are not what was sent, such as {spoilt}; push again") as error:
         push_folder(pushed_folder, REPO)
     assert "\n" not in str(error.value) and WRITE_TOKEN not in str(error.value)
+
+
+def test_a_fresh_process_that_hangs_is_ended(monkeypatch):
+    job = {"repo_id": REPO, "commit": "0123456789"}
+    monkeypatch.setattr(load_back.Path, "read_text", lambda *args, **kwargs: "import time; time.sleep(60)")
+    with pytest.raises(
+        UserError, match="at 01234567: was pushed but was not loaded in a fresh process within 1 seconds"
+    ):
+        load_back.run_fresh(job, None, timeout_seconds=1)
 
 
 def test_a_commit_that_does_not_load_is_one_line(hub, pushed_folder):

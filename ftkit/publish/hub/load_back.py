@@ -15,6 +15,8 @@ from ftkit.model.adapters.files import adapter_labels, resolve_base
 from ftkit.publish.hub.upload_plan import UploadPlan, read_json
 
 MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule
+# The longest that the fresh process may take: to start and run, and to download at 1 MiB/s.
+BASE_SECONDS, BYTES_PER_SECOND = 600, 2**20
 # What a stranger need not have. Where peft is not needed it is hidden too.
 HIDDEN = ("ftkit", "trl", "datasets", "bitsandbytes")
 # Where models are kept, and the processes of a launcher, of which the fresh one is none.
@@ -48,7 +50,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         "num_labels": len(labels) if labels else None,
         "hidden": HIDDEN if plan.kind == "adapter" else (*HIDDEN, "peft"),
     }
-    outcome = run_fresh(job, token)
+    outcome = run_fresh(job, token, BASE_SECONDS + sum(file.size for file in plan.files) / BYTES_PER_SECOND)
     pushed, wrong, num_files = f"{repo_id} at {commit[:8]}", outcome["wrong"], len(plan.files)
     if wrong:
         raise UserError(f"{pushed}: {len(wrong)} files are not what was sent, such as {wrong[0]}; push again")
@@ -80,36 +82,46 @@ def local_base(folder: Path) -> str | None:
         return None
 
 
-def run_fresh(job: dict, token: str | None) -> dict:
-    """Run the job in a fresh process with a cache of its own; return its outcome. The token goes by environment."""
-    from huggingface_hub import constants
+def run_fresh(job: dict, token: str | None, timeout_seconds: float) -> dict:
+    """Run the job in a fresh process with a cache of its own; return its outcome. The token goes by environment.
 
+    Raises UserError where it ends with an error or takes longer than `timeout_seconds`.
+    """
+    pushed = f"{job['repo_id']} at {job['commit'][:8]}: was pushed but"
+    script = Path(__file__).with_name("fresh_process.py").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="ftkit-load-back-") as home:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-        environment |= {
-            "HF_HOME": home,
-            "HF_ENDPOINT": constants.ENDPOINT,
-            "HF_HUB_OFFLINE": "0",
-            "TRANSFORMERS_OFFLINE": "0",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        if token:
-            environment["HF_TOKEN"] = token
-        script = Path(__file__).with_name("fresh_process.py").read_text(encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            cwd=home,
-            env=environment,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                input=json.dumps(job),
+                capture_output=True,
+                text=True,
+                cwd=home,
+                env=fresh_environment(home, token),
+                timeout=timeout_seconds,
+            )
+        except subprocess.TimeoutExpired as error:
+            waited = f"{timeout_seconds:.0f} seconds"
+            raise UserError(f"{pushed} was not loaded in a fresh process within {waited}; load it yourself") from error
     if done.returncode:
         reason = done.stderr.strip().split("\n")[-1] or "no reason given"
         reason = reason.replace(token, "TOKEN") if token else reason
-        raise UserError(
-            f"{job['repo_id']} at {job['commit'][:8]}: was pushed but does not load in a fresh process: {reason}"
-        )
+        raise UserError(f"{pushed} does not load in a fresh process: {reason}")
     return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def fresh_environment(home: str, token: str | None) -> dict[str, str]:
+    """The variables of the fresh process: a cache of its own in `home`, the network, and the token if there is one."""
+    from huggingface_hub import constants
+
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    return inherited | {
+        "HF_HOME": home,
+        "HF_ENDPOINT": constants.ENDPOINT,
+        "HF_HUB_OFFLINE": "0",
+        "TRANSFORMERS_OFFLINE": "0",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        **({"HF_TOKEN": token} if token else {}),
+    }
