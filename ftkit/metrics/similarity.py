@@ -3,8 +3,6 @@
 EmbeddingSimilarity().compute(predictions=["Hi"], references=["Hello"], encoder="path/to/all-MiniLM-L6-v2")
 """
 
-from functools import lru_cache
-
 from ftkit.config.errors import UserError, first_line
 from ftkit.metrics.definition import TextMetric
 from ftkit.metrics.text_match import mean
@@ -20,13 +18,16 @@ class EmbeddingSimilarity(TextMetric):
     """
 
     about = "Mean cosine between the sentence embeddings of predictions and references."
+    loaded: tuple = None, None  # name of the encoder that was used last, and what `load_encoder` gave for it
 
     def score(self, predictions, references, encoder):
-        one, other = (embed(texts, encoder) for texts in (predictions, references))
+        """The mean over all items. Raises UserError where there is no such encoder."""
+        if self.loaded[0] != encoder:
+            self.loaded = encoder, load_encoder(encoder)
+        one, other = (embed(texts, *self.loaded[1]) for texts in (predictions, references))
         return {"embedding_similarity": mean((one * other).sum(dim=1).tolist())}
 
 
-@lru_cache(maxsize=1)
 def load_encoder(name: str) -> tuple:
     """Tokenizer and model of a sentence encoder. Raises UserError where there is none."""
     from transformers import AutoModel, AutoTokenizer
@@ -34,17 +35,15 @@ def load_encoder(name: str) -> tuple:
     try:
         return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        reason = first_line(error)
-        raise UserError(f"{name}: no sentence encoder ({reason}); give the folder of one") from error
+        raise UserError(f"{name}: no sentence encoder ({first_line(error)}); give the folder of one") from error
 
 
-def embed(texts: list[str], encoder: str):
+def embed(texts: list[str], tokenizer, model):
     """(number of texts, D) float32 on the unit sphere: token embeddings averaged, as sentence-transformers does."""
     import torch
 
     from ftkit.model.context import context_size
 
-    tokenizer, model = load_encoder(encoder)
     max_length = min(MAX_TOKENS, context_size(model.config) or MAX_TOKENS, tokenizer.model_max_length)
     rows = []
     for start in range(0, len(texts), BATCH_SIZE):
