@@ -77,7 +77,7 @@ class Overlap(NamedTuple):
 
 
 def question_overlaps(train_rows: Iterable[dict], test_rows: list[dict], num_words: int = 13) -> list[Overlap]:
-    """For each test question that shares a run of `num_words` words with a training row: how much, and where first.
+    """For each test question that shares a run of `num_words` words with a training row: how much, and the first row.
 
     A question of fewer words counts where a training row holds all of it, in order. Case, punctuation and white space
     don't count. Runs of 13 words are those of Brown et al. 2020, arXiv:2005.14165, appendix C. Memory is linear in the
@@ -88,17 +88,17 @@ def question_overlaps(train_rows: Iterable[dict], test_rows: list[dict], num_wor
     for found in runs_of_test:
         for run in found:
             wanted.setdefault(len(run), set()).add(run)
-    first: dict[tuple, str] = {}
-    for row in train_rows:
+    first: dict[tuple, tuple[int, str]] = {}  # of each run: number and source of the row that has it first
+    for number, row in enumerate(train_rows):
         text = words(text_of(row))
         for length, some in wanted.items():
             for run in runs(text, length) & some if len(text) >= length else ():
-                first.setdefault(run, row["source"])
+                first.setdefault(run, (number, row["source"]))
     overlaps = []
     for row, found in zip(test_rows, runs_of_test, strict=True):
-        shared = [run for run in found if run in first]
+        shared = [first[run] for run in found if run in first]
         if shared:
-            overlaps.append(Overlap(row["source"], first[shared[0]], len(shared) / len(found)))
+            overlaps.append(Overlap(row["source"], min(shared)[1], len(shared) / len(found)))
     return overlaps
 
 

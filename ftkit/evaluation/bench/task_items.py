@@ -250,7 +250,7 @@ class ItemWriter:
             raise UserError(f"task {task.name}: {data} has no {split} split to take examples from; use --num_fewshot 0")
         rows = read_rows(data, task.fewshot_split, task.config)
         found = {}
-        for group in groups:
+        for group in sorted(groups):
             own = [row for row in rows if self.group_of(row) == group][:num_fewshot]
             if len(own) < num_fewshot:
                 name = f"{data} ({task.fewshot_split}{', ' + group if group else ''})"

@@ -194,7 +194,7 @@ def agreement_lines(people: list[Vote], judged: list[Vote]) -> list[str]:
             f"{what} {json.dumps(apart[0].question[:60], ensure_ascii=False)}"
         )
     if len(others) < len(people):
-        lines.append(f"{len(people) - len(others):,} votes are by {', '.join(judges)} and are no people's")
+        lines.append(f"{len(people) - len(others):,} votes are by {', '.join(sorted(judges))} and are no people's")
     return lines
 
 
