@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     from ftkit.config.hardware import probe, use_all_cores
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.classifier import class_probabilities, problem_of
+    from ftkit.model.classifier import problem_of, text_probabilities
     from ftkit.model.trained_classifier import load_trained_classifier
 
     rows = read_texts(args.predict)
@@ -30,11 +30,9 @@ def main(argv: list[str]) -> None:
         args.model_name_or_path, base=args.base, dtype=args.dtype, trust_remote_code=args.trust_remote_code
     )
     model.to(probe().device)
-    max_length = text_limit(model, tokenizer, args.max_length)
-    texts = [row["text"] for row in rows]
-    sequences = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    probabilities = class_probabilities(model, sequences, tokenizer, args.batch_size)
-    problem = problem_of(model.config)
+    check_length(args.max_length, model, tokenizer)
+    texts, problem = [row["text"] for row in rows], problem_of(model.config)
+    probabilities = text_probabilities(model, tokenizer, texts, max_length=args.max_length, batch_size=args.batch_size)
     predictions = [prediction(text, row, labels, problem) for text, row in zip(texts, probabilities, strict=True)]
     write(args.output_file, predictions)
     tell(args, rows, probabilities, labels, problem)
@@ -74,15 +72,13 @@ def read_texts(path: str) -> list[dict]:
     return load_rows(path, kind=UNLABELLED).train
 
 
-def text_limit(model, tokenizer, asked: int | None) -> int:
-    """Tokens of a text that the model sees: those asked for, else what training cut at, within the model's context."""
+def check_length(max_length: int | None, model, tokenizer) -> None:
+    """Raise UserError for more tokens of a text than the model sees."""
     from ftkit.model.context import context_size
 
     context = context_size(model.config) or tokenizer.model_max_length
-    limit = min(context, tokenizer.model_max_length)
-    if asked is not None and not 0 < asked <= context:
-        raise UserError(f"--max_length {asked}: the model's context is {context} tokens; give 1 to {context}")
-    return asked or limit
+    if max_length is not None and not 0 < max_length <= context:
+        raise UserError(f"--max_length {max_length}: the model's context is {context} tokens; give 1 to {context}")
 
 
 def prediction(text: str, probabilities, labels: list[str], problem: str) -> dict:

@@ -11,13 +11,16 @@ import torch
 from peft import TaskType
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import logging as hf_logging
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError, first_line
 from ftkit.model.adapters.methods import peft_config
+from ftkit.model.context import context_size
 from ftkit.model.weights.shards import safetensors_files
 
+DEFAULT_LIMIT = 512  # tokens of a text, of a model that names no limit
 CLASSIFIER_SUFFIX = "ForSequenceClassification"
 # What a head's outputs are, by transformers' names for it.
 ONE_CLASS, ANY_CLASSES, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -174,6 +177,22 @@ def unquantised_head(folder: str | Path, quantization_config: Any, *, trust_remo
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
     quantization_config.llm_int8_skip_modules = [*head_names(model), "pooler"]
     return quantization_config
+
+
+def text_probabilities(
+    model: PreTrainedModel, tokenizer, texts: list[str], *, max_length: int | None = None, batch_size: int = 16
+) -> torch.Tensor:
+    """`class_probabilities` of texts, which are cut to `max_length` tokens; None cuts them to `text_limit`."""
+    max_length = max_length or text_limit(model, tokenizer)
+    sequences = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+    return class_probabilities(model, sequences, tokenizer, batch_size)
+
+
+def text_limit(model: PreTrainedModel, tokenizer) -> int:
+    """Tokens of a text that the model sees: what training cut at, within the context; DEFAULT_LIMIT where neither is
+    known."""
+    known = (context_size(model.config) or VERY_LARGE_INTEGER, tokenizer.model_max_length)
+    return min(known) if min(known) < VERY_LARGE_INTEGER else DEFAULT_LIMIT
 
 
 def class_probabilities(

@@ -2,5 +2,4 @@
 
 adapters.py          Finds adapters, tells what is in one, and merges one into its base with the change measured
 merge.py             `ftkit adapters merge`: merges an adapter and measures, on held-out rows, how far the merged
-merge_classifier.py  `ftkit adapters merge` of a classifier's adapter
 """

@@ -29,18 +29,16 @@ def merge_and_measure(argv: list[str]) -> None:
 
     quiet_libraries()
     use_all_cores()
-    if adapter_labels(args.adapter):
-        from ftkit.commands.adapters.merge_classifier import merge_classifier
-
-        return merge_classifier(args)
     folder = resolve_base(args.adapter, args.model_name_or_path)
-    source, rows = held_out_rows(args)
+    is_classifier = bool(adapter_labels(args.adapter, folder))
+    source, rows = held_out_rows(args, is_classifier)
     out, made_of = merge(args, folder)
-    reference, found = measure(args, folder, out, rows[: args.num_rows])
-    record = {**made_of, "reference": reference, "rows": source, **found.as_dict()}
+    compare, lines = (measure_classifier, classifier_lines) if is_classifier else (measure, report_lines)
+    record = {**made_of, "rows": source, **compare(args, folder, out, rows[: args.num_rows])}
     write_json(out / "merge.json", record)
-    print("\n".join(report_lines(record)))
-    print(f"next: ftkit chat --model_name_or_path {out}", file=sys.stderr)
+    print("\n".join(lines(record)))
+    use = "classify --predict FILE" if is_classifier else "chat"
+    print(f"next: ftkit {use} --model_name_or_path {out}", file=sys.stderr)
 
 
 def merge(args, folder: str) -> tuple[Path, dict]:
@@ -99,35 +97,40 @@ def parse(argv: list[str]):
     return args
 
 
-def held_out_rows(args) -> tuple[str, list[dict]]:
-    """Where the rows come from, in words, and the rows: those named, else the run's held-out ones, else bundled ones.
+def held_out_rows(args, is_classifier: bool) -> tuple[str, list[dict]]:
+    """Where the rows come from, in words, and the rows: those named, else the run's held-out ones, else bundled ones,
+    of which a classifier has none.
 
     Raises UserError for rows that were named and can't be read.
     """
     from ftkit.data.reading.loading import load_rows
+    from ftkit.data.rows.formats import CONVERSATIONS
+    from ftkit.data.rows.kinds import UNLABELLED
     from ftkit.model.adapters.files import run_settings
 
-    name = args.dataset_name or args.file
+    name, kind = args.dataset_name or args.file, UNLABELLED if is_classifier else CONVERSATIONS
     if name:
-        rows = load_rows(name)
+        rows = load_rows(name, kind=kind)
         test = rows.test if rows.test and not args.file else rows.train
         return f"{'test rows' if test is rows.test else 'rows'} of {rows.source}", test
     settings = run_settings(args.adapter)
     if settings.get("dataset_name"):
         given = {name: settings[key] for key, name in DATA_SETTINGS.items() if settings.get(key) is not None}
         try:
-            rows = load_rows(settings["dataset_name"], seed=settings.get("seed", TRAINER_SEED), **given)
+            rows = load_rows(settings["dataset_name"], kind=kind, seed=settings.get("seed", TRAINER_SEED), **given)
         except UserError as error:  # moved, or of a form that is no conversation
             print(f"the run's own rows can't be used: {error}", file=sys.stderr)
         else:
-            if rows.test:
-                return f"held-out rows of the run, {rows.source}", rows.test
+            if rows.test or is_classifier:
+                return f"{'held-out ' if rows.test else ''}rows of the run, {rows.source}", rows.test or rows.train
+    if is_classifier:
+        raise UserError(f"{args.adapter}: its run names no rows; give some to compare on: --file FILE")
     rows = load_rows(BUNDLED_ROWS)
     return f"test rows of the {rows.source}", rows.test
 
 
-def measure(args, folder: str, out: Path, rows: list[dict]):
-    """What the reference is, in words, and the Divergence of the merged folder, loaded anew, from base and adapter."""
+def measure(args, folder: str, out: Path, rows: list[dict]) -> dict:
+    """What the reference is, in words, and the Divergence from it of the merged folder, loaded again."""
     from ftkit.config.hardware import probe
     from ftkit.data.templates.templates import install_template
     from ftkit.data.tokens.tokenization import tokenize_rows
@@ -150,7 +153,24 @@ def measure(args, folder: str, out: Path, rows: list[dict]):
         bits = 8 if getattr(base, "is_loaded_in_8bit", False) else 4
         reference = f"the {bits}-bit base and adapter, as trained ({str(base.dtype).removeprefix('torch.')})"
     model = put_adapter(base, args.adapter, tokenizer)
-    return reference, compare_models(model, merged, tokenized, tokenizer.pad_token_id)
+    return {"reference": reference, **compare_models(model, merged, tokenized, tokenizer.pad_token_id).as_dict()}
+
+
+def measure_classifier(args, folder: str, out: Path, rows: list[dict]) -> dict:
+    """Largest difference of a probability, and the share of equal labels, of the adapter and the merged folder."""
+    from ftkit.model.classifier import text_probabilities
+    from ftkit.model.trained_classifier import load_trained_classifier
+
+    texts, found = [row["text"] for row in rows], []
+    for name, base in ((args.adapter, folder), (out, None)):
+        model, tokenizer, _ = load_trained_classifier(name, base=base, trust_remote_code=args.trust_remote_code)
+        found.append(text_probabilities(model, tokenizer, texts))
+    adapter, merged = found
+    return {
+        "num_rows": len(texts),
+        "max_probability_difference": float((adapter - merged).abs().max()),
+        "label_agreement": float((adapter.argmax(dim=-1) == merged.argmax(dim=-1)).float().mean()),
+    }
 
 
 def report_lines(record: dict) -> list[str]:
@@ -166,6 +186,15 @@ def report_lines(record: dict) -> list[str]:
     if record["top1_agreement"] < LEAST_AGREEMENT:
         lines.append("  the merged model is NOT the trained one; use the adapter unmerged, or --dtype float32")
     return lines
+
+
+def classifier_lines(record: dict) -> list[str]:
+    """The record of a classifier as a person reads it."""
+    return [
+        f"merged {record['adapter']} in {record['dtype']}, measured on {record['num_rows']} {record['rows']}:",
+        f"  probabilities  differ by {record['max_probability_difference']:.2e} at most",
+        f"  labels         {record['label_agreement']:.2%} are the same",
+    ]
 
 
 def kl_text(value: float) -> str:
