@@ -8,7 +8,6 @@ adapter, the adapter as it came, a frozen copy of the weights, or log-probabilit
 """
 
 import sys
-from pathlib import Path
 
 from ftkit.config.flags import DPO_ARGUMENTS
 from ftkit.config.parser import run
@@ -62,7 +61,7 @@ def align(settings):
     announce("dpo", settings, trainer, data, receipt)
     before = score(trainer, data)
     trainer.train(resume_from_checkpoint=checkpoint)
-    write_results(settings, trainer, before, score(trainer, data))
+    write_results(settings, trainer, data, before, score(trainer, data))
     close_stream(settings, trainer, data, receipt)
     close_run("dpo", settings, trainer, receipt, rows=data.rows.train)
     return trainer
@@ -95,15 +94,12 @@ def score(trainer, data) -> list | None:
     return score_pairs(trainer.model, list(data.test.sequences()), data.tokenizer.pad_token_id)
 
 
-def write_results(settings, trainer, before: list | None, after: list | None) -> None:
-    """Write OUT/results.json, how held-out pairs were ranked before and after, and print it."""
-    from ftkit.config.files import write_json
-    from ftkit.evaluation.held_out.preferences import preference_results, results_line
+def write_results(settings, trainer, data, before: list | None, after: list | None) -> None:
+    """Write OUT/results.json and OUT/before/results.json, how held-out pairs were ranked, and print it."""
+    from ftkit.evaluation.held_out.preferences import write_preferences
 
     if before and trainer.is_world_process_zero():
-        results = preference_results(before, after)
-        write_json(Path(settings.training.output_dir) / "results.json", results)
-        say(results_line(results))
+        say(write_preferences(settings, data.test.rows, data.tokenizer, before, after))
 
 
 if __name__ == "__main__":

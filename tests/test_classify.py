@@ -251,7 +251,7 @@ def test_the_receipt_and_the_report_tell_lengths_cuts_confusion_and_calibration(
 
 
 def test_results_can_be_compared_item_by_item(classify):
-    from ftkit.evaluation.bench.results import read_items, read_results
+    from ftkit.evaluation.results import read_items, read_results
 
     out = classify("--test_size", "24", "--max_steps", "1")
     results = read_results(out / "results.json")

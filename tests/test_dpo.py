@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 from ftkit.dpo import main
+from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.sft import main as sft_main
 
 RUN_FILES = {
@@ -78,9 +79,9 @@ def test_a_run_leaves_what_the_contract_names_and_learns_the_preference(dpo, fla
     assert RUN_FILES <= {path.name for path in out.iterdir()}
     weights = "adapter_model.safetensors" if "--use_peft" in flags else "model.safetensors"
     assert (out / weights).is_file() and (out / "tokenizer.json").is_file()
-    results = json.loads((out / "results.json").read_text())
-    assert [row["name"].split(",")[0] for row in results["rows"]] == ["before", "after", "after"]
-    assert results["rows"][2]["low"] > 0.5  # by implicit reward, on pairs it was not trained on
+    before, after = (read_run(path).results.tasks["preferences"] for path in (out / "before", out))
+    assert before.num_items == after.num_items == 16 and before.task_hash == after.task_hash
+    assert after.scores["reward_accuracy"].low > 0.5  # on pairs it was not trained on
     margins = metrics(out, "rewards/margins")
     assert margins[0] == pytest.approx(0, abs=1e-4) and margins[-1] > 0.01
     assert not list(out.rglob("training_args.bin"))

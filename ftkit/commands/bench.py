@@ -109,8 +109,8 @@ def benchmark(args, chosen: list):
     """Load what is benchmarked and run; the results in the first process, None in the others."""
     from ftkit.evaluation.bench.bench import run_benchmark
     from ftkit.evaluation.bench.choosing import task_data
-    from ftkit.evaluation.bench.results import Results
     from ftkit.evaluation.bench.subject import load_subject, open_world, versions
+    from ftkit.evaluation.results import Results
 
     subject, model = load_subject(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}

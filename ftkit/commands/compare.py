@@ -1,6 +1,7 @@
 """Tells whether a model got better, and what it forgot, from two benchmark runs.
 
 ftkit compare runs/before/results.json runs/after/results.json --html
+ftkit compare runs/mine                    # a training run: what it measured before and after
 ftkit compare runs/after --before runs/base-own-template runs/base-5-shot --forgetting mmlu
 """
 
@@ -14,7 +15,9 @@ from ftkit.config.parser import CommandParser
 def main(argv: list[str]) -> None:
     """Parse the command line, compare, print the verdict, write what was asked for."""
     parser = CommandParser(prog="ftkit compare", description="Tell whether a model got better, and what it forgot.")
-    parser.add_argument("results", nargs="*", help="results.json, or its folder: BEFORE AFTER, or AFTER with --before")
+    parser.add_argument(
+        "results", nargs="*", help="results.json, or a folder: BEFORE AFTER, one training run, or AFTER with --before"
+    )
     parser.add_argument("--before", nargs="+", default=[], metavar="FILE", help="runs before; per task the best counts")
     parser.add_argument(
         "--forgetting",
@@ -35,18 +38,21 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--markdown", metavar="FILE", help="write the verdict as Markdown")
     parser.add_argument("--json", metavar="FILE", help="write the verdict for programs")
     args = parser.parse_args(argv)
-    if len(args.results) not in (1, 2) or len(args.results) == 1 and not args.before:
-        raise UserError("give BEFORE and AFTER, or AFTER and then --before with one or more runs")
-    *first, last = args.results
+    if len(args.results) not in (1, 2):
+        raise UserError("give BEFORE and AFTER, the folder of a training run, or AFTER and then --before with runs")
     if not 0 < args.margin < 1 or args.num_examples < 0:
         raise UserError("--margin lies between 0 and 1, such as 0.05, and --num_examples is 0 or more")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; give 0 or more")
-    from ftkit.evaluation.verdict.pairing import read_run
+    from ftkit.evaluation.verdict.pairing import read_run, read_run_and_befores
     from ftkit.evaluation.verdict.text import verdict_text
     from ftkit.evaluation.verdict.verdict import compare_runs
 
-    befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
+    *first, last = args.results
+    if first or args.before:
+        befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
+    else:
+        befores, after = read_run_and_befores(last)
     check_outputs(args, [run.path for run in (*befores, after)])
     verdict = compare_runs(
         befores,
@@ -73,7 +79,7 @@ def check_outputs(args, inputs: list[Path]) -> None:
 
 def leaks(train_data: str | None, after) -> list[str]:
     """Warnings of items that are asked in the training data, if that is named or AFTER's model has its run here."""
-    from ftkit.evaluation.bench.results import read_items
+    from ftkit.evaluation.results import read_items
     from ftkit.evaluation.verdict.contamination import leak_warnings, nothing_found
 
     if train_data:

@@ -1,8 +1,9 @@
 """Whether it got better: answers, scores, intervals, and the report of a run.
 
-bench/     Benchmarks
-held_out/  Held-out rows measured
-judge/     A model as judge
-pages/     Self-contained HTML pages and their charts
-verdict/   Runs compared
+bench/      Benchmarks
+held_out/   Held-out rows measured
+judge/      A model as judge
+pages/      Self-contained HTML pages and their charts
+results.py  What was measured of a model, in the one form that every command writes and `ftkit compare` reads
+verdict/    Runs compared
 """

@@ -76,8 +76,8 @@ def benchmark_after(settings, trainer, rows: Sequence[dict] = ()) -> str | None:
     training = settings.training
     if not training.benchmark_tasks:
         return None
-    from ftkit.evaluation.bench.results import read_items
     from ftkit.evaluation.bench.subject import template_of
+    from ftkit.evaluation.results import read_items
     from ftkit.evaluation.verdict.contamination import leak_warnings
     from ftkit.evaluation.verdict.page import write_verdict_page
     from ftkit.evaluation.verdict.pairing import read_run
@@ -111,9 +111,9 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
 
     from ftkit.evaluation.bench.bench import World, forget_other_run, identity_of, run_benchmark
     from ftkit.evaluation.bench.choosing import task_data
-    from ftkit.evaluation.bench.results import Results
     from ftkit.evaluation.bench.subject import PLAIN, versions
     from ftkit.evaluation.bench.units import Subject
+    from ftkit.evaluation.results import Results
 
     training, model = settings.training, trainer.accelerator.unwrap_model(trainer.model)
     subject = Subject(model, tokenizer, template)

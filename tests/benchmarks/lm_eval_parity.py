@@ -193,10 +193,10 @@ def theirs(case: Case, samples: list[dict], scores: dict) -> Found:
 def run_ftkit(folder: Path, found: list[Case], model, tokenizer) -> list[Found]:
     """The same of ftkit."""
     from ftkit.evaluation.bench.bench import choose, run_benchmark
-    from ftkit.evaluation.bench.results import Results, read_items
     from ftkit.evaluation.bench.task_file import load_task
     from ftkit.evaluation.bench.task_items import ItemSettings
     from ftkit.evaluation.bench.units import Subject
+    from ftkit.evaluation.results import Results, read_items
 
     chosen = [choose(case.name, load_task(str(folder / f"{case.name}.yaml")), ItemSettings()) for case in found]
     output_dir = folder / f"ftkit-{model.dtype}"

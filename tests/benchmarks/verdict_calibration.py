@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
+from ftkit.evaluation.results import Item, Results, Score, TaskResult, write_results
 from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.evaluation.verdict.verdict import BETTER, WORSE, compare_runs
 from ftkit.metrics import paired_tests

@@ -15,7 +15,7 @@ import pytest
 
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
-from ftkit.evaluation.bench.results import read_items, read_results
+from ftkit.evaluation.results import read_items, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = """version: 1
@@ -165,10 +165,10 @@ def test_two_processes_give_what_one_gives(finished, tiny_folder, tasks, tmp_pat
 
 def test_an_endpoint_answers_generation_tasks_and_no_others(tasks, tiny_folder, tmp_path, monkeypatch):
     from ftkit.evaluation.bench.bench import World, choose, run_benchmark
-    from ftkit.evaluation.bench.results import Results
     from ftkit.evaluation.bench.task_file import load_task
     from ftkit.evaluation.bench.task_items import ItemSettings
     from ftkit.evaluation.bench.units import Subject
+    from ftkit.evaluation.results import Results
 
     class Upper:
         concurrency = 4

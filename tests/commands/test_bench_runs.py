@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
-from ftkit.evaluation.bench.results import read_items, read_results
+from ftkit.evaluation.results import read_items, read_results
 
 TASK = """version: 1
 about: "made up"

@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftkit.evaluation.bench.records import items_file
-from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
+from ftkit.evaluation.bench.scores import SHARES
+from ftkit.evaluation.results import Item, Results, Score, TaskResult, items_file, write_results
 from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.evaluation.verdict.verdict import compare_runs
 from ftkit.metrics.intervals import bootstrap_interval
@@ -43,7 +43,7 @@ def write_task(
     interval = bootstrap_interval([s * w for s, w in zip(scores, weights, strict=True)], weights=weights)
     return TaskResult(
         name, version, task_hash or f"hash-of-{name}", len(items), num_fewshot, metric,
-        {metric: Score(mean, *interval, higher_is_better)}, items_file(name), seconds=1.5,
+        {metric: Score(mean, *interval, higher_is_better, metric in SHARES)}, items_file(name),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def test_the_report_shows_scores_intervals_and_items(tmp_path):
 def test_groups_stand_below_their_task(tmp_path):
     path = write_run(tmp_path, {"mmlu": [1.0, 0.0]})
     raw = json.loads(path.read_text())
-    raw["tasks"]["mmlu"]["scores"]["acc/astronomy"] = {"value": 0.25, "low": 0.1, "high": 0.5, "higher_is_better": True}
+    raw["tasks"]["mmlu"]["scores"]["acc/astronomy"] = {"value": 0.25, "low": 0.1, "high": 0.5, "is_share": True}
     path.write_text(json.dumps(raw))
     page = write_bench_report(path).read_text()
     assert '<table class="groups"><tr>' in page  # without a head, so that no group looks like one
@@ -65,5 +65,5 @@ def test_text_of_models_and_data_stays_text(tmp_path):
 
 def test_results_that_are_none_are_refused(tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match="results.json: is no benchmark result"):
+    with pytest.raises(UserError, match="results.json: is no result of the form"):
         write_bench_report(tmp_path / "results.json")

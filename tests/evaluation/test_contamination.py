@@ -7,7 +7,7 @@ from benchmark_runs import write_run
 
 from ftkit.commands.compare import main
 from ftkit.config.errors import UserError
-from ftkit.evaluation.bench.results import Item
+from ftkit.evaluation.results import Item
 from ftkit.evaluation.verdict import contamination
 from ftkit.evaluation.verdict.contamination import leak_warnings
 

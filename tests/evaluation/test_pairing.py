@@ -124,7 +124,7 @@ def test_a_score_that_is_no_number_is_refused(tmp_path):
     file = before.parent / "items/a.jsonl"
     file.write_text(file.read_text().replace("0.5", "NaN"))
     after = write_run(tmp_path / "after", {"a": [1.0, 0.5]})
-    with pytest.raises(UserError, match="items/a.jsonl:2: no item of a benchmark"):
+    with pytest.raises(UserError, match="items/a.jsonl:2: no item of a result"):
         compare_runs([read_run(before)], read_run(after))
 
 

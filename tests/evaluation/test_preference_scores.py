@@ -1,10 +1,15 @@
 """Scores of pairs equal log-probabilities taken from full logits, and their summary is worked out by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ftkit.evaluation.held_out.preferences import PairScore, preference_results, results_line, score_pairs
+from ftkit.commands.compare import main
+from ftkit.config.errors import UserError
+from ftkit.evaluation.held_out.preferences import PairScore, score_pairs, write_preferences
+from ftkit.evaluation.results import read_items, read_results
 
 
 def test_scores_are_the_summed_log_probabilities_of_each_answer():
@@ -23,24 +28,45 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer():
         assert total == pytest.approx(expected, rel=1e-5) and number == len(answer)
 
 
-def test_the_summary_ranks_per_token_before_and_after_and_by_the_gain_over_the_reference():
+def runs_of(tmp_path, before, after):
+    """What a run writes of pairs whose tokens are their numbers."""
+    model = SimpleNamespace(model_name_or_path="org/base", dtype=None, use_peft=True)
+    training = SimpleNamespace(output_dir=str(tmp_path / "out"), seed=3)
+    settings = SimpleNamespace(model=model, training=training, data=SimpleNamespace(dataset_name="pairs"))
+    rows = [{"prompt_ids": [number], "chosen_ids": [7], "rejected_ids": [8]} for number in range(len(before))]
+    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: f"text {ids[0]}")
+    line = write_preferences(settings, rows, tokenizer, before, after)
+    return line, *(read_results(tmp_path / "out" / name) for name in ("before/results.json", "results.json"))
+
+
+def test_pairs_are_ranked_per_token_before_and_after_and_by_the_gain_over_the_reference(tmp_path):
     before = [PairScore(-4.0, -1.0, 2, 1), PairScore(-1.0, -4.0, 1, 2)]  # per token: -2 < -1, then -1 > -2
     after = [PairScore(-1.0, -3.0, 2, 1), PairScore(-3.0, -5.0, 1, 2)]  # -0.5 > -3, then -3 < -2.5
-    results = preference_results(before, after)
-    assert [row["share"] for row in results["rows"]] == [0.5, 0.5, 0.5]  # gains: 3 > -2, then -2 < -1
-    assert results["rows"][0]["logps/chosen"] == -2.5 and results["rows"][1]["logps/rejected"] == -4.0
-    assert results["change"]["difference"] == 0.0
-    assert "(2): 50.0% before, 50.0% after" in results_line(results)
+    line, old, new = runs_of(tmp_path, before, after)
+    old, new = old.tasks["preferences"], new.tasks["preferences"]
+    assert [task.scores["accuracy"].value for task in (old, new)] == [0.5, 0.5]
+    assert new.scores["reward_accuracy"].value == 0.5  # gains: 3 > -2, then -2 < -1
+    assert old.scores["chosen_logps"].value == -2.5 and new.scores["rejected_logps"].value == -4.0
+    assert new.scores["accuracy"].is_share and not new.scores["rejected_logps"].higher_is_better
+    assert "(2): 50.0% before, 50.0% after (change +0.0%" in line
+    items = read_items(tmp_path / "out/results.json", new)
+    assert [(item.prompt, item.prediction, item.reference) for item in items] == [
+        ("text 0", "text 7", "text 7"), ("text 1", "text 8", "text 7")
+    ]  # fmt: skip
 
 
-def test_an_unchanged_share_has_an_interval_of_some_width():
-    results = preference_results(*[[PairScore(-1.0, -2.0, 1, 1)] * 20] * 2)
-    low, high = results["change"]["low"], results["change"]["high"]
-    assert results["change"]["difference"] == 0.0
-    assert (low, high) == pytest.approx((-3.8416 / 23.8416, 3.8416 / 23.8416), abs=1e-4)  # z^2 / (n + z^2)
+def test_an_unchanged_share_has_an_interval_of_some_width(tmp_path):
+    line, *_ = runs_of(tmp_path, *[[PairScore(-1.0, -2.0, 1, 1)] * 20] * 2)
+    assert "change +0.0%, 95 % interval -16.1% to +16.1%" in line  # z^2 / (n + z^2) = 3.8416 / 23.8416
 
 
-def test_the_change_counts_gained_and_lost_pairs():
+def test_ftkit_compare_reads_a_run_folder_and_counts_gained_and_lost_pairs(tmp_path, capsys):
     right, wrong = PairScore(-1.0, -2.0, 1, 1), PairScore(-2.0, -1.0, 1, 1)
-    change = preference_results([wrong] * 6 + [right] * 4, [right] * 6 + [wrong] + [right] * 3)["change"]
-    assert change["difference"] == pytest.approx(0.5) and change["low"] < 0.5 < change["high"]
+    runs_of(tmp_path, [wrong] * 26 + [right] * 4, [right] * 26 + [wrong] + [right] * 3)
+    main([str(tmp_path / "out"), "--num_examples", "1"])
+    said = capsys.readouterr().out
+    assert said.startswith("better: better on preferences") and "26 items gained, 1 lost" in said
+    assert "wanted: text 7" in said and "before (0): text 8" in said
+    (tmp_path / "out/before/results.json").unlink()
+    with pytest.raises(UserError, match="results.json: nothing was measured before it; give BEFORE and AFTER"):
+        main([str(tmp_path / "out")])

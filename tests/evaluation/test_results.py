@@ -7,7 +7,8 @@ from benchmark_runs import write_run
 
 from ftkit.config.errors import UserError
 from ftkit.evaluation.bench.records import ItemRecords
-from ftkit.evaluation.bench.results import Item, fits, read_items, read_results
+from ftkit.evaluation.results import SCHEMA, Item, Score, fits, mean_score, read_items, read_results
+from ftkit.metrics.intervals import wilson_interval
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_value_of_another_type_is_one_line(written, place, value):
         inner = inner[name]
     inner[place[-1]] = value
     written.write_text(json.dumps(raw))
-    with pytest.raises(UserError, match="not a whole benchmark result"):
+    with pytest.raises(UserError, match="not a whole result"):
         read_results(written)
 
 
@@ -63,7 +64,7 @@ def test_a_line_that_is_no_item_is_named_and_asked_again(written, change):
     path = written.parent / "items/a.jsonl"
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n")
-    with pytest.raises(UserError, match="items/a.jsonl:2: no item of a benchmark"):
+    with pytest.raises(UserError, match="items/a.jsonl:2: no item of a result"):
         read_items(written, read_results(written).tasks["a"])
     assert list(ItemRecords(written.parent, "a").read()) == ["a-0"]
 
@@ -83,6 +84,27 @@ def test_parts_are_found_whatever_the_task_is_called(tmp_path, name):
     assert set(records.read()) == {"one", "two"}
     records.finish(list(records.read().values()))
     assert [path.name for path in (tmp_path / "items").iterdir()] == [f"{name}.jsonl"]
+
+
+def test_the_first_form_is_read_and_one_without_items_is_refused_by_name(written):
+    raw = json.loads(written.read_text()) | {"schema": "ftkit.results/1"}
+    score = raw["tasks"]["a"]["scores"].pop("acc")
+    del score["is_share"]
+    raw["tasks"]["a"] |= {"scores": {"acc": score, "bleu/easy": score}, "seconds": 0.0}
+    written.write_text(json.dumps(raw))
+    results = read_results(written)
+    assert results.schema == SCHEMA
+    assert {name: one.is_share for name, one in results.tasks["a"].scores.items()} == {"acc": True, "bleu/easy": False}
+    written.write_text('{"measure": "pairs in the right order", "num_pairs": 3, "rows": []}')
+    with pytest.raises(UserError, match="results.json: is of an earlier ftkit and holds no items to compare; run"):
+        read_results(written)
+
+
+def test_the_mean_of_0_and_1_has_wilsons_interval_and_any_other_the_bootstraps():
+    assert mean_score([1.0] * 3 + [0.0] * 7) == Score(0.3, *wilson_interval(3, 10), is_share=True)
+    weighted = mean_score([1.0, 0.0], [3.0, 1.0], higher_is_better=False)
+    assert (weighted.value, weighted.low, weighted.high, weighted.higher_is_better) == (0.75, 0.0, 1.0, False)
+    assert mean_score([-2.5], is_share=False) == Score(-2.5)
 
 
 def test_whole_numbers_are_floats_and_true_is_no_number():

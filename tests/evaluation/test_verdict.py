@@ -231,8 +231,8 @@ def test_text_of_models_stays_text_on_the_page_and_in_markdown(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["one"], "give BEFORE and AFTER"),
-        (["--before", "one", "two"], "give BEFORE and AFTER, or AFTER and then --before"),
+        (["one"], "one: no such file; give the results.json"),
+        (["--before", "one", "two"], "give BEFORE and AFTER, the folder of a training run, or AFTER and then --before"),
         (["one", "two", "three"], "give BEFORE and AFTER"),
         (["one", "two", "--seed", "-1"], "--seed is -1; give 0 or more"),
         (["one", "two", "--margin", "5"], "--margin lies between 0 and 1"),

@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ftkit.config.errors import UserError
+from ftkit.evaluation.results import Results, Score, TaskResult, write_results
 from ftkit.publish.card.model_card import card_for, is_unfilled, method_name, with_repo_id, write_model_card
 
 
@@ -45,15 +46,19 @@ def test_a_preference_run_tells_accuracies_margins_and_intervals(run_folder):
     lines = [{"step": step, **dict(zip(names, values, strict=True))} for step, values in
              ((0, (0.6931, 0.5, 0.0, -40.0, -41.0)), (20, (0.55, 0.8125, 0.375, -39.5, -45.25)))]  # fmt: skip
     (run_folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    share = {"name": "after, by implicit reward", "share": 0.8125, "low": 0.7, "high": 0.9}
-    results = {"measure": "pairs in the right order", "num_pairs": 32, "change": {}, "rows": [share]}
-    (run_folder / "results.json").write_text(json.dumps(results))
+    for folder, scores in (
+        (run_folder / "before", {"accuracy": Score(0.5, 0.4, 0.6, is_share=True)}),
+        (run_folder, {"accuracy": Score(0.8125, 0.7, 0.9, is_share=True), "chosen_logps": Score(-1.5)}),
+    ):
+        task = TaskResult("preferences", 1, "hash", 32, 0, "accuracy", scores, "items/preferences.jsonl")
+        write_results(folder / "results.json", Results({}, {"preferences": task}))
     text = write_model_card(str(run_folder), {"num_pairs": 200}, "dpo").read_text()
     assert "| pairs whose chosen answer gains more | 0.5000 | 0.8125 |" in text
     assert "| margin of the implicit rewards | 0.0000 | 0.3750 |" in text
     assert "| log-probability of the rejected answer, nats | -41.0000 | -45.2500 |" in text
-    assert "| pairs in the right order, of 32 | share | 95 % interval |" in text
-    assert "| after, by implicit reward | 81.2% | 70.0% to 90.0% |" in text
+    assert "| preferences, 32 items (95 % interval) | before | after |" in text
+    assert "| accuracy | 50.0 % (40.0 to 60.0) | 81.2 % (70.0 to 90.0) |" in text
+    assert "| chosen logps | - | -1.5 |" in text
     assert "Direct preference optimisation (arXiv:2305.18290)." in text and "- dpo\n" in text
 
 

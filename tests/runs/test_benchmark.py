@@ -9,7 +9,7 @@ from ftkit import dpo, pretrain, sft
 from ftkit.commands import bench
 from ftkit.config.errors import UserError
 from ftkit.data.templates.templates import install_template
-from ftkit.evaluation.bench.results import read_items, read_results
+from ftkit.evaluation.results import read_items, read_results
 from ftkit.model.loading import load_tokenizer
 
 TASK = """version: 1

@@ -17,12 +17,12 @@ from tqdm import tqdm
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
 from ftkit.data.reading.loading import local_files
-from ftkit.evaluation.bench.records import ItemRecords, items_file
-from ftkit.evaluation.bench.results import Item, Results, TaskResult, write_results
+from ftkit.evaluation.bench.records import ItemRecords
 from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_file import FOLDER, Task
 from ftkit.evaluation.bench.task_items import ItemSettings, TaskItem, build_items, resolved_data
 from ftkit.evaluation.bench.units import RUNS, Subject
+from ftkit.evaluation.results import Item, Results, TaskResult, items_file, write_results
 
 logger = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def check_label(label: str, others: Iterable[str]) -> None:
     """Raise UserError for a task or a subject that is asked already, or whose items would share a file with another."""
-    from ftkit.evaluation.bench.records import items_file
+    from ftkit.evaluation.results import items_file
 
     for other in others:
         if label == other:

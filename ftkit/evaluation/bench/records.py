@@ -9,12 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
-from ftkit.evaluation.bench.results import Item, item_of
-
-
-def items_file(task_name: str) -> str:
-    """The file of a task's items, relative to OUT."""
-    return f"items/{task_name.replace('/', '-')}.jsonl"
+from ftkit.evaluation.results import Item, item_of, items_file
 
 
 class ItemRecords:

@@ -7,10 +7,18 @@ from collections import defaultdict
 from pathlib import Path
 
 from ftkit.config.files import write_text
-from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, read_items, read_results
-from ftkit.evaluation.bench.scores import SHARES
 from ftkit.evaluation.pages.report import escape, facts_table, section
 from ftkit.evaluation.pages.style import PAGE, STYLE
+from ftkit.evaluation.results import (
+    Item,
+    Results,
+    Score,
+    TaskResult,
+    interval_text,
+    read_items,
+    read_results,
+    score_text,
+)
 from ftkit.evaluation.verdict.text import escape as escape_markdown
 from ftkit.evaluation.verdict.text import markdown_table, shortened
 
@@ -46,20 +54,6 @@ def model_name(results: Results) -> str:
     return " + ".join(Path(str(name)).name for name in named if name) or "a model"
 
 
-def score_text(metric: str, score: Score) -> str:
-    """A score as people read it: 71.5 % of a share."""
-    return f"{100 * score.value:.1f} %" if metric in SHARES else f"{score.value:.4g}"
-
-
-def interval_text(metric: str, score: Score) -> str:
-    """Its 95 % interval, or nothing where there is none."""
-    if score.low is None or score.high is None:
-        return ""
-    if metric in SHARES:
-        return f"{100 * score.low:.1f} to {100 * score.high:.1f}"
-    return f"{score.low:.4g} to {score.high:.4g}"
-
-
 def cut_text(task: TaskResult) -> str:
     """How many items the context was too short for."""
     return f"{task.num_cut:,} of {task.num_items:,} items do not fit the model's context whole"
@@ -87,8 +81,8 @@ def bench_markdown(results: Results) -> str:
                 (
                     task.name,
                     metric,
-                    score_text(metric, score),
-                    interval_text(metric, score),
+                    score_text(score),
+                    interval_text(score),
                     f"{task.num_items:,}",
                     str(task.num_fewshot),
                 )
@@ -96,7 +90,7 @@ def bench_markdown(results: Results) -> str:
         for group, scores in groups.items():
             if task.main_metric in scores:
                 metric, score = task.main_metric, scores[task.main_metric]
-                figures = (score_text(metric, score), interval_text(metric, score))
+                figures = (score_text(score), interval_text(score))
                 rows.append((f"{task.name}: {group}", metric, *figures, "", ""))
     parts = [f"# Benchmark of {escape_markdown(model_name(results))}", "", *markdown_table(rows), ""]
     parts += [f"- {escape_markdown(task.name)}: {cut_text(task)}" for task in results.tasks.values() if task.num_cut]
@@ -133,18 +127,18 @@ def scores_section(results: Results) -> str:
         for number, (metric, score) in enumerate(whole.items()):
             name = f'<th scope="row">{escape(task.name)}</th>' if number == 0 else '<th scope="row"></th>'
             num = f'<td class="number">{task.num_items:,}</td>'
-            lines.append(f"<tr>{name}<td>{escape(metric)}</td>{score_cells(metric, score)}{num}</tr>")
+            lines.append(f"<tr>{name}<td>{escape(metric)}</td>{score_cells(score)}{num}</tr>")
     head = "".join(f"<th>{name}</th>" for name in ("", "metric", "score", "", "items"))
     table = f'<div class="wide"><table class="results"><tr>{head}</tr>{"".join(lines)}</table></div>'
     return section("Scores", table, "The line in each bar is the 95 % confidence interval.")
 
 
-def score_cells(metric: str, score: Score) -> str:
+def score_cells(score: Score) -> str:
     """The score in figures, and a bar from 0 to 100 % where it is a share."""
-    figures = interval_text(metric, score)
+    figures = interval_text(score)
     told = f'<span class="figures">{figures}</span>' if figures else ""
     bar = ""
-    if metric in SHARES:
+    if score.is_share:
         whisker = ""
         if figures:
             low, high = (BAR_WIDTH * bound for bound in (score.low, score.high))
@@ -155,14 +149,14 @@ def score_cells(metric: str, score: Score) -> str:
             f'<svg class="interval" viewBox="-1 0 {BAR_WIDTH + 2} 16" width="{BAR_WIDTH + 2}" height="16">'
             f'<rect class="bar" x="0" y="1" width="{BAR_WIDTH * score.value:.1f}" height="14" rx="2"/>{whisker}</svg>'
         )
-    return f'<td class="number strong">{escape(score_text(metric, score))}</td><td>{bar}{told}</td>'
+    return f'<td class="number strong">{escape(score_text(score))}</td><td>{bar}{told}</td>'
 
 
 def task_section(task: TaskResult, items: list[Item]) -> str:
     """Scores of its groups, how the items' scores spread, and some items."""
     _, groups = grouped_scores(task)
     lines = "".join(
-        f'<tr><th scope="row">{escape(group)}</th>{score_cells(task.main_metric, scores[task.main_metric])}</tr>'
+        f'<tr><th scope="row">{escape(group)}</th>{score_cells(scores[task.main_metric])}</tr>'
         for group, scores in groups.items()
         if task.main_metric in scores
     )

@@ -2,11 +2,9 @@
 
 import math
 
-from ftkit.evaluation.bench.results import Item, Score
 from ftkit.evaluation.bench.task_file import METRICS, Task
-from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
+from ftkit.evaluation.results import NO_SHARES, Item, Score, mean_score
 
-NO_SHARES = ("bleu", "chrf", "bits_per_byte", "perplexity")
 SHARES = frozenset(name for names in METRICS.values() for name in names) - set(NO_SHARES)  # between 0 and 1
 LOWER_IS_BETTER = ("bits_per_byte", "perplexity", "stereotype_share")
 
@@ -28,11 +26,7 @@ def score(metric: str, items: list[Item]) -> Score:
     if metric in CORPUS:
         return Score(CORPUS[metric](items), higher_is_better=better)
     values, weights = [item.scores[metric] for item in items], [item.weight for item in items]
-    if set(values) <= {0.0, 1.0} and len(set(weights)) == 1:
-        return Score(math.fsum(values) / len(values), *wilson_interval(int(sum(values)), len(values)), better)
-    products = [value * weight for value, weight in zip(values, weights, strict=True)]
-    interval = bootstrap_interval(products, weights=weights) if len(items) > 1 else (None, None)
-    return Score(math.fsum(products) / math.fsum(weights), *interval, better)
+    return mean_score(values, weights, higher_is_better=better, is_share=metric in SHARES)
 
 
 def corpus_perplexity(items: list[Item]) -> float:

@@ -14,8 +14,7 @@ from ftkit.data.reading.text_file import describe_flaw, find_flaw, open_text
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_rows import LETTERS, Row, has_split, read_rows
 from ftkit.evaluation.bench.task_templates import Templates
-
-ID_LENGTH = 16  # hexadecimal digits of an item's id
+from ftkit.evaluation.results import ID_LENGTH
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.bench.results import Item
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import TaskItem, conversation, plain_prompt
+from ftkit.evaluation.results import Item
 from ftkit.inference.log_likelihood import (
     LikelihoodScorer,
     Question,

@@ -4,8 +4,6 @@ evaluation = evaluate_classifier(references, probabilities, ["ham", "spam"])
 print("\n".join(evaluation_lines(evaluation | {"split": "test"})))
 """
 
-import hashlib
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,16 +11,15 @@ import evaluate
 import numpy as np
 
 from ftkit.config.files import write_json
-from ftkit.config.jsonl import write_jsonl
 from ftkit.data.tokens.labelled import LabelledRows
-from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
+from ftkit.evaluation.held_out.results import write_held_out
+from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, task_of
 from ftkit.metrics.classification import METRICS, calibration_bins
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 
 EVALUATION_FILE = "evaluation.json"  # for the report and the model card
 LOWER_IS_BETTER = ("brier", "expected_calibration_error")
 TASK = "classification"
-HASH_DIGITS = 16
 NUM_RESAMPLES = 2000
 
 
@@ -171,23 +168,18 @@ def write_evaluation(
     write_json(output_dir / EVALUATION_FILE, evaluation)
     items = [item_of(row, chances, rows.labels) for row, chances in zip(held_out, probabilities, strict=True)]
     scores = {
-        name: Score(**measured, higher_is_better=name not in LOWER_IS_BETTER)
+        name: Score(**measured, higher_is_better=name not in LOWER_IS_BETTER, is_share=name not in NO_SHARES)
         for name, measured in evaluation["measures"].items()
         if measured["value"] is not None
     }
-    digest = hashlib.sha256("".join(item.item_id for item in items).encode()).hexdigest()[:HASH_DIGITS]
-    task = TaskResult(TASK, 1, digest, len(items), 0, "accuracy", scores, f"items/{TASK}.jsonl")
-    write_jsonl(output_dir / task.items_file, map(vars, items))
-    model = {"name": settings.model.model_name_or_path, "dtype": settings.model.dtype}
-    told = {"dataset_name": settings.data.dataset_name, "split": split, "labels": rows.labels}
-    write_results(output_dir / "results.json", Results(model, {TASK: task}, told, seed=settings.training.seed))
+    write_held_out(settings, task_of(TASK, items, scores), items, told={"split": split, "labels": rows.labels})
     return evaluation
 
 
 def item_of(row: dict, chances: np.ndarray, labels: list[str]) -> Item:
     """One held-out row with the class that was predicted."""
     label, predicted = labels[row["label"]], labels[int(chances.argmax())]
-    key = hashlib.sha256(json.dumps([row["text"], label]).encode()).hexdigest()[:HASH_DIGITS]
+    key = content_id(row["text"], label)
     probabilities = {name: round(float(chance), 6) for name, chance in zip(labels, chances, strict=True)}
     scores = {"accuracy": float(label == predicted)}
     return Item(

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ftkit.evaluation.held_out.results import write_held_out
+from ftkit.evaluation.results import Item, Score, content_id, mean_score, task_of
 from ftkit.inference.scoring import answer_loss
-from ftkit.metrics.intervals import wilson_interval
 from ftkit.metrics.paired_tests import share_difference
+
+TASK = "preferences"
 
 
 class PairScore(NamedTuple):
@@ -31,52 +34,65 @@ def score_pairs(model, sequences: Sequence[dict], pad_token_id: int, batch_size:
     ]
 
 
-def preference_results(before: Sequence[PairScore], after: Sequence[PairScore]) -> dict:
-    """results.json of a preference run: shares of pairs in the right order with 95 % intervals.
+def write_preferences(
+    settings, rows: Sequence[dict], tokenizer, before: list[PairScore], after: list[PairScore]
+) -> str:
+    """Write what held-out pairs scored into OUT/before/results.json and OUT/results.json; return the result in a line.
 
-    The intervals are Wilson's, that of the change Tango's, which has a width where no pair changed, too.
-    before, after: the same pairs under the reference and under the trained model. The last row ranks by the implicit
-    reward, how much likelier than under the reference an answer became (Rafailov et al. 2023, arXiv:2305.18290).
+    rows: of `TokenizedPairs`, the same pairs under the reference (before) and under the trained model (after).
     """
-    gained = [new.chosen - old.chosen > new.rejected - old.rejected for old, new in zip(before, after, strict=True)]
-    prefers = [[score.prefers_chosen for score in scores] for scores in (before, after)]
-    num_gained = sum(new > old for old, new in zip(*prefers, strict=True))
-    num_lost = sum(new < old for old, new in zip(*prefers, strict=True))
-    change = share_difference(num_gained, num_lost, len(before))
-    rows = [
-        {"name": "before, by likelihood per token", **share(prefers[0]), **mean_log_probs(before)},
-        {"name": "after, by likelihood per token", **share(prefers[1]), **mean_log_probs(after)},
-        {"name": "after, by implicit reward", **share(gained)},
-    ]
+    old, new = preference_items(before, rows, tokenizer), preference_items(after, rows, tokenizer, reference=before)
+    for items, is_trained in ((old, False), (new, True)):
+        write_held_out(settings, task_of(TASK, items, preference_scores(items)), items, is_trained=is_trained)
+    return results_line(old, new)
+
+
+def preference_items(scores, rows, tokenizer, *, reference=None) -> list[Item]:
+    """An item for each pair: whether the chosen answer is the likelier one per token, and both log-probabilities.
+
+    reference: scores of the model before, which the implicit reward is measured from: how much likelier than before an
+    answer became (Rafailov et al. 2023, arXiv:2305.18290).
+    """
+    items = []
+    for number, (score, row) in enumerate(zip(scores, rows, strict=True)):
+        found = {
+            "accuracy": float(score.prefers_chosen),
+            "chosen_logps": score.chosen,
+            "rejected_logps": score.rejected,
+        }
+        if reference:
+            old = reference[number]
+            found["reward_accuracy"] = float(score.chosen - old.chosen > score.rejected - old.rejected)
+        prompt, chosen, rejected = (
+            tokenizer.decode(row[name], skip_special_tokens=True)
+            for name in ("prompt_ids", "chosen_ids", "rejected_ids")
+        )
+        liked = chosen if score.prefers_chosen else rejected
+        key = content_id(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
+        items.append(Item(key, found, prompt, liked, chosen))
+    return items
+
+
+def preference_scores(items: list[Item]) -> dict[str, Score]:
+    """The mean of each metric with its interval."""
     return {
-        "measure": "pairs in the right order",
-        "num_pairs": len(before),
-        "change": change._asdict(),
-        "rows": rows,
+        name: mean_score(
+            [item.scores[name] for item in items],
+            higher_is_better=name != "rejected_logps",
+            is_share=name.endswith("accuracy"),
+        )
+        for name in items[0].scores
     }
 
 
-def share(flags: Sequence[bool]) -> dict[str, float]:
-    """The share of true flags and its interval, by the names the report knows."""
-    low, high = wilson_interval(sum(flags), len(flags))
-    return {"share": sum(flags) / len(flags), "low": low, "high": high}
-
-
-def mean_log_probs(scores: Sequence[PairScore]) -> dict[str, float]:
-    """Mean log-probability of the chosen and the rejected answers, in nats an answer."""
-    return {
-        "logps/chosen": sum(score.chosen for score in scores) / len(scores),
-        "logps/rejected": sum(score.rejected for score in scores) / len(scores),
-    }
-
-
-def results_line(results: dict) -> str:
-    """The result in one line for a person."""
-    before, after, reward = results["rows"]
-    change = results["change"]
+def results_line(before: list[Item], after: list[Item]) -> str:
+    """The result in one line for a person; the interval of the change is Tango's."""
+    old, new = (preference_scores(items) for items in (before, after))
+    flips = [new.scores["accuracy"] - old.scores["accuracy"] for old, new in zip(before, after, strict=True)]
+    change = share_difference(flips.count(1.0), flips.count(-1.0), len(flips))
+    reward = new["reward_accuracy"]
     return (
-        f"held-out pairs in the right order ({results['num_pairs']}): {before['share']:.1%} before, "
-        f"{after['share']:.1%} after (change {change['difference']:+.1%}, 95 % interval {change['low']:+.1%} to "
-        f"{change['high']:+.1%}); by implicit reward {reward['share']:.1%} "
-        f"({reward['low']:.1%} to {reward['high']:.1%})"
+        f"held-out pairs in the right order ({len(flips)}): {old['accuracy'].value:.1%} before, "
+        f"{new['accuracy'].value:.1%} after (change {change.difference:+.1%}, 95 % interval {change.low:+.1%} to "
+        f"{change.high:+.1%}); by implicit reward {reward.value:.1%} ({reward.low:.1%} to {reward.high:.1%})"
     )

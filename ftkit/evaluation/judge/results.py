@@ -1,19 +1,14 @@
 """What a judge found, in the forms that others read: results.json for `ftkit compare`, votes for `ftkit arena`."""
 
-import dataclasses
-import hashlib
-import json
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
-from ftkit.config.jsonl import write_jsonl
-from ftkit.evaluation.bench.results import Item, Results, Score, TaskResult, write_results
 from ftkit.evaluation.judge.folder import model_folder
 from ftkit.evaluation.judge.judge import Judgement, Outcome, pair_winners, shared_scores
 from ftkit.evaluation.judge.prompts import SCORE_PROMPT, Answered
 from ftkit.evaluation.judge.votes import Vote
-from ftkit.metrics.intervals import bootstrap_interval
+from ftkit.evaluation.results import Item, Results, content_id, mean_score, task_of, write_run
 
 METRIC = "judge_score"  # from 0 to 1
 TASK = "judge"
@@ -25,37 +20,25 @@ def write_scores(
 ) -> list[Path]:
     """Write FOLDER/MODEL/results.json for each model; return their paths, none where no item has a score of each.
 
-    settings: of the judge, as they are noted in its folder.
+    settings: of the judge, as they are noted in its folder; another judge, request or set of questions makes another
+    task, and where the judge runs does not.
     """
+    judge = {name: value for name, value in settings.items() if name != "endpoint"}
     scores = shared_scores(judgements, answers)
     paths = []
     for model, rows in answers.items():
         items = [item_of(rows[item], fmean(values) / 100) for item, values in scores[model].items()]
-        if not items:
-            continue
-        path = folder / model_folder(model) / "results.json"
-        write_jsonl(path.parent / f"{TASK}.jsonl", map(dataclasses.asdict, items))
-        write_results(path, Results({"name": model}, {TASK: task_of(items, settings)}, settings))
-        paths.append(path)
+        if items:
+            measured = {METRIC: mean_score([item.scores[METRIC] for item in items])}
+            task = task_of(TASK, items, measured, settings=[judge, SCORE_PROMPT])
+            paths.append(
+                write_run(folder / model_folder(model), Results({"name": model}, {TASK: task}, settings), {TASK: items})
+            )
     return paths
 
 
 def item_of(row: Answered, score: float) -> Item:
-    key = json.dumps([row.prompt, row.reference], ensure_ascii=False)
-    item_id = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return Item(item_id, {METRIC: score}, row.prompt, row.answer, row.reference)
-
-
-def task_of(items: list[Item], settings: dict) -> TaskResult:
-    """The judging as a task: another judge, request or set of questions is another task; where it runs is not."""
-    values = [item.scores[METRIC] for item in items]
-    interval = bootstrap_interval(values) if len(values) > 1 else (None, None)
-    judge = {name: value for name, value in settings.items() if name != "endpoint"}
-    identity = json.dumps([judge, SCORE_PROMPT, sorted(item.item_id for item in items)], sort_keys=True)
-    return TaskResult(
-        TASK, 1, hashlib.sha256(identity.encode()).hexdigest(), len(items), 0, METRIC,
-        {METRIC: Score(fmean(values), *interval)}, f"{TASK}.jsonl",
-    )  # fmt: skip
+    return Item(content_id(row.prompt, row.reference), {METRIC: score}, row.prompt, row.answer, row.reference)
 
 
 def pair_votes(outcomes: list[Outcome], answers: dict[str, list[Answered]], voter: str) -> list[Vote]:

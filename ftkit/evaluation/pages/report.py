@@ -13,6 +13,7 @@ from ftkit.config.run_folder import read_run_yaml
 from ftkit.evaluation.pages.classification import classification_parts
 from ftkit.evaluation.pages.loss_chart import is_number, loss_points, loss_svg, save_loss_png
 from ftkit.evaluation.pages.style import PAGE, STYLE
+from ftkit.evaluation.results import measured_runs
 
 # Columns of results.json that have a form of their own; other keys become columns as they are.
 KNOWN_RESULT_KEYS = ("name", "share", "exact_match", "low", "high", "answer_loss")
@@ -41,7 +42,7 @@ def write_report(output_dir: str | Path) -> Path:
     settings, receipt = read_run_yaml(str(folder)), read_object(folder / "receipt.json")
     metrics = read_log(folder / "metrics.jsonl")
     sections = [
-        results_section(read_object(folder / "results.json")),
+        results_section(before_and_after(folder)),
         *(section(*part) for part in classification_parts(folder)),
         loss_section(metrics),
         bits_section(metrics),
@@ -112,6 +113,21 @@ def tiles(metrics: list[dict], receipt: dict) -> str:
             found.append((label, f"{value:,.0f}" if value >= 100 else f"{value:.2f}{unit}"))
     cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for label, value in found)
     return f'<div class="tiles">{cells}</div>' if cells else ""
+
+
+def before_and_after(folder: Path) -> dict:
+    """The scores of the runs before and of the run itself as rows, where there are both."""
+    runs = measured_runs(folder)
+    if not runs:
+        return read_object(folder / "results.json")
+    rows = [
+        {"name": label, **({"share": score.value, "low": score.low, "high": score.high} if score.is_share else {})}
+        | {metric: other.value for metric, other in task.scores.items() if metric != task.main_metric}
+        for label, run in runs.items()
+        for task in run.tasks.values()
+        for score in (task.scores[task.main_metric],)
+    ]
+    return {"measure": "accuracy", "rows": rows} if len(runs) > 1 else {}
 
 
 def results_section(results: dict) -> str:

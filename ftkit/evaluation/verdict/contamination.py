@@ -10,7 +10,7 @@ from collections import defaultdict
 
 from ftkit.data.cleaning.near_duplicates import near_matches, words
 from ftkit.data.rows.formats import INPUT_MARKER
-from ftkit.evaluation.bench.results import Item
+from ftkit.evaluation.results import Item
 
 NEAR = 0.8  # Jaccard similarity of runs of three words, from which a question counts as the same
 MAX_NEAR_ROWS = 20_000  # with more training rows only questions that are the same word for word are found

@@ -8,11 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.evaluation.bench.results import Item, Results, TaskResult, read_items, read_results
-from ftkit.evaluation.bench.scores import CORPUS, SHARES
-from ftkit.evaluation.bench.task_file import METRICS
-from ftkit.evaluation.bench.task_items import ID_LENGTH
+from ftkit.evaluation.bench.scores import CORPUS
+from ftkit.evaluation.results import (
+    AFTER,
+    FILE,
+    ID_LENGTH,
+    Item,
+    Results,
+    TaskResult,
+    befores_of,
+    read_items,
+    read_results,
+)
 
+PLACES = (FILE, f"{AFTER}/{FILE}", f"benchmark/{AFTER}/{FILE}")  # of a folder's results
 EVEN = {"stereotype_share": 0.5}  # metrics whose best value lies in the middle
 
 
@@ -66,12 +75,10 @@ class PairedTask:
 
     @property
     def is_share(self) -> bool:
-        """Whether the scores are shares, so that a difference is told in points of 100; where the metric is not one of
-        a benchmark's, its values tell."""
-        if any(self.metric in names for names in METRICS.values()):
-            return self.metric in SHARES
-        is_fraction = all(((scores >= 0) & (scores <= 1)).all() for scores in self.scores())
-        return self.is_right_or_wrong or self.higher_is_better and is_fraction
+        """Whether the scores are shares, so that a difference is shown in points of 100; where the task has no score of
+        that metric, the values of its items decide."""
+        score = self.task.scores.get(self.metric)
+        return self.is_right_or_wrong if score is None else score.is_share
 
     def means(self) -> tuple[float, float]:
         """Of before and after, weighted."""
@@ -79,10 +86,24 @@ class PairedTask:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read results.json, or that of a folder. Raises UserError as `read_results`."""
+    """Read results.json, or that of a folder: of a run, of a benchmark, or of a run's benchmark after it.
+
+    Raises UserError as `read_results`.
+    """
     path = Path(path)
-    path = path / "results.json" if path.is_dir() else path
+    if path.is_dir():
+        path = next(filter(Path.is_file, (path / place for place in PLACES)), path / FILE)
     return Run(path, read_results(path))
+
+
+def read_run_and_befores(folder: str | Path) -> tuple[list[Run], Run]:
+    """What a training run measured before and after. Raises UserError where it measured only once, or not at all."""
+    after = read_run(folder)
+    at_end = after.path.parent
+    befores = befores_of(at_end.parent if at_end.name == AFTER else at_end)
+    if not befores:
+        raise UserError(f"{after.path}: nothing was measured before it; give BEFORE and AFTER")
+    return [read_run(path) for path in befores], after
 
 
 def pair_runs(befores: list[Run], after: Run) -> dict[str, PairedTask]:

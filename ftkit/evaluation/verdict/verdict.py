@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ftkit.evaluation.bench.results import Item
+from ftkit.evaluation.results import Item
 from ftkit.evaluation.verdict.pairing import PairedTask, Run, goodness, named_tasks, pair_runs, question_of
 from ftkit.metrics.intervals import Difference
 from ftkit.metrics.paired_tests import (

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ftkit.config.jsonl import read_log
+from ftkit.evaluation.results import AFTER, Results, Score, interval_text, measured_runs, score_text
 
 CARD = """\
 # {name}
@@ -170,7 +171,7 @@ def format_number(value) -> str:
 
 
 def results_text(folder: Path) -> str:
-    """Held-out measures at the first and the last evaluation, and results.json's shares; says so when there is none."""
+    """Held-out measures at the first and the last evaluation, and the scores of results.json; a line for no results."""
     evaluations = [record for record in read_log(folder / "metrics.jsonl") if "eval_loss" in record]
     parts = []
     if evaluations:
@@ -182,11 +183,12 @@ def results_text(folder: Path) -> str:
         else:
             rows = [(text, value_at(first, name), value_at(last, name)) for name, text in measures.items()]
             parts.append(table(rows, ("on held-out rows", f"step {first['step']}", f"step {last['step']}")))
-    for name in ("results.json", "merge.json", "export.json"):
+    is_classifier = (folder / "evaluation.json").is_file()
+    parts += [] if is_classifier else score_tables(measured_runs(folder))
+    for name in ("merge.json", "export.json"):
         if (folder / name).is_file():
-            record = json.loads((folder / name).read_text(encoding="utf-8"))
-            parts.append(shares_text(record) if name == "results.json" else change_text(record))
-    if (folder / "evaluation.json").is_file():
+            parts.append(change_text(json.loads((folder / name).read_text(encoding="utf-8"))))
+    if is_classifier:
         parts.append(classification_text(json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))))
     if not evaluations and (folder / "metrics.jsonl").is_file():
         parts.append(UNMEASURED)
@@ -200,13 +202,22 @@ def value_at(record: dict, name: str) -> str:
     return f"{record[name]:.4f}" if name in record else "-"
 
 
-def shares_text(results: dict) -> str:
-    """A table of shares with their 95 % intervals, as preference runs write them; empty for results of another form."""
-    rows = [row for row in results.get("rows", []) if {"name", "share", "low", "high"} <= row.keys()]
-    if not rows:
-        return ""
-    head = (f"{results.get('measure', 'share')}, of {results.get('num_pairs', '?')}", "share", "95 % interval")
-    return table([(row["name"], f"{row['share']:.1%}", f"{row['low']:.1%} to {row['high']:.1%}") for row in rows], head)
+def score_tables(runs: dict[str, Results]) -> list[str]:
+    """A table for each task of what was measured: its metrics before and after, with their 95 % intervals."""
+    tables = []
+    for name, task in runs[AFTER].tasks.items() if runs else ():
+        scores = [run.tasks[name].scores if name in run.tasks else {} for run in runs.values()]
+        rows = [
+            (metric.replace("_", " "), *(cell_text(found[metric]) if metric in found else "-" for found in scores))
+            for metric in task.scores
+        ]
+        tables.append(table(rows, (f"{name}, {task.num_items:,} items (95 % interval)", *runs)))
+    return tables
+
+
+def cell_text(score: Score) -> str:
+    """A score with its interval."""
+    return score_text(score) + (f" ({interval})" if (interval := interval_text(score)) else "")
 
 
 def classification_text(evaluation: dict) -> str:

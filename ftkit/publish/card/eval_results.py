@@ -1,37 +1,23 @@
 """A benchmark run as the Hub reads it: EvalResult in the card's metadata, and .eval_results/ftkit.yaml.
 
 Read from FOLDER/benchmark/after, where --benchmark_tasks of a training command leaves it, else from FOLDER/benchmark,
-for `ftkit bench --output_dir FOLDER/benchmark`. Only tasks whose rows are a dataset of the Hub are told, as the Hub
+for `ftkit bench --output_dir FOLDER/benchmark`. Only tasks whose rows are a dataset of the Hub are listed, as the Hub
 wants a dataset's id, and only bundled tasks, whose questions are known; a run with --limit makes no entry for a
 leaderboard.
 """
 
-import json
 from pathlib import Path
 
-from ftkit.config.errors import UserError
-from ftkit.evaluation.bench.results import SCHEMA, Results, TaskResult, read_results
+from ftkit.evaluation.results import Results, TaskResult, find_results
 
-RESULTS_FILES = ("benchmark/after/results.json", "benchmark/results.json")
+FOLDERS = ("benchmark/after", "benchmark")
 ENTRIES_FILE = ".eval_results/ftkit.yaml"
 TASK_TYPE = "text-generation"
 
 
 def benchmark_of(folder: Path) -> Results | None:
-    """The benchmark in a model's folder; None where there is none of this form. Raises UserError for a broken one."""
-    for path in (folder / name for name in RESULTS_FILES):
-        if path.is_file() and has_schema(path):
-            return read_results(path)
-    return None
-
-
-def has_schema(path: Path) -> bool:
-    """Whether a file is a benchmark's results and not a file of another kind. Raises UserError for what is no JSON."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON ({error}); run ftkit bench again, or remove the file") from error
-    return isinstance(found, dict) and found.get("schema") == SCHEMA
+    """The benchmark in a model's folder; None for none, or one without a schema. Raises UserError for a broken one."""
+    return next(filter(None, (find_results(folder / name) for name in FOLDERS)), None)
 
 
 def hub_tasks(results: Results | None) -> list[TaskResult]:

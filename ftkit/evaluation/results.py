@@ -1,0 +1,265 @@
+"""What was measured of a model, in the one form that every command writes and `ftkit compare` reads: results.json with
+its scores, and items/TASK.jsonl with the answered items of each task.
+
+    OUT/results.json           the model that a run made, or the model that a benchmark asked
+    OUT/before*/results.json   what it is compared with: the same items before training, and baselines
+
+results = read_results("runs/mine/results.json")
+items = read_items("runs/mine/results.json", results.tasks["mmlu"])
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin
+
+from ftkit.config.errors import UserError
+from ftkit.config.files import write_json
+from ftkit.config.jsonl import read_jsonl, write_jsonl
+from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
+
+SCHEMA = "ftkit.results/2"
+FIRST_SCHEMA = "ftkit.results/1"  # its scores did not say whether they are shares
+NO_SHARES = (
+    "bleu", "chrf", "bits_per_byte", "perplexity", "matthews_correlation", "brier", "expected_calibration_error"
+)  # fmt: skip
+FILE = "results.json"
+BEFORE = "before"  # folders of what a run is compared with begin so
+AFTER = "after"
+ID_LENGTH = 16  # hexadecimal digits of an item's id
+
+
+@dataclass
+class Score:
+    """One metric of one task. low, high: its 95 % interval, None where there is none. is_share: it lies between 0 and 1
+    and is shown in percent."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool = True
+    is_share: bool = False
+
+
+@dataclass
+class TaskResult:
+    """One task. task_hash: of its settings and items, so that only equal tasks are compared. items_file: beside
+    results.json. main_metric: the one a verdict is about. scores: by the metric's name, METRIC/GROUP for a group of the
+    items. num_cut: items longer than the model's context. examples_hash: of the examples before the questions; "" for
+    none, or from an earlier ftkit. data: the Hub dataset whose rows a bundled task asked; "" for any other rows and
+    tasks."""
+
+    name: str
+    version: int
+    task_hash: str
+    num_items: int
+    num_fewshot: int
+    main_metric: str
+    scores: dict[str, Score]
+    items_file: str
+    num_cut: int = 0
+    examples_hash: str = ""
+    data: str = ""
+
+
+@dataclass
+class Results:
+    """What one model was asked. model: name, adapter, dtype, template, weights_hash, as far as known. settings: of the
+    run."""
+
+    model: dict
+    tasks: dict[str, TaskResult]
+    settings: dict = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    schema: str = SCHEMA
+
+
+@dataclass
+class Item:
+    """One answered item. item_id: a hash of its content, the same in every run. scores: by metric, {"acc": 1.0}."""
+
+    item_id: str
+    scores: dict[str, float]
+    prompt: str = ""
+    prediction: str = ""
+    reference: str = ""
+    weight: float = 1.0
+    extra: dict = field(default_factory=dict)
+
+
+def content_id(*parts) -> str:
+    """The id of an item by its content: JSON values."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:ID_LENGTH]
+
+
+def mean_score(
+    values: Sequence[float],
+    weights: Sequence[float] | None = None,
+    *,
+    higher_is_better: bool = True,
+    is_share: bool = True,
+) -> Score:
+    """The weighted mean with its 95 % interval: Wilson's where each value is 0 or 1 and counts the same, else the
+    bootstrap's; none of a single item. Raises ValueError for no values."""
+    weights = weights if weights is not None else [1.0] * len(values)
+    if is_share and set(values) <= {0.0, 1.0} and len(set(weights)) == 1:
+        interval = wilson_interval(int(sum(values)), len(values))
+        return Score(math.fsum(values) / len(values), *interval, higher_is_better, is_share)
+    products = [value * weight for value, weight in zip(values, weights, strict=True)]
+    interval = bootstrap_interval(products, weights=weights) if len(values) > 1 else (None, None)
+    return Score(math.fsum(products) / math.fsum(weights), *interval, higher_is_better, is_share)
+
+
+def items_file(task_name: str) -> str:
+    """The file of a task's items, beside results.json."""
+    return f"items/{task_name.replace('/', '-')}.jsonl"
+
+
+def task_of(name: str, items: list[Item], scores: dict[str, Score], *, settings=None) -> TaskResult:
+    """A task that was asked of held-out rows or answers. scores: the main metric first, one that every item has.
+
+    settings: JSON values that make it another task, beside its items.
+    """
+    identity = json.dumps([settings, sorted(item.item_id for item in items)], sort_keys=True)
+    task_hash = hashlib.sha256(identity.encode()).hexdigest()
+    return TaskResult(name, 1, task_hash, len(items), 0, next(iter(scores)), scores, items_file(name))
+
+
+def write_run(folder: str | Path, results: Results, items: dict[str, list[Item]]) -> Path:
+    """Write FOLDER/results.json after the items of its tasks, each file whole or not at all; return its path."""
+    path = Path(folder) / FILE
+    for name, task in results.tasks.items():
+        write_jsonl(path.parent / task.items_file, map(dataclasses.asdict, items[name]))
+    write_results(path, results)
+    return path
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write results.json, whole or not at all. NaN and infinities are an error, as they are no JSON."""
+    write_json(path, dataclasses.asdict(results))
+
+
+def read_results(path: str | Path) -> Results:
+    """Read results.json. Raises UserError for a missing file, one of another kind, and one of a form without items."""
+    path = Path(path)
+    raw = read_json(path)
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and schema is None and isinstance(raw.get("rows"), list):
+        raise UserError(f"{path}: is of an earlier ftkit and holds no items to compare; run the same command again")
+    if schema not in (SCHEMA, FIRST_SCHEMA):
+        raise UserError(f"{path}: is no result of the form {SCHEMA}; make one with ftkit bench")
+    try:
+        tasks = {
+            name: checked(
+                TaskResult,
+                {
+                    **{key: value for key, value in task.items() if key != "seconds"},  # always 0, in the first form
+                    "scores": {metric: score_of(metric, score, schema) for metric, score in task["scores"].items()},
+                },
+            )
+            for name, task in raw["tasks"].items()
+        }
+        return checked(Results, {**raw, "tasks": tasks, "schema": SCHEMA})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a whole result ({error}); make it again with ftkit bench") from error
+
+
+def read_json(path: Path):
+    """What a results.json holds. Raises UserError where there is none, and for what is no JSON."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the results.json of a benchmark or of a training run")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: {error.msg}; give a results.json that ftkit wrote") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no JSON ({error}); give a results.json that ftkit wrote") from error
+
+
+def score_of(metric: str, values: dict, schema: str) -> Score:
+    """A score from JSON; in the first form the metric's name alone shows whether it is a share."""
+    known = {"is_share": metric.partition("/")[0] not in NO_SHARES} if schema == FIRST_SCHEMA else {}
+    return checked(Score, {**known, **values})
+
+
+def find_results(folder: str | Path) -> Results | None:
+    """FOLDER/results.json; None where there is none, or one without a schema. Raises UserError as `read_results`."""
+    path = Path(folder) / FILE
+    if not path.is_file():
+        return None
+    raw = read_json(path)
+    return read_results(path) if isinstance(raw, dict) and "schema" in raw else None
+
+
+def befores_of(folder: str | Path) -> list[Path]:
+    """The results.json files that FOLDER's own is compared with, "before" first."""
+    return sorted(Path(folder).glob(f"{BEFORE}*/{FILE}"))
+
+
+def measured_runs(folder: str | Path) -> dict[str, Results]:
+    """What a run measured, by name: "before" and others like it, then "after"; {} where FOLDER holds no results."""
+    after = find_results(folder)
+    if after is None:
+        return {}
+    befores = {
+        path.parent.name.replace("-", ", ", 1).replace("-", " "): read_results(path) for path in befores_of(folder)
+    }
+    return {**befores, AFTER: after}
+
+
+def score_text(score: Score) -> str:
+    """A score as people read it: 71.5 % of a share."""
+    return f"{100 * score.value:.1f} %" if score.is_share else f"{score.value:.4g}"
+
+
+def interval_text(score: Score) -> str:
+    """Its 95 % interval; "" where there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    if score.is_share:
+        return f"{100 * score.low:.1f} to {100 * score.high:.1f}"
+    return f"{score.low:.4g} to {score.high:.4g}"
+
+
+def read_items(results_path: str | Path, task: TaskResult) -> list[Item]:
+    """The items of one task, in the order of the task. Raises UserError for a missing or broken file."""
+    path = Path(results_path).parent / task.items_file
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; it belongs to {results_path}, keep them together")
+    return read_jsonl(path, item_of, what="item of a result", fix="run the same command again")
+
+
+def item_of(values: dict) -> Item:
+    """The item of a line. Raises ValueError or TypeError for values that are none."""
+    item = checked(Item, values)
+    if not item.scores or item.weight <= 0:
+        raise ValueError(f"scores are {item.scores}, weight is {item.weight}")
+    return item
+
+
+def checked(form: type, values: dict):
+    """A dataclass with values from JSON. Raises TypeError for names that it lacks, and for values of other types."""
+    found = form(**values)
+    for field_ in dataclasses.fields(form):
+        value = getattr(found, field_.name)
+        if not fits(value, field_.type):
+            raise TypeError(f"{field_.name} is {str(value)[:60]!r}")
+    return found
+
+
+def fits(value, type_) -> bool:
+    """Whether a value from JSON is of a type as fields name them; a float may be a whole number, but not NaN."""
+    base, parts = get_origin(type_) or type_, get_args(type_)
+    if base is UnionType:
+        return any(fits(value, part) for part in parts)
+    if base is dict and parts:
+        return isinstance(value, dict) and all(fits(one, parts[1]) for one in value.values())
+    if base is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, base) and (base is bool or not isinstance(value, bool))
