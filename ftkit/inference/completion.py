@@ -140,4 +140,5 @@ def retry_after(value: str | None) -> float | None:
 
 
 def seconds_until(date: str) -> float:
+    """Seconds until an HTTP date; 0 for one that is past."""
     return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())

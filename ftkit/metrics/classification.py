@@ -57,6 +57,7 @@ class _ClassMetric(Lists, evaluate.Metric):
         return class_numbers(self.name, given)
 
     def measure(self, references, predictions, *, average, pos_label) -> float:
+        """The value, from the class numbers of all rows. pos_label: the class of a binary average."""
         raise NotImplementedError
 
 

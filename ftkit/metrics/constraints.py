@@ -67,14 +67,17 @@ def has_case(text: str, changed: str) -> bool:
 
 
 def is_count(value) -> bool:
+    """Whether a value is a whole number from 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def is_text(value) -> bool:
+    """Whether a value is a text with letters."""
     return isinstance(value, str) and value != ""
 
 
 def is_pattern(value) -> bool:
+    """Whether a value is a regular expression."""
     try:
         return is_text(value) and re.compile(value) is not None
     except re.error:

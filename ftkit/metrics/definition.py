@@ -66,6 +66,7 @@ class TextMetric(Lists, evaluate.Metric):
         return self.score(predictions, references, **{name: settings[name] for name in own if name in settings})
 
     def score(self, predictions: list, references: list, **settings) -> dict[str, float]:
+        """The scores by name; see the class."""
         raise NotImplementedError
 
 

@@ -19,6 +19,7 @@ class Difference(NamedTuple):
 
 
 def check_confidence(confidence: float) -> None:
+    """Raise ValueError for a confidence that is not between 0 and 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; give a number between 0 and 1, such as 0.95")
 

@@ -73,6 +73,7 @@ def share_difference(num_gained: int, num_lost: int, num_items: int, confidence:
 
 
 def check_counts(num_gained: int, num_lost: int, num_items: int) -> None:
+    """Raise ValueError for counts that can't be of so many items."""
     if num_gained < 0 or num_lost < 0 or num_gained + num_lost > num_items:
         raise ValueError(f"{num_gained} gained and {num_lost} lost of {num_items} items; give counts that fit")
 

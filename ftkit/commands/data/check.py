@@ -59,6 +59,7 @@ class Findings:
         self.tokens = TokenFindings(args, problems) if args.model else None
 
     def add(self, rows: list[dict]) -> None:
+        """Count rows, and their tokens where a model is given."""
         self.num_rows += len(rows)
         if self.tokens:
             self.tokens.add(rows)
@@ -86,6 +87,7 @@ class TokenFindings:
         self.num_tokens = self.longest = 0
 
     def add(self, rows: list[dict]) -> None:
+        """Render and tokenize rows, and count what came out."""
         from ftkit.data.templates.templates import install_template
         from ftkit.data.tokens.preferences import conversation
         from ftkit.data.tokens.tokenization import tokenize_rows

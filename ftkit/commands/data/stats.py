@@ -75,6 +75,7 @@ def print_characters(found: Description) -> None:
 
 
 def print_counts(title: str, counts: Counter) -> None:
+    """The most common characters of a kind, one per line."""
     for character, count in counts.most_common(NUM_CHARACTERS):
         print(f"  {title:<12}{count:>9,}  {character_name(character)}")
 

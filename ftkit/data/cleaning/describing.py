@@ -30,6 +30,7 @@ class Description:
 
     @property
     def num_answers(self) -> int:
+        """Answers that hold a word."""
         return self.first_words.total()
 
 

@@ -123,6 +123,7 @@ class JsonScanner:
         return self.line
 
     def broken(self, why: str, line: int | None = None) -> BrokenStructure:
+        """A mistake at a line, the current one if none is given."""
         return BrokenStructure(f"{self.path}:{line or self.line_here()}: {why}")
 
     def read_value(self):
@@ -185,6 +186,7 @@ class JsonScanner:
             yield Record(value, line)
 
     def read_file(self) -> Iterator[Record]:
+        """All records of the file, whichever of the three forms it has."""
         if self.peek() == "[":
             yield from self.read_items()
             if self.peek():

@@ -20,6 +20,7 @@ class StrictDecoder:
         self.decoder = json.JSONDecoder(object_pairs_hook=self.make_object, parse_constant=self.note_constant)
 
     def make_object(self, pairs: list[tuple]) -> dict:
+        """The object of these pairs; a repeated key is noted."""
         values = dict(pairs)
         if len(values) < len(pairs):
             keys = [key for key, _ in pairs]
@@ -28,6 +29,7 @@ class StrictDecoder:
         return values
 
     def note_constant(self, name: str) -> None:
+        """Note NaN or an infinity, which json's decoder takes."""
         self.flaws.append(f"{name} is not JSON; write a number, null or a string")
 
     def raw_decode(self, text: str, start: int) -> tuple:

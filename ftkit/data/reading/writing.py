@@ -55,12 +55,14 @@ def as_json(row: dict, path: Path) -> str:
 
 @contextmanager
 def open_jsonl(temporary: Path, path: Path) -> Iterator[Write]:
+    """Yield what adds a line to a file of JSON Lines."""
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
         yield lambda row: file.write(as_json(row, path))
 
 
 @contextmanager
 def open_json(temporary: Path, path: Path) -> Iterator[Write]:
+    """Yield what adds a row to a JSON array."""
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write("[")
         gaps = chain(["\n"], repeat(",\n"))
@@ -70,6 +72,7 @@ def open_json(temporary: Path, path: Path) -> Iterator[Write]:
 
 @contextmanager
 def open_table(temporary: Path, path: Path) -> Iterator[Write]:
+    """Yield what adds a row to a .csv or .tsv file; the first row gives the columns."""
     with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=TABLES[path.suffix.lower()], lineterminator="\n")
         header = []
@@ -89,6 +92,7 @@ def open_table(temporary: Path, path: Path) -> Iterator[Write]:
 
 @contextmanager
 def open_parquet(temporary: Path, path: Path) -> Iterator[Write]:
+    """Yield what adds a row to a parquet file; the first rows give the columns and their types."""
     import pyarrow
     import pyarrow.parquet
 

@@ -30,6 +30,7 @@ class RowChecker:
 
     @property
     def format(self) -> str | None:
+        """The format of the rows so far, None before the first good one."""
         return self.columns.format
 
     def pairs(self, records: Iterable[Record]) -> Iterator[tuple[Record, dict]]:

@@ -51,17 +51,20 @@ def first_answer(messages: list[dict]) -> int:
 
 
 def write_messages(row: dict) -> dict:
+    """One column of messages, of which all answers are trained."""
     if row.get("num_prompt_messages", 0) > first_answer(row["messages"]):
         raise UserError("the prompt holds untrained answers, which this format can't say; use prompt_completion")
     return {"messages": row["messages"]}
 
 
 def write_prompt_completion(row: dict) -> dict:
+    """What is trained, the completion, apart from what is not."""
     start = row.get("num_prompt_messages") or first_answer(row["messages"])
     return {"prompt": row["messages"][:start], "completion": row["messages"][start:]}
 
 
 def write_sharegpt(row: dict) -> dict:
+    """Turns with ShareGPT's names."""
     messages = write_messages(row)["messages"]
     return {"conversations": [{"from": SHAREGPT_NAMES[turn["role"]], "value": turn["content"]} for turn in messages]}
 

@@ -76,6 +76,7 @@ def alpaca_row(messages: list[dict]) -> dict:
 
 
 def from_alpaca(values: dict, where: str) -> dict:
+    """Messages of an Alpaca row; see `to_messages`."""
     instruction = checked_text(values["instruction"], "instruction", where)
     input, system = optional_text(values, "input", where), optional_text(values, "system", where)
     output = checked_text(values["output"], "output", where)
@@ -86,6 +87,7 @@ def from_alpaca(values: dict, where: str) -> dict:
 
 
 def from_prompt_completion(values: dict, where: str) -> dict:
+    """Messages of a prompt and what completes it, two strings or two lists."""
     prompt, completion = values["prompt"], values["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
         turns = from_messages({"messages": [*prompt, *completion]}, where)["messages"]
@@ -100,6 +102,7 @@ def from_prompt_completion(values: dict, where: str) -> dict:
 
 
 def from_messages(values: dict, where: str) -> dict:
+    """Messages of a row that holds them already."""
     check_no_tools(values, where)
     roles = {role: role for role in ROLES}
     return {"messages": checked_turns(values["messages"], where, "role", "content", roles, "messages")}
@@ -113,6 +116,7 @@ def check_no_tools(values: dict, where: str) -> None:
 
 
 def from_sharegpt(values: dict, where: str) -> dict:
+    """Messages of ShareGPT's turns, or of messages in a column of its name."""
     check_no_tools(values, where)
     turns = values["conversations"]
     first = turns[0] if isinstance(turns, list) and turns else None
@@ -127,6 +131,7 @@ def from_sharegpt(values: dict, where: str) -> dict:
 
 
 def from_text(values: dict, where: str) -> dict:
+    """The text of a row that is no conversation."""
     return {"text": checked_text(values["text"], "text", where)}
 
 
@@ -143,6 +148,7 @@ CONVERSATIONS = RowKind(FORMATS, lambda values, format, where: CONVERTERS[format
 
 
 def message(role: str, content: str) -> dict:
+    """One turn."""
     return {"role": role, "content": content}
 
 

@@ -64,6 +64,7 @@ class EqualPairs:
         self.num_rows, self.num_equal, self.first = 0, 0, []
 
     def add(self, row: dict) -> None:
+        """Look at one more row; see `Summary`."""
         self.num_rows += 1
         if "rejected" in row and row["chosen"] == row["rejected"]:
             self.num_equal += 1
@@ -71,6 +72,7 @@ class EqualPairs:
                 self.first.append(row["source"])
 
     def mistakes(self) -> list[UserError]:
+        """One mistake where every pair has equal answers."""
         if not self.num_equal or self.num_equal < self.num_rows:
             return []
         return [
@@ -78,6 +80,7 @@ class EqualPairs:
         ]
 
     def notes(self) -> list[str]:
+        """How many pairs are left out, and the first of them."""
         if not self.num_equal:
             return []
         named = ", ".join(self.first) + (", ..." if self.num_equal > len(self.first) else "")

@@ -227,6 +227,7 @@ def renders_the_same(tokenizer: PreTrainedTokenizerBase, variant: str) -> bool:
 
 
 def probe_messages(probe: list[tuple[str, str]]) -> list[dict]:
+    """A probe as messages."""
     return [{"role": role, "content": content} for role, content in probe]
 
 

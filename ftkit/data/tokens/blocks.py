@@ -61,6 +61,7 @@ def tokenized(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Itera
 
 
 def encode_batch(texts: list[str], tokenizer: PreTrainedTokenizerBase, end: int) -> Iterator[tuple[np.ndarray, int]]:
+    """(ids with the end token, bytes) of some texts."""
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     for text, ids in zip(texts, encoded, strict=True):
         yield np.array([*ids, end], dtype=np.int32), len(text.encode("utf-8"))
@@ -94,6 +95,7 @@ def join_blocks(documents: Iterable[np.ndarray], block_size: int, *, keep_rest: 
 
 
 def block_of(parts: list[np.ndarray]) -> dict:
+    """A block of parts of documents, one after the other."""
     return {"input_ids": np.concatenate(parts), "seq_lengths": [len(part) for part in parts]}
 
 

@@ -30,7 +30,8 @@ class Counted(Protocol):
 
     longest: list[tuple[int, str]]
 
-    def counts(self) -> dict: ...
+    def counts(self) -> dict:
+        """The counts by name, as TokenizedRows gives them."""
 
 
 @dataclass(frozen=True)

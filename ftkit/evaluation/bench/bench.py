@@ -56,6 +56,7 @@ class Chosen:
 
 
 def hash_of(value) -> str:
+    """SHA-256 of a value's JSON."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 

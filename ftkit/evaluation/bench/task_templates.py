@@ -64,6 +64,7 @@ class Templates:
             raise self.misfit(name, row, str(error) or type(error).__name__) from error
 
     def compile_expression(self, expression: str):
+        """An expression that fails on an unknown name, as a function of the columns."""
         return self.environment.compile_expression(expression, undefined_to_none=False)
 
     def compile(self, name: str, source: str, compiler) -> Any:

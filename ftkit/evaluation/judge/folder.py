@@ -61,6 +61,7 @@ def claim(folder: Path, settings: dict, answers: dict[str, list[Answered]]) -> N
 
 
 def fingerprint(rows: list[Answered]) -> str:
+    """A hash of one model's answers."""
     content = json.dumps([astuple(row) for row in rows])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

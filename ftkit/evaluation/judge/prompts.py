@@ -71,6 +71,7 @@ def pair_prompt(row: Answered, other: Answered) -> str:
 
 
 def reference_texts(row: Answered) -> dict[str, str]:
+    """What a prompt says of the right answer; empty texts where there is none."""
     if not row.reference:
         return {"reference": "", "reference_note": ""}
     reference = f"<reference>\n{inside(row.reference)}\n</reference>\n"

@@ -100,6 +100,7 @@ def winners_in_place(judgements: list[Judgement]) -> list[float]:
 
 
 def repeat_line(outcomes: list[Outcome]) -> list[str]:
+    """How often the judge decided the same when it was asked again."""
     found = defaultdict(list)
     for one in outcomes:
         found[one.item, one.models].append(one.won)
@@ -130,4 +131,5 @@ def token_line(replies: list[Judgement], input_price: float | None, output_price
 
 
 def share(num: int, total: int) -> str:
+    """A share in percent; a dash of nothing."""
     return f"{num / total:.1%}".replace("%", " %") if total else "-"

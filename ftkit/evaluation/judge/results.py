@@ -38,6 +38,7 @@ def write_scores(
 
 
 def item_of(row: Answered, score: float) -> Item:
+    """A judged answer as an item, whose id depends on the question and its reference."""
     return Item(content_id(row.prompt, row.reference), {METRIC: score}, row.prompt, row.answer, row.reference)
 
 

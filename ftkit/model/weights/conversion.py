@@ -60,10 +60,12 @@ class OriginalTensors:
         }
 
     def specs(self) -> Mapping[str, torch.Tensor]:
+        """As TensorSource gives them, under their names in the original."""
         specs = self._source.specs()
         return {name: specs[stored] for name, stored in self._names.items()}
 
     def load(self, name: str) -> torch.Tensor:
+        """One tensor on the CPU, by its name in the original."""
         return self._source.load(self._names[name])
 
     def drop_tied_head(self, embedding: str) -> bool:

@@ -69,15 +69,18 @@ class GgufFile:
 
     @property
     def architecture(self) -> str:
+        """The family's name in GGUF, such as llama."""
         return str(self.get("general.architecture", "unknown"))
 
     def specs(self) -> Mapping[str, torch.Tensor]:
+        """As TensorSource gives them; float32, whatever the file stores."""
         return {
             name: torch.empty(tensor.shape, dtype=torch.float32, device="meta")
             for name, tensor in self._tensors.items()
         }
 
     def load(self, name: str) -> torch.Tensor:
+        """One tensor on the CPU, dequantised to float32."""
         tensor = self._tensors[name]
         rows = math.prod(tensor.shape[:-1])
         stored = np.frombuffer(self._bytes, np.uint8, rows * tensor.row_bytes, tensor.start).reshape(rows, -1)

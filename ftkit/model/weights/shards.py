@@ -66,9 +66,11 @@ class SafetensorsFolder:
                 self._specs[name] = torch.empty(view.get_shape(), dtype=TORCH_DTYPES[view.get_dtype()], device="meta")
 
     def specs(self) -> Mapping[str, torch.Tensor]:
+        """As TensorSource gives them."""
         return self._specs
 
     def load(self, name: str) -> torch.Tensor:
+        """One tensor on the CPU."""
         # Opened anew for each tensor: closing the file gives its memory-mapped pages back.
         with safe_open(self._files[name], framework="pt") as file:
             return file.get_tensor(name)

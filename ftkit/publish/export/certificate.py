@@ -52,6 +52,7 @@ class Certificate:
         )
 
     def as_dict(self) -> dict:
+        """The certificate as JSON values."""
         return asdict(self)
 
 

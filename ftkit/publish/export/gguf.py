@@ -141,6 +141,7 @@ def rope_divisors(config: PreTrainedConfig) -> torch.Tensor | None:
 
 
 def head_dim_of(config: PreTrainedConfig) -> int:
+    """Size of an attention head."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
