@@ -13,14 +13,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_text
 
 logger = logging.getLogger(__name__)
-
-Made = TypeVar("Made")
 
 
 class TornLine(UserError):
@@ -68,19 +66,19 @@ def end_last_line(path: Path) -> None:
 
 def read_jsonl(
     path: Path,
-    make: Callable[[dict], Made] = dict,
+    make: Callable[[dict], Any] = dict,
     *,
     what: str = "record",
     fix: str = "restore the file",
     report: Callable[[UserError], None] | None = None,
-) -> list[Made]:
+) -> list:
     """What `make` makes of each object of a file; [] where there is no file. Blank lines are skipped.
 
     A line that is no object, or for which `make` raises ValueError or TypeError, is a mistake: `path:line: no {what}
     (reason); {fix}`, a TornLine at a torn end. report: takes the mistakes, and their lines are left out; without it
     the first is raised.
     """
-    found = []
+    found: list = []
     if not path.is_file():
         return found
     with path.open("rb") as file:
