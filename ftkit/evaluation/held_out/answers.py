@@ -1,0 +1,103 @@
+"""Held-out conversations answered: by a model, with examples in its prompt, and by what answers without a model.
+
+    items = answered(model, tokenizer, "chatml", test)
+    write_answers("runs/mine", {"name": "runs/mine"}, items)
+
+A row is {"messages": [...]}, whose last message is the answer; "group" names the task it belongs to, where there are
+several.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from ftkit.data.rows.formats import alpaca_row
+from ftkit.data.templates.templates import install_template
+from ftkit.data.tokens.tokenization import tokenize_row
+from ftkit.evaluation.bench.scores import task_scores
+from ftkit.evaluation.bench.task_file import Task
+from ftkit.evaluation.bench.task_items import Example, TaskItem
+from ftkit.evaluation.bench.units import GenerationRun, Subject, answer_scores, told
+from ftkit.evaluation.results import Item, Results, content_id, mean_score, task_of, write_run
+from ftkit.inference.scoring import answer_loss, copy_input, most_frequent_answer
+
+LOSS = "answer_loss"  # nats per token of the answer wanted
+TASK = Task("held-out", 1, "generation", "held-out rows", ["exact_match", "token_f1"], template=True)
+MAX_ANSWER_TOKENS = 64
+SPARE_TOKENS = 4  # an answer may be so much longer than the longest one wanted
+
+
+def questions(test: Sequence[dict], train: Sequence[dict] = (), num_fewshot: int = 0) -> list[TaskItem]:
+    """The rows of `test` as benchmark items, each after the first `num_fewshot` rows of its group in `train`.
+
+    A row's earlier turns stand before its question.
+    """
+    shown = defaultdict(list)
+    for row in train:
+        question, answer = row["messages"][-2:]
+        shown[row.get("group", "")].append(Example(question["content"], answer["content"]))
+    items = {}
+    for row in test:
+        *earlier, question, answer = row["messages"]
+        key, group = content_id(row["messages"]), row.get("group", "")
+        key = f"{key}-{len(items)}" if key in items else key
+        system = "".join(turn["content"] for turn in earlier if turn["role"] == "system")
+        turns = [turn["content"] for turn in earlier if turn["role"] != "system"]
+        examples = shown[group][:num_fewshot] + list(map(Example, turns[::2], turns[1::2]))
+        items[key] = TaskItem(
+            key, [question["content"]], group, system, examples, target=answer["content"], source=row.get("source", "")
+        )
+    return list(items.values())
+
+
+def answered(
+    model, tokenizer, template: str, test: Sequence[dict], train: Sequence[dict] = (), num_fewshot: int = 0
+) -> list[Item]:
+    """The rows of `test` with greedy answers and their scores, in order; without examples also with the answer loss.
+
+    template: name of the prompt template, which is put on the tokenizer. Raises UserError for a prompt that leaves no
+    room for an answer.
+    """
+    subject = Subject(model, tokenizer, install_template(tokenizer, template))
+    room = max(len(tokenizer(row["messages"][-1]["content"])["input_ids"]) for row in test) + SPARE_TOKENS
+    task = dataclasses.replace(TASK, max_new_tokens=min(MAX_ANSWER_TOKENS, room))
+    run = GenerationRun(task, questions(test, train, num_fewshot), subject)
+    found = {place: item for unit in run.units for place, item in zip(unit, run.run(unit), strict=True)}
+    answers = [found[place] for place in range(len(test))]
+    if not num_fewshot:
+        tokenized = [tokenize_row({"messages": row["messages"]}, tokenizer, subject.template) for row in test]
+        losses = answer_loss(model, tokenized, tokenizer.pad_token_id)
+        for item, (loss, num_tokens) in zip(answers, losses, strict=True):
+            item.scores[LOSS], item.extra["num_answer_tokens"] = loss / num_tokens, num_tokens
+    return answers
+
+
+def baselines(test: Sequence[dict], train: Sequence[dict]) -> dict[str, list[Item]]:
+    """Answers that need no model, by name: the most frequent of a row's group in `train`, a copy of its input."""
+    answers = defaultdict(list)
+    for row in train:
+        answers[row.get("group", "")].append(row["messages"][-1]["content"])
+    frequent = {group: most_frequent_answer(texts) for group, texts in answers.items()}
+    items = questions(test)
+    given = {
+        "most frequent answer": [frequent[item.group] for item in items],
+        "copying the input": copy_input([alpaca_row(row["messages"][-2:]) for row in test]),
+    }
+    return {name: [scored(*pair) for pair in zip(items, texts, strict=True)] for name, texts in given.items()}
+
+
+def scored(item: TaskItem, answer: str) -> Item:
+    """An item with an answer that no model gave."""
+    scores = answer_scores(TASK.metrics, answer, item)
+    return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=told({}, item))
+
+
+def write_answers(folder: str | Path, model: dict, items: list[Item], *, num_fewshot: int = 0, seed: int = 0) -> Path:
+    """Write FOLDER/results.json and its items; return its path. model: what is known of what answered."""
+    scores = task_scores(TASK, items)
+    if LOSS in items[0].scores:
+        values, weights = zip(*((item.scores[LOSS], item.extra["num_answer_tokens"]) for item in items), strict=True)
+        scores[LOSS] = mean_score(values, weights, higher_is_better=False, is_share=False)
+    task = dataclasses.replace(task_of(TASK.name, items, scores), num_fewshot=num_fewshot)
+    return write_run(folder, Results(model, {TASK.name: task}, seed=seed), {TASK.name: items})
