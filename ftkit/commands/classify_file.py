@@ -35,13 +35,13 @@ def main(argv: list[str]) -> None:
     probabilities = text_probabilities(model, tokenizer, texts, max_length=args.max_length, batch_size=args.batch_size)
     predictions = [prediction(text, row, labels, problem) for text, row in zip(texts, probabilities, strict=True)]
     write(args.output_file, predictions)
-    tell(args, rows, probabilities, labels, problem)
+    report(args, rows, probabilities, labels, problem)
 
 
 def parse(argv: list[str]):
     """The settings of the command line, checked as far as they can be without the model."""
     parser = CommandParser(prog="ftkit classify --predict", description="Put the texts of a file into classes.")
-    parser.add_argument("--predict", help="file with the texts: a column text, or .txt with one text a line")
+    parser.add_argument("--predict", help="file with the texts: a column text, or .txt with one text per line")
     parser.add_argument("--model_name_or_path", help="output folder of ftkit classify, or any sequence classifier")
     parser.add_argument("--output_file", help="where the lines go; default: standard output")
     parser.add_argument("--base", help="the base of an adapter, if it was moved")
@@ -51,7 +51,7 @@ def parse(argv: list[str]):
     parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
     args = parser.parse_args(argv)
     if not args.predict:
-        raise UserError("--predict needs a file; give one with a column text, or a .txt with one text a line")
+        raise UserError("--predict needs a file; give one with a column text, or a .txt with one text per line")
     if not args.model_name_or_path:
         raise UserError("--model_name_or_path is missing; give the output folder of ftkit classify")
     if args.output_file and Path(args.output_file).exists():
@@ -95,15 +95,15 @@ def prediction(text: str, probabilities, labels: list[str], problem: str) -> dic
 
 
 def write(path: str | None, predictions: list[dict]) -> None:
-    """Write one line of JSON a prediction, to a file or to standard output."""
+    """Write one line of JSON per prediction, to a file or to standard output."""
     if path is None:
         sys.stdout.writelines(map(json_line, predictions))
     else:
         write_jsonl(Path(path), predictions)
 
 
-def tell(args, rows: list[dict], probabilities, labels: list[str], problem: str) -> None:
-    """Say on stderr what was done and, where the file has labels and a text has one class, how many are right."""
+def report(args, rows: list[dict], probabilities, labels: list[str], problem: str) -> None:
+    """Print to stderr what was done and, where the file has labels and a text has one class, how many are right."""
     from ftkit.metrics.intervals import wilson_interval
     from ftkit.model.classifier import ONE_CLASS
 
@@ -111,8 +111,8 @@ def tell(args, rows: list[dict], probabilities, labels: list[str], problem: str)
     print(f"{len(rows)} texts in {len(labels)} classes ({', '.join(labels)}); written to {where}", file=sys.stderr)
     if problem != ONE_CLASS:
         return
-    told = [labels[int(chances.argmax())] for chances in probabilities]
-    right = [name_of(row["label"], labels) == name for row, name in zip(rows, told, strict=True) if "label" in row]
+    found = [labels[int(chances.argmax())] for chances in probabilities]
+    right = [name_of(row["label"], labels) == name for row, name in zip(rows, found, strict=True) if "label" in row]
     if right:
         low, high = wilson_interval(sum(right), len(right))
         share = f"{sum(right) / len(right):.1%} ({low:.1%} to {high:.1%})"

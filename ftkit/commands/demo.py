@@ -17,7 +17,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
 
-# Families of datasets/instructions that a small model learns within minutes (its README tells why).
+# Families of datasets/instructions that a small model learns within minutes (its README says why).
 QUICK_FAMILIES = (
     "past_tense", "past_participle", "ing_form", "plural", "adverb", "upper_case", "pick_word", "part_of_speech"
 )  # fmt: skip

@@ -191,7 +191,7 @@ def check_classes(rows: list[dict] | None, labels: list[str], split: str) -> Non
 
 
 def hold_out_by_class(rows: list[dict], size: float, seed: int) -> tuple[list[dict], list[dict]]:
-    """Draw the same share of each class, about `size` rows (a share below 1, or a count) in all, at least one a class.
+    """Draw the same share of each class, about `size` rows (a share below 1, or a count) in all, at least one of each.
 
     Raises UserError where a class would be left without a training row.
     """
@@ -255,7 +255,7 @@ class LabelledTokens:
 def tokenize_labelled(rows: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> LabelledTokens:
     """Tokenize texts as the tokenizer does for a pipeline, with its own special tokens; what is too long loses its end.
 
-    Raises UserError for a text of which no token is left.
+    Raises UserError for a text without a token.
     """
     texts = [row["text"] for row in rows]
     whole = tokenizer(texts, verbose=False)["input_ids"]
@@ -336,7 +336,7 @@ def format_classification_receipt(receipt: dict, color: bool = False) -> str:
         f"rows            {num_rows:,} to train, {receipt['num_validation_rows']:,} to validate, "
         f"{receipt['num_test_rows']:,} to test",
         f"classes         {', '.join(classes)}",
-        f"tokens a text   {lengths['least']:.0f} to {lengths['most']:.0f}, mean {lengths['mean']:.1f}, median "
+        f"tokens per text {lengths['least']:.0f} to {lengths['most']:.0f}, mean {lengths['mean']:.1f}, median "
         f"{lengths['median']:.0f}, 90 % have at most {lengths['p90']:.0f}, 99 % {lengths['p99']:.0f}; medians: "
         f"{', '.join(medians)}",
         f"truncation      {receipt['num_truncated_rows']:,} of {num_rows:,} texts lose their end at "
