@@ -194,7 +194,7 @@ def broken_weights(folder: str | Path) -> Path:
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise UserError if the tokenizer has ids that the model has no embedding for."""
-    rows = model.get_input_embeddings().num_embeddings
+    rows = len(model.get_input_embeddings().weight)
     if len(tokenizer) > rows:
         raise UserError(
             f"the tokenizer has {len(tokenizer)} tokens and the model embeds {rows}; "

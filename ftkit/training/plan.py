@@ -52,7 +52,7 @@ def packing_leak(model: PreTrainedModel) -> float:
     """
     embeddings = model.get_input_embeddings()
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(embeddings.num_embeddings, (1, 12), generator=generator).to(embeddings.weight.device)
+    ids = torch.randint(len(embeddings.weight), (1, 12), generator=generator).to(embeddings.weight.device)
     positions = torch.arange(6, device=ids.device).repeat(2)[None]
     was_training = model.training
     model.eval()

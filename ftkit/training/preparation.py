@@ -194,7 +194,7 @@ def prepare_model(settings, data: PreparedData) -> PreTrainedModel:
     )
     keep_four_bit_gradients(model)
     if data.template and data.template.added_tokens:
-        if len(data.tokenizer) > model.get_input_embeddings().num_embeddings:
+        if len(data.tokenizer) > len(model.get_input_embeddings().weight):
             model.resize_token_embeddings(len(data.tokenizer))
     if not model_args.adapter:  # which may bring tokens of its own
         check_vocabulary(model, data.tokenizer)

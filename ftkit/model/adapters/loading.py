@@ -20,6 +20,15 @@ from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model_state
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from ftkit.config.errors import UserError, first_line
+from ftkit.model.adapters.embeddings import (
+    BASE_COPY,
+    check_stored,
+    embedding_names,
+    fit_vocabulary,
+    is_whole,
+    replaced_weight,
+    stored_vocabulary,
+)
 from ftkit.model.adapters.files import (
     BASE_RECORD,
     CLASSIFIER_HEADS,
@@ -60,6 +69,9 @@ def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code
         auto = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
         settings = {"num_labels": len(labels)} if labels else {}
         config = AutoConfig.from_pretrained(base_folder, trust_remote_code=trust_remote_code, **settings)
+        vocabulary = stored_vocabulary(adapter)
+        if vocabulary is not None:
+            config.get_text_config().vocab_size = vocabulary
         with torch.device("meta"):
             model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except ValueError as error:
@@ -104,7 +116,7 @@ def check_tensors(adapter: str | Path) -> None:
         changed = bool((values != neutral).any())
         if factor := LORA_FACTOR.search(name):
             factors.setdefault(name[: factor.start()], {})[factor[2]] = changed
-        elif not UNTOLD_START.search(name):
+        elif not UNTOLD_START.search(name) and not BASE_COPY.search(name):
             acts = acts or changed
     if not num_values:
         raise UserError(f"{path}: the adapter is empty, it holds no tensors; train it again")
@@ -119,9 +131,9 @@ def check_keys(adapter: str | Path, model: PreTrainedModel) -> None:
     config = peft_config_of(adapter)
     found = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(adapter)}
     expected = expected_shapes(model, config)
-    whole = {f"base_model.model.{name}.weight" for name in embedding_names(model)}  # saved after a resize
+    names = embedding_names(model)
     missing = sorted(expected.keys() - found.keys())
-    surplus = sorted(found.keys() - expected.keys() - whole)
+    surplus = sorted(key for key in found.keys() - expected.keys() if not is_whole(key, names))
     if missing and surplus:
         pairs = ((name, difflib.get_close_matches(name, missing, n=1)) for name in surplus)
         name, near = next(((name, near[0]) for name, near in pairs if near), (surplus[0], missing[0]))
@@ -177,13 +189,6 @@ def expected_shapes(model: PreTrainedModel, config: PeftConfig) -> Mapping[str, 
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def embedding_names(model: PreTrainedModel) -> list[str]:
-    """Names of the input embedding and of the head."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    wanted = {id(base.get_input_embeddings()), id(base.get_output_embeddings())}
-    return [name for name, module in base.named_modules(remove_duplicate=False) if id(module) in wanted]
-
-
 def put_adapter(
     model,
     adapter: str | Path,
@@ -196,9 +201,10 @@ def put_adapter(
     """Put an adapter on its base and return the PeftModel, in evaluation mode unless it is to be trained.
 
     model: the base, or a PeftModel that has other adapters already; the new one joins them and the active one stays.
-    The vocabulary grows first when the adapter's tokenizer has new tokens. A 4-bit base must not have been evaluated
-    before, unless `keep_four_bit_gradients` was called on it: bitsandbytes rounds its weights then. base_folder: local
-    folder of the base, whose weights are compared with those recorded at training; None compares shapes only.
+    The vocabulary is resized first to the rows that the adapter carries, or to its tokenizer's new tokens. A 4-bit base
+    must not have been evaluated before, unless `keep_four_bit_gradients` was called on it: bitsandbytes rounds its
+    weights then. base_folder: local folder of the base, whose weights are compared with those recorded at training;
+    None compares shapes only.
     Raises UserError as `check_adapter_folder` does, and where methods can't stand side by side.
     """
     if base_folder is not None:
@@ -206,8 +212,7 @@ def put_adapter(
     check_tensors(adapter)
     keep_four_bit_gradients(model)  # also because repacked 4-bit weights are not those it was trained on
     config = peft_config_of(adapter)
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    fit_vocabulary(model, adapter, len(tokenizer))
     check_keys(adapter, model)
     warn_of_scaling(adapter, config)
     if isinstance(model, PeftModel):
@@ -244,9 +249,8 @@ def check_company(model: PeftModel, adapter: str | Path, config: PeftConfig) -> 
                 f"{adapter}: an adapter with init_lora_weights {other.init_lora_weights} moves the base's weights when "
                 "it is loaded, so others can't share them; convert it to plain LoRA first (PEFT's docs tell how)"
             )
-    stored = [name for name, _ in adapter_tensors(adapter) if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
-    if stored and not config.modules_to_save:
-        raise UserError(f"{adapter}: replaces the base's {stored[0]}, which others share; load it alone")
+    if replaced := replaced_weight(model, adapter):
+        raise UserError(f"{adapter}: replaces the base's {replaced}, which others share; load it alone")
 
 
 def changes_base(config: PeftConfig) -> bool:
@@ -263,3 +267,4 @@ def check_loaded(model: PeftModel, adapter: str | Path, name: str) -> None:
     for key, tensor in adapter_tensors(adapter):
         if key in loaded:
             assert torch.equal(loaded[key].cpu(), tensor.to(loaded[key].dtype)), f"{adapter}: {key} was not loaded"
+    check_stored(model, adapter, state)

@@ -18,6 +18,7 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import copy_lock, verify_lock
+from ftkit.model.adapters.embeddings import tied_adapted, untie
 from ftkit.model.adapters.files import adapter_labels, recorded_base, resolve_base, run_folder, run_settings
 from ftkit.model.adapters.loading import peft_config_of, put_adapter
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config, tied_targets
@@ -47,7 +48,8 @@ def merge_adapter(
     into the weights the adapter was trained on, which for a run with --load_in_4bit are the dequantised ones; False
     takes the base's own. Needs memory for the base in float32. The folder appears whole or not at all.
     Raises UserError for an adapter that fails the checks of `put_adapter` or of its template lock, that has nothing to
-    merge (soft prompts) or that a merge would distort (LoRA on tied embeddings), and for a used `output_dir`.
+    merge (soft prompts), and for a used `output_dir`. An embedding that is tied to the head and adapted apart from it
+    is untied.
     """
     if dtype not in MERGED_DTYPES:
         raise UserError(f"dtype {dtype}; allowed are {', '.join(MERGED_DTYPES)}")
@@ -61,13 +63,11 @@ def merge_adapter(
         model = load_base(folder, adapter, quantization, trust_remote_code=trust_remote_code)
         if getattr(model, "hf_quantizer", None) is not None:
             model = dequantise(model)
-        tied = tied_targets(model, config)
-        if tied:
-            raise UserError(
-                f"{adapter}: adapts {tied[0]}, which shares its tensor with the other end of the model, so merged "
-                "weights would not be what was trained; use it unmerged, by --adapter"
-            )
-        model = put_adapter(model.float(), adapter, tokenizer, base_folder=folder).merge_and_unload(safe_merge=True)
+        is_apart = tied_adapted(model, config, tied_targets(model, config))
+        model = put_adapter(model.float(), adapter, tokenizer, base_folder=folder)
+        if is_apart:
+            untie(model)
+        model = model.merge_and_unload(safe_merge=True)
         source = next(
             (path for path in (Path(adapter), run_folder(adapter)) if (path / "generation_config.json").is_file()), None
         )

@@ -54,7 +54,7 @@ model = load_model(local_model_folder("{base}", ftgpt={ftgpt})){resize}
 model = PeftModel.from_pretrained(model, model_id)
 """
 
-RESIZE = "\nmodel.resize_token_embeddings(len(tokenizer))  # the adapter has trained new tokens"
+RESIZE = "\nmodel.resize_token_embeddings({size})  # the vocabulary that the adapter was trained with"
 
 MODEL_USAGE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -15,7 +15,8 @@ from ftkit.config.errors import UserError, first_line
 from ftkit.config.files import write_text
 from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import read_run_yaml
-from ftkit.model.adapters.files import recorded_base
+from ftkit.model.adapters.embeddings import stored_vocabulary
+from ftkit.model.adapters.files import WEIGHTS_FILE, recorded_base
 from ftkit.model.classifier import stored_labels
 from ftkit.publish.card import card_text
 from ftkit.publish.card.eval_results import benchmark_results
@@ -158,7 +159,7 @@ def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
         plain = base_name and not ftgpt and not base_name.endswith(".gguf")
         code = (card_text.ADAPTER_USAGE if plain else card_text.FTKIT_ADAPTER_USAGE).format(
             model_id=f'model_id = "{name}"  # this folder', base=base_name, ftgpt=ftgpt,
-            resize=card_text.RESIZE if trains_tokens(folder) else "",
+            resize=resize_line(folder),
         )  # fmt: skip
     else:
         custom = bool(read_object(folder / "config.json").get("auto_map"))
@@ -169,6 +170,14 @@ def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
     if chats:
         lines.append(f"or `ftkit chat --{flag} {name}`. {card_text.TEMPLATE_NOTE}")
     return "\n".join(lines).rstrip()
+
+
+def resize_line(folder: Path) -> str:
+    """The line that gives the base as many rows as an adapter was trained with; "" where it has them."""
+    stored = stored_vocabulary(folder) if (folder / WEIGHTS_FILE).is_file() else None  # before training there is none
+    if stored and stored != (recorded_base(folder) or {}).get("vocab_size"):
+        return card_text.RESIZE.format(size=stored)
+    return card_text.RESIZE.format(size="len(tokenizer)") if trains_tokens(folder) else ""
 
 
 def classifier_usage(folder: Path, name: str, labels: list[str]) -> str:

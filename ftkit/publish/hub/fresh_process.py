@@ -59,8 +59,9 @@ def logits_of(job: dict, name: str, where: dict):
         from peft import PeftModel
 
         model = auto.from_pretrained(job["base"], **settings, **({"trust_remote_code": True} if trust else {}))
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        rows = model.get_input_embeddings().num_embeddings
+        if rows != (wanted := job["vocabulary"] or max(rows, len(tokenizer))):
+            model.resize_token_embeddings(wanted, mean_resizing=False)
         model = PeftModel.from_pretrained(model, name, **where)
     else:
         model = auto.from_pretrained(name, **where, **settings, **trust)

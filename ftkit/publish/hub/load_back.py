@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.model.adapters.embeddings import stored_vocabulary
 from ftkit.model.adapters.files import adapter_labels, resolve_base
 from ftkit.publish.hub.upload_plan import UploadPlan, read_json
 
@@ -47,6 +48,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         "custom_code": bool(config.get("auto_map")),
         "classifier": bool(labels)
         or any("SequenceClassification" in name for name in config.get("architectures") or []),
+        "vocabulary": stored_vocabulary(plan.folder) if plan.kind == "adapter" else None,
         "num_labels": len(labels) if labels else None,
         "hidden": HIDDEN if plan.kind == "adapter" else (*HIDDEN, "peft"),
     }
