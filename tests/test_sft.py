@@ -234,6 +234,27 @@ def test_added_template_tokens_are_trained_saved_and_generated(sft, tiny_folder,
     assert answers == ["OK"]
 
 
+def test_a_lora_on_the_embedding_is_asked_trained_on_merged_and_planned_for_upload(sft, tiny_folder, tmp_path, capsys):
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from ftkit.cli import dispatch
+
+    model = tmp_path / "model"
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(tiny_folder, tie_word_embeddings=False, vocab_size=320)  # padded
+    LlamaForCausalLM(config).save_pretrained(model)
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(model)
+    flags = ["--use_peft", "--max_steps", "2"]
+    first = sft(*flags, "--lora_target_modules", "q_proj", "embed_tokens", model=model, out="first")
+    second = sft(*flags, "--adapter", str(first), model=model, out="second")
+    dispatch(["generate", "--adapter", f"a={first}", "--adapter", f"b={second}", "--prompt", "Say.", "--max_new_tokens", "2"])  # fmt: skip
+    dispatch(["adapters", "merge", str(second), "--output_dir", str(tmp_path / "merged"), "--dtype", "float32"])
+    assert json.loads((tmp_path / "merged/merge.json").read_text())["max_logit_difference"] < 1e-4
+    capsys.readouterr()
+    dispatch(["push", str(second), "me/mine", "--dry_run"])
+    assert "adapter_model.safetensors" in capsys.readouterr().out
+
+
 def test_resume_goes_on_from_the_newest_checkpoint_and_ends_as_the_whole_run(sft, tmp_path, tiny_folder, rows_file):
     whole = sft("--max_steps", "4", "--logging_steps", "1", out="whole")
     flags = ["--max_steps", "4", "--logging_steps", "1", "--save_steps", "2"]
