@@ -105,7 +105,6 @@ def where(path: Path) -> str:
 def test_a_stage_imports_only_stages_to_its_left(path):
     stage = path.relative_to(PACKAGE).parts[0]
     allowed = {*STAGES[: STAGES.index(stage) + 1], "__version__"}
-    allowed |= {"sft"} if path.name == "demo.py" else set()  # until `ftkit try` goes through the table of recipes
     assert ftkit_imports(path) <= allowed, f"{path.name} reaches to the right of {stage}"
 
 

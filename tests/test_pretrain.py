@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer import utils as trl_utils
 
-from ftkit import pretrain
 from ftkit.config.errors import UserError
 from ftkit.data.reading.documents import load_documents
+from ftkit.pretrain import RECIPE
 from ftkit.training.callbacks import MetricsCallback
 
 TINY = [
@@ -37,7 +37,7 @@ def text_folder(tmp_path_factory) -> Path:
 def run(text_folder, tiny_folder, out, *more):
     """One run of a tiny new model; returns its trainer."""
     argv = ["--tokenizer", str(tiny_folder), "--dataset_name", str(text_folder), *TINY, "--output_dir", str(out), *more]
-    return pretrain.pretrain(pretrain.parse(argv))
+    return RECIPE.train(RECIPE.parse(argv))
 
 
 def weights(folder) -> dict:
@@ -140,9 +140,9 @@ def test_a_run_leaves_its_account(text_folder, tiny_folder, tmp_path, capsys):
 def test_weights_are_trained_on_full_and_by_lora(text_folder, tiny_folder, tmp_path):
     start = weights(tiny_folder)
     argv = ["--model_name_or_path", str(tiny_folder), "--dataset_name", str(text_folder), *TINY[6:], "--max_steps", "2"]
-    pretrain.pretrain(pretrain.parse([*argv, "--output_dir", str(tmp_path / "full")]))
+    RECIPE.train(RECIPE.parse([*argv, "--output_dir", str(tmp_path / "full")]))
     assert any(not torch.equal(start[name], tensor) for name, tensor in weights(tmp_path / "full").items())
-    pretrain.pretrain(pretrain.parse([*argv, "--use_peft", "--output_dir", str(tmp_path / "lora")]))
+    RECIPE.train(RECIPE.parse([*argv, "--use_peft", "--output_dir", str(tmp_path / "lora")]))
     assert (tmp_path / "lora/adapter_model.safetensors").is_file()
 
 
@@ -178,9 +178,9 @@ def test_mistakes_end_with_one_line(text_folder, tiny_folder, tmp_path, more, me
 
 def test_what_is_missing_is_named(text_folder, tiny_folder, tmp_path):
     with pytest.raises(UserError, match="a new model needs --tokenizer FOLDER"):
-        pretrain.parse(["--dataset_name", str(text_folder), "--output_dir", str(tmp_path / "out")])
+        RECIPE.parse(["--dataset_name", str(text_folder), "--output_dir", str(tmp_path / "out")])
     with pytest.raises(UserError, match="--dataset_name is missing"):
-        pretrain.parse(["--tokenizer", str(tiny_folder), "--output_dir", str(tmp_path / "out")])
+        RECIPE.parse(["--tokenizer", str(tiny_folder), "--output_dir", str(tmp_path / "out")])
     with pytest.raises(UserError, match="--block_size 1024 is more than the model's context of 512"):
         argv = ["--model_name_or_path", str(tiny_folder), "--dataset_name", str(text_folder), *TINY]
-        pretrain.pretrain(pretrain.parse([*argv, "--block_size", "1024", "--output_dir", str(tmp_path / "out")]))
+        RECIPE.train(RECIPE.parse([*argv, "--block_size", "1024", "--output_dir", str(tmp_path / "out")]))

@@ -12,23 +12,12 @@ import pytest
 
 from ftkit.cli import COMMANDS
 from ftkit.commands.classify_file import parse as parse_prediction
-from ftkit.config.flags import (
-    CLASSIFY_ARGUMENTS,
-    DPO_ARGUMENTS,
-    PRETRAIN_ARGUMENTS,
-    SFT_ARGUMENTS,
-    check_flags,
-    flag_names,
-)
+from ftkit.config.flags import check_flags, flag_names
 from ftkit.config.parser import read_yaml_settings, split_config
+from ftkit.runs.recipes import ENTRY_SCRIPTS, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINERS = {
-    "pretrain": PRETRAIN_ARGUMENTS,
-    "sft": SFT_ARGUMENTS,
-    "dpo": DPO_ARGUMENTS,
-    "classify": CLASSIFY_ARGUMENTS,
-}
+TRAINERS = {name: load_recipe(name).flags for name in ENTRY_SCRIPTS}
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -171,7 +171,7 @@ def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, 
     assert losses(sft(*flags, "--resume_from_checkpoint", out="part", data=path)) == losses(whole)
     path.write_text("".join(json.dumps(word_rows[i % 64]) + "\n" for i in range(3000)) + '{"instruction": "a"}\n')
     argv = ["--dataset_name", str(path), "--dataset_streaming", "--max_steps", "400", "--packing", "false"]
-    argv += ["--model_name_or_path", yaml.safe_load((whole / "run.yaml").read_text())["model_name_or_path"]]
+    argv += ["--model_name_or_path", yaml.safe_load((whole / "run.yaml").read_text())["asked"]["model_name_or_path"]]
     argv += ["--output_dir", str(tmp_path / "bad"), "--template", "alpaca", "--disable_tqdm", "--use_peft"]
     assert run(main, argv) == 2
     assert "stream.jsonl:3001: " in capsys.readouterr().err.strip().splitlines()[-1]
@@ -181,8 +181,9 @@ def test_run_yaml_repeats_the_run_to_the_digit(sft, tmp_path):
     first = sft("--use_peft", "--logging_steps", "1")
     main(["--config", str(first / "run.yaml"), "--output_dir", str(tmp_path / "again")])
     assert losses(tmp_path / "again") == losses(first)
-    settings = yaml.safe_load((first / "run.yaml").read_text())
-    assert settings["packing"] is True and settings["learning_rate"] == 2e-4  # decided, and written down
+    record = yaml.safe_load((first / "run.yaml").read_text())
+    assert record["decided"]["packing"] is True and record["decided"]["learning_rate"] == 2e-4
+    assert "packing" not in record["asked"] and record["asked"]["use_peft"] is True
 
 
 def test_the_receipt_shows_only_answers_and_their_end_token_as_trained(sft, word_rows):

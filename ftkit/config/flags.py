@@ -20,39 +20,10 @@ MODEL_ARGUMENTS = (
     ("trl", "trainer/model_config.py", "ModelConfig"),
     ("ftkit", "config/settings/common.py", "ModelArguments"),
 )
+SCRIPT_ARGUMENTS = (("trl", "scripts/utils.py", "ScriptArguments"),)
 DATA_ARGUMENTS = (
-    ("trl", "scripts/utils.py", "ScriptArguments"),
+    *SCRIPT_ARGUMENTS,
     ("ftkit", "config/settings/common.py", "DataArguments"),
-)
-SFT_ARGUMENTS = (
-    *DATA_ARGUMENTS,
-    *MODEL_ARGUMENTS,
-    *TRAINING_ARGUMENTS,
-    ("trl", "trainer/sft_config.py", "SFTConfig"),
-    ("ftkit", "config/settings/common.py", "SFTArguments"),
-)
-DPO_ARGUMENTS = (
-    *DATA_ARGUMENTS,
-    *MODEL_ARGUMENTS,
-    *TRAINING_ARGUMENTS,
-    ("trl", "trainer/dpo_config.py", "DPOConfig"),
-    ("ftkit", "config/settings/common.py", "DPOArguments"),
-)
-PRETRAIN_ARGUMENTS = (
-    ("trl", "scripts/utils.py", "ScriptArguments"),
-    ("ftkit", "config/settings/pretrain.py", "PretrainDataArguments"),
-    *MODEL_ARGUMENTS,
-    ("ftkit", "config/settings/pretrain.py", "PretrainModelArguments"),
-    *TRAINING_ARGUMENTS,
-    ("ftkit", "config/settings/pretrain.py", "PretrainArguments"),
-)
-CLASSIFY_ARGUMENTS = (
-    ("trl", "scripts/utils.py", "ScriptArguments"),
-    ("ftkit", "config/settings/classify.py", "ClassificationDataArguments"),
-    *MODEL_ARGUMENTS,
-    ("ftkit", "config/settings/classify.py", "ClassifierModelArguments"),
-    *TRAINING_ARGUMENTS,
-    ("ftkit", "config/settings/classify.py", "ClassificationArguments"),
 )
 
 

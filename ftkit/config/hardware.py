@@ -1,35 +1,84 @@
-"""What this machine is good at, from a probe of a few milliseconds, and the defaults that follow from it."""
+"""What a machine is good at: this one, from a probe of a few milliseconds, or another by name or from a file."""
 
+import dataclasses
+import importlib.util
 import os
+import platform
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ftkit.config.launch import threads_are_chosen
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.launch import threads_are_chosen, world_size
 
-PROBE_SIZE = 768  # rows of the square matrices multiplied by the probe: about 1 GFLOP a product
+PROBE_SIZE = 768  # rows of the square matrices multiplied by the probe: about 1 GFLOP per product
+QUANTIZING_DEVICES = ("cpu", "cuda", "xpu")  # bitsandbytes has kernels for these
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """device: "cuda", "mps", "xpu" or "cpu". memory_gib: of that device. bf16_speedup: bf16 over fp32 GEMM speed."""
+    """device: "cuda", "mps", "xpu" or "cpu", the one that trains. memory_gib: of one such device. bf16_speedup: bf16
+    over fp32 GEMM speed. num_devices: processes that train, one device each. bitsandbytes: whether it can be used.
+    """
 
     device: str
     name: str
     num_cores: int
     memory_gib: float
     bf16_speedup: float
+    num_devices: int = 1
+    bitsandbytes: bool = True
 
     @property
     def bf16(self) -> bool:
         """Whether bf16 arithmetic pays: at least 1.2 times the speed of fp32."""
         return self.bf16_speedup >= 1.2
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether there is no accelerator, or none is to be used."""
+        return self.device == "cpu"
+
+    @property
+    def kind(self) -> tuple[str, str, int]:
+        """What must be equal for decisions to be taken over from a run: device, its name, number of processes."""
+        return self.device, self.name, self.num_devices
+
     def describe(self) -> str:
         """One line for a person."""
         precision = f"bf16 runs at {self.bf16_speedup:.1f}x the speed of fp32"
-        return f"{self.name}, {self.num_cores} cores, {self.memory_gib:.0f} GiB; {precision}"
+        several = f"{self.num_devices} x " if self.num_devices > 1 else ""
+        return f"{several}{self.name}, {self.num_cores} cores, {self.memory_gib:.0f} GiB; {precision}"
+
+
+PRESETS = {
+    "h100-80gb": Hardware("cuda", "NVIDIA H100 80GB HBM3", 16, 79.6, 12.0),
+    "rtx4090-24gb": Hardware("cuda", "NVIDIA GeForce RTX 4090", 16, 23.6, 2.0),
+    "2xa100-80gb": Hardware("cuda", "NVIDIA A100-SXM4-80GB", 16, 79.3, 14.0, num_devices=2),
+    "apple-16gb": Hardware("mps", "Apple M2", 8, 16.0, 1.0, bitsandbytes=False),
+    "cpu-2": Hardware("cpu", "CPU with two cores", 2, 8.0, 0.6),
+}
+
+
+def named_hardware(name: str) -> Hardware:
+    """The machine of --hardware: a preset, or a YAML file with Hardware's fields.
+
+    Raises UserError for an unknown name, and a file that lacks a field or has one too many.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    if not name.endswith((".yaml", ".yml")):
+        known = ", ".join(PRESETS)
+        raise UserError(f"--hardware {name}{did_you_mean(name, PRESETS)}; known are {known}, or a FILE.yaml")
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        return Hardware(**values)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        fields = ", ".join(field.name for field in dataclasses.fields(Hardware))
+        raise UserError(f"{name}: no description of hardware ({error}); it needs {fields}") from error
 
 
 def usable_cores() -> int:
@@ -41,6 +90,14 @@ def usable_cores() -> int:
         if limit != "max":
             cores = min(cores, max(1, int(limit) // int(period)))
     return cores
+
+
+def cpu_name() -> str:
+    """The processor's model, as the system names it."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().split("\n") if described.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def gemm_seconds(dtype, device: str) -> float:
@@ -57,20 +114,21 @@ def gemm_seconds(dtype, device: str) -> float:
     return min(times)
 
 
-@lru_cache(maxsize=1)
-def probe() -> Hardware:
-    """Look at the accelerator, or the CPU when there is none."""
+@lru_cache(maxsize=2)
+def probe(*, use_cpu: bool = False) -> Hardware:
+    """Look at the accelerator, or at the CPU where there is none or `use_cpu` says so."""
     import psutil
     import torch
 
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    kind = device.type if device else "cpu"
+    accelerator = None if use_cpu or not torch.accelerator.is_available() else torch.accelerator.current_accelerator()
+    kind = accelerator.type if accelerator else "cpu"
     speedup = gemm_seconds(torch.float32, kind) / gemm_seconds(torch.bfloat16, kind)
+    name, memory = cpu_name() if kind == "cpu" else kind, psutil.virtual_memory().total
     if kind == "cuda":
-        properties = torch.cuda.get_device_properties(0)
-        return Hardware(kind, properties.name, usable_cores(), properties.total_memory / 2**30, speedup)
-    memory_gib = psutil.virtual_memory().total / 2**30
-    return Hardware(kind, "no GPU" if kind == "cpu" else kind, usable_cores(), memory_gib, speedup)
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        name, memory = properties.name, properties.total_memory
+    can_quantize = kind in QUANTIZING_DEVICES and importlib.util.find_spec("bitsandbytes") is not None
+    return Hardware(kind, name, usable_cores(), memory / 2**30, speedup, world_size(), can_quantize)
 
 
 def use_all_cores() -> int:

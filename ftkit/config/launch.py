@@ -42,6 +42,11 @@ def world_size(environ: Mapping[str, str] = os.environ) -> int:
     return int(next((environ[name] for name in WORLD_SIZES if name in environ), "1"))
 
 
+def is_first_process(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is the one that writes, of all that a launcher started."""
+    return environ.get("RANK", "0") == "0"
+
+
 def default_ddp_backend(use_cpu: bool, environ: Mapping[str, str] = os.environ) -> str | None:
     """ "gloo" for several processes on CPUs, else None, which leaves the choice to accelerate."""
     return "gloo" if use_cpu and world_size(environ) > 1 else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.flags import check_flags, flag_names, given_values
+from ftkit.config.run_folder import RunRecord, as_record
 
 
 def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help for the settings") -> dict:
@@ -15,6 +16,11 @@ def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help fo
 
     allowed: where an unknown key is like none, what the error says there is.
     """
+    return read_yaml_record(path, names, allowed).asked
+
+
+def read_yaml_record(path: str, names: set[str], allowed: str = "see --help for the settings") -> RunRecord:
+    """The settings of a YAML file and, where it is a run's, what was decided; errors as in `read_yaml_settings`."""
     import yaml
 
     try:
@@ -23,15 +29,27 @@ def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help fo
         raise UserError(f"{path}: cannot be read as text ({error}); give a YAML file in UTF-8") from error
     try:
         root = yaml.compose(text)
-        settings = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise UserError(f"{path}:{line}: not valid YAML ({getattr(error, 'problem', error)}); mend the line") from error
-    if not isinstance(settings, dict):
+        raise UserError(f"{path}:{line}: not valid YAML ({getattr(error, 'problem', error)}); fix the line") from error
+    if not isinstance(content, dict):
         raise UserError(f"{path}:1: expected `key: value` lines; write one setting per line")
+    if "schema" in content:
+        sections = {key.value: value for key, value in root.value}
+        check_keys(sections["asked"].value if "asked" in sections else [], path, names, allowed)
+        return as_record(content, path)
+    check_keys(root.value, path, names, allowed)
+    if text.startswith("# ftkit ") and content.get("max_tokens"):
+        content.pop("max_steps", None)  # the first version recorded what it had made of --max_tokens
+    return RunRecord(None, content)
+
+
+def check_keys(pairs: list, path: str, names: set[str], allowed: str) -> None:
+    """Raise UserError for a setting that is unknown or there twice. pairs: nodes of a YAML mapping."""
     seen = set()
-    for key, _ in root.value:
+    for key, _ in pairs:
         line = key.start_mark.line + 1
         if key.value not in names:
             hint = did_you_mean(key.value, names) or f"; {allowed}"
@@ -39,7 +57,6 @@ def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help fo
         if key.value in seen:
             raise UserError(f'{path}:{line}: "{key.value}" is set twice; keep one')
         seen.add(key.value)
-    return settings
 
 
 def split_config(argv: list[str]) -> tuple[str | None, list[str]]:
@@ -65,7 +82,9 @@ def parse_settings(
     prog: str,
     early_check: Callable[[dict], None] | None = None,
 ) -> tuple:
-    """Parse `argv` into one instance of each dataclass, followed by the set of settings the person gave.
+    """Parse `argv` into one instance of each dataclass, followed by what the person gave, as RunSettings has it.
+
+    That is the names of all settings given, of those given as flags, and the run that --config names, if it is one.
 
     sources: where the dataclasses are defined, for a check that needs no import (see `ftkit.config.flags`).
     dataclasses: called after that check; imports and returns the classes.
@@ -75,12 +94,15 @@ def parse_settings(
     names = flag_names(sources)
     config, argv = split_config(argv)
     given = check_flags(argv, names)
-    settings = read_yaml_settings(config, names) if config else {}
+    record = read_yaml_record(config, names) if config else None
+    settings = record.asked if record else {}
     if early_check and not {"-h", "--help"} & set(argv):
         early_check(settings | given_values(argv))
     parser = build_parser(dataclasses(), prog)
-    parser.set_defaults_with_config(**{key: value for key, value in settings.items() if value is not None})
-    return *parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False), given | settings.keys()
+    parser.set_defaults_with_config(**settings)
+    asked = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    run = record if record and record.decided else None
+    return *asked, frozenset(given | settings.keys()), frozenset(given), run
 
 
 def build_parser(dataclasses: tuple, prog: str):

@@ -1,12 +1,43 @@
-"""The run folder: claimed before anything is written, described by run.yaml, never silently overwritten."""
+"""The run folder: claimed before anything is written, described by run.yaml, never silently overwritten.
 
+run.yaml holds what was asked and what was decided, so that `ftkit X --config OUT/run.yaml --output_dir NEW` repeats the
+run: with the same decisions on the same kind of hardware, and with new ones elsewhere.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_text
 
 LIBRARIES = ("ftkit", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
+SCHEMA_VERSION = 2  # 1 was a flat file of settings, without sections
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run.yaml. asked: what the person set. decided: what was decided for `hardware`, and why; both may be
+    empty. digest: of `asked` as it was."""
+
+    command: str | None
+    asked: dict[str, Any]
+    decided: dict[str, Any] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    digest: str | None = None
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether what was asked is no longer what the decisions were made for."""
+        return self.digest != digest_of(self.asked)
+
+
+def digest_of(asked: dict) -> str:
+    """SHA-256 of settings, in hexadecimal."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def check_output_dir(output_dir: str, *, resume: bool) -> None:
@@ -24,18 +55,52 @@ def check_output_dir(output_dir: str, *, resume: bool) -> None:
         raise UserError(f"{folder}: holds no run to resume; drop --resume_from_checkpoint")
 
 
-def write_run_yaml(output_dir: str, command: str, settings: dict) -> None:
-    """Write OUT/run.yaml: the resolved settings, with the command that repeats the run and the versions used."""
+def write_run_yaml(output_dir: str, record: RunRecord) -> None:
+    """Write OUT/run.yaml, with the command that repeats the run and the versions used."""
     import yaml
 
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    repeat = f"# ftkit {command} --config {Path(output_dir) / 'run.yaml'} --output_dir ANOTHER_FOLDER\n# {versions}\n"
-    write_text(Path(output_dir) / "run.yaml", repeat + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    path = Path(output_dir) / "run.yaml"
+    repeat = f"# ftkit {record.command} --config {path} --output_dir ANOTHER_FOLDER\n# {versions}\n"
+    content = {
+        "schema": SCHEMA_VERSION, "command": record.command, "asked": record.asked, "decided": record.decided,
+        "hardware": record.hardware, "digest": digest_of(record.asked),
+    }  # fmt: skip
+    write_text(path, repeat + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def read_run_yaml(folder: str) -> dict:
-    """Settings of a run folder, or {} where there is no run.yaml."""
+def as_record(content: dict, path: str | Path) -> RunRecord:
+    """The record that a parsed run.yaml holds, in its sections or, as the first version wrote it, flat.
+
+    Raises UserError for a later schema and for sections that are no mappings.
+    """
+    if "schema" not in content:
+        return RunRecord(None, content)
+    if content["schema"] != SCHEMA_VERSION:
+        raise UserError(f"{path}:1: schema {content['schema']} is not known; this ftkit reads {SCHEMA_VERSION} and 1")
+    parts = [content.get(name) or {} for name in ("asked", "decided", "hardware")]
+    if not all(isinstance(part, dict) for part in parts):
+        raise UserError(f"{path}:1: asked, decided and hardware hold `key: value` lines; restore the file")
+    return RunRecord(content.get("command"), *parts, content.get("digest"))
+
+
+def read_record(folder: str | Path) -> RunRecord | None:
+    """The record of a run folder; None where there is no run.yaml."""
     import yaml
 
     path = Path(folder) / "run.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return None
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not settings as a run writes them ({content}); restore it or delete it")
+    return as_record(content, path)
+
+
+def read_run_yaml(folder: str | Path) -> dict:
+    """The settings a run had, asked and decided together; {} where there is no run.yaml."""
+    record = read_record(folder)
+    if record is None:
+        return {}
+    decided = {name: value for name, value in record.decided.items() if name != "reasons" and value is not None}
+    return decided | {name: value for name, value in record.asked.items() if value is not None}

@@ -194,3 +194,20 @@ def calibration_bins(references, scores, num_bins: int = NUM_BINS) -> list[dict]
 
 
 METRICS = (Accuracy, Precision, Recall, F1, MatthewsCorrelation, RocAuc, Brier, ExpectedCalibrationError)
+
+
+def measure(references, probabilities, *, positive: int = 1) -> dict[str, float]:
+    """Every metric of `METRICS` by name. references: (rows,) class numbers. probabilities: (rows, classes).
+
+    positive: of two classes the one that precision, recall and F1 are about. Raises ValueError for no rows and for
+    rows of a single class.
+    """
+    references, probabilities = np.asarray(references), np.asarray(probabilities, dtype=np.float64)
+    combined = evaluate.combine([metric(keep_in_memory=True) for metric in METRICS])
+    return combined.compute(
+        predictions=probabilities.argmax(axis=1),
+        references=references,
+        prediction_scores=probabilities,
+        average="binary" if probabilities.shape[1] == 2 else "macro",
+        pos_label=positive,
+    )

@@ -47,7 +47,7 @@ def asked_data(training) -> list[str]:
     return [part for part in (training.benchmark_data or "").split(",") if part]
 
 
-def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = None) -> None:
+def benchmark_before(run, trainer, tokenizer, base_folder: str | None = None) -> None:
     """Benchmark the model that is about to be trained; in the template of `base_folder`, too, where that is another.
 
     tokenizer: with the template that is trained.
@@ -55,25 +55,25 @@ def benchmark_before(settings, trainer, tokenizer, base_folder: str | None = Non
     from ftkit.evaluation.bench.subject import template_of
     from ftkit.model.loading import load_tokenizer
 
-    training = settings.training
+    training = run.config
     if not training.benchmark_tasks:
         return
     chosen = asked_tasks(training)
-    measure(settings, trainer, chosen, "before", tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
+    measure(run, trainer, chosen, "before", tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
     templated = [one for one in chosen if one.task.template]  # the others are asked without any, the same for both
     if base_folder and templated:
         original = load_tokenizer(base_folder)
         own = template_of(original, "auto")
         if own and original.chat_template != tokenizer.chat_template:
-            measure(settings, trainer, templated, OWN, original, own)
+            measure(run, trainer, templated, OWN, original, own)
 
 
-def benchmark_after(settings, trainer, rows: Sequence[dict] = ()) -> str | None:
+def benchmark_after(run, trainer, rows: Sequence[dict] = ()) -> str | None:
     """Benchmark what was trained; the verdict as text in the first process, None without --benchmark_tasks.
 
     rows: that were trained on, in which the tasks' questions are searched.
     """
-    training = settings.training
+    training = run.config
     if not training.benchmark_tasks:
         return None
     from ftkit.evaluation.bench.subject import template_of
@@ -86,7 +86,7 @@ def benchmark_after(settings, trainer, rows: Sequence[dict] = ()) -> str | None:
 
     tokenizer = trainer.processing_class
     chosen = asked_tasks(training)
-    measure(settings, trainer, chosen, AFTER, tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
+    measure(run, trainer, chosen, AFTER, tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
     if not trainer.is_world_process_zero():
         return None
     folder = Path(training.output_dir) / FOLDER
@@ -105,7 +105,7 @@ def base_name(settings) -> str:
     return settings.model.model_name_or_path or "random weights"
 
 
-def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> None:
+def measure(run, trainer, chosen: list, name: str, tokenizer, template) -> None:
     """One benchmark run of the trainer's model into OUT/benchmark/NAME."""
     import torch.distributed
 
@@ -115,7 +115,7 @@ def measure(settings, trainer, chosen: list, name: str, tokenizer, template) -> 
     from ftkit.evaluation.bench.units import Subject
     from ftkit.evaluation.results import Results
 
-    training, model = settings.training, trainer.accelerator.unwrap_model(trainer.model)
+    settings, training, model = run.settings, run.config, trainer.accelerator.unwrap_model(trainer.model)
     subject = Subject(model, tokenizer, template)
     is_after = name == AFTER
     template_name = "auto" if name == OWN else Path(getattr(settings.data, "template", "auto")).stem

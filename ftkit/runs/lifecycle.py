@@ -1,57 +1,77 @@
-"""What the launchable trainers share: settings, the opening of a run, what it says at the start, and its end."""
+"""The one story of a training run: opened, data made ready, decided, announced, trained, measured, closed."""
 
-import os
+import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from datasets import Dataset
+from transformers import set_seed
+
 from ftkit.config.errors import UserError
-from ftkit.config.parser import parse_settings
+from ftkit.config.files import write_json
+from ftkit.config.hardware import use_all_cores
+from ftkit.config.launch import check_world, is_first_process
+from ftkit.config.quiet import quiet_libraries
+from ftkit.config.run_folder import RunRecord, check_output_dir, write_run_yaml
+from ftkit.data.templates.lock import make_lock, write_lock
+from ftkit.evaluation.pages.report import write_loss_plot, write_report
+from ftkit.model.adapters.files import record_base
+from ftkit.model.adapters.methods import count_parameters
+from ftkit.publish.card.model_card import write_model_card
+from ftkit.publish.hub.hub import check_push, push_folder
 from ftkit.runs.benchmark import benchmark_after, benchmark_before, check_benchmark
+from ftkit.runs.decisions import decide_for_all
+from ftkit.training.batch_totals import BatchTotals
+from ftkit.training.callbacks import SampleCallback
+from ftkit.training.checkpointing import resolve_resume, save_model_safely
+from ftkit.training.method import HeldOut, Method, Run
+from ftkit.training.plan import num_updates
+from ftkit.training.plan_text import plan_lines
+from ftkit.training.preparation import with_base_of_adapter
 
 STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_tokens_lost", "num_neutralised_rows")
 
 
-def parse_run(argv: list[str], sources: tuple, dataclasses, prog: str, kind=None):
-    """The settings of a command line, as RunSettings. TRL is imported only when flags and local rows are right.
+def train(command: str, method: Method, held_out: HeldOut | None, settings):
+    """Run into settings.training.output_dir and return the trainer, or None with --plan.
 
-    kind: the rows that the command takes, a RowKind; None leaves them to be checked when they are loaded.
+    Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
-    from ftkit.data.rows.early_check import check_early
-
-    early_check = (lambda given: check_early(given, kind)) if kind else None
-    settings = parse_settings(argv, sources, dataclasses, prog, early_check)
-    from ftkit.config.settings.common import RunSettings
-
-    return RunSettings(*settings)
+    settings = with_base_of_adapter(settings)
+    checkpoint = open_run(settings)
+    data = method.prepare(settings)
+    run = decide_run(command, method, settings, data)
+    if settings.training.plan:
+        say("\n".join(plan_lines(run, method, None)))
+        return None
+    trainer = method.build_trainer(run, method.load(run))
+    receipt = method.receipt(run, trainer)
+    announce(run, method, trainer, receipt)
+    before = held_out.measure(run, trainer) if held_out and held_out.before else None
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if held_out and (after := held_out.measure(run, trainer)) is not None and trainer.is_world_process_zero():
+        say("\n".join(held_out.report(run, before, after)))
+    if method.finish:
+        receipt |= method.finish(run, trainer)
+    close_stream(run, trainer, receipt)
+    close_run(run, method, trainer, receipt)
+    return trainer
 
 
 def open_run(settings) -> str | None:
     """Check what can be checked before data and weights are read; return the checkpoint to resume from, or None.
 
     Raises UserError for a used or missing output folder, processes that did not come, a repository that can't be
-    written, and an adapter that can't be trained on.
+    written, and benchmark tasks that are not there.
     """
-    from transformers import set_seed
-
-    from ftkit.config.hardware import use_all_cores
-    from ftkit.config.launch import check_world
-    from ftkit.config.quiet import quiet_libraries
-    from ftkit.config.run_folder import check_output_dir
-    from ftkit.training.checkpointing import resolve_resume
-    from ftkit.training.preparation import settle_adapter
-
     training = settings.training
-    check_world(use_cpu=training.use_cpu)
+    check_world(use_cpu=bool(training.use_cpu))
     resume = bool(training.resume_from_checkpoint)
-    if is_first_process():  # the others may look when the first has already begun to write
+    if is_first_process() and not training.plan:  # the others may look when the first has already begun to write
         check_output_dir(training.output_dir, resume=resume)
-        if training.pushes_result:
-            from ftkit.publish.hub.hub import check_push
-
+        if training.push_to_hub:
             check_push(hub_repository(training), training.hub_token, private=bool(training.hub_private_repo))
     checkpoint = resolve_resume(training.output_dir, training.resume_from_checkpoint) if resume else None
-    settle_adapter(settings)
     check_benchmark(training)
     use_all_cores()
     quiet_libraries()
@@ -59,9 +79,97 @@ def open_run(settings) -> str | None:
     return checkpoint
 
 
-def is_first_process() -> bool:
-    """Whether this process is the one that writes, of all that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
+def decide_run(command: str, method: Method, settings, data) -> Run:
+    """The run with all that is decided, and the configuration its trainer takes."""
+    decided, hardware, notes = decide_for_all(settings, lambda machine: method.facts(settings, data, machine))
+    if settings.training.plan:  # maybe for a machine that TRL's configuration would refuse here
+        config = settings.training
+    else:
+        names = {field.name for field in dataclasses.fields(settings.training)}
+        config = settings.training.configured(decided.trainer_settings(names))
+    return Run(command, settings, decided, hardware, data, config, decided.num_updates, notes=notes)
+
+
+def announce(run: Run, method: Method, trainer, receipt: dict) -> None:
+    """What comes before the first step: plan and receipt printed and written, samples, --benchmark_tasks before."""
+    data, config = run.data, run.config
+    run.num_trained, run.num_parameters = count_parameters(trainer.model)
+    if isinstance(trainer.train_dataset, Dataset):
+        run.num_sequences = len(trainer.train_dataset)
+        if not config.dataloader_drop_last:
+            run.num_updates = num_updates(run.num_sequences, config)
+    if asked := method.questions and method.questions(run):
+        trainer.add_callback(SampleCallback(run.output_dir, *asked))
+    if getattr(data, "stream", None) is not None:
+        data.stream_counts.clear()  # of the rows that were read for the plan and the receipt
+        trainer.batch_totals = BatchTotals(receipt["end_of_turn_id"])
+    trainer.template_lock = make_lock(data.tokenizer, data.template.name if data.template else None)
+    if trainer.is_world_process_zero():
+        say("\n".join(plan_lines(run, method, receipt)))
+        if method.show:
+            say(method.show(receipt, color=sys.stderr.isatty()))
+        write_plan(run, trainer, receipt)
+    benchmark_before(run, trainer, data.tokenizer, data.folder)
+
+
+def write_plan(run: Run, trainer, receipt: dict) -> None:
+    """Write run.yaml, receipt.json, template.lock.json and, for an adapter, base.json."""
+    decided, hardware = dataclasses.asdict(run.decided), dataclasses.asdict(run.hardware)
+    write_run_yaml(run.output_dir, RunRecord(run.command, run.settings.asked(), decided, hardware))
+    write_json(Path(run.output_dir) / "receipt.json", receipt)
+    write_lock(run.output_dir, trainer.template_lock)
+    model = run.settings.model
+    if model.use_peft:
+        labels = list(receipt.get("classes", []))
+        name, in_4bit = model.model_name_or_path, model.load_in_4bit
+        record_base(run.output_dir, run.data.folder, name, load_in_4bit=in_4bit, labels=labels)
+
+
+def close_stream(run: Run, trainer, receipt: dict) -> None:
+    """Write into receipt.json, as "stream", what was really read and trained on in all; nothing without a stream."""
+    if not trainer.batch_totals:
+        return
+    totals = trainer.batch_totals.as_dict(trainer.accelerator)
+    counts = run.data.stream_counts
+    receipt["stream"] = {**{name: counts[name] for name in STREAM_COUNTS if name in counts}, **totals}
+    if trainer.is_world_process_zero():
+        write_json(Path(run.output_dir) / "receipt.json", receipt)
+        parts = (f"{value:,} {name.removeprefix('num_')}" for name, value in receipt["stream"].items())
+        say("stream: " + ", ".join(parts))
+
+
+def close_run(run: Run, method: Method, trainer, receipt: dict) -> None:
+    """Save the result, describe it, push it if asked, and say where it is and what to run next."""
+    save_model_safely(trainer)
+    verdict = benchmark_after(run, trainer, trained_rows(run.data))
+    if trainer.is_world_process_zero():
+        output_dir = run.output_dir
+        if generation_config := getattr(trainer.model, "generation_config", None):
+            generation_config.save_pretrained(output_dir)
+        write_loss_plot(output_dir)
+        write_report(output_dir)
+        write_model_card(output_dir, receipt, run.command)
+        if verdict:
+            say(verdict)
+        say(f"done: {output_dir} (report.html shows the run); next: {next_command(run, method)}")
+        if run.settings.training.push_to_hub:
+            push_result(run.settings.training)
+    trainer.end()
+
+
+def trained_rows(data) -> list[dict]:
+    """The rows or documents that were trained on, as far as they were read whole; questions are searched in them."""
+    return getattr(data, "documents", None) or getattr(getattr(data, "rows", None), "train", [])
+
+
+def next_command(run: Run, method: Method) -> str:
+    """What to run on the result: a chat where there is a template to talk by, else the fine-tuning that gives one."""
+    if method.next_command:
+        return method.next_command(run)
+    model = f"--adapter {run.output_dir}" if run.settings.model.use_peft else f"--model_name_or_path {run.output_dir}"
+    if run.data.tokenizer.chat_template:
+        return f"ftkit chat {model}"
+    return f"ftkit sft {model} --dataset_name D --template alpaca --output_dir OUT"
 
 
 def hub_repository(training) -> str:
@@ -69,135 +177,8 @@ def hub_repository(training) -> str:
     return training.hub_model_id or Path(training.output_dir).resolve().name
 
 
-def add_samples(trainer, settings, data) -> None:
-    """Have the first test questions answered at each evaluation."""
-    from ftkit.data.templates.templates import restore
-    from ftkit.data.tokens.tokenization import prompt_ids
-    from ftkit.inference.end_tokens import end_token_ids
-    from ftkit.inference.generation import generate_answers
-    from ftkit.training.callbacks import SampleCallback
-
-    training = settings.training
-    if not (data.test and data.template and training.num_samples):
-        return
-    asked = [question_and_answer(row) for row in data.rows.test[: training.num_samples]]
-    questions = [{"prompt": context[-1]["content"] if context else "", "reference": text} for context, text in asked]
-    prompts = [prompt_ids(context, data.tokenizer, data.template) for context, _ in asked]
-
-    def answer_all(model) -> list[str]:
-        answers = generate_answers(
-            model,
-            data.tokenizer,
-            prompts,
-            max_new_tokens=training.sample_max_new_tokens,
-            eos_token_ids=end_token_ids(data.tokenizer, data.template, model.generation_config.eos_token_id),
-        )
-        return [restore(text, data.template) for text in answers]
-
-    trainer.add_callback(SampleCallback(training.output_dir, questions, answer_all))
-
-
-def question_and_answer(row: dict) -> tuple[list[dict], str]:
-    """A row's conversation up to its last answer, and that answer; of a pair the chosen one."""
-    if "chosen" in row:
-        return row["prompt"], row["chosen"]
-    last = max(index for index, message in enumerate(row["messages"]) if message["role"] == "assistant")
-    return row["messages"][:last], row["messages"][last]["content"]
-
-
-def announce(command: str, settings, trainer, data, receipt: dict, reasons: dict[str, str] | None = None) -> None:
-    """What comes before the first step: plan and receipt told and written, and the benchmark of --benchmark_tasks."""
-    from ftkit.training.batch_totals import BatchTotals
-    from ftkit.training.plan import settle_logging
-
-    updates = settle_logging(settings, trainer)
-    if getattr(data, "stream", None) is not None:
-        data.stream_counts.clear()  # of the rows that were read for the plan and the receipt
-        trainer.batch_totals = BatchTotals(receipt["end_of_turn_id"])
-    if trainer.is_world_process_zero():
-        write_plan(command, settings, trainer, data, receipt, updates, reasons or {})
-    benchmark_before(settings, trainer, data.tokenizer, data.folder)
-
-
-def write_plan(command: str, settings, trainer, data, receipt: dict, updates, reasons: dict[str, str]) -> None:
-    """Print plan and receipt; write run.yaml, receipt.json, template.lock.json and base.json."""
-    from ftkit.config.files import write_json
-    from ftkit.config.run_folder import write_run_yaml
-    from ftkit.config.settings.common import changed_settings
-    from ftkit.data.templates.lock import make_lock, write_lock
-    from ftkit.data.tokens.labelled import format_classification_receipt
-    from ftkit.data.tokens.receipt_text import format_receipt
-    from ftkit.model.adapters.files import record_base
-    from ftkit.training.plan import plan_lines
-
-    say("\n".join(plan_lines(settings, trainer, data, receipt, updates, reasons)))
-    describe = format_classification_receipt if "classes" in receipt else format_receipt
-    say(describe(receipt, color=sys.stderr.isatty()))
-    template = getattr(data, "template", None)
-    output_dir = settings.training.output_dir
-    write_run_yaml(output_dir, command, changed_settings(settings.data, settings.model, settings.training))
-    write_json(Path(output_dir) / "receipt.json", receipt)
-    trainer.template_lock = make_lock(data.tokenizer, template.name if template else None)
-    write_lock(output_dir, trainer.template_lock)
-    if settings.model.use_peft:
-        model = settings.model
-        labels = list(receipt.get("classes", []))
-        record_base(output_dir, data.folder, model.model_name_or_path, load_in_4bit=model.load_in_4bit, labels=labels)
-
-
-def close_stream(settings, trainer, data, receipt: dict) -> None:
-    """Write into receipt.json, as "stream", what was really read and trained on in all; nothing without a stream."""
-    from ftkit.config.files import write_json
-
-    if not trainer.batch_totals:
-        return
-    totals = trainer.batch_totals.as_dict(trainer.accelerator)
-    read = {name: data.stream_counts[name] for name in STREAM_COUNTS if name in data.stream_counts}
-    receipt["stream"] = {**read, **totals}
-    if trainer.is_world_process_zero():
-        write_json(Path(settings.training.output_dir) / "receipt.json", receipt)
-        say(
-            "stream: "
-            + ", ".join(f"{value:,} {name.removeprefix('num_')}" for name, value in receipt["stream"].items())
-        )
-
-
-def close_run(
-    command: str, settings, trainer, receipt: dict, *, next_command: str | None = None, rows: Sequence[dict] = ()
-) -> None:
-    """Save the result, describe it, push it if asked, and say where it is and what to run next, a chat if not told.
-
-    rows: that were trained on, as far as they were read whole; the benchmark's questions are searched in them.
-    """
-    from ftkit.evaluation.pages.report import write_loss_plot, write_report
-    from ftkit.publish.card.model_card import write_model_card
-    from ftkit.training.checkpointing import save_model_safely
-
-    save_model_safely(trainer)
-    verdict = benchmark_after(settings, trainer, rows)
-    if trainer.is_world_process_zero():
-        training = settings.training
-        output_dir = training.output_dir
-        if generation_config := getattr(trainer.model, "generation_config", None):
-            generation_config.save_pretrained(output_dir)
-        write_loss_plot(output_dir)
-        write_report(output_dir)
-        write_model_card(output_dir, receipt, command)
-        model = f"--adapter {output_dir}" if settings.model.use_peft else f"--model_name_or_path {output_dir}"
-        tuning = f"ftkit sft {model} --dataset_name D --template alpaca --output_dir OUT"
-        more = f"ftkit chat {model}" if trainer.processing_class.chat_template else tuning
-        if verdict:
-            say(verdict)
-        say(f"done: {output_dir} (report.html tells the run); next: {next_command or more}")
-        if training.pushes_result:
-            push_result(training)
-    trainer.end()
-
-
 def push_result(training) -> None:
     """Push the output folder as `ftkit push` does; raise UserError, naming the command to repeat, if that fails."""
-    from ftkit.publish.hub.hub import push_folder
-
     repository = hub_repository(training)
     try:
         result = push_folder(

@@ -1,10 +1,7 @@
-"""How long a pretraining run is, how its learning rate moves, and what it costs, settled before the first step."""
-
-import math
+"""What a pretraining run costs, and how fast it goes."""
 
 from transformers import TrainerCallback
 
-from ftkit.config.errors import UserError
 from ftkit.training.callbacks import MetricsCallback, tell
 
 CHINCHILLA_TOKENS_PER_PARAMETER = 20  # arXiv:2203.15556, table 3
@@ -16,46 +13,6 @@ def tokens_per_update(training, block_size: int) -> int:
     """Tokens of all blocks of one update, over all processes."""
     blocks = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     return blocks * block_size
-
-
-def settle_length(training, block_size: int, num_blocks: int | None) -> int:
-    """Turn --max_tokens into max_steps and return the number of updates. num_blocks: None for a stream.
-
-    Raises UserError where the blocks fill no update, or a stream has no end.
-    """
-    each = tokens_per_update(training, block_size)
-    if training.max_tokens:
-        training.max_steps = max(1, round(training.max_tokens / each))
-    if training.max_steps > 0:
-        updates = training.max_steps
-    elif num_blocks is None:
-        raise UserError("--dataset_streaming needs --max_tokens or --max_steps: how much text there is is not known")
-    else:
-        batches = num_blocks // (training.per_device_train_batch_size * training.world_size)
-        updates = math.ceil(
-            training.num_train_epochs * max(1, math.ceil(batches / training.gradient_accumulation_steps))
-        )
-    if num_blocks is not None and num_blocks < training.per_device_train_batch_size * training.world_size:
-        raise UserError(
-            f"{num_blocks} blocks of {block_size} tokens do not fill one batch; "
-            "give more text, or lower --per_device_train_batch_size or --block_size"
-        )
-    return updates
-
-
-def settle_schedule(training, updates: int) -> None:
-    """Fill in what the schedules need to know: decay steps, and where the learning rate ends."""
-    kind = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
-    if training.lr_scheduler_kwargs:
-        return
-    if kind == "warmup_stable_decay":
-        decay = max(1, round(training.decay_share * updates))
-        training.lr_scheduler_kwargs = {
-            "num_decay_steps": decay, "decay_type": "1-sqrt", "min_lr_ratio": training.min_learning_rate_share,
-        }  # fmt: skip
-    elif kind == "cosine":
-        training.lr_scheduler_type = type(training.lr_scheduler_type)("cosine_with_min_lr")
-        training.lr_scheduler_kwargs = {"min_lr_rate": training.min_learning_rate_share}
 
 
 def training_flops(num_parameters: int, num_tokens: float) -> float:

@@ -1,22 +1,173 @@
-"""The plan of a run, settled and printed before the first step: packing, batches, evaluation, updates, and why."""
+"""What a run does, decided once: `decide(asked, facts)` gives a frozen Decided, each value with its reason.
 
+It is a function of its arguments alone, so decisions for a GPU are tested without one. The first process decides, for
+the device that will train; the others are told; `Decided.trainer_settings` is copied once into TRL's configuration.
+"""
+
+import dataclasses
 import math
-from dataclasses import dataclass
-
-import torch
-from datasets import Dataset
-from transformers import PreTrainedModel, Trainer
-from transformers.trainer_utils import IntervalStrategy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from ftkit.config.errors import UserError
-from ftkit.config.hardware import probe
-from ftkit.model.adapters.methods import count_parameters
-from ftkit.model.fast.packed_attention import use_packed_attention
+from ftkit.config.estimate import Shape, Work, peak_memory_gib
+from ftkit.config.hardware import Hardware
 
 BLOCK_MULTIPLE = 64  # packed block lengths are rounded up to it
-FEW_UPDATES = 50  # with fewer, most of a run is warm-up and the loss has hardly moved
 MIN_LOGS = 20  # a short run logs more often than every 10 updates, so that its curve has this many points
-ISOLATION_TOLERANCE = 0.02  # relative; a leak moves hidden states by far more, bf16 rounding by less
+MEMORY_SHARE = 0.85  # of a device's memory that the estimate may fill before activations are recomputed
+FEW_LOGITS = 256 * 49_152  # of a batch; so few are scored faster whole
+KERNEL_VARIABLE = "FTKIT_LOSS_HEAD"  # names the loss head's kernel
+PACKED_ATTENTION = "packed_sdpa"  # ftkit.model.fast.packed_attention
+BEST_WEIGHTS_KEPT = 2  # checkpoints, where the best weights are chosen and nobody says how many are kept
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decisions rest on, beside what was asked.
+
+    shape: of the model. context: its longest input, None for any. lengths: tokens of each training row, of a stream's
+    first rows, empty where text is cut into blocks. num_blocks: of such text, None for a stream. isolates: whether
+    packed documents see nothing of each other under sdpa, and under document-by-document attention. num_test: held-out
+    rows. head_kernel: the faster kernel of the loss head on this GPU, None where it was not timed.
+    """
+
+    hardware: Hardware
+    shape: Shape
+    context: int | None = None
+    lengths: Sequence[int] = ()
+    is_stream: bool = False
+    num_blocks: int | None = None
+    num_test: int = 0
+    isolates: bool = True
+    isolates_by_document: bool = True
+    head_kernel: str | None = None
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Every value of a run that was decided, by the names of the settings where there is one, and why.
+
+    attention: the backend. loss_head: kernel of the LM head, "off" for the model's own loss. max_length: longest row.
+    block_length: of packed rows or of text, None where rows stay apart. num_updates: about as many as there will be.
+    num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step.
+    """
+
+    use_cpu: bool
+    bf16: bool
+    dtype: str
+    attention: str
+    packing: bool
+    max_length: int | None
+    block_length: int | None
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    activation_checkpointing: bool
+    fused_lora: bool
+    loss_head: str
+    learning_rate: float
+    lr_scheduler_type: str
+    lr_scheduler_kwargs: dict | None
+    max_steps: int
+    num_updates: int
+    eval_strategy: str
+    eval_on_start: bool
+    logging_steps: float
+    save_strategy: str
+    save_steps: float
+    save_total_limit: int | None
+    load_best_model_at_end: bool
+    metric_for_best_model: str | None
+    greater_is_better: bool | None
+    ddp_backend: str | None
+    ddp_find_unused_parameters: bool | None
+    num_parameters: int
+    peak_memory_gib: float
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tokens_per_update(self) -> int | None:
+        """Of packed rows, on one device."""
+        blocks = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return self.block_length * blocks if self.block_length else None
+
+    def trainer_settings(self, names: set[str]) -> dict[str, Any]:
+        """The values that a trainer's configuration with fields `names` has a place for."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name in names}
+        on = self.loss_head != "off"
+        values |= {"compact_loss_head": on, "loss_head_kernel": self.loss_head if on else "auto"}
+        if "packing" in names:  # TRL packs to max_length; rows that are not packed have been cut already
+            values["max_length"] = self.block_length if self.packing else None
+        return {name: value for name, value in values.items() if name in names}
+
+
+def row_limit(asked, context: int | None, given: frozenset[str]) -> int | None:
+    """Longest row in tokens: --max_length within the model's context; None for any.
+
+    Raises UserError where the person asked for more than the context.
+    """
+    limit = getattr(asked.training, "max_length", None)
+    if context is None or limit is None:
+        return context if limit is None else limit
+    if limit > context and "max_length" in given:
+        raise UserError(f"--max_length {limit} is more than the model's context of {context}; lower it")
+    return min(limit, context)
+
+
+def decide(asked, given: frozenset[str], facts: Facts) -> Decided:
+    """Decide what the person left open; raise UserError for what was asked for and can't be.
+
+    asked: the settings, as RunSettings holds them. given: names of those the person set.
+    """
+    reasons: dict[str, str] = {}
+    values = precision(asked, facts, reasons)
+    values["max_length"] = row_limit(asked, facts.context, given)
+    values |= blocks(asked, facts, values["max_length"], given, reasons)
+    values |= attention(asked, facts, values, reasons)
+    values |= length_and_schedule(asked, facts, values)
+    values |= memory(asked, facts, values, reasons)
+    values |= kernels(asked, facts, values, reasons)
+    values |= evaluation(asked, given, facts, reasons)
+    values |= saving(asked, values)
+    values |= logging(asked, given, values["num_updates"], reasons)
+    return Decided(**values, reasons={name: text for name, text in reasons.items() if text})
+
+
+def precision(asked, facts: Facts, reasons: dict) -> dict:
+    """Device, autocast and the precision of stored weights."""
+    model, training, hardware = asked.model, asked.training, facts.hardware
+    if (model.load_in_4bit or model.load_in_8bit) and not hardware.bitsandbytes:
+        raise UserError(f"--load_in_4bit and --load_in_8bit need bitsandbytes, which {hardware.name} can't run")
+    if training.bf16 is None:
+        bf16 = hardware.bf16 and not training.fp16
+        reasons["bf16"] = f"bf16 runs at {hardware.bf16_speedup:.1f}x the speed of fp32 here"
+    else:
+        bf16 = training.bf16
+    dtype = model.dtype
+    if dtype is None:
+        frozen = model.use_peft
+        dtype = "bfloat16" if frozen and hardware.bf16 else "float32"
+        reasons["dtype"] = "a frozen base may be bf16" if dtype == "bfloat16" else (
+            "bf16 is slow here" if frozen else "weights that an optimizer moves stay fp32"
+        )  # fmt: skip
+    several = hardware.num_devices > 1
+    rate = training.learning_rate
+    if rate is None:
+        rate = training.default_learning_rate(model)
+        reasons["learning_rate"] = "the default of this method"
+    return {
+        "use_cpu": training.use_cpu or hardware.is_cpu,
+        "bf16": bf16,
+        "dtype": dtype,
+        "learning_rate": rate,
+        "ddp_backend": training.ddp_backend or ("gloo" if several and hardware.is_cpu else None),
+        # every trained weight is used in every step
+        "ddp_find_unused_parameters": False
+        if training.ddp_find_unused_parameters is None and several
+        else training.ddp_find_unused_parameters,
+    }
 
 
 @dataclass
@@ -29,101 +180,249 @@ class PackingPlan:
 
     @property
     def tokens_per_update(self) -> int:
+        """Tokens of all blocks of an update."""
         return self.block_length * self.per_device_train_batch_size * self.gradient_accumulation_steps
 
 
-def plan_packing(lengths: list[int], batch_size: int, accumulation: int, max_length: int) -> PackingPlan:
+def plan_packing(
+    lengths: Sequence[int], batch_size: int, accumulation: int, max_length: int, longest: int | None = None
+) -> PackingPlan:
     """Choose the packed block so that an update sees about as many tokens as without packing.
 
     lengths: tokens of each row. Packing rows into blocks of max_length would turn 935 short rows into ten updates; the
     block is therefore as long as a batch of average rows, at least as long as the longest row, at most max_length.
     """
     target = batch_size * accumulation * sum(lengths) / len(lengths)
-    wanted = max(max(lengths), target / accumulation)
+    wanted = max(longest or max(lengths), target / accumulation)
     block = min(max_length, math.ceil(wanted / BLOCK_MULTIPLE) * BLOCK_MULTIPLE)
     return PackingPlan(block, 1, max(1, round(target / block)))
 
 
-@torch.no_grad()
-def packing_leak(model: PreTrainedModel) -> float:
-    """Largest relative change of a document's hidden states when another document is packed in front of it.
-
-    About 0 where attention isolates packed documents (they are told apart by position_ids that restart at 0).
-    """
-    embeddings = model.get_input_embeddings()
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(len(embeddings.weight), (1, 12), generator=generator).to(embeddings.weight.device)
-    positions = torch.arange(6, device=ids.device).repeat(2)[None]
-    was_training = model.training
-    model.eval()
-    decoder = model.get_decoder()
-    packed = decoder(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[:, 6:]
-    alone = decoder(input_ids=ids[:, 6:], position_ids=positions[:, 6:], use_cache=False).last_hidden_state
-    model.train(was_training)
-    return ((packed - alone).abs().max() / alone.abs().max()).item()
-
-
-def settle_packing(settings, model: PreTrainedModel, lengths: list[int]) -> str | None:
-    """Decide whether rows are packed, and with it the batch; return the reason, None when the person chose.
-
-    Raises UserError where packing was asked for and rows of this model would see each other.
-    """
-    training = settings.training
-    asked = training.packing
-    if training.eval_packing is None:
-        training.eval_packing = False
-    if asked is False:
-        return None
-    reason = None
-    if settings.model.use_peft and settings.model.peft_method == "prompt_tuning":
-        reason = "soft prompts lose the positions that keep packed rows apart"
-    elif (leak := packing_leak(model)) > ISOLATION_TOLERANCE:
-        reason = f"packed rows see each other in this model (hidden states move by {leak:.0%})"
-    if reason and asked:
-        raise UserError(f"--packing: {reason}; drop --packing")
-    training.packing = reason is None
-    if training.packing and use_packed_attention(model) and packing_leak(model) > ISOLATION_TOLERANCE:
-        model.set_attn_implementation("sdpa")  # this model keeps position_ids from its attention
-    if reason or asked:
-        return reason
-    accumulation, longest = training.gradient_accumulation_steps, training.max_length or max(lengths)
-    plan = plan_packing(lengths, training.per_device_train_batch_size, accumulation, longest)
-    training.max_length = plan.block_length
-    training.per_device_train_batch_size = plan.per_device_train_batch_size
-    training.gradient_accumulation_steps = plan.gradient_accumulation_steps
-    return f"rows stay isolated here; blocks of {plan.block_length} tokens keep the size of an update"
+def blocks(asked, facts: Facts, max_length: int | None, given: frozenset[str], reasons: dict) -> dict:
+    """Whether rows are packed, the length of a block, and how many make an update."""
+    training = asked.training
+    batch, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    values = {
+        "packing": False, "block_length": getattr(asked.data, "block_size", None),
+        "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation,
+    }  # fmt: skip
+    wanted = getattr(training, "packing", False)
+    if wanted is False:
+        return values
+    obstacle = packing_obstacle(asked, facts, max_length)
+    if obstacle and wanted:
+        raise UserError(f"--packing: {obstacle}; drop --packing")
+    if obstacle:
+        reasons["packing"] = obstacle
+        return values
+    longest = max_length if facts.is_stream else max(facts.lengths)
+    if wanted:
+        return values | {"packing": True, "block_length": max_length or longest}
+    plan = plan_packing(facts.lengths, batch, accumulation, max_length or longest, longest)
+    reasons["packing"] = f"rows stay isolated here; blocks of {plan.block_length} tokens keep the size of an update"
+    asked_rows = sorted({"per_device_train_batch_size", "gradient_accumulation_steps"} & given)
+    if asked_rows:
+        num_blocks = plan.per_device_train_batch_size * plan.gradient_accumulation_steps
+        reasons["per_device_train_batch_size"] = (
+            f"{batch * accumulation} rows per update were asked for: {num_blocks} "
+            f"block{'s' if num_blocks > 1 else ''} of packed rows hold about as many (--packing false keeps rows apart)"
+        )
+    return values | {"packing": True, **vars(plan)}
 
 
-def settle_dtype(model_args) -> None:
-    """Where nobody chose: a frozen base may be bf16; weights that an optimizer moves stay fp32."""
-    if model_args.dtype is None:
-        model_args.dtype = "bfloat16" if probe().bf16 and model_args.use_peft else "float32"
+def packing_obstacle(asked, facts: Facts, max_length: int | None) -> str | None:
+    """Why rows can't be packed, or None."""
+    if asked.model.use_peft and asked.model.peft_method == "prompt_tuning":
+        return "soft prompts lose the positions that keep packed rows apart"
+    if not facts.isolates:
+        return "packed rows see each other in this model"
+    if facts.is_stream and max_length is None:
+        return "a stream of rows without --max_length has no longest row"
+    return None
 
 
-def settle_evaluation(settings, has_test_rows: bool) -> None:
-    """Evaluate before the first step and after each epoch when there are test rows, unless the person chose.
+def attention(asked, facts: Facts, values: dict, reasons: dict) -> dict:
+    """The attention backend, and how it keeps packed documents apart."""
+    backend = asked.model.attn_implementation or "sdpa"
+    isolated = getattr(asked.data, "isolate_documents", False)
+    if isolated and not facts.isolates:
+        raise UserError("--isolate_documents: documents see each other in this model; drop it")
+    if not (values["packing"] or isolated):
+        return {"attention": backend}
+    if backend == "sdpa" and values["use_cpu"] and facts.isolates_by_document:
+        reasons["attention"] = "on a CPU each packed document is attended by itself"
+        return {"attention": PACKED_ATTENTION}
+    reasons["attention"] = f"{backend} with a mask that keeps packed documents apart"
+    return {"attention": backend}
+
+
+def length_and_schedule(asked, facts: Facts, values: dict) -> dict:
+    """Updates of the run, and what the learning rate's schedule has to know of them."""
+    training, data = asked.training, asked.data
+    per_batch = values["per_device_train_batch_size"] * facts.hardware.num_devices
+    accumulation, max_steps = values["gradient_accumulation_steps"], training.max_steps
+    block_size = getattr(data, "block_size", None)
+    if block_size and training.max_tokens:
+        max_steps = max(1, round(training.max_tokens / (per_batch * accumulation * block_size)))
+    if block_size and facts.num_blocks is not None and facts.num_blocks < per_batch:
+        raise UserError(
+            f"{facts.num_blocks} blocks of {block_size} tokens do not fill one batch; "
+            "give more text, or lower --per_device_train_batch_size or --block_size"
+        )
+    if max_steps > 0:
+        updates = max_steps
+    elif facts.is_stream:
+        raise UserError("--dataset_streaming needs --max_tokens or --max_steps: how much text there is is not known")
+    else:
+        sequences = facts.num_blocks or len(facts.lengths)
+        if values["packing"]:
+            sequences = math.ceil(sum(facts.lengths) / values["block_length"])
+        batches = sequences // per_batch if block_size else math.ceil(sequences / per_batch)
+        updates = math.ceil(training.num_train_epochs * max(1, math.ceil(batches / accumulation)))
+    return {"max_steps": max_steps, "num_updates": updates, **schedule(training, updates)}
+
+
+def schedule(training, updates: int) -> dict:
+    """The learning rate's schedule with its settings; where it ends is known for pretraining's two."""
+    kind = plain(training.lr_scheduler_type)
+    settings = training.lr_scheduler_kwargs
+    end = getattr(training, "min_learning_rate_share", None)
+    if end is not None and not settings and kind == "warmup_stable_decay":
+        decay = max(1, round(training.decay_share * updates))
+        settings = {"num_decay_steps": decay, "decay_type": "1-sqrt", "min_lr_ratio": end}
+    elif end is not None and not settings and kind == "cosine":
+        kind, settings = "cosine_with_min_lr", {"min_lr_rate": end}
+    return {"lr_scheduler_type": kind, "lr_scheduler_kwargs": settings}
+
+
+def memory(asked, facts: Facts, values: dict, reasons: dict) -> dict:
+    """The estimated peak, and whether activations are recomputed: only where memory asks for it."""
+    training, hardware = asked.training, facts.hardware
+    wanted = training.activation_checkpointing
+    wanted = training.gradient_checkpointing if wanted is None else wanted
+    work = work_of(asked, facts, values)
+    without = peak_memory_gib(facts.shape, work)
+    checkpointing = without > MEMORY_SHARE * hardware.memory_gib if wanted is None else wanted
+    estimate = peak_memory_gib(facts.shape, dataclasses.replace(work, checkpointing=bool(checkpointing)))
+    if wanted is None:
+        reasons["activation_checkpointing"] = (
+            f"about {without:.1f} GiB without it, {hardware.memory_gib:.0f} GiB are there"
+        )
+    return {
+        "activation_checkpointing": bool(checkpointing),
+        "num_parameters": facts.shape.num_parameters,
+        "peak_memory_gib": round(estimate, 2),
+    }
+
+
+def work_of(asked, facts: Facts, values: dict) -> Work:
+    """What a forward pass holds, for the memory estimate, without recomputed activations."""
+    model, shape = asked.model, facts.shape
+    is_pairs = hasattr(asked.training, "precompute_ref_log_probs")
+    row = values["block_length"] or max(facts.lengths, default=values["max_length"] or 0)
+    rows = values["per_device_train_batch_size"] * (2 if is_pairs else 1)
+    copies = 2 if is_pairs and not model.use_peft and not asked.training.precompute_ref_log_probs else 1
+    stored = 2.0 if values["dtype"] in ("bfloat16", "float16") else 4.0
+    stored = 0.52 if model.load_in_4bit else 1.05 if model.load_in_8bit else stored
+    half = values["bf16"] or bool(asked.training.fp16)
+    return Work(
+        tokens=rows * row,
+        num_trained=shape.num_lora(model.lora_r) if model.use_peft else shape.num_parameters,
+        weight_bytes=stored,
+        half=half,
+        autocast=half and stored == 4.0,
+        checkpointing=False,
+        copies=copies,
+        on_gpu=not values["use_cpu"],
+    )
+
+
+def kernels(asked, facts: Facts, values: dict, reasons: dict) -> dict:
+    """Fused layers and the kernel of the loss head."""
+    model, training = asked.model, asked.training
+    plain_lora = model.use_peft and model.peft_method == "lora" and not (model.use_dora or model.lora_dropout)
+    can_fuse = plain_lora and values["use_cpu"] and not (model.load_in_4bit or model.load_in_8bit)
+    if training.fused_lora and not can_fuse:
+        reasons["fused_lora"] = "asked for, without effect: plain LoRA layers are fused on a CPU only"
+    fuse = can_fuse and training.fused_lora is not False
+    return {"fused_lora": fuse, "loss_head": loss_head(asked, facts, values, reasons)}
+
+
+def loss_head(asked, facts: Facts, values: dict, reasons: dict) -> str:
+    """The kernel of the loss head, "off" for the model's own loss."""
+    training = asked.training
+    if training.compact_loss_head is False:
+        return "off"
+    block_size = getattr(asked.data, "block_size", None)
+    num_logits = values["per_device_train_batch_size"] * (block_size or 0) * facts.shape.vocab_size
+    if training.compact_loss_head is None and block_size and num_logits <= FEW_LOGITS:
+        reasons["loss_head"] = "so few logits are scored faster whole"
+        return "off"
+    named = training.loss_head_kernel
+    named = os.environ.get(KERNEL_VARIABLE, "auto") if named == "auto" else named
+    if named != "auto":
+        return named
+    if values["use_cpu"] or facts.head_kernel is None:
+        reasons["loss_head"] = "scores trained tokens only, in chunks"
+        return "compact"
+    reasons["loss_head"] = "the faster one, timed on this device"
+    return facts.head_kernel
+
+
+def evaluation(asked, given: frozenset[str], facts: Facts, reasons: dict) -> dict:
+    """Evaluate before the first step and after each epoch where rows are held out, unless the person chose.
 
     Raises UserError when evaluation was asked for and nothing is held out.
     """
-    training, given = settings.training, settings.given
-    if not has_test_rows:
-        if training.eval_strategy != IntervalStrategy.NO:
+    training, strategy = asked.training, plain(asked.training.eval_strategy)
+    if getattr(training, "early_stopping_patience", None) and strategy == "no":
+        strategy = "epoch"
+    if not facts.num_test:
+        if strategy != "no":
             raise UserError("--eval_strategy needs test rows; add --test_size 0.1 or a test split")
-        return
-    if "eval_strategy" not in given:
-        training.eval_strategy = IntervalStrategy.EPOCH
-    if "eval_on_start" not in given:
-        training.eval_on_start = training.eval_strategy != IntervalStrategy.NO
+        return {"eval_strategy": "no", "eval_on_start": bool(training.eval_on_start)}
+    if "eval_strategy" not in given and strategy == "no":
+        strategy = "epoch"
+        reasons["eval_strategy"] = "rows are held out"
+    on_start = training.eval_on_start if "eval_on_start" in given else strategy != "no"
+    return {"eval_strategy": strategy, "eval_on_start": on_start}
 
 
-def settle_logging(settings, trainer: Trainer) -> int:
-    """Log at least MIN_LOGS times unless the person chose; return the number of updates."""
-    updates = trainer.args.max_steps  # the only way to end a stream
-    if isinstance(trainer.train_dataset, Dataset):
-        updates = num_updates(len(trainer.train_dataset), trainer.args)
-    if "logging_steps" not in settings.given:
-        trainer.args.logging_steps = max(1, min(int(trainer.args.logging_steps), updates // MIN_LOGS))
-    return updates
+def saving(asked, values: dict) -> dict:
+    """When checkpoints are written; where early stopping chooses the best weights, at each evaluation."""
+    training = asked.training
+    found = {
+        "save_strategy": plain(training.save_strategy), "save_steps": training.save_steps,
+        "save_total_limit": training.save_total_limit, "load_best_model_at_end": training.load_best_model_at_end,
+        "metric_for_best_model": training.metric_for_best_model, "greater_is_better": training.greater_is_better,
+    }  # fmt: skip
+    if not getattr(training, "early_stopping_patience", None):
+        return found
+    metric = training.best_metric
+    return found | {
+        "save_strategy": values["eval_strategy"],
+        "save_steps": training.eval_steps or training.save_steps,
+        "save_total_limit": training.save_total_limit or BEST_WEIGHTS_KEPT,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": metric,
+        "greater_is_better": training.higher_is_better(metric),
+    }
+
+
+def logging(asked, given: frozenset[str], updates: int, reasons: dict) -> dict:
+    """Log at least MIN_LOGS times unless the person chose."""
+    steps = asked.training.logging_steps
+    if "logging_steps" in given:
+        return {"logging_steps": steps}
+    often = max(1, min(int(steps), updates // MIN_LOGS))
+    if often != steps:
+        reasons["logging_steps"] = f"about {updates} updates: at least {MIN_LOGS} points of the curve"
+    return {"logging_steps": often}
+
+
+def plain(value):
+    """An enum's value; anything else as it is."""
+    return getattr(value, "value", value)
 
 
 def num_updates(num_rows: int, training) -> int:
@@ -132,46 +431,3 @@ def num_updates(num_rows: int, training) -> int:
         return training.max_steps
     batches = math.ceil(num_rows / (training.per_device_train_batch_size * training.world_size))
     return math.ceil(training.num_train_epochs * max(1, math.ceil(batches / training.gradient_accumulation_steps)))
-
-
-def decided_lines(training, reasons: dict[str, str]) -> list[str]:
-    """What was decided, and why, where anything was."""
-    lines = [f"  {name} {'on' if getattr(training, name) else 'off'}: {reason}" for name, reason in reasons.items()]
-    return ["decided    (each has a flag of its name)", *lines] if lines else []
-
-
-def plan_lines(settings, trainer: Trainer, data, receipt: dict, updates: int, reasons: dict[str, str]) -> list[str]:
-    """The plan for a person: hardware, model, data, what was decided and why, updates and their size.
-
-    reasons: why settings that depend on model and data are what they are; those of the hardware are added.
-    """
-    model_args, training = settings.model, settings.training
-    trained, total = count_parameters(trainer.model)
-    is_stream = not isinstance(trainer.train_dataset, Dataset)
-    tokens = receipt["num_tokens"]
-    rows = receipt["num_sequences"] if is_stream else len(trainer.train_dataset)
-    a_batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
-    reasons = training.hardware_reasons(settings.given) | reasons
-    lines = [
-        f"hardware   {probe().describe()}; {torch.get_num_threads()} threads",
-        f"model      {model_args.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.2f} M trained, "
-        f"loaded as {model_args.dtype}, {trainer.model.config._attn_implementation} attention",
-        f"data       {data.rows.source}: {len(data.rows.train)} {'first rows of a stream' if is_stream else 'rows'} "
-        f"({data.rows.format}), "
-        f"{len(data.rows.test or [])} held out",
-        f"template   {data.template.name if data.template else 'none (plain text)'}",
-        *decided_lines(training, reasons),
-        f"plan       {updates} updates of about {round(tokens / rows * min(a_batch, rows))} tokens; "
-        f"{tokens} tokens {'at the beginning' if is_stream else 'a pass'}, {trained_text(receipt)}; "
-        f"learning rate {training.learning_rate:g}",
-    ]
-    if updates < FEW_UPDATES:
-        lines.append(f"warning    only {updates} updates; add rows or --num_train_epochs, or use a smaller batch")
-    return lines
-
-
-def trained_text(receipt: dict) -> str:
-    """What of a receipt's tokens is trained; a classifier's rows have one label each."""
-    if "classes" in receipt:
-        return f"{receipt['num_rows']} labels"
-    return f"{receipt['num_trained_tokens']} of them trained"

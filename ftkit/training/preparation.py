@@ -1,15 +1,18 @@
 """Rows and weights made ready for a trainer; rows are tokenized first, so that their mistakes come first."""
 
+import copy
+import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from datasets import Dataset, IterableDataset
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError
+from ftkit.config.hardware import Hardware, probe
 from ftkit.data.cleaning.overlap import copies_of_test_rows
 from ftkit.data.reading.loading import Rows, load_rows
 from ftkit.data.reading.streaming import RowStream, tokenized_stream
@@ -23,11 +26,16 @@ from ftkit.data.tokens.tokenization import TokenizedRows, tokenize_rows
 from ftkit.model.adapters.files import base_of_adapter, run_settings
 from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
+from ftkit.model.context import context_size
+from ftkit.model.fast.packed_attention import use_packed_attention
 from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
-from ftkit.training.plan import settle_dtype
+from ftkit.training.facts import model_facts, read_config, timed_head
+from ftkit.training.plan import PACKED_ATTENTION, Facts, row_limit
 
 STREAM_SAMPLE = 1000  # first rows of a stream, from which the plan is made and the receipt is counted
 SHUFFLE_BUFFER = 1000  # rows of a stream that are mixed
+
+FEW_UPDATES = 50  # with fewer, most of a run is warm-up and the loss has hardly moved
 
 # Settings of a new adapter; one that is trained on has them already.
 NEW_ADAPTER_SETTINGS = {
@@ -40,13 +48,14 @@ NEW_ADAPTER_SETTINGS = {
 class PreparedData:
     """What training needs of the data.
 
-    folder: of the model, local. tokenizer: with the template on it. template: None for plain text. rows: as read.
-    train, test: tokenized; test is None when nothing is held out. copies: (training row, test row) of equal content.
-    stream: the training rows as a datasets.IterableDataset where they are streamed; `rows` and `train` are then the
-    first STREAM_SAMPLE, and `stream_counts` what the stream has given so far.
+    folder, config: of the model, local. tokenizer: with the template on it. template: None for plain text. rows: as
+    read. train, test: tokenized; test is None when nothing is held out. copies: (training row, test row) of equal
+    content. stream: the training rows as a datasets.IterableDataset where they are streamed; `rows` and `train` are
+    then the first STREAM_SAMPLE, and `stream_counts` what the stream has given so far.
     """
 
     folder: str
+    config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     template: TemplateInfo | None
     rows: Rows
@@ -65,18 +74,22 @@ class PreparedData:
         return Dataset.from_list(self.test.rows) if self.test else None
 
 
-def settle_adapter(settings) -> None:
-    """Take the base of --adapter from its run; raise UserError for settings that only a new adapter has."""
-    model = settings.model
-    if not model.adapter:
-        return
+def with_base_of_adapter(settings):
+    """The settings with the base that --adapter was trained on; they are returned as they are without one.
+
+    Raises UserError for settings that only a new adapter has.
+    """
+    if not settings.model.adapter:
+        return settings
     changed = sorted(NEW_ADAPTER_SETTINGS & settings.given)
     if changed:
         raise UserError(f"--{changed[0]} with --adapter: the adapter has its own; drop one of them")
-    base = base_of_adapter(model.adapter)
+    model = copy.copy(settings.model)
     recorded = run_settings(model.adapter)
     model.ftgpt = model.ftgpt or recorded.get("ftgpt", False)
+    base = base_of_adapter(model.adapter)
     model.model_name_or_path = model.model_name_or_path or recorded.get("model_name_or_path", base)
+    return settings._replace(model=model)
 
 
 def prepare_data(
@@ -109,16 +122,17 @@ def prepare_data(
         verify_lock(origin, tokenizer)
         if template and data.template == "auto":  # what it was called when it was first trained with
             template = replace(template, name=lock["template"]["name"] or template.name)
-    settle_max_length(settings, folder)
+    config = read_config(folder, trust_remote_code=training.trust_remote_code)
+    limit = row_limit(settings, context_size(config), settings.given)
     tokenize = partial(tokenize, untrained_rows=data.untrained_rows)
-    train = tokenize(rows.train, tokenizer, template, max_length=training.max_length)
+    train = tokenize(rows.train, tokenizer, template, max_length=limit)
     check_rows(train, template, allowed_by(data))
-    test = tokenize(rows.test, tokenizer, template, max_length=training.max_length) if rows.test else None
-    prepared = PreparedData(folder, tokenizer, template, rows, train, test)
+    test = tokenize(rows.test, tokenizer, template, max_length=limit) if rows.test else None
+    prepared = PreparedData(folder, config, tokenizer, template, rows, train, test)
     prepared.copies = copies_of_test_rows(rows.train, rows.test) if rows.test else None
     if stream is not None:
         tokenized = tokenized_stream(
-            stream, partial(tokenize, tokenizer=tokenizer, info=template, max_length=training.max_length),
+            stream, partial(tokenize, tokenizer=tokenizer, info=template, max_length=limit),
             prepared.stream_counts,
         )  # fmt: skip
         prepared.stream = tokenized.shuffle(seed=training.data_seed or training.seed, buffer_size=SHUFFLE_BUFFER)
@@ -167,31 +181,53 @@ def read_stream(settings, kind: RowKind) -> tuple[Rows, RowStream]:
     return Rows(first, stream.held_out, stream.format, stream.source), stream
 
 
-def settle_max_length(settings, folder: str) -> None:
-    """Keep --max_length within the model's context; raise UserError where the person asked for more."""
-    training = settings.training
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=training.trust_remote_code).get_text_config()
-    context = getattr(config, "max_position_embeddings", None)
-    if context is None or training.max_length is None:
-        return
-    if training.max_length > context and "max_length" in settings.given:
-        raise UserError(f"--max_length {training.max_length} is more than the model's context of {context}; lower it")
-    training.max_length = min(training.max_length, context)
-
-
-def prepare_model(settings, data: PreparedData) -> PreTrainedModel:
-    """Load the weights, grow the vocabulary by added tokens, freeze what is not trained, put --adapter on."""
-    model_args, training = settings.model, settings.training
-    settle_dtype(model_args)
-    if training.learning_rate is None:
-        training.learning_rate = training.default_learning_rates[model_args.use_peft]
-    model = load_model(
-        data.folder,
-        dtype=model_args.dtype,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=quantization_config(model_args),
-        trust_remote_code=training.trust_remote_code,
+def describe_rows(run, receipt: dict | None) -> list[str]:
+    """Lines of the plan about rows, template and updates. receipt: None before weights are loaded."""
+    data, rows, decided, config = run.data, run.data.rows, run.decided, run.config
+    is_stream = getattr(data, "stream", None) is not None
+    held_out = rows.test or getattr(rows, "validation", None) or []
+    kind = "first rows of a stream" if is_stream else "rows"
+    lines = [f"data       {rows.source}: {len(rows.train)} {kind} ({rows.format}), {len(held_out)} held out"]
+    is_labelled = hasattr(rows, "labels")
+    if not is_labelled:
+        lines.append(f"template   {data.template.name if data.template else 'none (plain text)'}")
+    if receipt is None:
+        return [*lines, f"plan       about {decided.num_updates} updates; learning rate {decided.learning_rate:g}"]
+    num_sequences, tokens = run.num_sequences or receipt["num_sequences"], receipt["num_tokens"]
+    each = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    trained = f"{receipt['num_rows']} labels" if is_labelled else f"{receipt['num_trained_tokens']} of them trained"
+    size = round(tokens / num_sequences * min(each, num_sequences))
+    lines.append(
+        f"plan       {run.num_updates} updates of about {size} tokens; {tokens} tokens "
+        f"{'at the beginning' if is_stream else 'per pass'}, {trained}; learning rate {decided.learning_rate:g}"
     )
+    if run.num_updates < FEW_UPDATES:
+        few = f"only {run.num_updates} updates; add rows or --num_train_epochs, or use a smaller batch"
+        lines.append(f"warning    {few}")
+    return lines
+
+
+def row_facts(settings, data: PreparedData, hardware: Hardware, lengths: list[int] | None = None) -> Facts:
+    """What decisions rest on, of rows that are tokenized. lengths: of the rows in tokens, where they know them not."""
+    training, model = settings.training, settings.model
+    facts = model_facts(
+        data.config, hardware, trust_remote_code=training.trust_remote_code,
+        probe_isolation=getattr(training, "packing", False) is not False,
+    )  # fmt: skip
+    uniform = getattr(training, "loss_type", None) == "nll"
+    kernel = None
+    if hardware == probe(use_cpu=training.use_cpu):  # not one that is only planned for
+        kernel = timed_head(facts, trained=not model.use_peft, uniform_rows=uniform)
+    return dataclasses.replace(
+        facts, lengths=data.train.lengths if lengths is None else lengths, is_stream=data.stream is not None,
+        num_test=len(data.rows.test or []), head_kernel=kernel,
+    )  # fmt: skip
+
+
+def load_trained(run) -> PreTrainedModel:
+    """Load the weights, grow the vocabulary by added tokens, freeze what is not trained, put --adapter on."""
+    model_args, data = run.settings.model, run.data
+    model = load_base(run)
     keep_four_bit_gradients(model)
     if data.template and data.template.added_tokens:
         if len(data.tokenizer) > len(model.get_input_embeddings().weight):
@@ -204,6 +240,21 @@ def prepare_model(settings, data: PreparedData) -> PreTrainedModel:
         freeze_layers(model, model_args.num_frozen_layers)
     if model_args.adapter:
         return put_adapter(model, model_args.adapter, data.tokenizer, is_trainable=True)
+    return model
+
+
+def load_base(run) -> PreTrainedModel:
+    """The weights of the run's base in the decided precision, with the decided attention."""
+    model_args, decided = run.settings.model, run.decided
+    model = load_model(
+        run.data.folder,
+        dtype=decided.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(model_args, decided.dtype),
+        trust_remote_code=run.config.trust_remote_code,
+    )
+    if decided.attention == PACKED_ATTENTION:
+        use_packed_attention(model)
     return model
 
 

@@ -1,25 +1,28 @@
 """Text and weights made ready for pretraining: blocks, a receipt of them, and a new FTGPT or loaded weights."""
 
+import dataclasses
 import itertools
 from dataclasses import dataclass, field
 
-import torch
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.config.hardware import probe
+from ftkit.config.hardware import Hardware
 from ftkit.data.reading.documents import load_documents, stream_documents
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.blocks import block_dataset, block_stream, tokenize_documents
 from ftkit.data.tokens.receipt_text import token_spans
-from ftkit.model.adapters.methods import count_parameters, freeze_layers, quantization_config
+from ftkit.model.adapters.methods import freeze_layers
 from ftkit.model.configuration_ftgpt import FTGPTConfig
+from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
-from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
+from ftkit.model.loading import check_vocabulary, load_tokenizer, local_model_folder
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
-from ftkit.training.budget import budget_lines, tokens_per_update
-from ftkit.training.plan import ISOLATION_TOLERANCE, decided_lines, packing_leak, settle_dtype
+from ftkit.training.budget import budget_lines
+from ftkit.training.facts import model_facts, read_config
+from ftkit.training.plan import PACKED_ATTENTION, Facts
+from ftkit.training.preparation import load_base
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
 STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
@@ -27,13 +30,15 @@ STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
 
 @dataclass
 class PreparedText:
-    """train, validation: blocks. beginnings: ids of held-out documents. receipt: what is trained on, for receipt.json.
+    """folder, config: of the model whose weights are trained on. train, validation: blocks. beginnings: ids of held-out
+    documents. receipt: what is trained on, for receipt.json.
 
     tokens_per_byte: of the held-out text, or of the training text where none is held out. documents: trained on, where
     they were read whole and a benchmark's questions are to be searched in them.
     """
 
     folder: str | None
+    config: PretrainedConfig | None
     tokenizer: PreTrainedTokenizerBase
     source: str
     train: Dataset | IterableDataset
@@ -42,6 +47,7 @@ class PreparedText:
     receipt: dict
     beginnings: list[list[int]] = field(default_factory=list)
     documents: list[dict] = field(default_factory=list)
+    template: None = None
 
     @property
     def is_stream(self) -> bool:
@@ -55,6 +61,9 @@ def prepare_blocks(settings) -> PreparedText:
     folder, documents = None, []
     if not model.is_new:
         folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
+    config = read_config(folder, trust_remote_code=training.trust_remote_code) if folder else None
+    if config:
+        check_context(config, data.block_size)
     tokenizer = load_tokenizer(model.tokenizer or folder)
     if folder and not model.tokenizer:
         verify_tokenizer(folder, tokenizer)
@@ -84,7 +93,7 @@ def prepare_blocks(settings) -> PreparedText:
     ratio = (scored or counted).num_tokens / (scored or counted).num_bytes
     beginnings = [ids.tolist() for ids in scored.ids] if scored else []
     receipt = build_receipt(settings, counted, scored, train, validation, tokenizer)
-    return PreparedText(folder, tokenizer, source, train, validation, ratio, receipt, beginnings, documents)
+    return PreparedText(folder, config, tokenizer, source, train, validation, ratio, receipt, beginnings, documents)
 
 
 class TextsOf:
@@ -121,34 +130,36 @@ def build_receipt(settings, counted, scored, train, validation, tokenizer) -> di
     return receipt
 
 
-def prepare_base(settings, data: PreparedText) -> PreTrainedModel:
-    """A new FTGPT, or the weights of --model_name_or_path; raise UserError for sizes that are impossible."""
-    model_args, training = settings.model, settings.training
-    if training.learning_rate is None:
-        training.learning_rate = training.default_learning_rates[not model_args.is_new]
+def block_facts(settings, data: PreparedText, hardware: Hardware) -> Facts:
+    """What decisions rest on, of text in blocks."""
+    config = data.config or new_config(settings.model, data.tokenizer, settings.data.block_size)
+    facts = model_facts(
+        config, hardware, trust_remote_code=settings.training.trust_remote_code,
+        probe_isolation=settings.data.isolate_documents,
+    )  # fmt: skip
+    return dataclasses.replace(
+        facts, is_stream=data.is_stream, num_blocks=None if data.is_stream else len(data.train),
+        num_test=len(data.validation or []),
+    )  # fmt: skip
+
+
+def load_or_make(run) -> PreTrainedModel:
+    """A new FTGPT with random weights from the seed that was set, or the weights of --model_name_or_path."""
+    model_args, block_size = run.settings.model, run.settings.data.block_size
     if model_args.is_new:
-        model_args.dtype = "float32"
-        model = new_model(model_args, data.tokenizer, settings.data.block_size)
-    else:
-        settle_dtype(model_args)
-        model = load_model(
-            data.folder,
-            dtype=model_args.dtype,
-            attn_implementation=model_args.attn_implementation,
-            quantization_config=quantization_config(model_args),
-            trust_remote_code=training.trust_remote_code,
-        )
-        check_vocabulary(model, data.tokenizer)
-        check_context(model, settings.data.block_size)
-        if model_args.num_frozen_layers:
-            freeze_layers(model, model_args.num_frozen_layers)
-    if settings.data.isolate_documents:
-        isolate(model)
+        model = FTGPTForCausalLM(new_config(model_args, run.data.tokenizer, block_size))
+        if run.decided.attention == PACKED_ATTENTION:
+            use_packed_attention(model)
+        return model
+    model = load_base(run)
+    check_vocabulary(model, run.data.tokenizer)
+    if model_args.num_frozen_layers:
+        freeze_layers(model, model_args.num_frozen_layers)
     return model
 
 
-def new_model(model_args, tokenizer: PreTrainedTokenizerBase, block_size: int) -> FTGPTForCausalLM:
-    """An FTGPT with random weights from the seed that was set, in float32."""
+def new_config(model_args, tokenizer: PreTrainedTokenizerBase, block_size: int) -> FTGPTConfig:
+    """The configuration of a new FTGPT; raise UserError for sizes that are impossible."""
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
     choices = {name: getattr(model_args, name) for name in sizes}
     choices |= {name: model_args.dropout for name in ("attention_dropout", "residual_dropout", "embedding_dropout")}
@@ -156,51 +167,37 @@ def new_model(model_args, tokenizer: PreTrainedTokenizerBase, block_size: int) -
         choices["rope_parameters"] = {"rope_type": "default", "rope_theta": ROPE_THETA}
     preset = {"llama": FTGPTConfig.llama, "gpt2": FTGPTConfig.gpt2}[model_args.preset]
     try:
-        config = preset(
+        return preset(
             vocab_size=len(tokenizer), max_position_embeddings=block_size, bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **choices,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"no model of these sizes: {error}") from error
-    return FTGPTForCausalLM(config)
 
 
-def check_context(model: PreTrainedModel, block_size: int) -> None:
+def check_context(config: PretrainedConfig, block_size: int) -> None:
     """Raise UserError where blocks are longer than the model's context."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = context_size(config)
     if context is not None and block_size > context:
         raise UserError(f"--block_size {block_size} is more than the model's context of {context}; lower it")
 
 
-def isolate(model: PreTrainedModel) -> None:
-    """Choose an attention that keeps documents apart; raise UserError where this model's has none."""
-    if (leak := packing_leak(model)) > ISOLATION_TOLERANCE:
-        raise UserError(
-            f"--isolate_documents: documents see each other in this model (hidden states move by {leak:.0%}); drop it"
-        )
-    if use_packed_attention(model) and packing_leak(model) > ISOLATION_TOLERANCE:
-        model.set_attn_implementation("sdpa")
-
-
-def plan_lines(settings, trainer, data: PreparedText, updates: int) -> list[str]:
-    """The plan for a person: hardware, model, text, blocks, what was decided and why, what it costs."""
-    model_args, training, receipt = settings.model, settings.training, data.receipt
-    trained, total = count_parameters(trainer.model)
-    each = tokens_per_update(training, settings.data.block_size)
-    name = f"new FTGPT, preset {model_args.preset}" if model_args.is_new else model_args.model_name_or_path
-    kind = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
+def describe_blocks(run, receipt: dict | None) -> list[str]:
+    """Lines of the plan about text, blocks and cost."""
+    data, asked, config = run.data, run.settings, run.config
+    receipt, updates = data.receipt, run.num_updates
+    size = run.num_parameters or run.decided.num_parameters
+    per_device = run.decided.per_device_train_batch_size * run.decided.gradient_accumulation_steps
+    each = per_device * run.hardware.num_devices * asked.data.block_size
     blocks = "a stream of blocks" if data.is_stream else f"{receipt['num_blocks']:,} blocks"
-    apart = "documents see nothing of each other" if settings.data.isolate_documents else "documents are not isolated"
+    apart = "documents see nothing of each other" if asked.data.isolate_documents else "documents are not isolated"
     return [
-        f"hardware   {probe().describe()}; {torch.get_num_threads()} threads",
-        f"model      {name}: {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained, vocabulary "
-        f"{trainer.model.config.vocab_size}, {trainer.model.config._attn_implementation} attention",
         f"text       {data.source}: {receipt['num_documents']:,} documents ({receipt['counted']}), "
-        f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes a token; "
+        f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes per token; "
         f"{receipt['num_held_out_documents']:,} documents held out",
         f"blocks     {blocks} of {receipt['block_size']} tokens, {apart}",
-        *decided_lines(training, training.hardware_reasons(settings.given)),
-        f"plan       {updates:,} updates of {each:,} tokens, {kind}, learning rate {training.learning_rate:g}, "
-        f"weight decay {training.weight_decay:g} on matrices, gradients clipped at {training.max_grad_norm:g}",
-        *budget_lines(total, updates * each, None if data.is_stream else receipt["num_tokens"]),
+        f"plan       {updates:,} updates of {each:,} tokens, {run.decided.lr_scheduler_type}, learning rate "
+        f"{run.decided.learning_rate:g}, weight decay {config.weight_decay:g} on matrices, gradients clipped at "
+        f"{config.max_grad_norm:g}",
+        *budget_lines(size, updates * each, None if data.is_stream else receipt["num_tokens"]),
     ]

@@ -14,6 +14,7 @@ import os
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import measuring
@@ -42,7 +43,8 @@ def trainer_seconds(argv: list[str], updates: int) -> float:
     """Seconds of updates 2 to `updates` within `ftkit pretrain`, everything between them included."""
     from transformers import TrainerCallback
 
-    from ftkit import pretrain
+    from ftkit.pretrain import RECIPE
+    from ftkit.training.methods.pretrain import METHOD, build_trainer
 
     ends = []
 
@@ -50,12 +52,8 @@ def trainer_seconds(argv: list[str], updates: int) -> float:
         def on_step_end(self, args, state, control, **kwargs):
             ends.append(time.perf_counter())
 
-    build = pretrain.build_trainer
-    try:
-        pretrain.build_trainer = lambda *args: with_callback(build(*args), Clock())
-        pretrain.pretrain(pretrain.parse(argv))
-    finally:
-        pretrain.build_trainer = build
+    timed = replace(METHOD, build_trainer=lambda *args: with_callback(build_trainer(*args), Clock()))
+    replace(RECIPE, method=timed).train(RECIPE.parse(argv))
     return ends[updates - 1] - ends[0]
 
 
@@ -69,26 +67,28 @@ def bare_seconds(argv: list[str], updates: int) -> float:
     import torch
     from torch.utils.data import DataLoader
 
-    from ftkit import pretrain
     from ftkit.data.tokens.blocks import BlockCollator
-    from ftkit.training.text_preparation import prepare_base, prepare_blocks
+    from ftkit.pretrain import RECIPE
+    from ftkit.runs.lifecycle import decide_run
+    from ftkit.training.methods.pretrain import METHOD
 
-    settings = pretrain.parse(argv)
-    data = prepare_blocks(settings)
+    settings = RECIPE.parse(argv)
+    data = METHOD.prepare(settings)
+    run = decide_run("pretrain", METHOD, settings, data)
     torch.manual_seed(settings.training.seed)
-    model = prepare_base(settings, data).train()
+    model = METHOD.load(run).train()
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=settings.training.learning_rate, fused=True)
-    size = settings.training.per_device_train_batch_size
+    optimizer = torch.optim.AdamW(groups, lr=run.decided.learning_rate, fused=True)
+    size = run.config.per_device_train_batch_size
     loader = iter(
         DataLoader(data.train, batch_size=size, shuffle=True, collate_fn=BlockCollator(False), drop_last=True)
     )
     ends = []
     for _ in range(updates):
         batch = next(loader)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.training.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=run.decided.bf16):
             loss = model(**batch, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

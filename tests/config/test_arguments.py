@@ -3,7 +3,8 @@
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.config.settings.common import DataArguments, ModelArguments, SFTArguments, changed_settings
+from ftkit.config.settings.common import DataArguments, ModelArguments, RunSettings
+from ftkit.config.settings.sft import SFTArguments
 
 
 @pytest.mark.parametrize(
@@ -48,21 +49,35 @@ def test_training_settings_that_cannot_work_are_refused(settings, message):
         SFTArguments(**settings)
 
 
-def test_hardware_decides_precision_and_checkpointing_unless_told(monkeypatch):
-    from ftkit.config.hardware import Hardware
-    from ftkit.config.settings import common as arguments
-
-    monkeypatch.setattr(arguments, "probe", lambda: Hardware("cpu", "no GPU", 2, 8.0, bf16_speedup=0.5))
-    decided = SFTArguments(output_dir="o")
-    assert (decided.bf16, decided.activation_checkpointing, decided.use_cpu) == (False, False, True)
-    told = SFTArguments(output_dir="o", bf16=True, activation_checkpointing=True)
-    assert (told.bf16, told.activation_checkpointing) == (True, True)
+def test_what_was_asked_is_recorded_as_it_was_and_no_secret_with_it():
+    data, model = DataArguments(dataset_name="d"), ModelArguments(model_name_or_path="m", use_peft=True, lora_r=4)
+    training = SFTArguments(output_dir="o", hub_token="hf_x", max_length=None, eval_strategy="no")
+    given = frozenset({"dataset_name", "model_name_or_path", "lora_r", "hub_token", "max_length", "eval_strategy"})
+    asked = {"dataset_name": "d", "model_name_or_path": "m", "lora_r": 4, "max_length": None, "eval_strategy": "no"}
+    assert RunSettings(data, model, training, given).asked() == asked
 
 
-def test_changed_settings_hold_only_what_differs_and_rebuild_the_same(tmp_path):
-    model = ModelArguments(model_name_or_path="m", use_peft=True, lora_r=4)
-    assert changed_settings(model) == {
-        "model_name_or_path": "m",
-        "use_peft": True,
-        "lora_r": 4,
-    }
+def test_a_configuration_is_a_copy_and_what_was_asked_stays():
+    asked = SFTArguments(output_dir="o", push_to_hub=True)
+    decided = {"bf16": False, "use_cpu": True, "activation_checkpointing": False, "learning_rate": 1e-4}
+    config = asked.configured(decided)
+    assert (config.bf16, config.learning_rate, config.push_to_hub) == (False, 1e-4, False)
+    assert (asked.bf16, asked.learning_rate, asked.push_to_hub) == (None, None, True)
+
+
+def test_what_a_library_refuses_is_one_line():
+    asked = SFTArguments(output_dir="o", load_best_model_at_end=True, eval_strategy="no")
+    with pytest.raises(UserError, match="settings that do not go together: .*load_best_model_at_end"):
+        asked.configured({"bf16": False, "use_cpu": True, "activation_checkpointing": False, "learning_rate": 1e-4})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fp16": True, "bf16": True}, "two precisions"),
+        ({"hardware": "cpu-2"}, "plans for another machine; add --plan"),
+    ],
+)
+def test_two_precisions_and_a_machine_without_plan_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        SFTArguments(output_dir="o", **settings)

@@ -7,26 +7,27 @@ import sys
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.config.flags import SFT_ARGUMENTS, check_flags, flag_names
+from ftkit.config.flags import check_flags, flag_names
+from ftkit.sft import RECIPE
 
 
 def test_flag_names_equal_the_fields_of_the_imported_dataclasses():
-    from ftkit.config.settings.common import DataArguments, ModelArguments, SFTArguments
+    from ftkit.config.settings.sft import SETTINGS
 
-    fields = {item.name for cls in (DataArguments, ModelArguments, SFTArguments) for item in dataclasses.fields(cls)}
-    names = flag_names(SFT_ARGUMENTS)
+    fields = {item.name for cls in SETTINGS for item in dataclasses.fields(cls)}
+    names = flag_names(RECIPE.flags)
     assert fields <= names
     assert {name for name in names - fields if not name.startswith("_")} == set()
 
 
 def test_a_mistyped_flag_is_refused_with_the_nearest_one():
     with pytest.raises(UserError, match='unknown flag "--learnin_rate"; did you mean "learning_rate"'):
-        check_flags(["--learnin_rate", "1"], flag_names(SFT_ARGUMENTS))
+        check_flags(["--learnin_rate", "1"], flag_names(RECIPE.flags))
 
 
 def test_abbreviations_are_refused():
     with pytest.raises(UserError, match="unknown flag"):
-        check_flags(["--learning_r", "1"], flag_names(SFT_ARGUMENTS))
+        check_flags(["--learning_r", "1"], flag_names(RECIPE.flags))
 
 
 def test_dashes_equals_signs_and_no_prefix_name_the_setting():

@@ -3,15 +3,14 @@
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.config.flags import SFT_ARGUMENTS
-from ftkit.config.parser import CommandParser, parse_settings, run, split_config
-from ftkit.sft import sft_dataclasses
+from ftkit.config.parser import CommandParser, run, split_config
+from ftkit.sft import RECIPE
 
 REQUIRED = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "out"]
 
 
 def parse(argv):
-    return parse_settings(argv, SFT_ARGUMENTS, sft_dataclasses, prog="ftkit sft")
+    return RECIPE.parse(argv)
 
 
 @pytest.mark.parametrize("form", [["--config", "FILE"], ["--config=FILE"]])
@@ -19,7 +18,7 @@ def test_a_flag_overrides_yaml_and_yaml_the_default(tmp_path, form):
     config = tmp_path / "c.yaml"
     config.write_text("learning_rate: 1e-3\nlora_r: 4\nuse_peft: true\n")
     argv = [part.replace("FILE", str(config)) for part in form]
-    data, model, training, given = parse([*argv, *REQUIRED, "--lora_r", "8"])
+    data, model, training, given, *_ = parse([*argv, *REQUIRED, "--lora_r", "8"])
     assert (training.learning_rate, model.lora_r, model.use_peft) == (1e-3, 8, True)
     assert {"learning_rate", "lora_r", "use_peft", "output_dir"} <= given
     assert "lora_alpha" not in given

@@ -6,7 +6,7 @@ import pytest
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
-from ftkit.config.run_folder import check_output_dir, read_run_yaml, write_run_yaml
+from ftkit.config.run_folder import RunRecord, check_output_dir, read_record, read_run_yaml, write_run_yaml
 
 
 def test_a_new_or_empty_folder_is_free(tmp_path):
@@ -32,11 +32,37 @@ def test_a_file_or_nothing_to_resume_is_refused(tmp_path):
 
 
 def test_run_yaml_round_trips(tmp_path):
-    settings = {"learning_rate": 2e-4, "use_peft": True, "template": "alpaca", "lora_target_modules": ["q_proj"]}
-    write_run_yaml(str(tmp_path), "sft", settings)
-    assert read_run_yaml(str(tmp_path)) == settings
+    asked = {"learning_rate": 2e-4, "use_peft": True, "template": "alpaca", "lora_target_modules": ["q_proj"]}
+    decided = {
+        "learning_rate": 2e-4,
+        "dtype": "bfloat16",
+        "save_total_limit": None,
+        "reasons": {"dtype": "bf16 is fast"},
+    }
+    write_run_yaml(str(tmp_path), RunRecord("sft", asked, decided, {"device": "cpu"}))
+    record = read_record(tmp_path)
+    assert (record.command, record.asked, record.decided, record.is_edited) == ("sft", asked, decided, False)
+    assert read_run_yaml(tmp_path) == asked | {"dtype": "bfloat16"}
     assert (tmp_path / "run.yaml").read_text().startswith("# ftkit sft --config ")
-    assert read_run_yaml(str(tmp_path / "none")) == {}
+    assert read_run_yaml(tmp_path / "none") == {} and read_record(tmp_path / "none") is None
+
+
+def test_a_run_yaml_that_somebody_changed_is_known(tmp_path):
+    write_run_yaml(str(tmp_path), RunRecord("sft", {"lora_r": 4}, {"dtype": "float32"}))
+    path = tmp_path / "run.yaml"
+    path.write_text(path.read_text().replace("lora_r: 4", "lora_r: 8"))
+    assert read_record(tmp_path).is_edited
+
+
+def test_the_flat_file_of_the_first_version_is_read(tmp_path):
+    (tmp_path / "run.yaml").write_text("# ftkit sft --config x\nlora_r: 4\n")
+    assert read_run_yaml(tmp_path) == {"lora_r": 4} and read_record(tmp_path).decided == {}
+
+
+def test_a_later_schema_is_refused_by_name(tmp_path):
+    (tmp_path / "run.yaml").write_text("schema: 3\nasked: {}\n")
+    with pytest.raises(UserError, match="run.yaml:1: schema 3 is not known; this ftkit reads 2 and 1"):
+        read_record(tmp_path)
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from ftkit.training.plan import ISOLATION_TOLERANCE, num_updates, packing_leak, plan_packing
+from ftkit.training.facts import ISOLATION_TOLERANCE, packing_leak
+from ftkit.training.plan import num_updates, plan_packing
 
 
 def test_packing_keeps_the_tokens_of_an_update():

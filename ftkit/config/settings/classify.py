@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from trl import ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
@@ -84,7 +83,7 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
     metric_for_best_model: str | None = setting(None, "What the best weights are chosen by.", choices=list(MEASURES))
     trust_remote_code: bool = setting(False, "Run Python code that comes with the model.")
     num_samples: int = setting(3, "Held-out texts whose predicted class is shown at each evaluation.")
-    compact_loss_head: bool = setting(False, NOT_USED)
+    compact_loss_head: bool | None = setting(False, NOT_USED)
     loss_head_kernel: str = setting("auto", NOT_USED, choices=["auto", "compact", "trl"])
     sample_max_new_tokens: int = setting(0, NOT_USED)
 
@@ -92,33 +91,36 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
     head_learning_rate = 1e-3
 
     def __post_init__(self):
-        if self.early_stopping_patience is not None:
-            self.choose_best()
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise UserError(f"--early_stopping_patience is {self.early_stopping_patience}; give 1 or more evaluations")
         if self.benchmark_tasks:
             raise UserError("--benchmark_tasks asks a language model; a classifier is measured on its test rows")
-        self.include_num_input_tokens_seen = "non_padding"
+        if self.metric_for_best_model and self.best_metric not in MEASURES:
+            hint = did_you_mean(self.best_metric, MEASURES)
+            raise UserError(f"--metric_for_best_model {self.best_metric}{hint}; known are {', '.join(MEASURES)}")
         super().__post_init__()
+
+    def configured(self, decided: dict):
+        """As for every trainer; tokens are counted without padding."""
+        return super().configured({**decided, "include_num_input_tokens_seen": "non_padding"})
+
+    def default_learning_rate(self, model) -> float:
+        """By what is trained: all weights, an adapter, or the head alone."""
+        return self.head_learning_rate if model.num_trained_layers == 0 else super().default_learning_rate(model)
 
     @property
     def chooses_best(self) -> bool:
         """Whether held-out rows decide which weights are kept."""
-        return bool(self.load_best_model_at_end)
+        return bool(self.load_best_model_at_end or self.early_stopping_patience)
 
-    def choose_best(self) -> None:
-        """Settle what early stopping needs: evaluations and checkpoints at the same steps, and a measure."""
-        if self.early_stopping_patience < 1:
-            raise UserError(f"--early_stopping_patience is {self.early_stopping_patience}; give 1 or more evaluations")
-        if self.eval_strategy in ("no", IntervalStrategy.NO):
-            self.eval_strategy = "epoch"
-        self.save_strategy = SaveStrategy(IntervalStrategy(self.eval_strategy).value)
-        self.save_steps = self.eval_steps or self.save_steps
-        self.load_best_model_at_end = True
-        self.metric_for_best_model = (self.metric_for_best_model or "f1").removeprefix("eval_")
-        if self.metric_for_best_model not in MEASURES:
-            hint = did_you_mean(self.metric_for_best_model, MEASURES)
-            raise UserError(
-                f"--metric_for_best_model {self.metric_for_best_model}{hint}; known are {', '.join(MEASURES)}"
-            )
-        self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
-        if self.save_total_limit is None:
-            self.save_total_limit = 2
+    @property
+    def best_metric(self) -> str:
+        """The measure that the best weights are chosen by."""
+        return (self.metric_for_best_model or "f1").removeprefix("eval_")
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Whether a larger value of a measure is better."""
+        return metric not in LOWER_IS_BETTER
+
+
+SETTINGS = (ClassificationDataArguments, ClassifierModelArguments, ClassificationArguments)

@@ -1,24 +1,20 @@
-"""The settings ftkit adds to TRL's, and the defaults it takes from the hardware instead of from a constant.
+"""The settings that all trainers share, beside TRL's. What a person asked for stays as it was asked.
 
 Import this only after the flags were checked (`ftkit.config.parser`): it imports TRL.
 """
 
+import copy
 import dataclasses
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
+from trl import ModelConfig, ScriptArguments
+from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
-from ftkit.config.hardware import probe
-from ftkit.config.launch import default_ddp_backend, world_size
+from ftkit.config.run_folder import RunRecord
 
-PLAIN_TYPES = (bool, int, float, str, list, dict)
-UNRECORDED = {
-    "gradient_checkpointing", "gradient_checkpointing_kwargs", "hub_token", "resume_from_checkpoint", "ddp_backend",
-    "ddp_find_unused_parameters", "include_num_input_tokens_seen",
-}  # fmt: skip
+UNRECORDED = {"hub_token", "resume_from_checkpoint", "plan", "hardware"}  # secrets, and what is about one start only
 
 
 def setting(default, help, **metadata):
@@ -59,13 +55,6 @@ class DataArguments(ScriptArguments):
             raise UserError("--dataset_name is missing; give a file, a folder, a bundled name or a Hub id")
         if self.test_size is not None and self.test_size <= 0:
             raise UserError(f"--test_size is {self.test_size}; give a share such as 0.1 or a number of rows")
-
-
-@dataclass
-class PreferenceDataArguments(DataArguments):
-    """Rows with a chosen and a rejected answer."""
-
-    dataset_format: str = setting("auto", "Row format.", choices=["auto", "alpaca", "prompt", "messages"])
 
 
 @dataclass
@@ -114,113 +103,76 @@ class ModelArguments(ModelConfig):
 
 @dataclass
 class TrainerArguments:
-    """What ftkit's trainers share; stands left of a TRL configuration. None means "decide, and say why"."""
+    """What ftkit's trainers share; stands left of a TRL configuration. None means "decide, and say why".
 
+    An instance holds what was asked and is not changed; `configured` makes of it, with what was decided, the
+    configuration that a trainer takes.
+    """
+
+    plan: bool = setting(False, "Print what would be done and why, and stop before the weights are loaded.")
+    hardware: str | None = setting(None, "With --plan: plan for another machine, such as h100-80gb, or a FILE.yaml.")
     activation_checkpointing: bool | None = setting(
-        None, "Recompute activations in backward to save memory. Default: on a GPU only."
+        None, "Recompute activations in backward to save memory. Default: only where memory asks for it."
     )
     gradient_checkpointing: bool | None = setting(None, "Former name of --activation_checkpointing.")
-    compact_loss_head: bool = setting(
-        True, "Score trained tokens only, in chunks. Default: on, off for pretraining with few logits."
+    compact_loss_head: bool | None = setting(
+        None, "Score trained tokens only, in chunks. Default: on, off for pretraining with few logits."
     )
     loss_head_kernel: str = setting(
         "auto", "Kernel of the LM head: auto (on a GPU the faster one, timed).", choices=["auto", "compact", "trl"]
     )
-    fused_lora: bool = setting(True, "Compute a LoRA layer as one function, where it is plain and on a CPU.")
+    fused_lora: bool | None = setting(
+        None, "Compute a LoRA layer as one function. Default: on where it is plain and on a CPU."
+    )
     num_samples: int = setting(3, "Held-out questions answered at each evaluation.")
     sample_max_new_tokens: int = setting(64, "Longest sample answer, in tokens.")
     benchmark_tasks: str | None = setting(None, "Tasks of ftkit bench asked before and after, with a verdict: T,U.")
     benchmark_data: str | None = setting(None, "Rows of those tasks: TASK=PATH,...")
     benchmark_limit: int | None = setting(None, "Only so many items of each of them, or of each of its subjects.")
 
-    def __post_init__(self):
-        hardware = probe()
+    def __post_init__(self):  # TRL's comes with `configured`: it overwrites, and looks at the device
         if not self.output_dir:
             raise UserError("--output_dir is missing; give the folder for the run, such as --output_dir runs/first")
-        self.use_cpu = self.use_cpu or hardware.device == "cpu"
-        if self.bf16 is None:
-            self.bf16 = hardware.bf16 and not self.fp16
-        self.ddp_backend = self.ddp_backend or default_ddp_backend(self.use_cpu)
-        if self.ddp_find_unused_parameters is None and world_size() > 1:
-            self.ddp_find_unused_parameters = False  # every trained weight is used in every step
-        self.pushes_result = self.push_to_hub  # ftkit pushes once, by an allow-list; Trainer would push pickles
-        self.push_to_hub = False
-        if self.activation_checkpointing is None and self.gradient_checkpointing is None:
-            self.activation_checkpointing = not self.use_cpu
-        if not hasattr(SFTConfig, "activation_checkpointing"):  # transformers for Python 3.10 know the former name only
-            self.gradient_checkpointing = bool(self.activation_checkpointing or self.gradient_checkpointing)
-            self.activation_checkpointing = self.gradient_checkpointing
-        super().__post_init__()
+        if self.hardware and not self.plan:
+            raise UserError(f"--hardware {self.hardware} plans for another machine; add --plan")
+        if self.fp16 and self.bf16:
+            raise UserError("--fp16 and --bf16 are two precisions; give one of them")
 
-    def hardware_reasons(self, given: Collection[str] = ()) -> dict[str, str]:
-        """Why the hardware-dependent defaults are what they are, by setting; those that a person has given left out."""
-        hardware = probe()
-        reasons = {
-            "bf16": f"bf16 runs at {hardware.bf16_speedup:.1f}x the speed of fp32 here",
-            "activation_checkpointing": "time is scarcer than memory on a CPU"
-            if self.use_cpu
-            else "GPU memory is scarce",
-        }
-        return {name: reason for name, reason in reasons.items() if name not in given}
+    def default_learning_rate(self, model: ModelArguments) -> float:
+        """Peak learning rate where nobody chose one."""
+        return self.default_learning_rates[model.use_peft]
 
-
-@dataclass
-class SFTArguments(TrainerArguments, SFTConfig):
-    """TRL's SFTConfig with defaults for the hardware at hand."""
-
-    packing: bool | None = setting(None, "Put several rows into one sequence. Default: on where rows stay isolated.")
-    learning_rate: float | None = setting(None, "Peak learning rate. Default: 2e-5 for all weights, 2e-4 with PEFT.")
-
-    default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
-
-    def __post_init__(self):
-        if self.assistant_only_loss or self.completion_only_loss is not None:
-            raise UserError(
-                "ftkit always trains the answers and their end token only; drop --assistant_only_loss "
-                "and --completion_only_loss"
-            )
-        if self.chat_template_path:
-            raise UserError("--chat_template_path is TRL's; use --template NAME|FILE|auto")
-        if self.packing and self.packing_strategy == "wrapped":
-            raise UserError("--packing_strategy wrapped lets rows see each other; use bfd or bfd_split")
-        super().__post_init__()
-
-
-@dataclass
-class DPOArguments(TrainerArguments, DPOConfig):
-    """TRL's DPOConfig with defaults for the hardware at hand."""
-
-    learning_rate: float | None = setting(None, "Peak learning rate. Default: 1e-6 for all weights, 1e-5 with PEFT.")
-
-    default_learning_rates = (1e-6, 1e-5)  # all weights (TRL's default), PEFT
-
-    def __post_init__(self):
-        if self.truncation_mode != "keep_start":
-            raise UserError(f"--truncation_mode {self.truncation_mode} would cut the prompt; use keep_start")
-        super().__post_init__()
+    def configured(self, decided: dict[str, Any]):
+        """A copy with the values of `decided`, completed by TRL and transformers. Raises UserError if they refuse."""
+        config = copy.copy(self)
+        for name, value in decided.items():
+            setattr(config, name, value)
+        config.push_to_hub = False  # ftkit pushes once, by an allow-list; Trainer would push pickles
+        config.gradient_checkpointing = config.activation_checkpointing  # transformers of Python 3.10 know only this
+        try:
+            super(TrainerArguments, config).__post_init__()
+        except ValueError as error:
+            raise UserError(f"settings that do not go together: {' '.join(str(error).split())}") from error
+        return config
 
 
 class RunSettings(NamedTuple):
-    """All settings of a run. given: names of the settings the person set; the others are ftkit's to decide."""
+    """All settings of a run, as they were asked.
 
-    data: DataArguments
-    model: ModelArguments
-    training: SFTArguments | DPOArguments
-    given: set[str]
-
-
-def changed_settings(*arguments) -> dict:
-    """Settings that differ from their defaults, as plain YAML values, for run.yaml.
-
-    Objects that TRL builds out of a setting, deprecated names that mirror another setting, and secrets are left out.
+    given: names of the settings the person set; the others are ftkit's to decide. on_line: those of them that came as
+    flags. record: the run that --config names, if it is one.
     """
-    changed = {}
-    for instance in arguments:
-        for item in dataclasses.fields(instance):
-            default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-            value = getattr(instance, item.name)
-            value = getattr(value, "value", value)  # an enum's
-            is_default = value == default or [value] == default  # TRL unpacks lists of one
-            if item.init and not is_default and item.name not in UNRECORDED and isinstance(value, PLAIN_TYPES):
-                changed[item.name] = value
-    return changed
+
+    data: ScriptArguments
+    model: ModelArguments
+    training: _BaseConfig
+    given: frozenset[str]
+    on_line: frozenset[str] = frozenset()
+    record: RunRecord | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """What the person set, as plain YAML values, secrets left out."""
+        fields = {item.name: part for part in self[:3] for item in dataclasses.fields(part)}
+        names = [name for name in fields if name in self.given and name not in UNRECORDED]
+        values = {name: getattr(fields[name], name) for name in names}
+        return {name: getattr(value, "value", value) for name, value in values.items()}  # an enum's

@@ -92,6 +92,10 @@ class PretrainArguments(TrainerArguments, _BaseConfig):
     default_learning_rates = (1e-3, 1e-4)  # a new model, trained weights
     loss_type = "nll"  # the loss is a mean over tokens, which the compact head makes use of
 
+    def default_learning_rate(self, model) -> float:
+        """By where training starts: random weights or trained ones."""
+        return self.default_learning_rates[not model.is_new]
+
     def __post_init__(self):
         if self.max_tokens is not None and self.max_tokens < 1:
             raise UserError(f"--max_tokens is {self.max_tokens:g}; give a number of tokens such as 1.5e7")
@@ -101,3 +105,6 @@ class PretrainArguments(TrainerArguments, _BaseConfig):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"--{name} is {getattr(self, name):g}; give a share from 0 to 1")
         super().__post_init__()
+
+
+SETTINGS = (PretrainDataArguments, PretrainModelArguments, PretrainArguments)

@@ -7,37 +7,21 @@ print("\n".join(evaluation_lines(evaluation | {"split": "test"})))
 from collections import Counter
 from pathlib import Path
 
-import evaluate
 import numpy as np
 
 from ftkit.config.files import write_json
 from ftkit.data.tokens.labelled import LabelledRows
 from ftkit.evaluation.held_out.results import write_held_out
 from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, task_of
-from ftkit.metrics.classification import METRICS, calibration_bins
+from ftkit.metrics.classification import calibration_bins, measure
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
+from ftkit.model.classifier import class_probabilities
+from ftkit.training.method import HeldOut, Run
 
 EVALUATION_FILE = "evaluation.json"  # for the report and the model card
 LOWER_IS_BETTER = ("brier", "expected_calibration_error")
 TASK = "classification"
 NUM_RESAMPLES = 2000
-
-
-def measure(references, probabilities, *, positive: int = 1) -> dict[str, float]:
-    """Every metric of `METRICS` by name. references: (rows,) class numbers. probabilities: (rows, classes).
-
-    positive: of two classes the one that precision, recall and F1 are about. Raises ValueError for no rows and for
-    rows of a single class.
-    """
-    references, probabilities = np.asarray(references), np.asarray(probabilities, dtype=np.float64)
-    combined = evaluate.combine([metric(keep_in_memory=True) for metric in METRICS])
-    return combined.compute(
-        predictions=probabilities.argmax(axis=1),
-        references=references,
-        prediction_scores=probabilities,
-        average="binary" if probabilities.shape[1] == 2 else "macro",
-        pos_label=positive,
-    )
 
 
 def evaluate_classifier(references, probabilities, labels: list[str], *, positive: int = 1, seed: int = 0) -> dict:
@@ -156,13 +140,13 @@ def area_under_curve(is_positive: np.ndarray, ranks: np.ndarray) -> float:
 
 
 def write_evaluation(
-    settings, held_out: list[dict], probabilities: np.ndarray, rows: LabelledRows, split: str, positive: int
+    run: Run, held_out: list[dict], probabilities: np.ndarray, rows: LabelledRows, split: str, positive: int
 ) -> dict:
     """Measure the held-out rows, write OUT/results.json, items and OUT/evaluation.json, and return the last.
 
     probabilities: (rows, classes). split: what the rows are, "test" or "validation".
     """
-    output_dir = Path(settings.training.output_dir)
+    output_dir = Path(run.output_dir)
     references = [row["label"] for row in held_out]
     evaluation = {"split": split} | evaluate_classifier(references, probabilities, rows.labels, positive=positive)
     write_json(output_dir / EVALUATION_FILE, evaluation)
@@ -172,7 +156,7 @@ def write_evaluation(
         for name, measured in evaluation["measures"].items()
         if measured["value"] is not None
     }
-    write_held_out(settings, task_of(TASK, items, scores), items, told={"split": split, "labels": rows.labels})
+    write_held_out(run, task_of(TASK, items, scores), items, told={"split": split, "labels": rows.labels})
     return evaluation
 
 
@@ -208,3 +192,32 @@ def measure_texts(found: dict) -> tuple[str, str]:
     if found["value"] is None:
         return f"undefined: {found['undefined']}", ""
     return f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else ""
+
+
+def measure_held_out(run: Run, trainer) -> np.ndarray | None:
+    """(rows, classes) probabilities of the test rows, or the validation rows where there are none.
+
+    None where nothing is held out, or where the weights are sharded.
+    """
+    rows = held_out_rows(run.data.rows)
+    if not rows or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return None
+    texts = [row["text"] for row in rows]
+    sequences = run.data.tokenizer(texts, truncation=True, max_length=run.decided.max_length)["input_ids"]
+    batch_size = run.config.per_device_eval_batch_size
+    return class_probabilities(trainer.model, sequences, run.data.tokenizer, batch_size).numpy()
+
+
+def held_out_rows(rows: LabelledRows) -> list[dict] | None:
+    """The test rows, else the validation rows."""
+    return rows.test or rows.validation
+
+
+def report(run: Run, before: None, after: np.ndarray) -> list[str]:
+    """Write results.json, items and evaluation.json; the evaluation for a person."""
+    rows = run.data.rows
+    split = "test" if rows.test else "validation"
+    return evaluation_lines(write_evaluation(run, held_out_rows(rows), after, rows, split, run.data.positive))
+
+
+HELD_OUT = HeldOut(measure_held_out, report, before=False)

@@ -7,6 +7,7 @@ from ftkit.evaluation.held_out.results import write_held_out
 from ftkit.evaluation.results import Item, Score, content_id, mean_score, task_of
 from ftkit.inference.scoring import answer_loss
 from ftkit.metrics.paired_tests import share_difference
+from ftkit.training.method import HeldOut, Run
 
 TASK = "preferences"
 
@@ -35,7 +36,7 @@ def score_pairs(model, sequences: Sequence[dict], pad_token_id: int, batch_size:
 
 
 def write_preferences(
-    settings, rows: Sequence[dict], tokenizer, before: list[PairScore], after: list[PairScore]
+    run: Run, rows: Sequence[dict], tokenizer, before: list[PairScore], after: list[PairScore]
 ) -> str:
     """Write what held-out pairs scored into OUT/before/results.json and OUT/results.json; return the result in a line.
 
@@ -43,7 +44,7 @@ def write_preferences(
     """
     old, new = preference_items(before, rows, tokenizer), preference_items(after, rows, tokenizer, reference=before)
     for items, is_trained in ((old, False), (new, True)):
-        write_held_out(settings, task_of(TASK, items, preference_scores(items)), items, is_trained=is_trained)
+        write_held_out(run, task_of(TASK, items, preference_scores(items)), items, is_trained=is_trained)
     return results_line(old, new)
 
 
@@ -96,3 +97,19 @@ def results_line(before: list[Item], after: list[Item]) -> str:
         f"{new['accuracy'].value:.1%} after (change {change.difference:+.1%}, 95 % interval {change.low:+.1%} to "
         f"{change.high:+.1%}); by implicit reward {reward.value:.1%} ({reward.low:.1%} to {reward.high:.1%})"
     )
+
+
+def measure_held_out(run: Run, trainer) -> list[PairScore] | None:
+    """Log-probabilities of the held-out pairs; None where nothing is held out, or where the weights are sharded."""
+    data = run.data
+    if not data.test or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return None
+    return score_pairs(trainer.model, list(data.test.sequences()), data.tokenizer.pad_token_id)
+
+
+def report(run: Run, before: list[PairScore], after: list[PairScore]) -> list[str]:
+    """Write OUT/results.json and OUT/before/results.json, how held-out pairs were ranked; a line for a person."""
+    return [write_preferences(run, run.data.test.rows, run.data.tokenizer, before, after)]
+
+
+HELD_OUT = HeldOut(measure_held_out, report)

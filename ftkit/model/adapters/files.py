@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import yaml
 from peft import PeftType, TaskType
 from safetensors import SafetensorError, safe_open
 
 from ftkit.config.assets import cache_dir
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json, write_text
+from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.classifier import stored_labels
 from ftkit.model.loading import local_model_folder, weights_fingerprint
 from ftkit.model.weights.shards import safetensors_files
@@ -69,9 +69,8 @@ def run_folder(adapter: str | Path) -> Path:
 
 def run_settings(adapter: str | Path) -> dict:
     """The settings of the run that wrote an adapter: its run.yaml, else, as for a pushed one, what base.json tells."""
-    path = run_folder(adapter) / "run.yaml"
-    if path.is_file():
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if settings := read_run_yaml(run_folder(adapter)):
+        return settings
     record = recorded_base(adapter) or {}
     return {"ftgpt": record.get("model_type") == "ftgpt", "load_in_4bit": record.get("load_in_4bit", False)}
 

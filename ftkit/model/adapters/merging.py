@@ -107,7 +107,8 @@ def tokenizer_folder(adapter: str | Path, base_folder: str | Path) -> Path:
 
 def trained_quantization(adapter: str | Path) -> BitsAndBytesConfig | None:
     """How the base of an adapter was quantised in training, by the run's run.yaml; None if it was not."""
-    return quantization_config(SimpleNamespace(**{**QUANTIZATION_DEFAULTS, **run_settings(adapter)}))
+    settings = {**QUANTIZATION_DEFAULTS, **run_settings(adapter)}
+    return quantization_config(SimpleNamespace(**settings), settings["dtype"])
 
 
 def load_base(

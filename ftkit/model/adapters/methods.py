@@ -13,11 +13,11 @@ from ftkit.config.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def quantization_config(model_args) -> BitsAndBytesConfig | None:
-    """bitsandbytes settings of --load_in_4bit or --load_in_8bit; None for neither."""
+def quantization_config(model_args, dtype: str | None) -> BitsAndBytesConfig | None:
+    """bitsandbytes settings of --load_in_4bit or --load_in_8bit, multiplied in `dtype`; None for neither."""
     if model_args.load_in_4bit:
         return four_bit_config(
-            model_args.dtype,
+            dtype,
             quant_type=model_args.bnb_4bit_quant_type,
             double_quant=model_args.use_bnb_nested_quant,
             storage=model_args.bnb_4bit_quant_storage,

@@ -19,12 +19,12 @@ NAME = "packed_sdpa"
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
-    """Switch a model from sdpa to packed_sdpa; return whether it was switched.
+    """Switch a model from sdpa to packed_sdpa; return whether it was switched. For training on a CPU.
 
-    It is where the weights are on a CPU; flash and flex attention do the same on a GPU. Whether the model hands
-    position_ids to its attention must be tested on it: without them documents would see each other.
+    Whether the model hands position_ids to its attention must be tested on it: without them documents would see each
+    other.
     """
-    if model.config._attn_implementation != "sdpa" or model.device.type != "cpu":
+    if model.config._attn_implementation != "sdpa":
         return False
     model.set_attn_implementation(NAME)
     return True

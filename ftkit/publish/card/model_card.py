@@ -239,14 +239,10 @@ def settings_of(folder: Path) -> dict:
     import yaml
 
     try:
-        settings = read_run_yaml(str(folder)) or {}
+        return read_run_yaml(folder)
     except yaml.YAMLError as error:
-        settings = first_line(error)
-    if not isinstance(settings, dict):
-        raise UserError(
-            f"{folder / 'run.yaml'}: not settings as a run writes them ({settings}); restore it or delete it"
-        )
-    return settings
+        reason = f"not settings as a run writes them ({first_line(error)}); restore it or delete it"
+        raise UserError(f"{folder / 'run.yaml'}: {reason}") from error
 
 
 def is_adapter(folder: Path) -> bool:

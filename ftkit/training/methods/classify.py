@@ -1,45 +1,68 @@
 """Classifiers: labelled rows and a model with a head made ready, and transformers' Trainer with a loss by rows."""
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
+from peft import get_peft_model
 from transformers import (
-    AutoConfig,
+    AutoModelForSequenceClassification,
     EarlyStoppingCallback,
+    PretrainedConfig,
     PreTrainedTokenizerBase,
     Trainer,
 )
 
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.hardware import Hardware
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.labelled import (
     LabelledRows,
     LabelledTokens,
+    classification_receipt,
+    format_classification_receipt,
     load_labelled_rows,
     loss_weights,
     tokenize_labelled,
 )
+from ftkit.metrics.classification import measure
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config
-from ftkit.model.classifier import LoadedClassifier, check_head, load_classifier, train_last_layers, unquantised_head
+from ftkit.model.classifier import (
+    LoadedClassifier,
+    check_head,
+    class_probabilities,
+    classifier_peft_config,
+    load_classifier,
+    train_last_layers,
+    unquantised_head,
+)
 from ftkit.model.context import context_size
 from ftkit.model.loading import check_vocabulary, load_tokenizer, local_model_folder
-from ftkit.training.plan import settle_dtype
+from ftkit.training.facts import model_facts, read_config
+from ftkit.training.method import Method, Run
+from ftkit.training.plan import Facts, row_limit
+from ftkit.training.preparation import describe_rows
 from ftkit.training.run_trainer import RunMixin
 
+UNLIMITED = 10**9  # tokens
 VALIDATION_SHARE = 0.1  # of the training rows, held out where the best weights are chosen and no split is there for it
 
 
 @dataclass
 class LabelledData:
-    """What training needs of the data, by the names that `ftkit.training.plan` knows.
+    """What training needs of the data.
 
-    folder: of the model, local. train: tokenized. observed: the held-out rows that training looks at, tokenized; None
-    where nothing is held out. positive: number of the class that F1 is about, of two. class_weights: by class number.
+    folder, config: of the model, local. context: the longest text it takes. train: tokenized. observed: the held-out
+    rows that training looks at, tokenized; None where nothing is held out. positive: number of the class that F1 is
+    about, of two. class_weights: by class number.
     """
 
     folder: str
+    config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
+    context: int
     rows: LabelledRows
     train: LabelledTokens
     observed: LabelledTokens | None
@@ -62,13 +85,14 @@ def prepare_labelled_data(settings) -> LabelledData:
     Raises UserError for every mistake in a row, a label, the classes' settings, the model's name or the length.
     """
     data, model, training = settings.data, settings.model, settings.training
-    if training.chooses_best and data.validation_size is None:
-        data.validation_size = VALIDATION_SHARE
+    validation_size = data.validation_size
+    if training.chooses_best and validation_size is None:
+        validation_size = VALIDATION_SHARE
     rows = load_labelled_rows(
         data.dataset_name,
         class_names=data.class_names,
         test_size=data.test_size,
-        validation_size=data.validation_size,
+        validation_size=validation_size,
         train_split=data.dataset_train_split,
         test_split=data.dataset_test_split,
         config=data.dataset_config,
@@ -76,17 +100,18 @@ def prepare_labelled_data(settings) -> LabelledData:
     )
     weights = loss_weights(data.class_weights, rows.labels, rows.train)
     positive = positive_class(data.positive_label, rows.labels)
-    data.class_names = rows.labels
     folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     check_head(folder, rows.labels)
     tokenizer = load_tokenizer(folder)
     verify_tokenizer(folder, tokenizer)
     tokenizer.padding_side = "right"  # a causal model's states then do not depend on padding
-    settle_text_length(settings, folder, tokenizer)
-    tokenizer.model_max_length = training.max_length  # what a pipeline cuts at when it is asked to
-    train = tokenize_labelled(rows.train, tokenizer, training.max_length)
-    observed = tokenize_labelled(rows.observed, tokenizer, training.max_length) if rows.observed else None
-    return LabelledData(folder, tokenizer, rows, train, observed, positive, weights)
+    config = read_config(folder, trust_remote_code=training.trust_remote_code)
+    context = min(context_size(config) or UNLIMITED, tokenizer.model_max_length or UNLIMITED)
+    limit = row_limit(settings, context, settings.given)
+    tokenizer.model_max_length = limit  # what a pipeline cuts at when it is asked to
+    train = tokenize_labelled(rows.train, tokenizer, limit)
+    observed = tokenize_labelled(rows.observed, tokenizer, limit) if rows.observed else None
+    return LabelledData(folder, config, tokenizer, context, rows, train, observed, positive, weights)
 
 
 def positive_class(name: str | None, labels: list[str]) -> int:
@@ -100,38 +125,26 @@ def positive_class(name: str | None, labels: list[str]) -> int:
     return labels.index(name)
 
 
-def settle_text_length(settings, folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Keep --max_length within what model and tokenizer take; raise UserError where the person asked for more."""
-    training = settings.training
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=training.trust_remote_code)
-    context = min(context_size(config) or 10**9, tokenizer.model_max_length or 10**9)
-    if training.max_length is None or training.max_length > context:
-        if "max_length" in settings.given and training.max_length is not None:
-            raise UserError(
-                f"--max_length {training.max_length} is more than the model's context of {context}; lower it"
-            )
-        training.max_length = context
+def label_facts(settings, data: LabelledData, hardware: Hardware) -> Facts:
+    """What decisions rest on, of labelled rows."""
+    trust, auto = settings.training.trust_remote_code, AutoModelForSequenceClassification
+    facts = model_facts(data.config, hardware, trust_remote_code=trust, auto=auto)
+    lengths = [len(row["input_ids"]) for row in data.train.rows]
+    return dataclasses.replace(facts, context=data.context, lengths=lengths, num_test=len(data.rows.observed or []))
 
 
-def prepare_classifier(settings, data: LabelledData) -> LoadedClassifier:
+def load_with_head(run: Run) -> LoadedClassifier:
     """Load the weights with a head for the classes, and freeze what is not trained."""
-    model_args, training = settings.model, settings.training
-    settle_dtype(model_args)
-    if training.learning_rate is None:
-        training.learning_rate = training.default_learning_rates[model_args.use_peft]
-        if model_args.num_trained_layers == 0:
-            training.learning_rate = training.head_learning_rate
-    quantization = unquantised_head(
-        data.folder, quantization_config(model_args), trust_remote_code=training.trust_remote_code
-    )
+    model_args, data, trust = run.settings.model, run.data, run.config.trust_remote_code
+    quantization = quantization_config(model_args, run.decided.dtype)
     loaded = load_classifier(
         data.folder,
         data.rows.labels,
         pad_token_id=data.tokenizer.pad_token_id,
-        dtype=model_args.dtype,
+        dtype=run.decided.dtype,
         attn_implementation=model_args.attn_implementation,
-        quantization_config=quantization,
-        trust_remote_code=training.trust_remote_code,
+        quantization_config=unquantised_head(data.folder, quantization, trust_remote_code=trust),
+        trust_remote_code=trust,
     )
     keep_four_bit_gradients(loaded.model)
     check_vocabulary(loaded.model, data.tokenizer)
@@ -169,3 +182,60 @@ class FTClassificationTrainer(RunMixin, Trainer):
     def log(self, logs, *args, **kwargs):
         logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, *args, **kwargs)
+
+
+def build_trainer(run: Run, loaded: LoadedClassifier) -> FTClassificationTrainer:
+    """The trainer on tokenized rows."""
+    data = run.data
+    config = classifier_peft_config(run.settings.model, loaded.model, loaded.head)
+    return FTClassificationTrainer(
+        model=loaded.model if config is None else get_peft_model(loaded.model, config),
+        args=run.config,
+        train_dataset=data.train_dataset(),
+        eval_dataset=data.observed_dataset(),
+        processing_class=data.tokenizer,
+        compute_metrics=class_measures_of(data),
+        class_weights=data.class_weights,
+    )
+
+
+def class_measures_of(data: LabelledData) -> Callable:
+    """What Trainer calls with an evaluation's logits and labels."""
+
+    def compute(prediction) -> dict[str, float]:
+        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+        probabilities = torch.from_numpy(logits).double().softmax(-1).numpy()
+        return measure(prediction.label_ids, probabilities, positive=data.positive)
+
+    return compute
+
+
+def receipt(run: Run, trainer: FTClassificationTrainer) -> dict:
+    """What is trained on, counted from the rows."""
+    data = run.data
+    return classification_receipt(data.train, data.rows, data.tokenizer, data.class_weights)
+
+
+def first_texts(run: Run) -> tuple[list[dict], Callable] | None:
+    """The first held-out texts, and what puts them into classes."""
+    data, num_samples, labels = run.data, run.config.num_samples, run.data.rows.labels
+    if not (data.observed and num_samples):
+        return None
+    questions = [{"prompt": row["text"], "reference": labels[row["label"]]} for row in data.rows.observed[:num_samples]]
+    sequences = [row["input_ids"] for row in data.observed.rows[:num_samples]]
+
+    def answer_all(model) -> list[str]:
+        return [labels[row.argmax()] for row in class_probabilities(model, sequences, data.tokenizer)]
+
+    return questions, answer_all
+
+
+def next_command(run: Run) -> str:
+    """What to run on the result."""
+    return f"ftkit classify --predict FILE --model_name_or_path {run.output_dir}"
+
+
+METHOD = Method(
+    prepare_labelled_data, label_facts, load_with_head, build_trainer, receipt, describe_rows,
+    format_classification_receipt, first_texts, next_command=next_command,
+)  # fmt: skip

@@ -1,11 +1,23 @@
-"""TRL's DPOTrainer on pairs that are already tokenized, with the reference it is given or the adapter it disables."""
+"""Preference optimisation: pairs tokenized by ftkit, trained by TRL's DPOTrainer against the starting point itself."""
 
 import copy
 
 from trl import DPOTrainer
 
+from ftkit.config.hardware import Hardware
+from ftkit.data.rows.kinds import PREFERENCES
+from ftkit.data.tokens.preferences import tokenize_pairs
+from ftkit.data.tokens.receipt import build_receipt
+from ftkit.data.tokens.receipt_text import format_receipt
+from ftkit.model.adapters.methods import peft_config
 from ftkit.training.callbacks import BothFallCallback
+from ftkit.training.method import Method, Run
+from ftkit.training.plan import Facts
+from ftkit.training.preparation import describe_rows, load_trained, prepare_data, row_facts
 from ftkit.training.run_trainer import RunMixin
+from ftkit.training.samples import row_questions
+
+NUM_ROWS_SHOWN = 4  # two pairs
 
 
 class FTDPOTrainer(RunMixin, DPOTrainer):
@@ -23,8 +35,51 @@ class FTDPOTrainer(RunMixin, DPOTrainer):
         return super()._precompute_ref_logps(*args, **kwargs)
 
 
+def prepare(settings):
+    """The pairs, tokenized."""
+    return prepare_data(settings, PREFERENCES, tokenize_pairs, may_change_template=False)
+
+
+def pair_facts(settings, data, hardware: Hardware) -> Facts:
+    """What decisions rest on, of pairs; a pair is as long as its longer sequence."""
+    return row_facts(settings, data, hardware, lengths=[
+        len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in data.train.rows
+    ])  # fmt: skip
+
+
 def reference_copy(model, settings):
     """A frozen copy of the starting weights; None where the reference is a disabled adapter or computed beforehand."""
     if settings.model.use_peft or settings.training.precompute_ref_log_probs:
         return None
     return copy.deepcopy(model).requires_grad_(False).eval()
+
+
+def build_trainer(run: Run, model) -> FTDPOTrainer:
+    """The trainer on tokenized pairs."""
+    data = run.data
+    return FTDPOTrainer(
+        model=model,
+        ref_model=reference_copy(model, run.settings),
+        args=run.config,
+        train_dataset=data.train_dataset(),
+        eval_dataset=data.test_dataset(),
+        processing_class=data.tokenizer,
+        peft_config=peft_config(run.settings.model, model, data.template.added_tokens),
+    )
+
+
+def receipt(run: Run, trainer: FTDPOTrainer) -> dict:
+    """What is trained on, counted from the pairs."""
+    data = run.data
+    return build_receipt(
+        data.train.sequences(),
+        data.tokenizer,
+        data.template,
+        data.train,
+        num_rows_shown=NUM_ROWS_SHOWN,
+        batch_size=2 * run.config.per_device_train_batch_size,
+        copies=data.copies,
+    )
+
+
+METHOD = Method(prepare, pair_facts, load_trained, build_trainer, receipt, describe_rows, format_receipt, row_questions)

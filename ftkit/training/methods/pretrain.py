@@ -1,12 +1,24 @@
-"""transformers' Trainer on blocks of text: the compact loss head, decay of matrices only, bits per byte."""
+"""Pretraining: transformers' Trainer on blocks of text, with the compact loss head, and decay of matrices only."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from peft import get_peft_model
 from transformers import Trainer
 from trl.trainer import utils as trl_utils
 
+from ftkit.data.tokens.blocks import BlockCollator
+from ftkit.inference.generation import generate_answers
+from ftkit.model.adapters.methods import peft_config
+from ftkit.training.budget import SpeedCallback, tokens_per_update, training_flops
+from ftkit.training.callbacks import MetricsCallback
+from ftkit.training.method import Method, Run
 from ftkit.training.run_trainer import RunMixin
+from ftkit.training.text_preparation import block_facts, describe_blocks, load_or_make, prepare_blocks
+
+SAMPLE_PROMPT_TOKENS = 12  # of a held-out document; the model goes on from there
+SAMPLE_TEMPERATURE = 0.7
 
 
 class HeadedTrainer(Trainer):
@@ -64,7 +76,55 @@ def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
     return loss * tokens_per_byte / math.log(2)
 
 
-def cast_weights(model: torch.nn.Module, dtype: str) -> None:
-    """Round the weights for saving; nothing happens for float32."""
-    if dtype != "float32":
-        model.to(getattr(torch, dtype))
+def build_trainer(run: Run, model) -> FTPretrainTrainer:
+    """The trainer on blocks; it measures its speed."""
+    data, asked = run.data, run.settings
+    each = tokens_per_update(run.config, asked.data.block_size)
+    if asked.model.use_peft and not asked.model.adapter:
+        model = get_peft_model(model, peft_config(asked.model, model, []))
+    trainer = FTPretrainTrainer(
+        model=model,
+        args=run.config,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=BlockCollator(asked.data.isolate_documents),
+        processing_class=data.tokenizer,
+        tokens_per_byte=data.tokens_per_byte,
+        tokens_per_update=each,
+    )
+    metrics = next(one for one in trainer.callback_handler.callbacks if isinstance(one, MetricsCallback))
+    trainer.add_callback(SpeedCallback(metrics, model.num_parameters(), each))
+    return trainer
+
+
+def beginnings(run: Run) -> tuple[list[dict], Callable] | None:
+    """The beginnings of some held-out documents, and what continues them, drawn with a fixed seed."""
+    config, tokenizer = run.config, run.data.tokenizer
+    prompts = [ids[:SAMPLE_PROMPT_TOKENS] for ids in run.data.beginnings[: config.num_samples]]
+    if not prompts:
+        return None
+    questions = [{"prompt": tokenizer.decode(ids), "reference": ""} for ids in prompts]
+
+    def continue_all(model) -> list[str]:
+        return generate_answers(
+            model, tokenizer, prompts, max_new_tokens=config.sample_max_new_tokens,
+            eos_token_ids=[tokenizer.eos_token_id], temperature=SAMPLE_TEMPERATURE, seed=config.seed,
+        )  # fmt: skip
+
+    return questions, continue_all
+
+
+def finish(run: Run, trainer: FTPretrainTrainer) -> dict:
+    """Round the weights to --save_dtype; for the card: size, tokens trained on, and 6ND of both."""
+    if run.config.save_dtype != "float32":
+        trainer.model.to(getattr(torch, run.config.save_dtype))
+    num_parameters = trainer.model.num_parameters()
+    num_tokens = trainer.state.global_step * tokens_per_update(trainer.args, run.settings.data.block_size)
+    operations = f"{training_flops(num_parameters, num_tokens):.2e}"
+    return {"num_parameters": num_parameters, "num_trained_tokens": num_tokens, "operations (6ND)": operations}
+
+
+METHOD = Method(
+    prepare_blocks, block_facts, load_or_make, build_trainer, lambda run, trainer: run.data.receipt, describe_blocks,
+    questions=beginnings, finish=finish,
+)  # fmt: skip

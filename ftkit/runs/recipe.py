@@ -1,0 +1,73 @@
+"""What a trainer is: a Recipe. Its settings, its method and its entry script are all that a new one needs.
+
+    RECIPE = Recipe("sft", "supervised fine-tuning", flags=..., settings="ftkit.config.settings.sft:SETTINGS",
+                    method="ftkit.training.methods.sft:METHOD", rows="ftkit.data.rows.formats:CONVERSATIONS")
+
+Parts that import torch are named as "module:name", so that `--help` and a mistyped flag do not wait for them.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ftkit.config.parser import parse_settings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """name: of the command. about: what it does, for the list of commands.
+
+    flags: where the settings are defined, for a check that imports nothing (`ftkit.config.flags`). settings: the
+    dataclasses for data, model and training. method, held_out: how data is made ready and trained on, and how held-out
+    rows are scored (`ftkit.training.method`). rows: the RowKind that is checked before the imports; None where rows are
+    text. Each of the last four may be "module:name".
+    """
+
+    name: str
+    about: str
+    flags: tuple
+    settings: str | tuple
+    method: Any
+    rows: Any = None
+    held_out: Any = None
+
+    def parse(self, argv: list[str]):
+        """The settings of a command line, as RunSettings. TRL is imported only when flags and local rows are right.
+
+        Raises UserError for every mistake in a flag, a value, the YAML file or a small local file of rows.
+        """
+        values = parse_settings(argv, self.flags, lambda: found(self.settings), f"ftkit {self.name}", self.early_check)
+        from ftkit.config.settings.common import RunSettings
+
+        return RunSettings(*values)
+
+    @property
+    def early_check(self) -> Callable[[dict], None] | None:
+        """Checks the rows that settings name, as they were written."""
+        if self.rows is None:
+            return None
+        from ftkit.data.rows.early_check import check_early
+
+        return lambda given: check_early(given, found(self.rows))
+
+    def train(self, settings):
+        """Run into settings.training.output_dir; the trainer, or None with --plan.
+
+        Raises UserError for a mistake in settings or data, before the model is loaded where possible.
+        """
+        from ftkit.runs.lifecycle import train
+
+        return train(self.name, found(self.method), found(self.held_out), settings)
+
+    def main(self, argv: list[str]) -> None:
+        """Parse the command line and run it."""
+        self.train(self.parse(argv))
+
+
+def found(part):
+    """What "module:name" names; anything else is the part itself."""
+    if not isinstance(part, str):
+        return part
+    module, _, name = part.partition(":")
+    return getattr(importlib.import_module(module), name)

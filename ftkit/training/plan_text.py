@@ -1,0 +1,41 @@
+"""The plan of a run as a person reads it, before the first step or, with --plan, instead of it."""
+
+import torch
+
+from ftkit.training.method import Method, Run
+
+SHOWN = (  # decisions that are printed before every run; --plan prints all
+    "packing", "per_device_train_batch_size", "bf16", "activation_checkpointing", "attention", "fused_lora",
+)  # fmt: skip
+
+
+def plan_lines(run: Run, method: Method, receipt: dict | None) -> list[str]:
+    """Hardware, model, data, what was decided and why, updates. receipt: None before weights are loaded."""
+    model, decided = run.settings.model, run.decided
+    is_new = getattr(model, "is_new", False)
+    name = f"new FTGPT, preset {model.preset}" if is_new else model.model_name_or_path
+    trained = "" if run.num_trained is None else f", {run.num_trained / 1e6:.2f} M trained"
+    size = (run.num_parameters or decided.num_parameters) / 1e6
+    return [
+        f"hardware   {run.hardware.describe()}; {torch.get_num_threads()} threads",
+        f"model      {name}: {size:.2f} M parameters{trained}, loaded as {decided.dtype}, "
+        f"{decided.attention} attention; about {decided.peak_memory_gib:.1f} GiB at the peak",
+        *decided_lines(run, everything=receipt is None),
+        *run.notes,
+        *method.describe(run, receipt),
+    ]
+
+
+def decided_lines(run: Run, *, everything: bool) -> list[str]:
+    """What was decided, and why, where anything was."""
+    decided = run.decided
+    names = [name for name in decided.reasons if everything or name in SHOWN]
+    if not names:
+        return []
+    lines = [f"  {name} {shown(getattr(decided, name))}: {decided.reasons[name]}" for name in names]
+    return ["decided    (each has a flag of its name)", *lines]
+
+
+def shown(value) -> str:
+    """A value as a person reads it."""
+    return {"True": "on", "False": "off", "None": "none"}.get(str(value), str(value))

@@ -1,0 +1,39 @@
+"""The held-out questions that are answered at each evaluation, so that a person sees a model learn."""
+
+from collections.abc import Callable
+
+from ftkit.data.templates.templates import restore
+from ftkit.data.tokens.tokenization import prompt_ids
+from ftkit.inference.end_tokens import end_token_ids
+from ftkit.inference.generation import generate_answers
+from ftkit.training.method import Run
+
+
+def row_questions(run: Run) -> tuple[list[dict], Callable] | None:
+    """The first test rows as {"prompt", "reference"}, and what answers them; None where there are none."""
+    data, training = run.data, run.config
+    if not (data.test and data.template and training.num_samples):
+        return None
+    asked = [question_and_answer(row) for row in data.rows.test[: training.num_samples]]
+    questions = [{"prompt": context[-1]["content"] if context else "", "reference": text} for context, text in asked]
+    prompts = [prompt_ids(context, data.tokenizer, data.template) for context, _ in asked]
+
+    def answer_all(model) -> list[str]:
+        answers = generate_answers(
+            model,
+            data.tokenizer,
+            prompts,
+            max_new_tokens=training.sample_max_new_tokens,
+            eos_token_ids=end_token_ids(data.tokenizer, data.template, model.generation_config.eos_token_id),
+        )
+        return [restore(text, data.template) for text in answers]
+
+    return questions, answer_all
+
+
+def question_and_answer(row: dict) -> tuple[list[dict], str]:
+    """A row's conversation up to its last answer, and that answer; of a pair the chosen one."""
+    if "chosen" in row:
+        return row["prompt"], row["chosen"]
+    last = max(index for index, message in enumerate(row["messages"]) if message["role"] == "assistant")
+    return row["messages"][:last], row["messages"][last]["content"]
