@@ -1,5 +1,8 @@
 """The story of a training run: opened, announced, benchmarked, closed.
 
-benchmark.py  Before and after by itself
-lifecycle.py  What the launchable trainers share
+benchmark.py  --benchmark_tasks: before and after by itself
+decisions.py  Decisions taken over from a run, or made on the first process and told to all
+lifecycle.py  The one story of a run
+recipe.py     What a trainer is
+recipes.py    The trainers by name
 """

@@ -1,12 +1,16 @@
 """Thin subclasses of TRL's trainers, and what surrounds a run: plan, checkpoints, progress, the run folder.
 
-batch_totals.py          Running totals of a streamed run
-budget.py                How long a pretraining run is, how its learning rate moves, and what it costs, settled be
-callbacks.py             What a run tells while it goes
-checkpointing.py         Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
-methods/                 One file a trainer
-plan.py                  The plan of a run, settled and printed before the first step
-preparation.py           Rows and weights made ready for a trainer
-run_trainer.py           What ftkit adds to every TRL trainer
-text_preparation.py      Text and weights made ready for pretraining
+batch_totals.py      Running totals of a streamed run
+budget.py            What a pretraining run costs, and how fast it goes
+callbacks.py         What a run tells while it goes
+checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
+facts.py             What decisions rest on, found out on the first process without loading the weights
+method.py            How one trainer makes its data ready and trains
+methods/             One file a trainer
+plan.py              What a run does, decided once, each value with its reason
+plan_text.py         The plan of a run as a person reads it, before the first step or, with --plan, instead of it
+preparation.py       Rows and weights made ready for a trainer
+run_trainer.py       What ftkit adds to every TRL trainer
+samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
+text_preparation.py  Text and weights made ready for pretraining
 """

@@ -30,12 +30,14 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer():
 
 def runs_of(tmp_path, before, after):
     """What a run writes of pairs whose tokens are their numbers."""
-    model = SimpleNamespace(model_name_or_path="org/base", dtype=None, use_peft=True)
-    training = SimpleNamespace(output_dir=str(tmp_path / "out"), seed=3)
-    settings = SimpleNamespace(model=model, training=training, data=SimpleNamespace(dataset_name="pairs"))
+    model = SimpleNamespace(model_name_or_path="org/base", use_peft=True)
+    run = SimpleNamespace(
+        settings=SimpleNamespace(model=model, data=SimpleNamespace(dataset_name="pairs")),
+        decided=SimpleNamespace(dtype="float32"), output_dir=str(tmp_path / "out"), config=SimpleNamespace(seed=3),
+    )  # fmt: skip
     rows = [{"prompt_ids": [number], "chosen_ids": [7], "rejected_ids": [8]} for number in range(len(before))]
     tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: f"text {ids[0]}")
-    line = write_preferences(settings, rows, tokenizer, before, after)
+    line = write_preferences(run, rows, tokenizer, before, after)
     return line, *(read_results(tmp_path / "out" / name) for name in ("before/results.json", "results.json"))
 
 

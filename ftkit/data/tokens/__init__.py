@@ -1,10 +1,10 @@
 """Rows as token ids with labels, documents as blocks, and the receipt that counts both.
 
-blocks.py                  Documents joined into blocks of a fixed length, an end token behind each
-bpe.py                     Byte-level BPE tokenizers
-labelled.py                Rows with one label each, for classifiers, as token ids, and the receipt of them
-preferences.py             Preference rows (see `ftkit.data.rows.kinds`) as token ids, cut where the answers start
-receipt.py                 The batch receipt
-receipt_text.py            The batch receipt for people
-tokenization.py            Turns rows into token ids and labels
+blocks.py        Documents joined into blocks of a fixed length, an end token behind each
+bpe.py           Byte-level BPE tokenizers
+labelled.py      Rows with one label each, for classifiers, as token ids, and the receipt of them
+preferences.py   Preference rows (see `ftkit.data.rows.kinds`) as token ids, cut where the answers start
+receipt.py       The batch receipt
+receipt_text.py  The batch receipt for people
+tokenization.py  Turns rows into token ids and labels
 """
