@@ -38,8 +38,7 @@ def main(argv: list[str]) -> None:
     from ftkit.config.run_folder import check_output_dir
     from ftkit.evaluation.held_out.answers import answered, write_answers
     from ftkit.evaluation.pages.report import write_report
-    from ftkit.sft import finetune
-    from ftkit.sft import parse as parse_sft
+    from ftkit.runs.recipes import load_recipe
 
     start = time.perf_counter()
     train, test = own_rows(args) if args.data else bundled_rows(args)
@@ -52,7 +51,8 @@ def main(argv: list[str]) -> None:
     before = measure_before(args.model, template, train, test)
     command = sft_command(args, data, template, adapter, len(train))
     say("\nfine-tuning; the same as:\n  ftkit " + " ".join(command))
-    trainer = finetune(parse_sft(command[1:]))
+    recipe = load_recipe("sft")
+    trainer = recipe.train(recipe.parse(command[1:]))
     say("measuring: after fine-tuning")
     after = answered(trainer.model, trainer.processing_class, template, test)
     for name, items in before.items():
