@@ -3,6 +3,7 @@
 chunked_log_probs.py  Per-token log-probabilities of a linear language-model head, in tiles, with gradients formed
 fused_lora.py         A LoRA layer as one autograd function, y = x W' + s (x A') B', on a CPU
 head_kernels.py       Which kernel scores the LM head
+head_statistics.py    What a row of logits comes to, summed tile by tile
 loss_head.py          Compact loss head at the one seam that all TRL trainers share
 packed_attention.py   Attention for packed rows on a CPU: each document by itself, instead of all against all behi
 """

@@ -4,6 +4,9 @@ The logits are never whole: a chunk of rows passes over tiles of the vocabulary 
 gradient with respect to its hidden state is its upstream gradient times a vector known in forward,
 `W_y - sum_v p_v W_v`, so a frozen head (LoRA) needs only a multiply in backward. A trained head's weight gradient is
 accumulated in forward for equally weighted rows and scaled in backward; rows of unequal weight are recomputed.
+
+Rounded to bfloat16, p_y = 0.997 is wrong by as much as 1 - p_y. So each target's term, (1 - p_y) W_y, is left out of
+the products and added in float32.
 """
 
 import copy
@@ -12,11 +15,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
+
+from ftkit.model.fast.head_statistics import OUTPUTS, Statistics, at_least_float32
 
 # N kept rows, n rows of a chunk, D hidden, V vocabulary, C columns of a vocabulary tile, K replaced vocabulary rows
 
 VOCABULARY_TILE = 8192  # columns; as fast as 1024 to 16384 on a quiet CPU, small ones lose 2x and more on a busy one
-OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,8 @@ class LinearHead(NamedTuple):
 
     def logits(self, hidden_nD: Tensor, weight_CD: Tensor, start: int, end: int, settings: HeadSettings) -> Tensor:
         """Transformed logits (n, C) of one tile, float32 or wider."""
-        logits_nC = hidden_nD @ weight_CD.t()
-        if self.bias is not None:
-            logits_nC += self.bias[start:end].to(logits_nC.dtype)
+        bias_C = None if self.bias is None else self.bias[start:end].to(hidden_nD.dtype)
+        logits_nC = linear(hidden_nD, weight_CD, bias_C)
         return settings.transform(logits_nC.to(at_least_float32(logits_nC.dtype)))
 
 
@@ -92,13 +96,14 @@ class Rows(NamedTuple):
     hidden: Tensor
     targets: Tensor
     target_logit: Tensor
+    log_probs: Tensor
     log_z: Tensor
     entropy: Tensor | None
     grad_log_probs: Tensor
     grad_entropy: Tensor | None = None
 
-    def without_target(self, logits_nC: Tensor, settings: HeadSettings) -> Tensor:
-        """Gradient with respect to raw logits (n, C), less `target_term`; may overwrite `logits_nC`."""
+    def gradient_of_others(self, logits_nC: Tensor, settings: HeadSettings) -> Tensor:
+        """Gradient with respect to the raw logits (n, C) of tokens that are no target; may overwrite `logits_nC`."""
         if self.grad_entropy is None and settings.softcap is None:
             gradient = logits_nC.sub_(self.log_z[:, None]).exp_().mul_(-self.grad_log_probs[:, None])
             return settings.through_transform(gradient, logits_nC)
@@ -109,73 +114,33 @@ class Rows(NamedTuple):
             gradient -= self.grad_entropy[:, None] * p * (log_p + self.entropy[:, None])
         return settings.through_transform(gradient, logits_nC)
 
-    def target_term(self, settings: HeadSettings) -> Tensor:
-        """Gradient (n,) that each target's raw logit gets from its being the target."""
-        return settings.through_transform(self.grad_log_probs, self.target_logit)
+    def gradient_of_target(self, settings: HeadSettings) -> Tensor:
+        """Gradient (n,) with respect to each target's raw logit."""
+        gradient = self.grad_log_probs * -torch.expm1(self.log_probs)
+        if self.grad_entropy is not None:
+            gradient = gradient - self.grad_entropy * self.log_probs.exp() * (self.log_probs + self.entropy)
+        return settings.through_transform(gradient, self.target_logit)
 
 
-def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype that sums are kept in."""
-    return torch.promote_types(dtype, torch.float32)
+def add_product(total: Tensor, gradient: Tensor, factor: Tensor, *, overwrite: bool = False) -> None:
+    """total += gradient @ factor, never rounded on the way to a narrower dtype than `total` has.
 
-
-def add_product(total: Tensor, gradient: Tensor, factor: Tensor, *, beta: float = 1.0) -> None:
-    """total = beta * total + gradient @ factor: the product in the dtype of `factor`, as autocast's backward has it."""
-    if factor.dtype == total.dtype:
-        total.addmm_(gradient, factor, beta=beta)
+    Sums of products that were each rounded to bfloat16 bias training. `gradient` itself is rounded on a GPU, where the
+    product needs equal dtypes.
+    """
+    if factor.dtype == total.dtype or total.device.type != "cuda":
+        total.addmm_(gradient, factor.to(total.dtype), beta=float(not overwrite))
         return
-    product = gradient.to(factor.dtype) @ factor
-    total.copy_(product) if beta == 0 else total.mul_(beta).add_(product)
+    gradient, how = gradient.to(factor.dtype), {"out_dtype": total.dtype, "out": total}
+    torch.mm(gradient, factor, **how) if overwrite else torch.addmm(total, gradient, factor, **how)
 
 
-class _Statistics:
-    """Running maximum, sums and target logit of `n` rows while the tiles of the vocabulary pass by."""
-
-    def __init__(self, targets: Tensor, dtype: torch.dtype, outputs: tuple[str, ...]):
-        self.targets, self.outputs = targets, outputs
-        zeros = torch.zeros(targets.shape, dtype=dtype, device=targets.device)
-        self.maximum, self.target_logit, self.sum_exp = zeros - torch.inf, zeros.clone(), zeros.clone()
-        self.sum_logit_exp, self.sum_sq_exp, self.sum_logits = zeros.clone(), zeros.clone(), zeros.clone()
-        self.first_of_tile = torch.zeros_like(targets, dtype=torch.bool)
-
-    def fold(self, logits_nC: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """Add one tile; return exp(logits - new maximum) (n, C) and the factor (n, 1) due to earlier sums."""
-        self._fold_target(logits_nC, start, end)
-        maximum = torch.maximum(self.maximum, logits_nC.amax(-1))
-        rescale = torch.exp(self.maximum - maximum)
-        self.maximum = maximum
-        exp_nC = (logits_nC - maximum[:, None]).exp_()
-        self.sum_exp.mul_(rescale).add_(exp_nC.sum(-1))
-        if "entropy" in self.outputs:
-            self.sum_logit_exp.mul_(rescale).add_(torch.einsum("nc,nc->n", exp_nC, logits_nC))
-        if "log_sum_sq_probs" in self.outputs:
-            self.sum_sq_exp.mul_(rescale.square()).add_(torch.einsum("nc,nc->n", exp_nC, exp_nC))
-        if "mean_logits" in self.outputs:
-            self.sum_logits.add_(logits_nC.sum(-1))
-        return exp_nC, rescale[:, None]
-
-    def _fold_target(self, logits_nC: Tensor, start: int, end: int) -> None:
-        row = ((self.targets >= start) & (self.targets < end)).nonzero().squeeze(-1)
-        if row.numel() == 0:
-            return
-        local, tile = self.targets[row] - start, logits_nC[row]
-        self.target_logit[row] = tile.gather(-1, local[:, None]).squeeze(-1)
-        if "is_top1" in self.outputs:  # of equal logits the first token wins, as with argmax
-            self.first_of_tile[row] = (tile.argmax(-1) == local) & (self.target_logit[row] > self.maximum[row])
-
-    def results(self, vocab_size: int) -> dict[str, Tensor]:
-        """Values (n,) by name: the requested outputs, `log_z` and `target_logit`."""
-        log_z = self.maximum + self.sum_exp.log()
-        values = {"log_z": log_z, "target_logit": self.target_logit, "log_probs": self.target_logit - log_z}
-        if "entropy" in self.outputs:
-            values["entropy"] = log_z - self.sum_logit_exp / self.sum_exp
-        if "log_sum_sq_probs" in self.outputs:
-            values["log_sum_sq_probs"] = self.sum_sq_exp.log() - 2 * self.sum_exp.log()
-        if "mean_logits" in self.outputs:
-            values["mean_logits"] = self.sum_logits / vocab_size
-        if "is_top1" in self.outputs:
-            values["is_top1"] = self.first_of_tile & (self.target_logit == self.maximum)
-        return values
+def zero_targets(tile_nC: Tensor, targets: Tensor, start: int) -> None:
+    """Set each row's target to 0 where it lies in the tile that begins at `start`; no wait for the device."""
+    column = targets - start
+    inside = (column >= 0) & (column < tile_nC.shape[1])
+    column = column.clamp(0, tile_nC.shape[1] - 1)[:, None]
+    tile_nC.scatter_(1, column, tile_nC.gather(1, column).masked_fill_(inside[:, None], 0))
 
 
 class _Gradients:
@@ -194,19 +159,20 @@ class _Gradients:
                 logits_nC = head.logits(rows.hidden, weight_CD, start, end, settings)
             else:
                 logits_nC, logits_tiles[i] = logits_tiles[i], None
-            gradient_nC = rows.without_target(logits_nC, settings)
+            gradient_nC = rows.gradient_of_others(logits_nC, settings)
+            zero_targets(gradient_nC, rows.targets, start)
             if self.hidden is not None:
                 add_product(self.hidden[span], gradient_nC, weight_CD)
             if self.weight is not None:
-                keep = float(span.start > 0)  # the first chunk overwrites: zeroing the weight's size would cost a pass
-                add_product(self.weight[start:end], gradient_nC.t(), rows.hidden, beta=keep)
+                first = span.start == 0  # overwrites: zeroing the weight's size would cost a pass
+                add_product(self.weight[start:end], gradient_nC.t(), rows.hidden, overwrite=first)
             if self.bias is not None:
                 self.bias[start:end] += gradient_nC.sum(0)
         self.add_targets(span, rows, head, settings)
 
     def add_targets(self, span: slice, rows: Rows, head: LinearHead, settings: HeadSettings) -> None:
         """Add the targets' own terms."""
-        term_n1 = rows.target_term(settings)[:, None]
+        term_n1 = rows.gradient_of_target(settings)[:, None]
         if self.hidden is not None:
             self.hidden[span] += head.rows(rows.targets, term_n1.dtype) * term_n1
         if self.weight is not None:
@@ -217,7 +183,7 @@ class _Gradients:
 
 def _score_chunk(span: slice, hidden_nD, targets, head: LinearHead, settings: HeadSettings, gradients):
     """Return the chunk's values by name; add its gradients, at weight one a row, to `gradients` unless that is None."""
-    statistics = _Statistics(targets, at_least_float32(hidden_nD.dtype), settings.outputs)
+    statistics = Statistics(targets, at_least_float32(hidden_nD.dtype), settings.outputs)
     trained = gradients is not None and (gradients.weight is not None or gradients.bias is not None)
     logits_tiles = []
     for start, end, weight_CD in head.tiles(hidden_nD.dtype):
@@ -227,11 +193,13 @@ def _score_chunk(span: slice, hidden_nD, targets, head: LinearHead, settings: He
             logits_tiles.append(logits_nC)
         elif gradients is not None:
             exp_nC = settings.through_transform(exp_nC, logits_nC)
+            zero_targets(exp_nC, targets, start)
             add_product(gradients.hidden[span].mul_(rescale_n1), exp_nC, weight_CD)
     values = statistics.results(head.weight.shape[0])
     if gradients is not None:
         weight_one = torch.ones_like(values["log_z"])
-        rows = Rows(hidden_nD, targets, values["target_logit"], values["log_z"], None, weight_one)
+        known = (values[name] for name in ("target_logit", "log_probs", "log_z"))
+        rows = Rows(hidden_nD, targets, *known, None, weight_one)
         if trained:
             gradients.add(span, rows, head, settings, logits_tiles)
         else:
@@ -261,7 +229,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
             values = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         ctx.save_for_backward(
             hidden, weight, bias, token_rows, token_ids, targets,
-            values["target_logit"], values["log_z"], values.get("entropy"),
+            values["target_logit"], values["log_probs"], values["log_z"], values.get("entropy"),
         )  # fmt: skip
         outputs = tuple(values[name] if name in settings.outputs else None for name in OUTPUTS)
         ctx.mark_non_differentiable(*(x for x in outputs[2:] if x is not None))
@@ -271,9 +239,9 @@ class _ChunkedLogProbs(torch.autograd.Function):
     def backward(ctx, grad_log_probs, grad_entropy, *_):
         if grad_log_probs is None and grad_entropy is None:
             return (None,) * 8
-        hidden, weight, bias, token_rows, token_ids, targets, target_logit, log_z, entropy = ctx.saved_tensors
-        upstream = torch.zeros_like(log_z) if grad_log_probs is None else grad_log_probs
-        rows = Rows(hidden.to(ctx.dtype), targets, target_logit, log_z, entropy, upstream, grad_entropy)
+        hidden, weight, bias, token_rows, token_ids, targets, *known = ctx.saved_tensors
+        upstream = torch.zeros_like(known[0]) if grad_log_probs is None else grad_log_probs
+        rows = Rows(hidden.to(ctx.dtype), targets, *known, upstream, grad_entropy)
         head = LinearHead(weight, bias, token_ids, token_rows)
         with torch.autocast(hidden.device.type, enabled=False):
             gradients = _scaled(ctx, upstream) if grad_entropy is None else None
@@ -316,9 +284,9 @@ def _token_rows_gradient(rows: Rows, head: LinearHead, settings: HeadSettings) -
     weight_KD = head.token_rows.to(head.weight.dtype).to(rows.hidden.dtype)
     bias = None if head.bias is None else head.bias[head.token_ids]
     logits_NK = LinearHead(weight_KD, bias).logits(rows.hidden, weight_KD, 0, len(weight_KD), settings)
-    gradient_NK = rows.without_target(logits_NK, settings)
+    gradient_NK = rows.gradient_of_others(logits_NK, settings)
     is_target_NK = rows.targets[:, None] == head.token_ids
-    gradient_NK += is_target_NK * rows.target_term(settings)[:, None]
+    gradient_NK = torch.where(is_target_NK, rows.gradient_of_target(settings)[:, None], gradient_NK)
     return gradient_NK.t() @ rows.hidden.to(gradient_NK.dtype)
 
 
