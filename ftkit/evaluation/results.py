@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,11 @@ FIRST_SCHEMA = "ftkit.results/1"  # its scores did not say whether they are shar
 NO_SHARES = (
     "bleu", "chrf", "bits_per_byte", "perplexity", "matthews_correlation", "brier", "expected_calibration_error"
 )  # fmt: skip
+METRIC_NAMES = {
+    "reward_accuracy": "accuracy by implicit reward", "chosen_logps": "log-probability of chosen, nats",
+    "rejected_logps": "log-probability of rejected, nats", "roc_auc": "ROC AUC", "f1": "F1",
+    "brier": "Brier score", "matthews_correlation": "Matthews correlation",
+}  # fmt: skip  # of metrics whose name is not what a reader calls them
 FILE = "results.json"
 BEFORE = "before"  # folders of what a run is compared with begin so
 AFTER = "after"
@@ -225,6 +231,22 @@ def interval_text(score: Score) -> str:
     if score.is_share:
         return f"{100 * score.low:.1f} to {100 * score.high:.1f}"
     return f"{score.low:.4g} to {score.high:.4g}"
+
+
+def metric_text(metric: str) -> str:
+    """What a reader calls a metric."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def grouped_scores(task: TaskResult) -> tuple[dict[str, Score], dict[str, Score]]:
+    """The scores of the whole task, the main one first, and the main one of each of its groups."""
+    whole: dict[str, Score] = {}
+    groups: dict[str, dict[str, Score]] = defaultdict(dict)
+    for name, score in task.scores.items():
+        metric, _, group = name.partition("/")
+        (groups[group] if group else whole)[metric] = score
+    whole = {task.main_metric: whole[task.main_metric], **whole} if task.main_metric in whole else whole
+    return whole, {group: found[task.main_metric] for group, found in groups.items() if task.main_metric in found}
 
 
 def read_items(results_path: str | Path, task: TaskResult) -> list[Item]:

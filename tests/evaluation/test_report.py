@@ -1,14 +1,20 @@
 """The report page: every part that a run wrote, nothing that it did not, and no text that becomes markup."""
 
 import json
+import os
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from benchmark_runs import write_run as write_benchmark
+from jinja2 import UndefinedError
 
 from ftkit.config.jsonl import read_log
-from ftkit.evaluation.pages.loss_chart import loss_points, loss_svg, ticks
+from ftkit.evaluation.pages.charts import loss_chart, loss_points, ticks
+from ftkit.evaluation.pages.page import environment, number_text, readable_lines
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
+from ftkit.evaluation.results import Item, Results, Score, mean_score, task_of, write_run
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 VOID = {"meta", "link", "img", "br"}
@@ -48,7 +54,9 @@ def write_lines(path: Path, records: list[dict]) -> None:
 
 
 def make_run(folder: Path) -> None:
-    (folder / "run.yaml").write_text("model_name_or_path: org/base\nlearning_rate: 0.0002\nsystem: null\n")
+    (folder / "run.yaml").write_text(
+        "model_name_or_path: org/base\ndataset_name: /data/rows.jsonl\nlearning_rate: 0.0002\nsystem: null\n"
+    )
     receipt = {
         "num_rows": 12345, "num_trained_tokens": 678, "packed": False, "template": {"name": "alpaca"},
         "longest_rows": [{"num_tokens": 44, "sequence": 3}],
@@ -64,6 +72,7 @@ def make_run(folder: Path) -> None:
             {"step": 2, "eval_loss": 0.5},
         ],
     )
+    os.utime(folder / "metrics.jsonl", (noon := datetime(2026, 5, 3, 12).timestamp(), noon))
     write_lines(
         folder / "samples.jsonl",
         [
@@ -71,12 +80,13 @@ def make_run(folder: Path) -> None:
             {"step": 2, "prompt": "past of see?", "reference": "saw", "answer": "saw."},
         ],
     )
-    rows = [
-        {"name": "before", "exact_match": 0.07, "low": 0.042, "high": 0.114, "answer_loss": 3.31},
-        {"name": "copy the input", "exact_match": 0.0, "low": 0.0, "high": 0.019, "seconds": 2},
-        {"name": "after", "exact_match": 0.76, "low": 0.696, "high": 0.814, "answer_loss": 0.52},
-    ]
-    (folder / "results.json").write_text(json.dumps({"rows": rows}))
+    for name, num_right, loss in (("before", 14, 3.31), ("before-copying-the-input", 0, None), ("", 152, 0.52)):
+        items = [
+            Item(str(number), {"exact_match": float(number < num_right)}, f"question {number}") for number in range(200)
+        ]
+        scores = {"exact_match": mean_score([item.scores["exact_match"] for item in items])}
+        scores |= {"answer_loss": Score(loss, higher_is_better=False)} if loss else {}
+        write_run(folder / name, Results({"name": name}, {"words": task_of("words", items, scores)}), {"words": items})
 
 
 def test_page_shows_settings_receipt_curve_samples_and_results(tmp_path):
@@ -86,8 +96,9 @@ def test_page_shows_settings_receipt_curve_samples_and_results(tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     text = " ".join(page.texts)
     for part in (
-        "org/base", "0.0002", "12,345", "678", "template.name", "alpaca", "3.250 → 0.500", "1.75 GiB",
-        "76.0%", "69.6% to 81.4%", "0.520", "seconds", "past of see?", "It is saw.",
+        "base, trained on rows.jsonl", "model org/base", "0.0002", "12,345", "678", "template name", "alpaca",
+        "3.250 → 0.500", "1.75 GiB", "76.0 %", "69.6 to 81.4", "0.52", "before, copying the input", "past of see?",
+        "It is saw.", "better on words", "tokens 44 sequence 3", " on 3 May 2026.",
     ):  # fmt: skip
         assert part in text, part
     assert page.tags.count("polyline") == 2
@@ -103,7 +114,7 @@ def test_answers_that_match_the_reference_are_ticked(tmp_path):
     make_run(tmp_path)
     page = write_report(tmp_path).read_text()
     assert '<td class="right"><pre>saw.</pre></td>' in page
-    assert '<td class="other"><pre>It is saw.</pre></td>' in page
+    assert "<td><pre>It is saw.</pre></td>" in page
 
 
 def test_settings_that_are_none_and_absent_numbers_are_left_blank(tmp_path):
@@ -141,7 +152,10 @@ def test_text_of_users_and_models_never_becomes_markup(tmp_path):
         [{"step": 1, "loss": 1.0, "useful_tokens_per_second": EVIL}, {"step": EVIL, "loss": 1.0}],
     )
     write_lines(folder / "samples.jsonl", [{"step": EVIL, "prompt": EVIL, "reference": EVIL, "answer": EVIL}])
-    (folder / "results.json").write_text(json.dumps({"rows": [{"name": EVIL, "exact_match": EVIL, EVIL: EVIL}]}))
+    items = [Item("1", {EVIL: 1.0}, EVIL, EVIL, EVIL)]
+    for place in (folder, folder / f"before-{EVIL[1:7]}"):
+        task = task_of(EVIL.replace("/", ""), items, {EVIL: Score(1.0, 0.5, 1.0, is_share=True)})
+        write_run(place, Results({"name": EVIL}, {task.name: task}), {task.name: items})
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     assert not {"script", "img", "i"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
@@ -170,7 +184,6 @@ def test_a_text_with_other_line_ends_is_one_text(tmp_path):
     answer = "one\u2028two\x85three\x0cfour"
     sample = {"step": 0, "prompt": answer, "reference": "saw", "answer": answer}
     (tmp_path / "samples.jsonl").write_text(json.dumps(sample, ensure_ascii=False) + "\n", encoding="utf-8")
-    (tmp_path / "items").mkdir()
     item = {"prompt": answer, "prediction": "spam", "reference": "ham", "extra": {"probabilities": {"spam": 0.9}}}
     (tmp_path / "items/classification.jsonl").write_text(json.dumps(item, ensure_ascii=False) + "\n", encoding="utf-8")
     assert "two\x85three" in write_report(tmp_path).read_text(encoding="utf-8")
@@ -207,11 +220,54 @@ def test_ticks_are_round_numbers_that_cover_the_range(low, high, expected):
     assert ticks(low, high) == pytest.approx(expected)
 
 
-def test_curve_of_one_point_is_a_dot():
-    svg = loss_svg([(1, 2.0)], [])
-    assert "<polyline" not in svg and svg.count("<circle") == 1
+def test_a_curve_of_one_point_is_a_dot_and_one_of_few_has_a_dashed_line_between_its_dots():
+    (line,) = loss_chart([(1, 2.0)], []).lines
+    assert len(line.points) == len(line.dots) == 1
+    train, evaluation = loss_chart([(1, 2.0), (2, 1.0)], [(0, 3.0), (2, 1.5)]).lines
+    assert (train.dots, train.few) == ([], False)
+    assert len(evaluation.dots) == 2 and evaluation.few
+    assert evaluation.dots[1][3] == "update 2: evaluation loss 1.5000"
 
 
 def test_points_are_placed_by_step_and_loss():
-    # 0 to 2 updates and 0 to 4 nats on a plot from x 56 to 704 and y 240 to 14
-    assert 'points="56.0,14.0 704.0,240.0"' in loss_svg([(0, 4.0), (2, 0.0)], [])
+    # 0 to 2 updates from left to right, 0 to 4 nats from the bottom to the top
+    assert loss_chart([(0, 4.0), (2, 0.0)], []).lines[0].path == "0.00,0.00 100.00,100.00"
+
+
+def test_the_axis_begins_at_0_unless_that_would_flatten_the_curve():
+    assert loss_chart([(0, 3.0), (9, 0.5)], []).up[0] == (100.0, "0")
+    assert loss_chart([(0, 9.0), (9, 3.2)], []).up[0] == (100.0, "2")
+
+
+def test_counts_of_a_receipt_have_names_in_words_and_zeros_share_a_line():
+    found = readable_lines(
+        {"num_rows": 3, "num_answers_cut": 0, "template": {"name": "chatml"}, "num_lost": 0, "x": None}
+    )
+    assert found == [("rows", "3"), ("template name", "chatml"), ("none of these", "answers cut, lost")]
+
+
+def test_runs_that_do_not_fit_leave_the_report_without_a_verdict(tmp_path):
+    make_run(tmp_path)
+    (tmp_path / "before/items/words.jsonl").unlink()
+    text = " ".join(Page(write_report(tmp_path).read_text()).texts)
+    assert "not compared: before/items/words.jsonl: no such file" in text and "76.0 %" in text
+
+
+def test_the_verdict_of_the_runs_benchmark_is_on_the_page(tmp_path):
+    make_run(tmp_path)
+    for name in ("before", "after"):
+        write_benchmark(tmp_path / "benchmark" / name, {"mmlu": [0.0] * 30 if name == "before" else [1.0] * 30})
+    assert "benchmark: better on mmlu" in Page(write_report(tmp_path).read_text()).texts
+
+
+def test_a_name_that_a_template_lacks_is_an_error():
+    with pytest.raises(UndefinedError):
+        environment().get_template("rows.html").render(title="x", subtitles=[], date="")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(12345, "12,345"), (0.0002, "0.0002"), (1.23456, "1.235"), (None, ""), (True, "true"), ("a", "a")],
+)
+def test_numbers_are_shown_as_people_read_them(value, text):
+    assert number_text(value) == text

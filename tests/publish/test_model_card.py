@@ -58,7 +58,7 @@ def test_a_preference_run_tells_accuracies_margins_and_intervals(run_folder):
     assert "| log-probability of the rejected answer, nats | -41.0000 | -45.2500 |" in text
     assert "| preferences, 32 items (95 % interval) | before | after |" in text
     assert "| accuracy | 50.0 % (40.0 to 60.0) | 81.2 % (70.0 to 90.0) |" in text
-    assert "| chosen logps | - | -1.5 |" in text
+    assert "| log-probability of chosen, nats | - | -1.5 |" in text
     assert "Direct preference optimisation (arXiv:2305.18290)." in text and "- dpo\n" in text
 
 

@@ -6,7 +6,6 @@ convert.py  Writes rows in another format, by default in TRL's own columns
 data.py     Looks at rows before they are trained on
 dedup.py    Leaves out rows that are there already, exactly or nearly
 leaks.py    Looks for the rows of a test or benchmark file among training rows
-page.py     A row on a page of its own, with the trained tokens marked
 show.py     Shows a row at any stage on its way into a model
 split.py    Splits rows into a training and a test file without a leak
 stats.py    Tells what rows look like

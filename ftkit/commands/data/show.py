@@ -33,11 +33,7 @@ def main(argv: list[str]) -> None:
         raise UserError(no_split_message(args.split, splits, source))
     parts = packed_parts(splits[args.split], args) if args.stage == "packed" else row_parts(splits[args.split], args)
     if args.html:
-        from ftkit.commands.data.page import write_page
-
-        path = Path(args.html).expanduser()
-        write_page(path, f"{args.data}, {args.stage}", parts)
-        print(f"written: {path}")
+        print(f"written: {write_html(Path(args.html).expanduser(), args, parts)}")
         return
     from ftkit.data.tokens.receipt_text import TRAINED_COLORS, TRAINED_MARKS, printable
 
@@ -46,6 +42,17 @@ def main(argv: list[str]) -> None:
         print(f"{SEPARATOR} {title}")
         shown = [(printable(text), trained) for text, trained in spans]
         print("".join(f"{opening}{text}{closing}" if trained else text for text, trained in shown))
+
+
+def write_html(path: Path, args, parts: list[tuple[str, list]]) -> Path:
+    """Write the parts as a page, with trained text marked; return its path."""
+    from ftkit.data.tokens.receipt_text import printable
+    from ftkit.evaluation.pages.page import write_page
+
+    shown = [(title, [(printable(text), trained) for text, trained in spans]) for title, spans in parts]
+    is_marked = any(trained for _, spans in parts for _, trained in spans)
+    note = "Marked text is trained; all other text is context." if is_marked else ""
+    return write_page(path, "rows.html", title=f"{args.data}, {args.stage}", subtitles=[note], parts=shown)
 
 
 def parse(argv: list[str]):

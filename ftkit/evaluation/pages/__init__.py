@@ -1,7 +1,7 @@
-"""Self-contained HTML pages and their charts.
+"""Self-contained HTML pages and their charts, from the Jinja2 templates in this folder.
 
+charts.py          Charts of a page as places in percent; and the loss curve as a PNG
 classification.py  The part of report.html about a classifier
-loss_chart.py      The loss curve of a run, as inline SVG for the report and as a PNG
+page.py            Self-contained HTML pages: escaped, light and dark, for any width and paper
 report.py          OUT/report.html
-style.py           Frame and style of report.html
 """

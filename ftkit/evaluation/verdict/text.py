@@ -46,13 +46,12 @@ def verdict_markdown(verdict: Verdict) -> str:
 
 def table_rows(verdict: Verdict) -> list[tuple[str, ...]]:
     """A row for each task, the mean last."""
-    rows = [*verdict.targets, *verdict.probes, *([verdict.all_tasks] if verdict.all_tasks else [])]
     return [
         (
             row.task, row.metric, f"{row.num_items:,}", level(row, row.before), level(row, row.after),
             difference_text(row), p_text(row.p_adjusted), row.outcome,
         )
-        for row in rows
+        for row in verdict.rows
     ]  # fmt: skip
 
 

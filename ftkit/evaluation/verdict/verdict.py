@@ -116,8 +116,18 @@ class Verdict:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def sentence(self) -> str:
+        """Outcome and reason, the outcome once."""
+        return self.reason if self.reason.startswith(self.outcome) else f"{self.outcome}: {self.reason}"
+
+    @property
     def targets(self) -> list[TaskVerdict]:
         return [task for task in self.tasks if not task.is_probe]
+
+    @property
+    def rows(self) -> list[TaskVerdict]:
+        """All rows of a table: the tasks, the probes after them, the mean of tasks last."""
+        return [*self.targets, *self.probes, *([self.all_tasks] if self.all_tasks else [])]
 
     @property
     def probes(self) -> list[TaskVerdict]:

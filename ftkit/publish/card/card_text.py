@@ -4,7 +4,17 @@ import json
 from pathlib import Path
 
 from ftkit.config.jsonl import read_log
-from ftkit.evaluation.results import AFTER, Results, Score, interval_text, measured_runs, score_text
+from ftkit.evaluation.results import (
+    AFTER,
+    Results,
+    Score,
+    TaskResult,
+    grouped_scores,
+    interval_text,
+    measured_runs,
+    metric_text,
+    score_text,
+)
 
 CARD = """\
 # {name}
@@ -206,13 +216,20 @@ def score_tables(runs: dict[str, Results]) -> list[str]:
     """A table for each task of what was measured: its metrics before and after, with their 95 % intervals."""
     tables = []
     for name, task in runs[AFTER].tasks.items() if runs else ():
-        scores = [run.tasks[name].scores if name in run.tasks else {} for run in runs.values()]
+        scores = [labelled_scores(run.tasks[name]) if name in run.tasks else {} for run in runs.values()]
         rows = [
-            (metric.replace("_", " "), *(cell_text(found[metric]) if metric in found else "-" for found in scores))
-            for metric in task.scores
+            (label, *(cell_text(found[label]) if label in found else "-" for found in scores))
+            for label in labelled_scores(task)
         ]
         tables.append(table(rows, (f"{name}, {task.num_items:,} items (95 % interval)", *runs)))
     return tables
+
+
+def labelled_scores(task: TaskResult) -> dict[str, Score]:
+    """The scores of a task by what a reader calls them, the main one of each group of its items last."""
+    whole, groups = grouped_scores(task)
+    labelled = {f"{metric_text(task.main_metric)}: {group}": score for group, score in groups.items()}
+    return {metric_text(metric): score for metric, score in whole.items()} | labelled
 
 
 def cell_text(score: Score) -> str:
@@ -224,7 +241,7 @@ def classification_text(evaluation: dict) -> str:
     """A classifier's measures with their intervals, and its confusion matrix."""
     from ftkit.evaluation.held_out.classification import measure_texts
 
-    rows = [(name.replace("_", " "), *measure_texts(found)) for name, found in evaluation["measures"].items()]
+    rows = [(metric_text(name), *measure_texts(found)) for name, found in evaluation["measures"].items()]
     commonest, about = evaluation["commonest"], evaluation["positive"] or "the classes, averaged"
     note = f"Precision, recall and F1 are of {about}. "
     note += f"Always saying {commonest['label']} has an accuracy of {commonest['accuracy']:.3f}."
