@@ -15,7 +15,7 @@ from ftkit.evaluation.held_out.results import write_held_out
 from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, task_of
 from ftkit.metrics.classification import calibration_bins, measure
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
-from ftkit.model.classifier import class_probabilities
+from ftkit.model.classifier import text_probabilities
 from ftkit.training.method import HeldOut, Run
 
 EVALUATION_FILE = "evaluation.json"  # for the report and the model card
@@ -100,12 +100,12 @@ def matrix_measures(confusion: np.ndarray, positive: int) -> dict[str, float]:
 
     Of two classes, of the one numbered `positive`; of more, the mean over the classes that occur.
     """
-    right, told, true = np.diag(confusion).astype(float), confusion.sum(axis=0), confusion.sum(axis=1)
-    shares = [share(right, told), share(right, true), share(2 * right, told + true)]
-    picked = [positive] if len(confusion) == 2 else np.flatnonzero(told + true)
+    right, found, true = np.diag(confusion).astype(float), confusion.sum(axis=0), confusion.sum(axis=1)
+    shares = [share(right, found), share(right, true), share(2 * right, found + true)]
+    picked = [positive] if len(confusion) == 2 else np.flatnonzero(found + true)
     total = confusion.sum()
-    scale = np.sqrt(float(total**2 - told @ told)) * np.sqrt(float(total**2 - true @ true))
-    correlation = (right.sum() * total - told @ true) / scale if scale else 0.0
+    scale = np.sqrt(float(total**2 - found @ found)) * np.sqrt(float(total**2 - true @ true))
+    correlation = (right.sum() * total - found @ true) / scale if scale else 0.0
     named = zip(("precision", "recall", "f1"), shares, strict=True)
     return {name: float(values[picked].mean()) for name, values in named} | {"matthews_correlation": float(correlation)}
 
@@ -114,8 +114,8 @@ def class_measures(confusion: np.ndarray, labels: list[str]) -> dict[str, dict[s
     """Rows, precision, recall and F1 of each class; None where a share is of nothing."""
     found = {}
     for number, name in enumerate(labels):
-        right, told, true = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
-        parts = {"precision": (right, told), "recall": (right, true), "f1": (2 * right, told + true)}
+        right, predicted, true = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
+        parts = {"precision": (right, predicted), "recall": (right, true), "f1": (2 * right, predicted + true)}
         shares = {key: float(part / whole) if whole else None for key, (part, whole) in parts.items()}
         found[name] = {"num_rows": int(true)} | shares
     return found
@@ -137,27 +137,6 @@ def area_under_curve(is_positive: np.ndarray, ranks: np.ndarray) -> float:
     pairs = positives.sum() * negatives.sum()
     below = np.cumsum(negatives) - negatives / 2
     return float(positives @ below / pairs) if pairs else float("nan")
-
-
-def write_evaluation(
-    run: Run, held_out: list[dict], probabilities: np.ndarray, rows: LabelledRows, split: str, positive: int
-) -> dict:
-    """Measure the held-out rows, write OUT/results.json, items and OUT/evaluation.json, and return the last.
-
-    probabilities: (rows, classes). split: what the rows are, "test" or "validation".
-    """
-    output_dir = Path(run.output_dir)
-    references = [row["label"] for row in held_out]
-    evaluation = {"split": split} | evaluate_classifier(references, probabilities, rows.labels, positive=positive)
-    write_json(output_dir / EVALUATION_FILE, evaluation)
-    items = [item_of(row, chances, rows.labels) for row, chances in zip(held_out, probabilities, strict=True)]
-    scores = {
-        name: Score(**measured, higher_is_better=name not in LOWER_IS_BETTER, is_share=name not in NO_SHARES)
-        for name, measured in evaluation["measures"].items()
-        if measured["value"] is not None
-    }
-    write_held_out(run, task_of(TASK, items, scores), items, told={"split": split, "labels": rows.labels})
-    return evaluation
 
 
 def item_of(row: dict, chances: np.ndarray, labels: list[str]) -> Item:
@@ -194,30 +173,34 @@ def measure_texts(found: dict) -> tuple[str, str]:
     return f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}" if "low" in found else ""
 
 
-def measure_held_out(run: Run, trainer) -> np.ndarray | None:
-    """(rows, classes) probabilities of the test rows, or the validation rows where there are none.
+def held_out_rows(rows: LabelledRows) -> tuple[str, list[dict] | None]:
+    """What is measured at the end, by its split: the test rows, else the validation rows."""
+    return ("test", rows.test) if rows.test else ("validation", rows.validation)
 
-    None where nothing is held out, or where the weights are sharded.
-    """
-    rows = held_out_rows(run.data.rows)
+
+def measure_held_out(run: Run, trainer) -> np.ndarray | None:
+    """(rows, classes) probabilities of the held-out rows; None without any, or where the weights are sharded."""
+    _, rows = held_out_rows(run.data.rows)
     if not rows or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
-    texts = [row["text"] for row in rows]
-    sequences = run.data.tokenizer(texts, truncation=True, max_length=run.decided.max_length)["input_ids"]
-    batch_size = run.config.per_device_eval_batch_size
-    return class_probabilities(trainer.model, sequences, run.data.tokenizer, batch_size).numpy()
-
-
-def held_out_rows(rows: LabelledRows) -> list[dict] | None:
-    """The test rows, else the validation rows."""
-    return rows.test or rows.validation
+    settings = {"max_length": run.decided.max_length, "batch_size": run.config.per_device_eval_batch_size}
+    return text_probabilities(trainer.model, run.data.tokenizer, [row["text"] for row in rows], **settings).numpy()
 
 
 def report(run: Run, before: None, after: np.ndarray) -> list[str]:
-    """Write results.json, items and evaluation.json; the evaluation for a person."""
-    rows = run.data.rows
-    split = "test" if rows.test else "validation"
-    return evaluation_lines(write_evaluation(run, held_out_rows(rows), after, rows, split, run.data.positive))
+    """Write OUT/results.json, its items and OUT/evaluation.json; the evaluation for a person."""
+    labels, (split, rows) = run.data.rows.labels, held_out_rows(run.data.rows)
+    references = [row["label"] for row in rows]
+    evaluation = {"split": split} | evaluate_classifier(references, after, labels, positive=run.data.positive)
+    write_json(Path(run.output_dir) / EVALUATION_FILE, evaluation)
+    scores = {
+        name: Score(**measured, higher_is_better=name not in LOWER_IS_BETTER, is_share=name not in NO_SHARES)
+        for name, measured in evaluation["measures"].items()
+        if measured["value"] is not None
+    }
+    items = [item_of(row, chances, labels) for row, chances in zip(rows, after, strict=True)]
+    write_held_out(run, task_of(TASK, items, scores), items, told={"split": split, "labels": labels})
+    return evaluation_lines(evaluation)
 
 
 HELD_OUT = HeldOut(measure_held_out, report, before=False)
