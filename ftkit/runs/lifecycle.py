@@ -28,6 +28,7 @@ from ftkit.training.method import HeldOut, Method, Run
 from ftkit.training.plan import num_updates
 from ftkit.training.plan_text import plan_lines
 from ftkit.training.preparation import with_base_of_adapter
+from ftkit.training.sharing import is_sharded
 
 STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_tokens_lost", "num_neutralised_rows")
 
@@ -99,7 +100,7 @@ def announce(run: Run, method: Method, trainer, receipt: dict) -> None:
         if not config.dataloader_drop_last:
             run.num_updates = num_updates(run.num_sequences, config)
     if asked := method.questions and method.questions(run):
-        trainer.add_callback(SampleCallback(run.output_dir, *asked))
+        trainer.add_callback(SampleCallback(run.output_dir, *asked, in_all_processes=is_sharded(trainer)))
     if getattr(data, "stream", None) is not None:
         data.stream_counts.clear()  # of the rows that were read for the plan and the receipt
         trainer.batch_totals = BatchTotals(receipt["end_of_turn_id"])

@@ -12,5 +12,6 @@ plan_text.py         The plan of a run as a person reads it, before the first st
 preparation.py       Rows and weights made ready for a trainer
 run_trainer.py       What ftkit adds to every TRL trainer
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
+sharing.py           Work on held-out rows shared by the processes of a run, instead of done whole by each of them
 text_preparation.py  Text and weights made ready for pretraining
 """

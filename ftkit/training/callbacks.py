@@ -136,14 +136,18 @@ class SampleCallback(TrainerCallback):
     """Answers the same held-out questions at each evaluation; prints them and appends them to OUT/samples.jsonl.
 
     questions: dicts with "prompt" and "reference". answer: called with the model, returns one answer per question.
+    in_all_processes: whether the weights are sharded, so that all have to take part; else the first answers alone.
     """
 
-    def __init__(self, output_dir: str, questions: list[dict], answer: Callable):
+    def __init__(self, output_dir: str, questions: list[dict], answer: Callable, *, in_all_processes: bool = False):
         self.path = Path(output_dir) / "samples.jsonl"
         self.questions = questions
         self.answer = answer
+        self.in_all_processes = in_all_processes
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
+        if not (state.is_world_process_zero or self.in_all_processes):
+            return
         answers = self.answer(model)
         if not state.is_world_process_zero:
             return

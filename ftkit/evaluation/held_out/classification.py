@@ -17,6 +17,7 @@ from ftkit.metrics.classification import calibration_bins, measure
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 from ftkit.model.classifier import text_probabilities
 from ftkit.training.method import HeldOut, Run
+from ftkit.training.sharing import is_sharded, shared
 
 EVALUATION_FILE = "evaluation.json"  # for the report and the model card
 LOWER_IS_BETTER = ("brier", "expected_calibration_error")
@@ -181,10 +182,14 @@ def held_out_rows(rows: LabelledRows) -> tuple[str, list[dict] | None]:
 def measure_held_out(run: Run, trainer) -> np.ndarray | None:
     """(rows, classes) probabilities of the held-out rows; None without any, or where the weights are sharded."""
     _, rows = held_out_rows(run.data.rows)
-    if not rows or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if not rows or is_sharded(trainer):
         return None
     settings = {"max_length": run.decided.max_length, "batch_size": run.config.per_device_eval_batch_size}
-    return text_probabilities(trainer.model, run.data.tokenizer, [row["text"] for row in rows], **settings).numpy()
+
+    def classify(texts: list[str]) -> np.ndarray:
+        return text_probabilities(trainer.model, run.data.tokenizer, texts, **settings).numpy()
+
+    return np.array(shared(trainer.accelerator, [row["text"] for row in rows], classify))
 
 
 def report(run: Run, before: None, after: np.ndarray) -> list[str]:

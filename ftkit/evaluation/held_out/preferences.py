@@ -8,6 +8,7 @@ from ftkit.evaluation.results import Item, Score, content_id, mean_score, task_o
 from ftkit.inference.scoring import answer_loss
 from ftkit.metrics.paired_tests import share_difference
 from ftkit.training.method import HeldOut, Run
+from ftkit.training.sharing import is_sharded, shared
 
 TASK = "preferences"
 
@@ -102,9 +103,15 @@ def results_line(before: list[Item], after: list[Item]) -> str:
 def measure_held_out(run: Run, trainer) -> list[PairScore] | None:
     """Log-probabilities of the held-out pairs; None where nothing is held out, or where the weights are sharded."""
     data = run.data
-    if not data.test or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if not data.test or is_sharded(trainer):
         return None
-    return score_pairs(trainer.model, list(data.test.sequences()), data.tokenizer.pad_token_id)
+    sequences = list(data.test.sequences())
+    pairs = list(zip(sequences[::2], sequences[1::2], strict=True))
+
+    def score(part) -> list[PairScore]:
+        return score_pairs(trainer.model, [one for pair in part for one in pair], data.tokenizer.pad_token_id)
+
+    return shared(trainer.accelerator, pairs, score)
 
 
 def report(run: Run, before: list[PairScore], after: list[PairScore]) -> list[str]:
