@@ -13,6 +13,7 @@ import yaml
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 from ftkit.model.adapters.methods import can_train_added_tokens
+from ftkit.runs.recipes import load_recipe
 from ftkit.sft import main
 
 RUN_FILES = {"run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "report.html", "loss.png", "README.md"}
@@ -397,3 +398,37 @@ def test_the_script_runs_by_path_under_accelerate_from_another_folder(tiny_folde
     assert (tmp_path / "out/adapter_model.safetensors").is_file()
     assert "next: ftkit chat --adapter out" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"out"}  # nothing is written elsewhere
+
+
+def test_held_out_rows_longer_than_a_packed_block_are_scored_whole(tiny_folder, tmp_path, word_rows):
+    """The block is made for the training rows; a held-out row three times as long keeps its end."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    long = [{**row, "output": " ".join([row["output"]] * 40)} for row in word_rows[:4]]
+    for split, rows in (("train", word_rows), ("test", long)):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trainers = []
+    recipe = load_recipe("sft")
+    for packing in ("true", "false"):
+        argv = ["--packing", packing] if packing == "false" else []
+        settings = recipe.parse([
+            "--model_name_or_path", str(tiny_folder), "--dataset_name", str(folder), "--output_dir",
+            str(tmp_path / packing), "--template", "alpaca", "--max_steps", "1", "--disable_tqdm", "--bf16", "false",
+            "--num_samples", "0", "--per_device_train_batch_size", "1", "--max_truncated_share", "1", *argv,
+        ])  # fmt: skip
+        trainers.append(recipe.train(settings))
+    packed, apart = trainers
+    assert packed.args.packing and packed.args.max_length < max(len(row["input_ids"]) for row in packed.eval_dataset)
+    assert [row["labels"] for row in packed.eval_dataset] == [row["labels"] for row in apart.eval_dataset]
+
+
+def test_rows_that_are_dropped_are_not_asked_at_evaluations(sft, tmp_path, word_rows):
+    hopeless = {"instruction": "Write in upper case.", "input": "long " * 200, "output": "LONG"}
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for split, rows in (("train", word_rows), ("test", [hopeless, *word_rows[:4]])):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--untrained_rows", "drop", "--max_length", "300", "--num_samples", "1", "--eval_strategy", "epoch"]
+    out = sft(*flags, "--max_truncated_share", "1", data=folder)
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().split("\n") if line]
+    assert samples and all(word_rows[0]["input"] in sample["prompt"] for sample in samples)

@@ -207,8 +207,8 @@ def describe_rows(run, receipt: dict | None) -> list[str]:
     return lines
 
 
-def row_facts(settings, data: PreparedData, hardware: Hardware, lengths: list[int] | None = None) -> Facts:
-    """What decisions rest on, of rows that are tokenized. lengths: of the rows in tokens, where they know them not."""
+def row_facts(settings, data: PreparedData, hardware: Hardware) -> Facts:
+    """What decisions rest on, of rows that are tokenized."""
     training, model = settings.training, settings.model
     facts = model_facts(
         data.config, hardware, trust_remote_code=training.trust_remote_code,
@@ -219,7 +219,7 @@ def row_facts(settings, data: PreparedData, hardware: Hardware, lengths: list[in
     if hardware == probe(use_cpu=training.use_cpu):  # not one that is only planned for
         kernel = timed_head(facts, trained=not model.use_peft, uniform_rows=uniform)
     return dataclasses.replace(
-        facts, lengths=data.train.lengths if lengths is None else lengths, is_stream=data.stream is not None,
+        facts, lengths=data.train.lengths, is_stream=data.stream is not None,
         num_test=len(data.rows.test or []), head_kernel=kernel,
     )  # fmt: skip
 

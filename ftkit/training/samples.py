@@ -10,11 +10,11 @@ from ftkit.training.method import Run
 
 
 def row_questions(run: Run) -> tuple[list[dict], Callable] | None:
-    """The first test rows as {"prompt", "reference"}, and what answers them; None where there are none."""
+    """The first test rows that were kept, as {"prompt", "reference"}, and what answers them; None where are none."""
     data, training = run.data, run.config
     if not (data.test and data.template and training.num_samples):
         return None
-    asked = [question_and_answer(row) for row in data.rows.test[: training.num_samples]]
+    asked = [question_and_answer(data.rows.test[index]) for index in data.test.kept[: training.num_samples]]
     questions = [{"prompt": context[-1]["content"] if context else "", "reference": text} for context, text in asked]
     prompts = [prompt_ids(context, data.tokenizer, data.template) for context, _ in asked]
 

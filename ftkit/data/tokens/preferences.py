@@ -26,14 +26,20 @@ NUM_LINES_NAMED = 3  # of pairs that are left out
 class TokenizedPairs:
     """rows: {"prompt_ids", "chosen_ids", "rejected_ids"} each, cut to max_length in all.
 
-    chosen, rejected: the same as whole sequences, with the counts of truncation and neutralising.
-    dropped: pairs that were left out, by reason.
+    kept: which of the rows that were read they are. chosen, rejected: the same as whole sequences, with the counts of
+    truncation and neutralising. dropped: pairs that were left out, by reason.
     """
 
     rows: list[dict] = field(default_factory=list)
     chosen: TokenizedRows = field(default_factory=TokenizedRows)
     rejected: TokenizedRows = field(default_factory=TokenizedRows)
     dropped: dict[str, int] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of the longer sequence of each pair."""
+        return [len(row["prompt_ids"]) + max(len(row[f"{name}_ids"]) for name in ANSWERS) for row in self.rows]
 
     @property
     def longest(self) -> list[tuple[int, str]]:
@@ -99,6 +105,7 @@ def tokenize_pairs(
             equal.append(rows[index]["source"])
         else:
             pairs.rows.append(pair)
+            pairs.kept.append(index)
     num_untrained = len(rows) - len(first.keys() & second.keys())
     reasons = {"chosen and rejected are equal": len(equal), "no token of an answer is left": num_untrained}
     pairs.dropped = {reason: number for reason, number in reasons.items() if number}

@@ -4,7 +4,6 @@ import copy
 
 from trl import DPOTrainer
 
-from ftkit.config.hardware import Hardware
 from ftkit.data.rows.kinds import PREFERENCES
 from ftkit.data.tokens.preferences import tokenize_pairs
 from ftkit.data.tokens.receipt import build_receipt
@@ -12,7 +11,6 @@ from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.model.adapters.methods import peft_config
 from ftkit.training.callbacks import BothFallCallback
 from ftkit.training.method import Method, Run
-from ftkit.training.plan import Facts
 from ftkit.training.preparation import describe_rows, load_trained, prepare_data, row_facts
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.samples import row_questions
@@ -38,13 +36,6 @@ class FTDPOTrainer(RunMixin, DPOTrainer):
 def prepare(settings):
     """The pairs, tokenized."""
     return prepare_data(settings, PREFERENCES, tokenize_pairs, may_change_template=False)
-
-
-def pair_facts(settings, data, hardware: Hardware) -> Facts:
-    """What decisions rest on, of pairs; a pair is as long as its longer sequence."""
-    return row_facts(settings, data, hardware, lengths=[
-        len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in data.train.rows
-    ])  # fmt: skip
 
 
 def reference_copy(model, settings):
@@ -82,4 +73,4 @@ def receipt(run: Run, trainer: FTDPOTrainer) -> dict:
     )
 
 
-METHOD = Method(prepare, pair_facts, load_trained, build_trainer, receipt, describe_rows, format_receipt, row_questions)
+METHOD = Method(prepare, row_facts, load_trained, build_trainer, receipt, describe_rows, format_receipt, row_questions)
