@@ -191,7 +191,7 @@ def print_examples(before: list, after: list) -> None:
 def print_results(adapter: Path) -> None:
     """The table of scores, that of right answers by group where there are several, and the verdict."""
     from ftkit.evaluation.held_out.answers import LOSS, TASK
-    from ftkit.evaluation.results import AFTER, measured_runs
+    from ftkit.evaluation.results import AFTER, interval_text, measured_runs
     from ftkit.evaluation.verdict.pairing import read_run_and_befores
     from ftkit.evaluation.verdict.text import difference_text, sentence
     from ftkit.evaluation.verdict.verdict import compare_runs
@@ -202,7 +202,7 @@ def print_results(adapter: Path) -> None:
     for name, task in runs.items():
         match, loss = task.scores["exact_match"], task.scores.get(LOSS)
         text = f"{match.value:6.1%}  ({match.low:.1%} to {match.high:.1%})"
-        nats = f"{loss.value:.3f}  ({loss.low:.3f} to {loss.high:.3f})" if loss else ""
+        nats = f"{loss.value:.3f}  ({interval_text(loss) or 'all the same'})" if loss else ""
         print(f"  {name:<39}{text:<27}{nats}".rstrip())
     groups = [name for name in after.scores if name.startswith("exact_match/")]
     print(f"\n{'right answers by task':<31}after   best of the others" if groups else "")

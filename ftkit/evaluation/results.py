@@ -112,13 +112,13 @@ def mean_score(
     is_share: bool = True,
 ) -> Score:
     """The weighted mean with its 95 % interval: Wilson's where each value is 0 or 1 and counts the same, else the
-    bootstrap's; none of a single item. Raises ValueError for no values."""
+    bootstrap's; none where all values are the same, as every draw is then. Raises ValueError for no values."""
     weights = weights if weights is not None else [1.0] * len(values)
     if is_share and set(values) <= {0.0, 1.0} and len(set(weights)) == 1:
         interval = wilson_interval(int(sum(values)), len(values))
         return Score(math.fsum(values) / len(values), *interval, higher_is_better, is_share)
     products = [value * weight for value, weight in zip(values, weights, strict=True)]
-    interval = bootstrap_interval(products, weights=weights) if len(values) > 1 else (None, None)
+    interval = bootstrap_interval(products, weights=weights) if len(set(values)) > 1 else (None, None)
     return Score(math.fsum(products) / math.fsum(weights), *interval, higher_is_better, is_share)
 
 

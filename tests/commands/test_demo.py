@@ -39,11 +39,11 @@ def answers(right, losses=(), groups=("case", "plural")):
 
 def test_the_tables_show_each_run_with_its_interval_and_each_task_beside_the_best_of_the_others(tmp_path, capsys):
     write_answers(tmp_path / "before-copying-the-input", {"name": "copy"}, answers([0, 0, 0, 1]))
-    write_answers(tmp_path / "before", {"name": "base"}, answers([1, 0, 0, 0], losses=[4.0, 4.0, 4.0, 4.0]))
+    write_answers(tmp_path / "before", {"name": "base"}, answers([1, 0, 0, 0], losses=[4.5, 3.5, 4.0, 4.0]))
     write_answers(tmp_path, {"name": "base", "adapter": "a"}, answers([1, 1, 0, 1], losses=[1.0, 1.0, 1.0, 3.0]))
     demo.print_results(tmp_path)
     printed = capsys.readouterr().out
-    assert re.search(r"before +25\.0%  \(4\.6% to 69\.9%\) +4\.000  \(4\.000 to 4\.000\)\n", printed)
+    assert re.search(r"before +25\.0%  \(4\.6% to 69\.9%\) +4\.000  \(3\.625 to 4\.375\)\n", printed)
     assert re.search(r"before, copying the input +25\.0%  \(4\.6% to 69\.9%\)\n", printed)
     assert re.search(r"after +75\.0%  \(30\.1% to 95\.4%\) +1\.500  ", printed)
     assert re.search(r"case +100% +50%, before\n", printed)

@@ -107,6 +107,11 @@ def test_the_mean_of_0_and_1_has_wilsons_interval_and_any_other_the_bootstraps()
     assert mean_score([-2.5], is_share=False) == Score(-2.5)
 
 
+def test_a_mean_of_equal_values_claims_no_certainty():
+    assert mean_score([0.5] * 4) == Score(0.5, is_share=True)  # not 0.5 (0.5 to 0.5)
+    assert mean_score([0.0] * 4).high == wilson_interval(0, 4)[1]
+
+
 def test_whole_numbers_are_floats_and_true_is_no_number():
     assert fits(1, float) and fits(None, float | None) and fits({"a": 1}, dict[str, float])
     assert not fits(True, float) and not fits(True, int) and not fits(float("inf"), float) and not fits(None, str)
