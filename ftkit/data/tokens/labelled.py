@@ -11,6 +11,7 @@ Every mistake is a UserError `file:line: reason; fix`.
 import logging
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,13 +76,14 @@ def load_labelled_rows(
     splits = {"train_split": train_split, "test_split": test_split}
     rows = load_rows(name, kind=LABELLED, test_size=test_size, config=config, seed=seed, **splits)
     validation = read_validation(name, config) if test_split != VALIDATION_SPLIT else None
-    labels = settle_labels(rows.train, class_names)
+    labels = settle_labels(LabelTally.of(rows.train), class_names)
     train = number_classes(rows.train, labels)
     test, validation = (number_classes(part, labels) if part else None for part in (rows.test, validation))
     if validation is None and validation_size is not None:
         train, validation = hold_out_by_class(train, validation_size, seed)
     for split, part in (("test", test), (VALIDATION_SPLIT, validation)):
-        check_classes(part, labels, split)
+        if part:
+            check_classes(LabelTally.of(part), labels, split)
     held_out = (validation or []) + (test or [])
     copies = copies_of_test_rows(train, held_out)
     if copies:
@@ -102,18 +104,49 @@ def read_validation(name: str, config: str | None) -> list[dict] | None:
     return rows
 
 
-def settle_labels(rows: list[dict], class_names: list[str] | None) -> list[str]:
+@dataclass
+class LabelTally:
+    """The labels of some rows. first: the row with which each label comes first. counts: rows of each label."""
+
+    first: dict[str | int, dict] = field(default_factory=dict)
+    counts: Counter = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, rows: Iterable[dict]) -> "LabelTally":
+        """The labels of these rows."""
+        tally = cls()
+        tally.add(rows)
+        return tally
+
+    def add(self, rows: Iterable[dict]) -> None:
+        """Count more rows."""
+        for row in rows:
+            self.first.setdefault(row["label"], row)
+            self.counts[row["label"]] += 1
+
+
+def check_labels(train: LabelTally, held_out: dict[str, LabelTally]) -> None:
+    """Raise UserError for labels that a classifier can't be trained or measured on; see `load_labelled_rows`.
+
+    held_out: by the name of the split.
+    """
+    labels = settle_labels(train, None)
+    for split, tally in held_out.items():
+        number_classes(list(tally.first.values()), labels)
+        check_classes(tally, labels, split)
+
+
+def settle_labels(tally: LabelTally, class_names: list[str] | None) -> list[str]:
     """The classes' names by class number, from the training rows and, where given, `class_names`.
 
     Without `class_names`: the names in alphabetical order, or the numbers themselves. Raises UserError, which names
     file and line, for a single row, a single class, names mixed with numbers, numbers out of range, names that differ
     only in case or are not in `class_names`, and a class without rows.
     """
-    if len(rows) == 1:
-        raise UserError(f"{rows[0]['source']}: this is the only row; a classifier needs rows of at least two classes")
-    first = {}  # row with which each label comes first
-    for row in rows:
-        first.setdefault(row["label"], row)
+    first, num_rows = tally.first, tally.counts.total()
+    label, row = next(iter(first.items()))
+    if num_rows == 1:
+        raise UserError(f"{row['source']}: this is the only row; a classifier needs rows of at least two classes")
     names, numbers = ([label for label in first if isinstance(label, kind)] for kind in (str, int))
     if names and numbers:
         line = first[numbers[0]]["source"].rpartition(":")[2]
@@ -123,7 +156,7 @@ def settle_labels(rows: list[dict], class_names: list[str] | None) -> list[str]:
         )
     if len(first) == 1:
         raise UserError(
-            f'{rows[0]["source"]}: all {len(rows)} rows have the label "{rows[0]["label"]}"; '
+            f'{row["source"]}: all {num_rows} rows have the label "{label}"; '
             "a classifier needs rows of at least two classes"
         )
     if numbers:
@@ -175,17 +208,16 @@ def number_classes(rows: list[dict], labels: list[str]) -> list[dict]:
     return numbered
 
 
-def check_classes(rows: list[dict] | None, labels: list[str], split: str) -> None:
+def check_classes(tally: LabelTally, labels: list[str], split: str) -> None:
     """Raise UserError where held-out rows are all of one class; warn of classes that they lack."""
-    if not rows:
-        return
-    counts = Counter(row["label"] for row in rows)
-    if len(counts) == 1:
+    named = {labels[label] if isinstance(label, int) else label: row for label, row in tally.first.items()}
+    if len(named) == 1:
+        name, row = next(iter(named.items()))
         raise UserError(
-            f"{rows[0]['source']}: all {len(rows)} {split} rows are {labels[rows[0]['label']]}, so nothing can be "
+            f"{row['source']}: all {tally.counts.total()} {split} rows are {name}, so nothing can be "
             "measured on them; hold out rows of each class"
         )
-    missing = [name for number, name in enumerate(labels) if number not in counts]
+    missing = [name for name in labels if name not in named]
     if missing:
         logger.warning("no %s row has the label %s, so nothing is measured of it", split, some(missing))
 

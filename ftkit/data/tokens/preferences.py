@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
-from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.problems import Problems, Report
 from ftkit.data.rows.formats import message
 from ftkit.data.rows.kinds import ANSWERS
 from ftkit.data.templates.templates import TemplateInfo
@@ -76,6 +76,7 @@ def tokenize_pairs(
     tokenizer: PreTrainedTokenizerBase,
     info: TemplateInfo,
     max_length: int | None,
+    report: Report | None = None,
     *,
     untrained_rows: str = "refuse",
 ) -> TokenizedPairs:
@@ -83,34 +84,38 @@ def tokenize_pairs(
 
     Pairs whose answers are equal teach nothing and are left out with a warning. untrained_rows: refuse or drop pairs
     of which no answer token is left.
-    Raises UserError that lists the rows of which no answer token is left, and if no pair is.
+    report: takes the mistakes; the pairs are then left out. Raises UserError that lists them where there is none.
     """
     if untrained_rows == "keep":
         raise UserError("--untrained_rows keep: a pair needs both answers; use drop")
-    problems, sides = Problems(), []
-    for name in ANSWERS:
-        sides.append(
-            tokenize_rows(
-                [conversation(row, name) for row in rows], tokenizer, info, max_length, problems.add,
-                untrained_rows=untrained_rows,
-            )
-        )  # fmt: skip
+    problems = Problems()
+    report = report or problems.add
+    sides = [
+        tokenize_rows(
+            [conversation(row, name) for row in rows], tokenizer, info, max_length, report,
+            untrained_rows=untrained_rows,
+        )
+        for name in ANSWERS
+    ]  # fmt: skip
     problems.raise_any()
     pairs = TokenizedPairs(chosen=sides[0], rejected=sides[1])
     first, second = (dict(zip(side.kept, side.rows, strict=True)) for side in sides)
     equal = []
     for index in sorted(first.keys() & second.keys()):
-        pair = split_pair(first[index], second[index], rows[index]["source"])
+        try:
+            pair = split_pair(first[index], second[index], rows[index]["source"])
+        except UserError as mistake:
+            report(mistake)
+            continue
         if pair["chosen_ids"] == pair["rejected_ids"]:
             equal.append(rows[index]["source"])
         else:
             pairs.rows.append(pair)
             pairs.kept.append(index)
+    problems.raise_any()
     num_untrained = len(rows) - len(first.keys() & second.keys())
     reasons = {"chosen and rejected are equal": len(equal), "no token of an answer is left": num_untrained}
     pairs.dropped = {reason: number for reason, number in reasons.items() if number}
-    if equal and not pairs.rows:
-        raise UserError(f"{equal[0]}: chosen and rejected are equal, here and in every other row; let them differ")
     if equal:
         named = ", ".join(equal[:NUM_LINES_NAMED]) + (", ..." if len(equal) > NUM_LINES_NAMED else "")
         logger.warning("%d pairs with equal answers are left out: %s", len(equal), named)

@@ -88,6 +88,28 @@ class TokenizedRows:
         self.num_neutralised_rows += bool(text.num_changes) and not text.is_text_row
 
 
+class CountedRows:
+    """The counts of tokenized rows, added up batch by batch without the rows. longest: as of TokenizedRows."""
+
+    def __init__(self):
+        self.longest: list[tuple[int, str]] = []
+        self.totals: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
+
+    def add(self, tokenized) -> None:
+        """Count what came of one batch, a TokenizedRows or alike."""
+        self.longest = heapq.nlargest(NUM_LONGEST_ROWS, [*self.longest, *tokenized.longest])
+        counts = tokenized.counts()
+        for sums, values in ((self.totals, counts), (self.dropped, counts["dropped"])):
+            for name, value in values.items():
+                if isinstance(value, int):
+                    sums[name] = sums.get(name, 0) + value
+
+    def counts(self) -> dict:
+        """The counts by name."""
+        return {**self.totals, "dropped": self.dropped}
+
+
 def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo | None) -> dict:
     """Return {"input_ids", "labels"}: lists of int, labels are IGNORE_INDEX outside answers and their end tokens.
 
