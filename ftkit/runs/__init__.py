@@ -5,4 +5,5 @@ decisions.py  Decisions taken over from a run, or made on the first process and 
 lifecycle.py  The one story of a run
 recipe.py     What a trainer is
 recipes.py    The trainers by name
+row_check.py  What a trainer would refuse in rows before it reads any weights
 """

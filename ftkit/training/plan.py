@@ -103,17 +103,16 @@ class Decided:
         return {name: value for name, value in values.items() if name in names}
 
 
-def row_limit(asked, context: int | None, given: frozenset[str]) -> int | None:
-    """Longest row in tokens: --max_length within the model's context; None for any.
+def row_limit(max_length: int | None, context: int | None, *, is_asked: bool) -> int | None:
+    """Longest row in tokens: --max_length within the model's context; None for any. is_asked: not a default.
 
     Raises UserError where the person asked for more than the context.
     """
-    limit = getattr(asked.training, "max_length", None)
-    if context is None or limit is None:
-        return context if limit is None else limit
-    if limit > context and "max_length" in given:
-        raise UserError(f"--max_length {limit} is more than the model's context of {context}; lower it")
-    return min(limit, context)
+    if context is None or max_length is None:
+        return context if max_length is None else max_length
+    if max_length > context and is_asked:
+        raise UserError(f"--max_length {max_length} is more than the model's context of {context}; lower it")
+    return min(max_length, context)
 
 
 def decide(asked, given: frozenset[str], facts: Facts) -> Decided:
@@ -123,7 +122,9 @@ def decide(asked, given: frozenset[str], facts: Facts) -> Decided:
     """
     reasons: dict[str, str] = {}
     values = precision(asked, facts, reasons)
-    values["max_length"] = row_limit(asked, facts.context, given)
+    values["max_length"] = row_limit(
+        getattr(asked.training, "max_length", None), facts.context, is_asked="max_length" in given
+    )
     values |= blocks(asked, facts, values["max_length"], given, reasons)
     values |= attention(asked, facts, values, reasons)
     values |= length_and_schedule(asked, facts, values)

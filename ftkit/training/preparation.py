@@ -123,11 +123,12 @@ def prepare_data(
         if template and data.template == "auto":  # what it was called when it was first trained with
             template = replace(template, name=lock["template"]["name"] or template.name)
     config = read_config(folder, trust_remote_code=training.trust_remote_code)
-    limit = row_limit(settings, context_size(config), settings.given)
+    limit = row_limit(training.max_length, context_size(config), is_asked="max_length" in settings.given)
     tokenize = partial(tokenize, untrained_rows=data.untrained_rows)
     train = tokenize(rows.train, tokenizer, template, max_length=limit)
     check_rows(train, template, allowed_by(data))
     test = tokenize(rows.test, tokenizer, template, max_length=limit) if rows.test else None
+    rows = replace(rows, train=kept_rows(rows.train, train), test=kept_rows(rows.test, test) if test else None)
     prepared = PreparedData(folder, config, tokenizer, template, rows, train, test)
     prepared.copies = copies_of_test_rows(rows.train, rows.test) if rows.test else None
     if stream is not None:
@@ -137,6 +138,11 @@ def prepare_data(
         )  # fmt: skip
         prepared.stream = tokenized.shuffle(seed=training.data_seed or training.seed, buffer_size=SHUFFLE_BUFFER)
     return prepared
+
+
+def kept_rows(rows: list[dict], tokenized: TokenizedRows | TokenizedPairs) -> list[dict]:
+    """The rows that were not dropped: nobody is to be asked, or searched for, what was left out."""
+    return [rows[number] for number in tokenized.kept]
 
 
 def allowed_by(data) -> Allowed:

@@ -3,118 +3,86 @@
 ftkit data check rows.jsonl --template alpaca --model M
 
 Rows are read as they come, so that memory does not grow with the file. With --model they are rendered and tokenized
-as well, and a row of which no answer token is left after --max_length is a mistake.
+as their trainer does it, and what it would refuse is a mistake: rows that pass are rows that it trains on.
 """
 
 from itertools import islice
 
-from ftkit.commands.data.common import checked_pairs, find, load_text_side, row_parser
+from ftkit.commands.data.common import checked_pairs, find, row_parser
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Problems
+from ftkit.data.rows.allowed import UNTRAINED_ROWS, Allowed
 from ftkit.data.rows.checking import RowChecker
-from ftkit.data.rows.kinds import ANSWERS, kind_of, select_kind
+from ftkit.data.rows.kinds import kind_of, select_kind
+from ftkit.runs.row_check import RowCheck, recipe_for
 
+ALLOWING = ("allow_untrained_end_of_turn", "allow_empty_mask")
 ROWS_AT_ONCE = 1000  # that are tokenized together
-NEXT_COMMANDS = {"conversation": "ftkit sft", "preference": "ftkit dpo", "classification": "ftkit classify"}
 
 
 def main(argv: list[str]) -> None:
     """Check all splits and print what they hold; raise UserError that lists every mistake."""
+    args = parse(argv)
+    kind = select_kind(args.format)
+    _, splits = find(args.data, args)
+    problems, lines, format, check = Problems(), [], "auto", None
+    for name in sorted(splits, key=lambda name: name != "train"):
+        checker = RowChecker(splits[name].label, kind, format, problems.add)
+        rows, num_rows = (row for _, row in checked_pairs(splits[name], checker, problems.add)), 0
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            check = check or trainer_check(kind_of(checker.format), args, problems)
+            check.add(name, batch)
+            num_rows += len(batch)
+        checker.finish()
+        format = checker.format or format
+        if num_rows:
+            lines += [*split_lines(splits[name].label, checker, num_rows), *check.lines(name)]
+    if check and not problems.count:
+        check.finish()
+    problems.raise_any()
+    print("\n".join(lines))
+    recipe = recipe_for(check.kind)
+    if recipe is None:
+        print("no mistakes; no trainer takes rows of this kind yet, so tokens were not checked")
+    else:
+        named = f"--dataset_name {args.data} --model_name_or_path {args.model or 'M'}"
+        print(f"no mistakes; next: ftkit {recipe.name} {named} ...")
+
+
+def parse(argv: list[str]):
+    """The settings of the command; those of a trainer have its names and defaults."""
     parser = row_parser(
         "check", "Check rows before anything is trained; mistakes are listed, with exit code 2.", one_split=False
     )
     parser.add_argument("--model", help="Hub id, folder or .gguf file: the rows go through its tokenizer as well")
     parser.add_argument("--template", default="auto", help="with --model: prompt template, as in ftkit sft")
-    parser.add_argument("--max_length", type=int, default=1024, help="with --model: tokens that a row is cut to")
+    parser.add_argument("--max_length", type=int, help="with --model: tokens that a row is cut to, as in the trainer")
+    parser.add_argument("--untrained_rows", choices=UNTRAINED_ROWS, default="refuse", help="as in the trainer")
+    parser.add_argument("--max_truncated_share", type=float, default=0.01, help="as in the trainer")
+    for name in ALLOWING:
+        parser.add_argument(f"--{name}", action="store_true", help="as in the trainer")
     args = parser.parse_args(argv)
-    if args.template != "auto" and not args.model:
-        raise UserError("--template needs --model: a template is rendered for a tokenizer; add --model M")
-    kind = select_kind(args.format)
-    _, splits = find(args.data, args)
-    problems, lines, format = Problems(), [], "auto"
-    for split in sorted(splits.values(), key=lambda split: split is not splits.get("train")):
-        checker = RowChecker(split.label, kind, format, problems.add)
-        findings = Findings(args, problems)
-        rows = (row for _, row in checked_pairs(split, checker, problems.add))
-        while batch := list(islice(rows, ROWS_AT_ONCE)):
-            findings.add(batch)
-        checker.finish()
-        format = checker.format or format
-        lines += findings.lines(split.label, checker)
-    problems.raise_any()
-    print("\n".join(lines))
-    command = NEXT_COMMANDS.get(kind_of(format))
-    if command:
-        print(f"no mistakes; next: {command} --dataset_name {args.data} --model_name_or_path {args.model or 'M'} ...")
-    else:
-        print("no mistakes")
+    needing = ("template", "max_length", "untrained_rows", "max_truncated_share", *ALLOWING)
+    for name in needing if not args.model else ():
+        if getattr(args, name) != parser.get_default(name):
+            raise UserError(f"--{name} needs --model: rows are rendered and cut for a tokenizer; add --model M")
+    return args
 
 
-class Findings:
-    """What was seen in one split besides mistakes in rows."""
-
-    def __init__(self, args, problems: Problems):
-        self.args, self.problems = args, problems
-        self.num_rows = 0
-        self.tokens = TokenFindings(args, problems) if args.model else None
-
-    def add(self, rows: list[dict]) -> None:
-        """Count rows, and their tokens where a model is given."""
-        self.num_rows += len(rows)
-        if self.tokens:
-            self.tokens.add(rows)
-
-    def lines(self, label: str, checker: RowChecker) -> list[str]:
-        """What to print about the split."""
-        if not self.num_rows:
-            return []
-        required, _ = checker.kind.formats[checker.format]
-        found = [f"{label}: {self.num_rows:,} rows, {checker.format} ({', '.join(required)})"]
-        ignored = checker.columns.ignored_columns()
-        if ignored:
-            found.append(f"  columns that are not used: {', '.join(ignored)}")
-        found += [f"  {note}" for note in checker.notes()]
-        return found + (self.tokens.lines() if self.tokens else [])
+def trainer_check(kind: str, args, problems: Problems) -> RowCheck:
+    """What the trainer of a kind of rows would say."""
+    return RowCheck(
+        kind, problems.add, model=args.model, template=args.template, max_length=args.max_length,
+        untrained_rows=args.untrained_rows,
+        allowed=Allowed(args.max_truncated_share, args.allow_untrained_end_of_turn, args.allow_empty_mask),
+    )  # fmt: skip
 
 
-class TokenFindings:
-    """Counts of the rows as tokens, over all rows that were added."""
-
-    def __init__(self, args, problems: Problems):
-        self.max_length, self.problems, self.template = args.max_length, problems, args.template
-        self.tokenizer, self.info = load_text_side(args.model, None)
-        self.counts: dict[str, int] = {}
-        self.num_tokens = self.longest = 0
-
-    def add(self, rows: list[dict]) -> None:
-        """Render and tokenize rows, and count what came out."""
-        from ftkit.data.templates.templates import install_template
-        from ftkit.data.tokens.preferences import conversation
-        from ftkit.data.tokens.tokenization import tokenize_rows
-
-        if "rejected" in rows[0]:
-            rows = [conversation(row, name) for row in rows for name in ANSWERS]
-        if not {"messages", "text"} & rows[0].keys():
-            return
-        if "messages" in rows[0] and self.info is None:
-            self.info = install_template(self.tokenizer, self.template)
-        tokenized = tokenize_rows(rows, self.tokenizer, self.info, self.max_length, self.problems.add)
-        for name, count in tokenized.counts().items():
-            if not isinstance(count, int):  # why rows were left out, which the problems tell
-                continue
-            self.counts[name] = self.counts.get(name, 0) + count
-        self.num_tokens += sum(tokenized.lengths)
-        self.longest = max([self.longest, *tokenized.lengths])
-
-    def lines(self) -> list[str]:
-        """What to print about tokens."""
-        counts = self.counts
-        if not counts:
-            return ["  rows of this kind are not rendered, so their tokens were not checked"]
-        return [
-            f"  tokens: {self.num_tokens:,}, of which {counts['num_trained_tokens']:,} are trained; "
-            f"longest row {self.longest:,}",
-            f"  --max_length {self.max_length}: {counts['num_truncated_rows']:,} rows cut, "
-            f"{counts['num_answers_cut']:,} answers cut, {counts['num_end_tokens_lost']:,} end tokens lost",
-            f"  {counts['num_neutralised_rows']:,} rows hold control tokens or headings, which are neutralised",
-        ]
+def split_lines(label: str, checker: RowChecker, num_rows: int) -> list[str]:
+    """What to print about a split, tokens aside."""
+    required, _ = checker.kind.formats[checker.format]
+    found = [f"{label}: {num_rows:,} rows, {checker.format} ({', '.join(required)})"]
+    ignored = checker.columns.ignored_columns()
+    if ignored:
+        found.append(f"  columns that are not used: {', '.join(ignored)}")
+    return found + [f"  {note}" for note in checker.notes()]

@@ -1,5 +1,6 @@
 """What a row may look like, how it is recognised and checked, and how it becomes messages.
 
+allowed.py      What trainers refuse in rows unless a person allows it, and what they do with rows that teach nothing
 checking.py     Turns records into rows of one kind, one by one
 columns.py      Tells a file's format from its columns, and holds every row against the format of the first
 conversion.py   Rows of one kind written in another format, in the columns that TRL knows

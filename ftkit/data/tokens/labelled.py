@@ -283,6 +283,17 @@ class LabelledTokens:
     lengths: list[int]
     max_length: int | None
 
+    @property
+    def longest(self) -> list[tuple[int, str]]:
+        """(tokens before the cut, "") of the longest text."""
+        return [(max(self.lengths), "")]
+
+    def counts(self) -> dict:
+        """Counts by the names that TokenizedRows gives them."""
+        kept = [len(row["input_ids"]) for row in self.rows]
+        cut = sum(length > rest for length, rest in zip(self.lengths, kept, strict=True))
+        return {"num_sequences": len(kept), "num_tokens": sum(kept), "num_truncated_rows": cut, "dropped": {}}
+
 
 def tokenize_labelled(rows: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> LabelledTokens:
     """Tokenize texts as the tokenizer does for a pipeline, with its own special tokens; what is too long loses its end.

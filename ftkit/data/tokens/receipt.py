@@ -14,6 +14,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
+from ftkit.data.rows.allowed import Allowed
 from ftkit.data.templates.templates import TemplateInfo, plain_text_info
 from ftkit.data.tokens.receipt_text import token_spans
 from ftkit.data.tokens.tokenization import IGNORE_INDEX
@@ -32,15 +33,6 @@ class Counted(Protocol):
 
     def counts(self) -> dict:
         """The counts by name, as TokenizedRows gives them."""
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """What a person allowed that is refused otherwise; each is a flag of its name."""
-
-    max_truncated_share: float = 0.01
-    untrained_end_of_turn: bool = False
-    empty_mask: bool = False
 
 
 def check_rows(tokenized: Counted, info: TemplateInfo | None, allowed: Allowed) -> None:

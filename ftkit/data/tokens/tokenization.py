@@ -19,7 +19,6 @@ from ftkit.data.templates.templates import TemplateInfo, plain_text_info, prepar
 IGNORE_INDEX = -100  # label that cross-entropy skips
 ROWS_PER_BATCH = 1000  # rows handed to the tokenizer at once
 NUM_LONGEST_ROWS = 5
-UNTRAINED_ROWS = ("refuse", "drop", "keep")  # what is done with rows of which no token is trained
 
 
 class Rendered(NamedTuple):
@@ -71,7 +70,7 @@ class TokenizedRows:
     def counts(self) -> dict:
         """The counts by name, for the receipt, with the number of sequences that the rows make."""
         counts = {name: value for name, value in vars(self).items() if name not in ("rows", "kept", "longest")}
-        return {**counts, "num_sequences": len(self.rows)}
+        return {**counts, "num_sequences": len(self.rows), "num_tokens": sum(self.lengths)}
 
     def add(self, row: dict, text: Rendered, encoded: Encoded, max_length: int | None, end_of_turn_id: int) -> None:
         """Take in the next row, cut to `max_length`, and count it."""
@@ -137,7 +136,7 @@ def tokenize_rows(
     """Tokenize rows as `tokenize_row` does, keep the first `max_length` tokens of each, and count what that changed.
 
     A row that the template refuses is a mistake, with the row's "file:line", and so is one of which no token is trained
-    unless `untrained_rows`, one of UNTRAINED_ROWS, says otherwise.
+    unless `untrained_rows` (refuse, drop or keep) says otherwise.
     report: takes the mistakes; the rows are then left out. Raises UserError that lists them where there is none.
     """
     result, problems = TokenizedRows(), Problems()

@@ -106,12 +106,17 @@ def prepare_labelled_data(settings) -> LabelledData:
     verify_tokenizer(folder, tokenizer)
     tokenizer.padding_side = "right"  # a causal model's states then do not depend on padding
     config = read_config(folder, trust_remote_code=training.trust_remote_code)
-    context = min(context_size(config) or UNLIMITED, tokenizer.model_max_length or UNLIMITED)
-    limit = row_limit(settings, context, settings.given)
+    context = text_context(config, tokenizer)
+    limit = row_limit(training.max_length, context, is_asked="max_length" in settings.given)
     tokenizer.model_max_length = limit  # what a pipeline cuts at when it is asked to
     train = tokenize_labelled(rows.train, tokenizer, limit)
     observed = tokenize_labelled(rows.observed, tokenizer, limit) if rows.observed else None
     return LabelledData(folder, config, tokenizer, context, rows, train, observed, positive, weights)
+
+
+def text_context(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest text that both model and tokenizer take, in tokens."""
+    return min(context_size(config) or UNLIMITED, tokenizer.model_max_length or UNLIMITED)
 
 
 def positive_class(name: str | None, labels: list[str]) -> int:
