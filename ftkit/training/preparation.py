@@ -128,7 +128,6 @@ def prepare_data(
     train = tokenize(rows.train, tokenizer, template, max_length=limit)
     check_rows(train, template, allowed_by(data))
     test = tokenize(rows.test, tokenizer, template, max_length=limit) if rows.test else None
-    rows = replace(rows, train=kept_rows(rows.train, train), test=kept_rows(rows.test, test) if test else None)
     prepared = PreparedData(folder, config, tokenizer, template, rows, train, test)
     prepared.copies = copies_of_test_rows(rows.train, rows.test) if rows.test else None
     if stream is not None:
@@ -138,11 +137,6 @@ def prepare_data(
         )  # fmt: skip
         prepared.stream = tokenized.shuffle(seed=training.data_seed or training.seed, buffer_size=SHUFFLE_BUFFER)
     return prepared
-
-
-def kept_rows(rows: list[dict], tokenized: TokenizedRows | TokenizedPairs) -> list[dict]:
-    """The rows that were not dropped: nobody is to be asked, or searched for, what was left out."""
-    return [rows[number] for number in tokenized.kept]
 
 
 def allowed_by(data) -> Allowed:
