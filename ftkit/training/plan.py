@@ -60,6 +60,7 @@ class Decided:
     dtype: str
     attention: str
     packing: bool
+    eval_packing: bool
     max_length: int | None
     block_length: int | None
     per_device_train_batch_size: int
@@ -204,7 +205,8 @@ def blocks(asked, facts: Facts, max_length: int | None, given: frozenset[str], r
     training = asked.training
     batch, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
     values = {
-        "packing": False, "block_length": getattr(asked.data, "block_size", None),
+        "packing": False, "eval_packing": bool(getattr(training, "eval_packing", False)),  # scored row by row
+        "block_length": getattr(asked.data, "block_size", None),
         "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation,
     }  # fmt: skip
     wanted = getattr(training, "packing", False)
