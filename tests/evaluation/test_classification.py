@@ -111,6 +111,8 @@ def test_a_class_that_is_never_predicted_is_named_and_a_flawless_f1_has_no_inter
     evaluation = evaluate_classifier([0, 1, 2, 0], certain[[0, 1, 0, 0]], ["a", "b", "c"]) | {"split": "test"}
     assert evaluation["warnings"] == ["no row is put into c"]
     assert evaluation["measures"]["precision"]["value"] == pytest.approx((2 / 3 + 1 + 0) / 3)  # scikit-learn's mean
+    many = evaluate_classifier([0, 1, *range(2, 20)], np.eye(20)[[0, 1] * 10], [f"c{number}" for number in range(20)])
+    assert many["warnings"] == ["no row is put into c2, c3, c4, c5, c6, c7, c8, c9, ..."]  # one line, however many
     flawless = evaluate_classifier([0, 1] * 40, np.eye(2)[[0, 1] * 40], ["a", "b"])
     assert flawless["measures"]["f1"] == {"value": 1.0} and not flawless["warnings"]
     assert flawless["measures"]["precision"]["low"] == pytest.approx(40 / (40 + 1.959964**2))

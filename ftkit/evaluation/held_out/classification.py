@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ftkit.config.files import write_json
-from ftkit.data.tokens.labelled import LabelledRows
+from ftkit.data.tokens.labelled import LabelledRows, some
 from ftkit.evaluation.held_out.results import write_held_out
 from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, task_of
 from ftkit.metrics.classification import calibration_bins, measure
@@ -41,7 +41,7 @@ def evaluate_classifier(references, probabilities, labels: list[str], *, positiv
     }
     commonest, count = Counter(references.tolist()).most_common(1)[0]
     unused = [name for name, number in zip(labels, confusion.sum(axis=0), strict=True) if not number]
-    warnings = [f"no row is put into {name}" for name in unused]
+    warnings = [f"no row is put into {some(unused)}"] if unused else []
     if len(labels) == 2 and labels[positive] in unused:
         measures["precision"] = {"value": None, "undefined": warnings[0]}
     if len(labels) - len(unused) == 1:
