@@ -219,6 +219,20 @@ def measured_runs(folder: str | Path) -> dict[str, Results]:
     return {**befores, AFTER: after}
 
 
+def compared_scores(runs: dict[str, Results]) -> dict[str, dict[str, dict[str, Score]]]:
+    """What `measured_runs` gave as a table for each task: by what a reader calls a metric, the scores by run; the main
+    metric of each group of the items last."""
+    tables: dict[str, dict[str, dict[str, Score]]] = {}
+    for when, run in runs.items():
+        for name, task in run.tasks.items():
+            whole, groups = grouped_scores(task)
+            labelled = {metric_text(metric): score for metric, score in whole.items()}
+            labelled |= {f"{metric_text(task.main_metric)}: {group}": score for group, score in groups.items()}
+            for label, score in labelled.items():
+                tables.setdefault(name, {}).setdefault(label, {})[when] = score
+    return tables
+
+
 def score_text(score: Score) -> str:
     """A score as people read it: 71.5 % of a share."""
     return f"{100 * score.value:.1f} %" if score.is_share else f"{score.value:.4g}"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.jsonl import read_log
-from ftkit.config.run_folder import read_run_yaml
+from ftkit.config.run_folder import RunRecord, read_record, read_run_yaml
 from ftkit.evaluation.pages.charts import Chart, loss_chart, loss_points, save_loss_png
 from ftkit.evaluation.pages.classification import classifier_parts
 from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, readable_lines, write_page
-from ftkit.evaluation.results import FILE, Score, befores_of, grouped_scores, measured_runs, metric_text, score_text
+from ftkit.evaluation.results import FILE, befores_of, compared_scores, measured_runs
 from ftkit.evaluation.verdict.pairing import read_run_and_befores
 from ftkit.evaluation.verdict.verdict import compare_runs
 
@@ -40,17 +40,18 @@ def write_report(output_dir: str | Path) -> Path:
     """
     folder = Path(output_dir)
     settings, receipt = read_run_yaml(str(folder)), read_object(folder / "receipt.json")
+    runs = measured_runs(folder)
     metrics, evaluation = read_log(folder / "metrics.jsonl"), classifier_parts(folder)
     parts = {
         "verdicts": verdicts(folder),
-        "scores": [] if evaluation else before_and_after(folder),
-        "groups": [] if evaluation else by_group(folder),
+        "runs": {} if evaluation else runs,
+        "scores": compared_scores(runs),
         "evaluation": evaluation,
         "charts": charts(metrics),
         "samples": samples(read_log(folder / "samples.jsonl")),
         "first_rows": receipt.get("first_rows", []),
         "receipt": readable_lines({key: value for key, value in receipt.items() if key != "first_rows"}),
-        "settings": fact_lines(settings),
+        "settings": settings_lines(read_record(folder)),
     }
     return write_page(
         folder / "report.html",
@@ -67,6 +68,17 @@ def write_report(output_dir: str | Path) -> Path:
 def read_object(path: Path) -> dict:
     """A JSON file's object, or {} where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def settings_lines(record: RunRecord | None) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(title, names and values) of what was asked, of what was decided with its reason, and of the hardware."""
+    if record is None:
+        return []
+    reasons = record.decided.get("reasons", {})
+    decided = fact_lines({name: value for name, value in record.decided.items() if name != "reasons"})
+    decided = [(name, f"{text} ({reasons[name]})" if name in reasons else text) for name, text in decided]
+    parts = {"Asked": fact_lines(record.asked), "Decided": decided, "Hardware": fact_lines(record.hardware)}
+    return [(title, lines) for title, lines in parts.items() if lines]
 
 
 def short_name(name) -> str:
@@ -127,33 +139,6 @@ def verdicts(folder: Path) -> list[tuple[str, str]]:
             else:
                 found.append((verdict.outcome, name + verdict.sentence))
     return found
-
-
-def before_and_after(folder: Path) -> list[tuple[list[str], Score]]:
-    """(metric, when, items) and the score of each metric of each task, before training and after it."""
-    runs = measured_runs(folder)
-    tasks = dict.fromkeys(name for run in runs.values() for name in run.tasks)
-    rows = []
-    for name in tasks:
-        measured = {when: run.tasks[name] for when, run in runs.items() if name in run.tasks}
-        scores = {when: grouped_scores(task)[0] for when, task in measured.items()}
-        for metric in dict.fromkeys(metric for found in scores.values() for metric in found):
-            label = metric_text(metric) if len(tasks) == 1 else f"{name}: {metric_text(metric)}"
-            for when in [when for when, found in scores.items() if metric in found]:
-                rows.append(([label, when, number_text(measured[when].num_items)], scores[when][metric]))
-                label = ""
-    return rows
-
-
-def by_group(folder: Path) -> list[list[str]]:
-    """The main metric of each group of a task's items: a head with the names of the runs, and a row per group."""
-    runs = measured_runs(folder)
-    rows = []
-    for name in dict.fromkeys(name for run in runs.values() for name in run.tasks):
-        found = [grouped_scores(run.tasks[name])[1] if name in run.tasks else {} for run in runs.values()]
-        for group in dict.fromkeys(group for groups in found for group in groups):
-            rows.append([group, *(score_text(groups[group]) if group in groups else "" for groups in found)])
-    return [["", *runs], *rows] if rows else []
 
 
 def charts(metrics: list[dict]) -> list[tuple[str, str, Chart]]:

@@ -8,8 +8,7 @@ from ftkit.evaluation.results import (
     AFTER,
     Results,
     Score,
-    TaskResult,
-    grouped_scores,
+    compared_scores,
     interval_text,
     measured_runs,
     metric_text,
@@ -215,25 +214,17 @@ def value_at(record: dict, name: str) -> str:
 def score_tables(runs: dict[str, Results]) -> list[str]:
     """A table for each task of what was measured: its metrics before and after, with their 95 % intervals."""
     tables = []
-    for name, task in runs[AFTER].tasks.items() if runs else ():
-        scores = [labelled_scores(run.tasks[name]) if name in run.tasks else {} for run in runs.values()]
-        rows = [
-            (label, *(cell_text(found[label]) if label in found else "-" for found in scores))
-            for label in labelled_scores(task)
-        ]
-        tables.append(table(rows, (f"{name}, {task.num_items:,} items (95 % interval)", *runs)))
+    for name, scores in compared_scores(runs).items():
+        head = (f"{name}, {runs[AFTER].tasks[name].num_items:,} items (95 % interval)", *runs)
+        rows = [(label, *(cell_text(found.get(when)) for when in runs)) for label, found in scores.items()]
+        tables.append(table(rows, head))
     return tables
 
 
-def labelled_scores(task: TaskResult) -> dict[str, Score]:
-    """The scores of a task by what a reader calls them, the main one of each group of its items last."""
-    whole, groups = grouped_scores(task)
-    labelled = {f"{metric_text(task.main_metric)}: {group}": score for group, score in groups.items()}
-    return {metric_text(metric): score for metric, score in whole.items()} | labelled
-
-
-def cell_text(score: Score) -> str:
-    """A score with its interval."""
+def cell_text(score: Score | None) -> str:
+    """A score with its interval; a dash for none."""
+    if score is None:
+        return "-"
     return score_text(score) + (f" ({interval})" if (interval := interval_text(score)) else "")
 
 
