@@ -41,9 +41,10 @@ def read_yaml_record(path: str, names: set[str], allowed: str = "see --help for 
         check_keys(sections["asked"].value if "asked" in sections else [], path, names, allowed)
         return as_record(content, path)
     check_keys(root.value, path, names, allowed)
-    if text.startswith("# ftkit ") and content.get("max_tokens"):
-        content.pop("max_steps", None)  # the first version recorded what it had made of --max_tokens
-    return RunRecord(None, content)
+    command = text.split()[2] if text.startswith("# ftkit ") else None  # a run of the first version
+    if command and content.get("max_tokens"):
+        content.pop("max_steps", None)  # it recorded what it had made of --max_tokens
+    return RunRecord(command, content)
 
 
 def check_keys(pairs: list, path: str, names: set[str], allowed: str) -> None:
@@ -101,7 +102,7 @@ def parse_settings(
     parser = build_parser(dataclasses(), prog)
     parser.set_defaults_with_config(**settings)
     asked = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
-    run = record if record and record.decided else None
+    run = record if record and record.command else None
     return *asked, frozenset(given | settings.keys()), frozenset(given), run
 
 

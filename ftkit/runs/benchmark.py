@@ -22,9 +22,6 @@ AFTER, OWN = "after", "before-own-template"
 def check_benchmark(training) -> None:
     """Raise UserError for tasks, or rows of them, that are not there, before anything is loaded."""
     if not training.benchmark_tasks:
-        for name in ("benchmark_data", "benchmark_limit"):
-            if getattr(training, name) is not None:
-                raise UserError(f"--{name} is of no use without --benchmark_tasks; name the tasks, or leave it out")
         return
     sharded = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
     if sharded or training.fsdp or training.deepspeed:

@@ -8,6 +8,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.hardware import Hardware, named_hardware, probe
 from ftkit.config.launch import default_ddp_backend, is_first_process, world_size
 from ftkit.config.run_folder import RunRecord
+from ftkit.config.settings.needs import without_effect
 from ftkit.training.plan import Decided, Facts, decide
 
 # Flags beside --config OUT/run.yaml that change nothing of what is decided.
@@ -16,7 +17,7 @@ UNRELATED = {
     "hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "num_samples",
     "sample_max_new_tokens", "benchmark_tasks", "benchmark_data", "benchmark_limit",
 }  # fmt: skip
-NOT_COMPARED = ("reasons", "peak_memory_gib", "num_updates")
+NOT_COMPARED = ("reasons", "facts", "peak_memory_gib", "num_updates")
 
 
 def hardware_of(training) -> Hardware:
@@ -27,7 +28,7 @@ def hardware_of(training) -> Hardware:
 def decide_for_all(settings, facts_of: Callable[[Hardware], Facts]) -> tuple[Decided, Hardware, list[str]]:
     """What is decided, for which machine, and lines about what is no longer as in the run that --config names.
 
-    facts_of(hardware) is called in the first process alone, and only where a decision has to be made.
+    facts_of(hardware) is called in the first process alone.
     Raises UserError, in every process, for what was asked for and can't be.
     """
     if world_size() == 1:
@@ -53,25 +54,36 @@ def decide_for_all(settings, facts_of: Callable[[Hardware], Facts]) -> tuple[Dec
 
 def make(settings, facts_of: Callable[[Hardware], Facts]) -> tuple[Decided, Hardware, list[str]]:
     """`decide_for_all` in one process."""
-    hardware, record = hardware_of(settings.training), settings.record
-    if record and repeats(record, hardware, settings.on_line):
-        return Decided(**record.decided), Hardware(**record.hardware), ["decided    as in the run of --config"]
-    decided = decide(settings, settings.given, facts_of(hardware))
-    return decided, hardware, differences(record, decided) if record else []
+    hardware, record, notes = hardware_of(settings.training), settings.record, without_effect(settings)
+    facts = facts_of(hardware)
+    if record is None or not record.decided:
+        return decide(settings, settings.given, facts), hardware, notes
+    cause = what_changed(record, hardware, facts, settings.on_line)
+    if cause is None:
+        return Decided(**record.decided), Hardware(**record.hardware), ["decided    as in the run of --config", *notes]
+    decided = decide(settings, settings.given, facts)
+    return decided, hardware, [f"decided    again: {cause}", *differences(record, decided), *notes]
 
 
-def repeats(record: RunRecord, hardware: Hardware, on_line: frozenset[str]) -> bool:
-    """Whether a run's decisions are taken over: the same kind of machine, and no flag that changes what is asked."""
-    try:
-        same_kind = Hardware(**record.hardware).kind == hardware.kind
-    except TypeError:  # of another version
-        return False
+def what_changed(record: RunRecord, hardware: Hardware, facts: Facts, on_line: frozenset[str]) -> str | None:
+    """Why a run's decisions are not taken over; None for the same settings, kind of machine, rows and model."""
     fields = {field.name for field in dataclasses.fields(Decided)}
-    return same_kind and fields == record.decided.keys() and on_line <= UNRELATED and not record.is_edited
+    if (
+        fields != record.decided.keys()
+        or {item.name for item in dataclasses.fields(Hardware)} != record.hardware.keys()
+    ):
+        return "the run of --config is of another version"
+    if record.is_edited:
+        return "settings in the file of --config were edited"
+    if flags := sorted(on_line - UNRELATED):
+        return f"--{flags[0]} is given"
+    if Hardware(**record.hardware).kind != hardware.kind:
+        return f"the run of --config was on {Hardware(**record.hardware).name}"
+    return None if record.decided["facts"] == facts.digest() else "rows or model are not those of the run of --config"
 
 
 def differences(record: RunRecord, decided: Decided) -> list[str]:
     """A line for each value that was decided otherwise in the run that --config names."""
-    now = dataclasses.asdict(decided)
-    changed = [name for name in now if name not in NOT_COMPARED and record.decided.get(name, now[name]) != now[name]]
-    return [f"changed    {name}: {record.decided[name]} in the run of --config, {now[name]} here" for name in changed]
+    now, before = dataclasses.asdict(decided), record.decided
+    changed = [name for name in now if name not in NOT_COMPARED and before.get(name, now[name]) != now[name]]
+    return [f"changed    {name}: {before[name]} in the run of --config, {now[name]} here" for name in changed]

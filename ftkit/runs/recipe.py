@@ -39,8 +39,11 @@ class Recipe:
         """
         values = parse_settings(argv, self.flags, lambda: found(self.settings), f"ftkit {self.name}", self.early_check)
         from ftkit.config.settings.common import RunSettings
+        from ftkit.config.settings.needs import check_needs
 
-        return RunSettings(*values)
+        asked = RunSettings(*values)
+        check_needs(asked)
+        return asked
 
     @property
     def early_check(self) -> Callable[[dict], None] | None:

@@ -5,6 +5,8 @@ the device that will train; the others are told; `Decided.trainer_settings` is c
 """
 
 import dataclasses
+import hashlib
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -45,6 +47,11 @@ class Facts:
     isolates_by_document: bool = True
     head_kernel: str | None = None
 
+    def digest(self) -> str:
+        """SHA-256 of what is known of rows and model: other rows may need other decisions."""
+        known = [dataclasses.asdict(self.shape), self.context, list(self.lengths), self.is_stream, self.num_blocks]
+        return hashlib.sha256(json.dumps([*known, self.num_test, self.isolates], default=int).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -52,7 +59,8 @@ class Decided:
 
     attention: the backend. loss_head: kernel of the LM head, "off" for the model's own loss. max_length: longest row.
     block_length: of packed rows or of text, None where rows stay apart. num_updates: about as many as there will be.
-    num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step.
+    num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step. facts: the digest
+    of those it rests on.
     """
 
     use_cpu: bool
@@ -86,6 +94,7 @@ class Decided:
     ddp_find_unused_parameters: bool | None
     num_parameters: int
     peak_memory_gib: float
+    facts: str
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -134,7 +143,7 @@ def decide(asked, given: frozenset[str], facts: Facts) -> Decided:
     values |= evaluation(asked, given, facts, reasons)
     values |= saving(asked, values)
     values |= logging(asked, given, values["num_updates"], reasons)
-    return Decided(**values, reasons={name: text for name, text in reasons.items() if text})
+    return Decided(**values, facts=facts.digest(), reasons={name: text for name, text in reasons.items() if text})
 
 
 def precision(asked, facts: Facts, reasons: dict) -> dict:

@@ -37,12 +37,6 @@ SHUFFLE_BUFFER = 1000  # rows of a stream that are mixed
 
 FEW_UPDATES = 50  # with fewer, most of a run is warm-up and the loss has hardly moved
 
-# Settings of a new adapter; one that is trained on has them already.
-NEW_ADAPTER_SETTINGS = {
-    "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters", "lora_modules_to_save",
-    "use_rslora", "use_dora", "peft_method", "num_virtual_tokens",
-}  # fmt: skip
-
 
 @dataclass
 class PreparedData:
@@ -75,15 +69,9 @@ class PreparedData:
 
 
 def with_base_of_adapter(settings):
-    """The settings with the base that --adapter was trained on; they are returned as they are without one.
-
-    Raises UserError for settings that only a new adapter has.
-    """
+    """The settings with the base that --adapter was trained on; they are returned as they are without one."""
     if not settings.model.adapter:
         return settings
-    changed = sorted(NEW_ADAPTER_SETTINGS & settings.given)
-    if changed:
-        raise UserError(f"--{changed[0]} with --adapter: the adapter has its own; drop one of them")
     model = copy.copy(settings.model)
     recorded = run_settings(model.adapter)
     model.ftgpt = model.ftgpt or recorded.get("ftgpt", False)

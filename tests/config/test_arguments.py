@@ -5,6 +5,7 @@ import pytest
 from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, ModelArguments, RunSettings
 from ftkit.config.settings.sft import SFTArguments
+from ftkit.sft import RECIPE
 
 
 @pytest.mark.parametrize(
@@ -14,10 +15,6 @@ from ftkit.config.settings.sft import SFTArguments
         ({"model_name_or_path": "m", "load_in_4bit": True}, "--load_in_4bit without a PEFT method"),
         ({"model_name_or_path": "m", "load_in_8bit": True}, "--load_in_8bit without a PEFT method"),
         ({"model_name_or_path": "m", "use_peft": True, "num_frozen_layers": 1}, "PEFT freezes the base already"),
-        (
-            {"model_name_or_path": "m", "use_peft": True, "peft_method": "prompt_tuning", "use_dora": True},
-            "belong to LoRA",
-        ),
     ],
 )
 def test_model_settings_that_cannot_work_are_refused(settings, message):
@@ -34,19 +31,33 @@ def test_data_settings_that_cannot_work_are_refused(settings, message):
         DataArguments(**settings)
 
 
+def test_an_output_folder_is_needed():
+    with pytest.raises(UserError, match="--output_dir is missing"):
+        SFTArguments()
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("flags", "message"),
     [
-        ({}, "--output_dir is missing"),
-        ({"output_dir": "o", "assistant_only_loss": True}, "always trains the answers"),
-        ({"output_dir": "o", "completion_only_loss": False}, "always trains the answers"),
-        ({"output_dir": "o", "chat_template_path": "x"}, "use --template"),
-        ({"output_dir": "o", "packing": True, "packing_strategy": "wrapped"}, "rows see each other"),
+        ("--assistant_only_loss", "--assistant_only_loss has no effect: ftkit always trains the answers"),
+        ("--completion_only_loss false", "--completion_only_loss has no effect"),
+        ("--chat_template_path x", "--chat_template_path is TRL's; use --template"),
+        ("--packing --packing_strategy wrapped", "--packing_strategy wrapped lets rows see each other"),
+        ("--hardware cpu-2", "--hardware plans for another machine; add --plan"),
+        ("--use_peft --peft_method prompt_tuning --use_dora", "--use_dora belongs to LoRA"),
+        ("--lora_r 16", "--lora_r without --use_peft: all weights would be trained; add --use_peft"),
+        ("--use_peft --adapter x --lora_r 4", "--lora_r with --adapter: the adapter has its own"),
     ],
 )
-def test_training_settings_that_cannot_work_are_refused(settings, message):
-    with pytest.raises(UserError, match=message):
-        SFTArguments(**settings)
+def test_settings_without_effect_are_refused(flags, message):
+    argv = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o", *flags.split()]
+    with pytest.raises(UserError, match=f"^{message}"):
+        RECIPE.parse(argv)
+
+
+def test_settings_that_ask_for_nothing_are_taken():
+    argv = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o", "--use_dora", "false"]
+    assert not RECIPE.parse(argv).model.use_dora
 
 
 def test_what_was_asked_is_recorded_as_it_was_and_no_secret_with_it():
@@ -71,13 +82,6 @@ def test_what_a_library_refuses_is_one_line():
         asked.configured({"bf16": False, "use_cpu": True, "activation_checkpointing": False, "learning_rate": 1e-4})
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"fp16": True, "bf16": True}, "two precisions"),
-        ({"hardware": "cpu-2"}, "plans for another machine; add --plan"),
-    ],
-)
-def test_two_precisions_and_a_machine_without_plan_are_refused(settings, message):
-    with pytest.raises(UserError, match=message):
-        SFTArguments(output_dir="o", **settings)
+def test_two_precisions_are_refused():
+    with pytest.raises(UserError, match="two precisions"):
+        SFTArguments(output_dir="o", fp16=True, bf16=True)

@@ -6,7 +6,8 @@ from trl import ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.settings.common import ModelArguments, TrainerArguments, setting
+from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
+from ftkit.config.settings.needs import Need, never
 
 MEASURES = ("loss", "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier")
 LOWER_IS_BETTER = ("loss", "brier")
@@ -16,6 +17,8 @@ NOT_USED = "Not used: a classifier has no LM head."
 @dataclass
 class ClassificationDataArguments(ScriptArguments):
     """Where the labelled rows come from."""
+
+    needs = DataArguments.needs
 
     test_size: float | None = setting(
         None, "Share or number of rows held out as test rows where there is no test split."
@@ -87,6 +90,16 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
     loss_head_kernel: str = setting("auto", NOT_USED, choices=["auto", "compact", "trl"])
     sample_max_new_tokens: int = setting(0, NOT_USED)
 
+    needs = (
+        Need(("compact_loss_head", "loss_head_kernel", "sample_max_new_tokens"), never,
+             "has no effect: a classifier has no LM head; drop it"),
+        Need(("save_strategy",), lambda asked: not asked.training.early_stopping_patience,
+             "with --early_stopping_patience: weights are saved at each evaluation; drop it"),
+        Need(("save_steps",), lambda asked: not asked.training.early_stopping_patience,
+             "with --early_stopping_patience: weights are saved at each evaluation; see --eval_steps"),
+        Need(("greater_is_better",), lambda asked: not asked.training.early_stopping_patience,
+             "with --early_stopping_patience follows from --metric_for_best_model; drop it"),
+    )  # fmt: skip
     default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
     head_learning_rate = 1e-3
 
@@ -107,6 +120,11 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
     def default_learning_rate(self, model) -> float:
         """By what is trained: all weights, an adapter, or the head alone."""
         return self.head_learning_rate if model.num_trained_layers == 0 else super().default_learning_rate(model)
+
+    @property
+    def looks_for_best(self) -> bool:
+        """As for every trainer, and where training stops early."""
+        return bool(super().looks_for_best or self.early_stopping_patience)
 
     @property
     def chooses_best(self) -> bool:

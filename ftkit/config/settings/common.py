@@ -6,6 +6,7 @@ Import this only after the flags were checked (`ftkit.config.parser`): it import
 import copy
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from trl import ModelConfig, ScriptArguments
@@ -13,8 +14,23 @@ from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
 from ftkit.config.run_folder import RunRecord
+from ftkit.config.settings.needs import Need, never
 
 UNRECORDED = {"hub_token", "resume_from_checkpoint", "plan", "hardware"}  # secrets, and what is about one start only
+
+
+LORA_SETTINGS = (
+    "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters", "lora_modules_to_save",
+    "use_rslora", "use_dora",
+)  # fmt: skip
+PEFT_SETTINGS = (*LORA_SETTINGS, "peft_method", "num_virtual_tokens")
+PUSH_SETTINGS = ("hub_model_id", "hub_token", "hub_private_repo", "hub_revision")
+UNSCHEDULED = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules without a warm-up
+
+
+def plain(value):
+    """An enum's value; anything else as it is."""
+    return getattr(value, "value", value)
 
 
 def setting(default, help, **metadata):
@@ -25,6 +41,8 @@ def setting(default, help, **metadata):
 @dataclass
 class DataArguments(ScriptArguments):
     """Where the rows come from and how they become text."""
+
+    needs = (Need(("ignore_bias_buffers",), never, "has no effect in ftkit; drop it"),)
 
     template: str = setting("auto", "Prompt template: a bundled name, a .jinja file, or auto (the tokenizer's own).")
     add_template_tokens: bool = setting(False, "Add the template's control tokens to the vocabulary and train them.")
@@ -83,8 +101,25 @@ class ModelArguments(ModelConfig):
     num_frozen_layers: int = setting(0, "Freeze the embeddings and this many first layers (full fine-tuning only).")
 
     model_is_required = True  # pretraining may start from nothing
+    needs = (
+        Need(PEFT_SETTINGS, lambda asked: not asked.model.adapter,
+             "with --adapter: the adapter has its own; drop one of them"),
+        Need(PEFT_SETTINGS, lambda asked: asked.model.use_peft,
+             "without --use_peft: all weights would be trained; add --use_peft, or drop it"),
+        Need(LORA_SETTINGS, lambda asked: asked.model.peft_method == "lora",
+             "belongs to LoRA and --peft_method is another; drop one of them"),
+        Need(("num_virtual_tokens",), lambda asked: asked.model.peft_method == "prompt_tuning",
+             "is the length of a soft prompt; add --peft_method prompt_tuning, or drop it"),
+        Need(("bnb_4bit_quant_type", "bnb_4bit_quant_storage", "use_bnb_nested_quant"),
+             lambda asked: asked.model.load_in_4bit, "needs --load_in_4bit; add it, or drop this"),
+        Need(("model_revision",), lambda asked: not Path(asked.model.model_name_or_path or ".").exists(),
+             "names a version of a Hub model, and the model is a local one; drop it"),
+        Need(("lora_task_type",), never, "follows from the command; drop it"),
+    )  # fmt: skip
 
     def __post_init__(self):
+        if self.load_in_4bit and self.load_in_8bit:
+            raise UserError("--load_in_4bit and --load_in_8bit are two ways to store the weights; give one of them")
         super().__post_init__()
         if self.adapter:
             self.use_peft = True
@@ -97,8 +132,6 @@ class ModelArguments(ModelConfig):
             )
         if self.num_frozen_layers and self.use_peft:
             raise UserError("--num_frozen_layers with --use_peft: PEFT freezes the base already; drop one of them")
-        if (self.use_dora or self.use_rslora) and self.peft_method != "lora":
-            raise UserError(f"--use_dora and --use_rslora belong to LoRA; --peft_method is {self.peft_method}")
 
 
 @dataclass
@@ -130,11 +163,43 @@ class TrainerArguments:
     benchmark_data: str | None = setting(None, "Rows of those tasks: TASK=PATH,...")
     benchmark_limit: int | None = setting(None, "Only so many items of each of them, or of each of its subjects.")
 
+    needs = (
+        Need(("hardware",), lambda asked: asked.training.plan, "plans for another machine; add --plan"),
+        Need(("benchmark_data", "benchmark_limit"), lambda asked: asked.training.benchmark_tasks,
+             "is of no use without --benchmark_tasks; name the tasks, or leave it out"),
+        Need(("gradient_checkpointing",), lambda asked: asked.training.activation_checkpointing is None,
+             "is the former name of --activation_checkpointing; drop one of them"),
+        Need(("loss_head_kernel",), lambda asked: asked.training.compact_loss_head is not False,
+             "without --compact_loss_head: the model's own loss has no such kernel; drop one of them"),
+        Need(PUSH_SETTINGS, lambda asked: asked.training.push_to_hub, "needs --push_to_hub; add it, or drop this"),
+        Need(("eval_steps",), lambda asked: plain(asked.training.eval_strategy) == "steps",
+             "needs --eval_strategy steps; add it, or drop this"),
+        Need(("save_steps",), lambda asked: plain(asked.training.save_strategy) == "steps",
+             "needs --save_strategy steps; add it, or drop this"),
+        Need(("save_total_limit",), lambda asked: plain(asked.training.save_strategy) != "no",
+             "limits checkpoints, and --save_strategy no writes none; drop one of them"),
+        Need(("logging_steps",), lambda asked: plain(asked.training.logging_strategy) == "steps",
+             "needs --logging_strategy steps; add it, or drop this"),
+        Need(("metric_for_best_model", "greater_is_better"), lambda asked: asked.training.looks_for_best,
+             "chooses the best weights; add --load_best_model_at_end, or drop it"),
+        Need(("warmup_steps",), lambda asked: plain(asked.training.lr_scheduler_type) not in UNSCHEDULED,
+             "has no effect with this --lr_scheduler_type; use constant_with_warmup, or drop it"),
+        Need(("run_name",), lambda asked: asked.training.report_to not in ("none", ["none"], []),
+             "names the run for --report_to; add it, or drop this"),
+        Need(("num_train_epochs",), lambda asked: asked.training.max_steps <= 0, "--max_steps ends the run", False),
+        Need(("hub_strategy", "hub_always_push"), never, "has no effect: ftkit pushes once, at the end; drop it"),
+        Need(("do_train", "do_eval", "do_predict"), never, "has no effect: see --eval_strategy; drop it"),
+    )  # fmt: skip
+
+    @property
+    def looks_for_best(self) -> bool:
+        """Whether a measure decides anything: which weights are kept, or the learning rate."""
+        watches = plain(self.lr_scheduler_type) == "reduce_lr_on_plateau" or plain(self.save_strategy) == "best"
+        return bool(self.load_best_model_at_end or watches)
+
     def __post_init__(self):  # TRL's comes with `configured`: it overwrites, and looks at the device
         if not self.output_dir:
             raise UserError("--output_dir is missing; give the folder for the run, such as --output_dir runs/first")
-        if self.hardware and not self.plan:
-            raise UserError(f"--hardware {self.hardware} plans for another machine; add --plan")
         if self.fp16 and self.bf16:
             raise UserError("--fp16 and --bf16 are two precisions; give one of them")
 
@@ -175,4 +240,4 @@ class RunSettings(NamedTuple):
         fields = {item.name: part for part in self[:3] for item in dataclasses.fields(part)}
         names = [name for name in fields if name in self.given and name not in UNRECORDED]
         values = {name: getattr(fields[name], name) for name in names}
-        return {name: getattr(value, "value", value) for name, value in values.items()}  # an enum's
+        return {name: plain(value) for name, value in values.items()}

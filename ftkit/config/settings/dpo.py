@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from trl import DPOConfig
 
-from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
+from ftkit.config.settings.needs import Need, never
+
+SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")  # losses with --label_smoothing
 
 
 @dataclass
@@ -23,10 +25,24 @@ class DPOArguments(TrainerArguments, DPOConfig):
 
     default_learning_rates = (1e-6, 1e-5)  # all weights (TRL's default), PEFT
 
-    def __post_init__(self):
-        if self.truncation_mode != "keep_start":
-            raise UserError(f"--truncation_mode {self.truncation_mode} would cut the prompt; use keep_start")
-        super().__post_init__()
+    needs = (
+        Need(("truncation_mode",), lambda asked: asked.training.truncation_mode == "keep_start",
+             "would cut the prompt; use keep_start"),
+        Need(("precompute_ref_batch_size",), lambda asked: asked.training.precompute_ref_log_probs,
+             "needs --precompute_ref_log_probs; add it, or drop this"),
+        Need(("ref_model_mixup_alpha", "ref_model_sync_steps"), lambda asked: asked.training.sync_ref_model,
+             "needs --sync_ref_model; add it, or drop this"),
+        Need(("discopop_tau",), lambda asked: "discopop" in asked.training.loss_type,
+             "belongs to --loss_type discopop; drop one of them"),
+        Need(("f_alpha_divergence_coef",), lambda asked: asked.training.f_divergence_type == "alpha_divergence",
+             "belongs to --f_divergence_type alpha_divergence; drop one of them"),
+        Need(("label_smoothing",), lambda asked: set(SMOOTHED) & set(asked.training.loss_type),
+             f"has no effect on this --loss_type; those with labels are {', '.join(SMOOTHED)}"),
+        Need(("label_smoothing_factor",), never,
+             "has no effect on pairs; use --label_smoothing"),
+        Need(("dataset_num_proc", "padding_free", "model_init_kwargs"), never,
+             "has no effect: ftkit reads rows and model itself, and TRL pads pairs; drop it"),
+    )  # fmt: skip
 
 
 SETTINGS = (PreferenceDataArguments, ModelArguments, DPOArguments)

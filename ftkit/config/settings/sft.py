@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from trl import SFTConfig
 
-from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
+from ftkit.config.settings.needs import Need, never
 
 
 @dataclass
@@ -20,17 +20,20 @@ class SFTArguments(TrainerArguments, SFTConfig):
 
     default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
 
-    def __post_init__(self):
-        if self.assistant_only_loss or self.completion_only_loss is not None:
-            raise UserError(
-                "ftkit always trains the answers and their end token only; drop --assistant_only_loss "
-                "and --completion_only_loss"
-            )
-        if self.chat_template_path:
-            raise UserError("--chat_template_path is TRL's; use --template NAME|FILE|auto")
-        if self.packing and self.packing_strategy == "wrapped":
-            raise UserError("--packing_strategy wrapped lets rows see each other; use bfd or bfd_split")
-        super().__post_init__()
+    needs = (
+        Need(("assistant_only_loss", "completion_only_loss"), never,
+             "has no effect: ftkit always trains the answers and their end token only; drop it"),
+        Need(("chat_template_path",), never,
+             "is TRL's; use --template NAME|FILE|auto"),
+        Need(("dataset_text_field", "dataset_kwargs", "dataset_num_proc", "truncation_mode"), never,
+             "is for TRL's own reading of rows; ftkit has read and cut them already; drop it"),
+        Need(("model_init_kwargs",), never,
+             "is TRL's; ftkit loads the model by flags of its own; drop it"),
+        Need(("packing_strategy", "eval_packing"), lambda asked: asked.training.packing is not False,
+             "without --packing: rows stay apart; drop one of them"),
+        Need(("packing_strategy",), lambda asked: asked.training.packing_strategy != "wrapped",
+             "wrapped lets rows see each other; use bfd or bfd_split"),
+    )  # fmt: skip
 
 
 SETTINGS = (DataArguments, ModelArguments, SFTArguments)

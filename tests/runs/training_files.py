@@ -1,0 +1,43 @@
+"""Small rows for every trainer, and one call that runs one: `Files(folder, tiny_folder).run("dpo", out, "--max_steps", "2")`."""
+
+import json
+from pathlib import Path
+
+from ftkit.runs.recipes import load_recipe
+
+WORDS = [f"{first}{second}" for first in ("ba", "co", "du", "fe") for second in "lmnp"]
+QUIET = ("--disable_tqdm", "--bf16", "false", "--num_samples", "0")
+
+
+class Files:
+    """The rows that each trainer takes, and the flags that name them and a tiny model."""
+
+    def __init__(self, folder: Path, model: Path):
+        self.folder, self.model = folder, model
+        upper = [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in WORDS]
+        pairs = [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in WORDS]
+        labels = [{"text": f"{word} {word}", "label": ("ham", "spam")[number % 2]} for number, word in enumerate(WORDS)]
+        texts = [{"text": f"{word} {word.upper()} " * 12} for word in WORDS]
+        for name, rows in {"sft": upper, "dpo": pairs, "classify": labels, "pretrain": texts}.items():
+            self.path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def path(self, command: str) -> Path:
+        """The rows of a trainer."""
+        return self.folder / f"{command}.jsonl"
+
+    def flags(self, command: str, out) -> list[str]:
+        """Flags that a run can't do without; a pretraining is that of a new model."""
+        model = ("--model_name_or_path", str(self.model))
+        if command == "pretrain":
+            sizes = ("--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2")
+            model = ("--tokenizer", str(self.model), *sizes, "--block_size", "32")
+        template = ("--template", "alpaca") if command in ("sft", "dpo") else ()
+        return [*model, "--dataset_name", str(self.path(command)), "--output_dir", str(out), *template, *QUIET]
+
+    def parse(self, command: str, out, *more: str):
+        """The settings of one run."""
+        return load_recipe(command).parse([*self.flags(command, out), *more])
+
+    def run(self, command: str, out, *more: str):
+        """One run; its trainer."""
+        return load_recipe(command).train(self.parse(command, out, *more))
