@@ -13,7 +13,6 @@ export.py         Exports a model, or an adapter merged into its base, for other
 generate.py       Answers prompts through the model's template, one by one or from a file
 judge.py          Lets a model judge answers
 judge_local.py    Asks a judge that is loaded here, batch by batch, and tells answers that were cut off
-prompts.py        Reads the questions of `ftkit generate --file`: prompts, or rows of any format with or without t
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
 tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and tells how well it compresses held-out t
 """

@@ -117,18 +117,15 @@ def rows_of_run(model: dict) -> tuple[list[dict] | None, str]:
 
 def trained_rows(settings: dict, command: str) -> list[dict]:
     """The rows, or for pretraining the documents, that the run of these settings trained on."""
-    from ftkit.commands.adapters.merge import DATA_SETTINGS, TRAINER_SEED
     from ftkit.data.reading.documents import load_documents
-    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.reading.run_rows import loading_settings, rows_of
     from ftkit.data.rows.kinds import CONVERSATIONS, PREFERENCES
 
-    given = {name: settings[key] for key, name in DATA_SETTINGS.items() if settings.get(key) is not None}
-    given["seed"] = settings.get("seed", TRAINER_SEED)
     if command == "pretrain":
+        given = loading_settings(settings)
         given["seed"] = settings.get("data_seed", given["seed"])
         return load_documents(settings["dataset_name"], separator=settings.get("document_separator"), **given).train
-    kind = PREFERENCES if command == "dpo" else CONVERSATIONS
-    return load_rows(settings["dataset_name"], kind=kind, **given).train
+    return rows_of(settings, PREFERENCES if command == "dpo" else CONVERSATIONS).train
 
 
 def write_files(verdict, args, folder: Path) -> None:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from ftkit.commands.comparison import each_model, side_by_side
-from ftkit.commands.prompts import read_conversations
 from ftkit.config.errors import UserError
 from ftkit.config.jsonl import write_jsonl
 from ftkit.inference.engine import check_sampling, inference_parser, load_conversants, sampling_settings
@@ -38,6 +37,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{args.output_file}: exists already; choose another --output_file")
     conversations = [[{"role": "user", "content": prompt}] for prompt in args.prompt]
     if args.file:
+        from ftkit.data.rows.questions import read_conversations
+
         conversations += read_conversations(args.file)
     if not conversations:
         raise UserError("nothing to answer; give --prompt TEXT or --file FILE")

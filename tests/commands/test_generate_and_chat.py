@@ -6,9 +6,9 @@ import json
 import pytest
 
 from ftkit.commands import chat, generate
-from ftkit.commands.prompts import read_conversations
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
+from ftkit.data.rows.questions import read_conversations
 from ftkit.inference.engine import inference_parser, load_conversant
 
 

@@ -10,11 +10,6 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.parser import CommandParser
 
 BUNDLED_ROWS = "instructions"  # held-out rows where neither the person nor the run has any
-DATA_SETTINGS = {  # of run.yaml -> of load_rows
-    "dataset_format": "format", "dataset_config": "config", "dataset_train_split": "train_split",
-    "dataset_test_split": "test_split", "test_size": "test_size",
-}  # fmt: skip
-TRAINER_SEED = 42  # transformers' default, which run.yaml leaves out
 KL_RESOLUTION = 1e-6  # nats; sums over a vocabulary in float32 are rounded to about this
 LEAST_AGREEMENT = 0.9  # of likeliest tokens; arithmetic in bfloat16 alone left 94 % the same on SmolLM2-135M
 
@@ -104,6 +99,7 @@ def held_out_rows(args, is_classifier: bool) -> tuple[str, list[dict]]:
     Raises UserError for rows that were named and can't be read.
     """
     from ftkit.data.reading.loading import load_rows
+    from ftkit.data.reading.run_rows import rows_of
     from ftkit.data.rows.formats import CONVERSATIONS
     from ftkit.data.rows.kinds import UNLABELLED
     from ftkit.model.adapters.files import run_settings
@@ -115,9 +111,8 @@ def held_out_rows(args, is_classifier: bool) -> tuple[str, list[dict]]:
         return f"{'test rows' if test is rows.test else 'rows'} of {rows.source}", test
     settings = run_settings(args.adapter)
     if settings.get("dataset_name"):
-        given = {name: settings[key] for key, name in DATA_SETTINGS.items() if settings.get(key) is not None}
         try:
-            rows = load_rows(settings["dataset_name"], kind=kind, seed=settings.get("seed", TRAINER_SEED), **given)
+            rows = rows_of(settings, kind)
         except UserError as error:  # moved, or of a form that is no conversation
             print(f"the run's own rows can't be used: {error}", file=sys.stderr)
         else:

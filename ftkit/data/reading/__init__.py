@@ -7,6 +7,7 @@ problems.py      Gathers the mistakes of a file, so that all of them are listed 
 progress.py      A progress bar for reading a file
 reader.py        Reads .jsonl, .json, .csv, .tsv, .parquet and .txt strictly
 records.py       One row as it was read
+run_rows.py      The rows of a run, loaded again as its settings say
 streaming.py     Rows read as they are needed, for files and Hub datasets larger than memory
 strict_json.py   JSON decoded strictly
 table_reader.py  Reads tables row by row, in memory that does not grow with the file

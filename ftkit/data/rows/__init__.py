@@ -7,4 +7,5 @@ conversion.py   Rows of one kind written in another format, in the columns that 
 early_check.py  Checks rows before the training libraries are imported, so that their mistakes are told at once
 formats.py      Tells a file's format from its columns and turns every row into chat messages, or into plain text
 kinds.py        The kinds of rows beside conversations, and all kinds together for `ftkit data`
+questions.py    Questions without their answers
 """

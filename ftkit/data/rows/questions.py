@@ -1,8 +1,17 @@
-"""Reads the questions of `ftkit generate --file`: prompts, or rows of any format with or without their answers."""
+"""Questions without answers, for `ftkit generate --file`: prompts, or rows of any format with or without their answers.
+
+read_conversations("prompts.txt")
+"""
 
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.data.reading.loading import load_rows
+from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.reader import iter_records
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.columns import nearest_key
+from ftkit.data.rows.formats import CONVERSATIONS
 
 PLACEHOLDER = "?"  # stands for an answer that is not read; never rendered
 # What a row needs apart from its answer -> the answer's column.
@@ -13,16 +22,10 @@ QUESTION_COLUMNS = ("instruction", "input", "prompt", "messages", "conversations
 def read_conversations(path: str) -> list[list[dict]]:
     """Conversations up to the answer that is asked for, from a file of prompts or rows, or a bundled or Hub dataset.
 
-    A .txt file has one prompt a line. The last answer of a row is ignored and may be missing or blank; a conversation
+    A .txt file has one prompt per line. The last answer of a row is ignored and may be missing or blank; a conversation
     may end with the user's turn.
     Raises UserError, `file:line: reason; fix`, for every other mistake, as `ftkit sft` does.
     """
-    from ftkit.data.reading.loading import load_rows
-    from ftkit.data.reading.problems import Problems
-    from ftkit.data.reading.reader import iter_records
-    from ftkit.data.rows.checking import RowChecker
-    from ftkit.data.rows.formats import CONVERSATIONS
-
     if Path(path).expanduser().is_file():
         path = str(Path(path).expanduser())
         problems = Problems()
@@ -67,8 +70,6 @@ def with_answer(values: dict, where: str) -> dict:
 
 def check_spelling(values: dict, where: str) -> None:
     """Raise UserError for a row that has no question but a column that nearly spells one."""
-    from ftkit.data.rows.columns import nearest_key
-
     if set(values) & {"instruction", "prompt", "messages", "conversations", "text"}:
         return
     for key in values:
