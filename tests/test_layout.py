@@ -114,6 +114,15 @@ def test_commands_are_imported_by_the_command_line_only():
             assert "commands" not in ftkit_imports(path), path
 
 
+def test_no_command_imports_another():
+    commands = PACKAGE / "commands"
+    for path in sorted(commands.rglob("*.py")):
+        folder = path.relative_to(commands).parent.parts  # the actions of one command share what is in its folder
+        own = ".".join(("ftkit", "commands", *folder, ""))
+        found = {name for name in imported_names(TREES[path]) if name.startswith("ftkit.commands")}
+        assert all(folder and name.startswith(own) for name in found), path
+
+
 def test_nothing_in_ftkit_shadows_a_module_when_a_script_is_run_by_path():
     children = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     children -= {"__init__", "__main__", "__pycache__"}

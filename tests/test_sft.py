@@ -201,8 +201,8 @@ def test_added_template_tokens_are_trained_saved_and_generated(sft, tiny_folder,
     from safetensors.torch import load_file
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from ftkit.inference.engine import inference_parser, load_conversant
-    from ftkit.inference.generation import generate_answers
+    from ftkit.inference.asking import ModelSettings, Sampling
+    from ftkit.inference.engine import Engine
 
     model = tmp_path / "model"
     torch.manual_seed(0)
@@ -221,19 +221,16 @@ def test_added_template_tokens_are_trained_saved_and_generated(sft, tiny_folder,
     assert not any(
         "base_layer" in name for name in load_file(out / "adapter_model.safetensors")
     )  # new rows, not all rows
-    conversant = load_conversant(inference_parser("t", "t").parse_args(["--adapter", str(out), "--dtype", "float32"]))
-    end_id = conversant.tokenizer.convert_tokens_to_ids("<|end|>")
-    assert conversant.template.end_of_turn == "<|end|>" and end_id >= 300
-    prompt = conversant.prompt_ids([{"role": "user", "content": "Say it."}])
-    ids = torch.tensor([prompt])
-    output = conversant.model.generate(
+    engine = Engine.load(ModelSettings(adapters={"out": str(out)}, dtype="float32"))
+    end_id = engine.voice().tokenizer.convert_tokens_to_ids("<|end|>")
+    assert engine.voice().template.end_of_turn == "<|end|>" and end_id >= 300
+    question = [{"role": "user", "content": "Say it."}]
+    ids = torch.tensor([engine.prompt_ids(question)])
+    output = engine.model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=end_id
     )
     assert output[0, -1] == end_id
-    answers = generate_answers(
-        conversant.model, conversant.tokenizer, [prompt], max_new_tokens=8, eos_token_ids=conversant.end_token_ids
-    )
-    assert answers == ["OK"]
+    assert engine.answers([question], Sampling(max_new_tokens=8)) == ["OK"]
 
 
 def test_a_lora_on_the_embedding_is_asked_trained_on_merged_and_planned_for_upload(sft, tiny_folder, tmp_path, capsys):

@@ -6,13 +6,11 @@ bench.py          Benchmarks a model
 chat.py           Talks to a model or to adapters that are swapped while it runs, streaming, each through the temp
 classify_file.py  `ftkit classify --predict`: puts the texts of a file into the classes of a trained classifier
 compare.py        Tells whether a model got better, and what it forgot, from two benchmark runs
-comparison.py     Several models asked the same
 data/             `ftkit data` and its actions, one file each
 demo.py           The demo
 export.py         Exports a model, or an adapter merged into its base, for other engines
 generate.py       Answers prompts through the model's template, one by one or from a file
 judge.py          Lets a model judge answers
-judge_local.py    Asks a judge that is loaded here, batch by batch, and tells answers that were cut off
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
 tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and tells how well it compresses held-out t
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
+from ftkit.inference.asking import ModelSettings
 
 NOT_OF_ENDPOINTS = (
     "adapter", "template", "dtype", "load_in_4bit", "ftgpt", "trust_remote_code", "max_batch_tokens", "batch_size",
@@ -109,16 +110,32 @@ def benchmark(args, chosen: list):
     """Load what is benchmarked and run; the results in the first process, None in the others."""
     from ftkit.evaluation.bench.bench import run_benchmark
     from ftkit.evaluation.bench.choosing import task_data
-    from ftkit.evaluation.bench.subject import load_subject, open_world, versions
+    from ftkit.evaluation.bench.subject import open_world, versions
     from ftkit.evaluation.results import Results
 
-    subject, model = load_subject(args)
+    subject, model = load(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
     settings |= {"batch_size": subject.batch_size, "task_data": task_data(args.task_data)}
     results = Results(model, {}, settings, versions(), args.seed)
     with open_world() as world:
         results = run_benchmark(subject, chosen, results, args.output_dir, world)
     return results if world.rank == 0 else None
+
+
+def load(args) -> tuple:
+    """What is benchmarked, a model or an endpoint, and what results.json tells of it."""
+    if args.endpoint:
+        from ftkit.evaluation.bench.units import Subject
+        from ftkit.inference.endpoint import Endpoint
+
+        endpoint = Endpoint(args.endpoint, args.model_name_or_path, concurrency=args.concurrency, seed=args.seed)
+        return Subject(endpoint=endpoint), {"name": args.model_name_or_path, "endpoint": args.endpoint}
+    from ftkit.evaluation.bench.subject import load_subject
+
+    adapters = {"adapter": args.adapter} if args.adapter else {}
+    names = ("model_name_or_path", "template", "dtype", "load_in_4bit", "ftgpt", "trust_remote_code")
+    asked = ModelSettings(adapters=adapters, may_lack_template=True, **{name: getattr(args, name) for name in names})
+    return load_subject(asked, max_batch_tokens=args.max_batch_tokens, batch_size=args.batch_size)
 
 
 def table(results) -> str:

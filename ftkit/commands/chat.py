@@ -4,18 +4,13 @@ ftkit chat --adapter runs/first
 ftkit chat --adapter a=runs/first --adapter b=runs/second
 """
 
+import dataclasses
 import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.inference.engine import (
-    BASE,
-    check_sampling,
-    inference_parser,
-    load_conversants,
-    parse_adapters,
-    sampling_settings,
-)
+from ftkit.inference.asking import BASE, PLAIN, Sampling, asking_parser, model_settings, sampling_of
 
 HELP = (
     "/reset starts anew, /system TEXT sets the system text and starts anew, /adapter NAME lets another answer, "
@@ -26,35 +21,36 @@ SLASH_COMMANDS = ("/reset", "/system", "/adapter", "/compare", "/help", "/exit")
 
 def main(argv: list[str]) -> None:
     """Parse the command line and talk until end of input."""
-    args = inference_parser("ftkit chat", "Talk to a model or to adapters.").parse_args(argv)
-    check_sampling(args)
-    conversants = load_conversants(args, with_base=True)
-    for name, conversant in conversants.items():
-        say(f"{name}: template {template_name(name, conversant, args)}")
-    if args.adapter and BASE not in conversants:
-        say("the base can't be asked: the adapters added tokens to its vocabulary")
+    args = asking_parser("ftkit chat", "Talk to a model or to adapters.").parse_args(argv)
+    settings, sampling = model_settings(args), sampling_of(args)
+    from ftkit.inference.engine import Engine
+
+    engine = Engine.load(settings, with_base=True)
+    for name, voice in engine.voices.items():
+        say(f"{name}: template {template_name(voice)}")
+    if args.adapter and BASE not in engine.voices:
+        say("the base can't be asked: the adapters replace its embedding, or added tokens to its vocabulary")
     say(HELP)
-    talk(conversants, args, sys.stdin)
+    talk(engine, sampling, args.system, sys.stdin)
 
 
-def template_name(name: str, conversant, args) -> str:
+def template_name(voice) -> str:
     """What the template was called in training, where --template does not say."""
     from ftkit.model.adapters.files import run_settings
 
-    adapters = parse_adapters(args.adapter)
-    own = conversant.template.name
-    return run_settings(adapters[name]).get("template", own) if own == "auto" and name in adapters else own
+    own = voice.template.name if voice.template else PLAIN
+    return run_settings(voice.folder).get("template", own) if own == "auto" and voice.name != BASE else own
 
 
-def talk(conversants: dict, args, lines) -> None:
+def talk(engine, sampling: Sampling, system: str | None, lines) -> None:
     """Answer each line of `lines`; lines that start with a slash are commands.
 
-    conversants: Conversant by name. The first adapter answers until another is chosen.
+    The first adapter answers until another is chosen. system: text of the system turn.
     """
     import torch
 
-    torch.manual_seed(args.seed)
-    chat = Chat(conversants, args, next((name for name in conversants if name != BASE), BASE))
+    torch.manual_seed(sampling.seed or 0)
+    chat = Chat(engine, sampling, system, next((name for name in engine.voices if name != BASE), BASE))
     while (text := read_line(lines)) is not None:
         command, _, rest = text.partition(" ")
         if command == "/exit":
@@ -72,26 +68,28 @@ def talk(conversants: dict, args, lines) -> None:
 class Chat:
     """One conversation, kept as text, with whoever is chosen; each renders all of it by its own template."""
 
-    conversants: dict
-    args: object
+    engine: Any
+    sampling: Sampling
+    system: str | None
     current: str
     messages: list[dict] = field(init=False)
 
     def __post_init__(self):
-        self.messages = opening(self.args.system)
+        self.messages = opening(self.system)
 
     def ask(self, text: str) -> None:
         """Put a question and keep the answer; raise UserError, and forget the question, where the context is full."""
         question = {"role": "user", "content": text}
-        answer = stream_answer(self.conversants[self.current], [*self.messages, question], self.args)
+        drawn_on = dataclasses.replace(self.sampling, seed=None)  # from one answer to the next
+        answer = self.engine.stream([*self.messages, question], drawn_on, self.current)
         self.messages += [question, {"role": "assistant", "content": answer}]
 
     def obey(self, command: str, rest: str) -> None:
         """Carry out a slash command; an unknown one is named with the nearest."""
         if command == "/system":
-            self.args.system = rest or None
+            self.system = rest or None
         if command in ("/system", "/reset"):
-            self.messages = opening(self.args.system)
+            self.messages = opening(self.system)
             say("conversation starts anew")
         elif command == "/adapter":
             self.swap(rest)
@@ -104,9 +102,9 @@ class Chat:
 
     def swap(self, name: str) -> None:
         """Let another adapter, or the base, answer from here on; without a name say which there are."""
-        names = ", ".join(self.conversants)
-        if name and name not in self.conversants:
-            hint = did_you_mean(name, self.conversants) or f"; there are: {names}"
+        names = ", ".join(self.engine.voices)
+        if name and name not in self.engine.voices:
+            hint = did_you_mean(name, self.engine.voices) or f"; there are: {names}"
             raise UserError(f'no adapter "{name}"{hint}')
         self.current = name or self.current
         say(f"{self.current} answers" + ("" if name else f"; there are: {names}"))
@@ -116,16 +114,12 @@ class Chat:
 
         Sampled answers all start from --seed. Nothing of it is kept.
         """
-        import torch
-
         messages = [*self.messages, {"role": "user", "content": text}] if text else self.messages[:-1]
         if not messages or messages[-1]["role"] != "user":
             raise UserError("nothing was asked yet; ask, or write /compare TEXT")
-        for name, conversant in self.conversants.items():
+        for name in self.engine.voices:
             print(f"[{name}]", flush=True)
-            with torch.random.fork_rng():
-                torch.manual_seed(self.args.seed)
-                stream_answer(conversant, messages, self.args)
+            self.engine.stream(messages, self.sampling, name)
 
 
 def say(text) -> None:
@@ -144,29 +138,3 @@ def read_line(lines) -> str | None:
         print("> ", end="", file=sys.stderr, flush=True)
     line = lines.readline()
     return line.strip() if line else None
-
-
-def stream_answer(conversant, messages: list[dict], args) -> str:
-    """Print the answer token by token as it comes; return its text."""
-    import torch
-
-    from ftkit.inference.generation import AnswerStreamer, answer_limit, answer_text
-
-    settings = sampling_settings(args)
-    if args.temperature == 0:
-        settings = {name: settings[name] for name in ("max_new_tokens", "repetition_penalty")}
-    prompt = conversant.prompt_ids(messages)
-    settings["max_new_tokens"] = answer_limit(conversant.model, len(prompt), args.max_new_tokens)
-    ids = torch.tensor([prompt], device=conversant.model.device)
-    ends = conversant.end_token_ids
-    with conversant.active(), torch.inference_mode():
-        output = conversant.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            eos_token_id=ends,
-            pad_token_id=conversant.tokenizer.pad_token_id,
-            streamer=AnswerStreamer(conversant.tokenizer, ends),
-            do_sample=args.temperature > 0,
-            **settings,
-        )
-    return conversant.shown(answer_text(output[0, ids.shape[1] :].tolist(), ends, conversant.tokenizer))

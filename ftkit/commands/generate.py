@@ -8,15 +8,14 @@ ftkit generate --compare SmolLM2-135M-Instruct.Q4_1.gguf,runs/first --prompt "Wr
 import sys
 from pathlib import Path
 
-from ftkit.commands.comparison import each_model, side_by_side
 from ftkit.config.errors import UserError
 from ftkit.config.jsonl import write_jsonl
-from ftkit.inference.engine import check_sampling, inference_parser, load_conversants, sampling_settings
+from ftkit.inference.asking import asking_parser, model_settings, sampling_of
 
 
 def main(argv: list[str]) -> None:
     """Parse the command line, answer every prompt, print or write the answers."""
-    parser = inference_parser("ftkit generate", "Answer prompts through the model's template.")
+    parser = asking_parser("ftkit generate", "Answer prompts through the model's template.")
     parser.add_argument("--prompt", action="append", default=[], help="a question; may be given several times")
     parser.add_argument(
         "--file", help="prompts: .txt (one a line), or rows in any format `ftkit sft` reads, answers ignored or missing"
@@ -30,7 +29,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--num_return_sequences", type=int, default=1, help="answers to each prompt")
     parser.add_argument("--batch_size", type=int, default=16, help="prompts answered at once")
     args = parser.parse_args(argv)
-    check_sampling(args)
+    sampling_of(args)
     if args.num_return_sequences > 1 and args.temperature == 0:
         raise UserError("--num_return_sequences above 1 gives equal answers without sampling; add --temperature 0.7")
     if args.output_file and Path(args.output_file).exists():
@@ -49,30 +48,24 @@ def main(argv: list[str]) -> None:
 
 def answers_by_name(conversations: list[list[dict]], args) -> dict[str, list[list[str]]]:
     """For each model or adapter by name, `num_return_sequences` answers to each conversation."""
-    if args.compare:
-        return {name: answer_all(conversant, conversations, args) for name, conversant in each_model(args)}
-    conversants = load_conversants(args)
-    return {name: answer_all(conversant, conversations, args) for name, conversant in conversants.items()}
+    from ftkit.inference.engine import Engine
+    from ftkit.inference.side_by_side import each_engine, models_to_compare
+
+    if not args.compare:
+        engine = Engine.load(model_settings(args))
+        return {name: answer_all(engine, name, conversations, args) for name in engine.voices}
+    if args.adapter or args.model_name_or_path:
+        raise UserError("--compare names the models itself; drop --model_name_or_path and --adapter")
+    models = models_to_compare(args.compare)
+    settings = model_settings(args, model_name_or_path=next(iter(models.values())))
+    return {name: answer_all(engine, None, conversations, args) for name, engine in each_engine(models, settings)}
 
 
-def answer_all(conversant, conversations: list[list[dict]], args) -> list[list[str]]:
-    """`num_return_sequences` answers to each conversation."""
-    from ftkit.inference.generation import generate_answers
-
-    prompts = [conversant.prompt_ids(messages) for messages in conversations]
-    repeated = [ids for ids in prompts for _ in range(args.num_return_sequences)]
-    with conversant.active():
-        answers = generate_answers(
-            conversant.model,
-            conversant.tokenizer,
-            repeated,
-            eos_token_ids=conversant.end_token_ids,
-            batch_size=args.batch_size,
-            seed=args.seed,
-            **sampling_settings(args),
-        )
-    answers = [conversant.shown(answer) for answer in answers]
+def answer_all(engine, name: str | None, conversations: list[list[dict]], args) -> list[list[str]]:
+    """`num_return_sequences` answers of a voice to each conversation."""
     num = args.num_return_sequences
+    repeated = [messages for messages in conversations for _ in range(num)]
+    answers = engine.answers(repeated, sampling_of(args), name, batch_size=args.batch_size)
     return [answers[start : start + num] for start in range(0, len(answers), num)]
 
 
@@ -80,6 +73,8 @@ def write_answers(
     conversations: list[list[dict]], answers: dict[str, list[list[str]]], output_file: str | None
 ) -> None:
     """Print the answers, or write one JSON line for each prompt; those of several models stand by name."""
+    from ftkit.inference.side_by_side import side_by_side
+
     rows = [
         (messages[-1]["content"], {name: texts[number] for name, texts in answers.items()})
         for number, messages in enumerate(conversations)

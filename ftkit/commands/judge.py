@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
-from ftkit.inference.engine import check_sampling, inference_parser, parse_adapters
+from ftkit.inference.asking import asking_parser, model_settings, parse_adapters, sampling_of
 
 JUDGE_SETTINGS = (
     "mode", "model_name_or_path", "adapter", "endpoint", "system", "temperature", "top_p", "top_k",
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
 
 def judge_parser() -> CommandParser:
     """The settings of the judge, of asking, and of what is reported."""
-    parser = inference_parser("ftkit judge", "Let a model judge answers, by scores or by comparing pairs.")
+    parser = asking_parser("ftkit judge", "Let a model judge answers, by scores or by comparing pairs.")
     parser.set_defaults(max_new_tokens=64)
     parser.add_argument(
         "answers", nargs="+", metavar="[NAME=]FILE", help="answers: of ftkit bench, ftkit generate, or rows"
@@ -82,7 +82,7 @@ def judge_parser() -> CommandParser:
 
 def check(args, parser: CommandParser) -> None:
     """Raise UserError for what is missing or out of range, before anything is loaded."""
-    check_sampling(args)
+    sampling_of(args)
     if not args.model_name_or_path and not args.adapter:
         raise UserError("name the judge: --model_name_or_path M, with --endpoint URL for one on a server")
     for name in LOCAL_SETTINGS if args.endpoint else ():
@@ -208,9 +208,11 @@ def asker(args):
         if endpoint:
             replies = ask_all(endpoint, conversations, [args.seed + question.repeat for question in questions])
         else:
-            from ftkit.commands.judge_local import ask_local
+            from ftkit.evaluation.judge.local import ask_local
+            from ftkit.inference.engine import Engine
 
-            replies = ask_local(args, conversations, [question.repeat for question in questions])
+            engine, repeats = Engine.load(model_settings(args)), [question.repeat for question in questions]
+            replies = ask_local(engine, conversations, repeats, sampling_of(args), batch_size=args.batch_size)
         yield from tqdm(replies, total=len(questions), desc="judged", disable=None, file=sys.stderr)
 
     return ask

@@ -1,11 +1,13 @@
 """A model asked: answers, log-likelihoods, losses and divergence, here or behind an OpenAI-compatible endpoint.
 
+asking.py          What a person asks of a model
 completion.py      What came back from an OpenAI-compatible server
 divergence.py      How far one model's next-token distribution is from another's, at the answers' tokens of rows
 end_tokens.py      Which tokens end an answer
 endpoint.py        Asks any OpenAI-compatible server (Ollama, vLLM, transformers serve, a paid one)
-engine.py          What `ftkit generate` and `ftkit chat` share
+engine.py          Engine
 generation.py      Answers to many prompts
 log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed
 scoring.py         Scores of answers
+side_by_side.py    Several models asked the same
 """

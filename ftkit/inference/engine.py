@@ -1,235 +1,303 @@
-"""What `ftkit generate` and `ftkit chat` share: settings, the loaded models, and a conversation as token ids."""
+"""Engine: one base, many named adapters, the locked template of each; their answers, losses and log-probabilities.
 
-import math
-import re
-from collections.abc import Iterator
+engine = Engine.load(ModelSettings(adapters={"a": "runs/a", "b": "runs/b"}), with_base=True)
+engine.answers([[{"role": "user", "content": "Name a bird."}]], Sampling(), "b")
+Engine.of(trainer.model, tokenizer, template).answers(...)      # of what is loaded already
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
+import torch
+
 from ftkit.config.errors import UserError
-from ftkit.config.parser import CommandParser
+from ftkit.config.hardware import probe, use_all_cores
+from ftkit.config.quiet import quiet_libraries
+from ftkit.data.templates.lock import read_lock, verify_lock
+from ftkit.data.templates.templates import TemplateInfo, install_template, restore
+from ftkit.data.tokens.tokenization import prompt_ids
+from ftkit.inference.asking import BASE, PLAIN, ModelSettings, Sampling
+from ftkit.inference.completion import Reply
 from ftkit.inference.end_tokens import end_token_ids
+from ftkit.inference.generation import (
+    AnswerStreamer,
+    answer_limit,
+    answer_text,
+    context_size,
+    generate_ids,
+    next_logits,
+)
+from ftkit.inference.log_likelihood import LikelihoodScorer
+from ftkit.inference.scoring import answer_loss
+from ftkit.model.adapters.embeddings import replaced_weight
+from ftkit.model.adapters.files import (
+    WEIGHTS_FILE,
+    base_fingerprint,
+    read_adapter_config,
+    resolve_base,
+)
+from ftkit.model.adapters.loading import put_adapter
+from ftkit.model.adapters.merging import tokenizer_folder
+from ftkit.model.adapters.methods import four_bit_config
+from ftkit.model.loading import (
+    load_model,
+    load_tokenizer,
+    local_adapter_folder,
+    local_model_folder,
+    tensors_fingerprint,
+)
 
-BASE = "base"  # what the model without any adapter is called
-ADAPTER_NAME = re.compile(r"[\w.-]+")
-ADAPTER_FORM = "write --adapter PATH, or --adapter NAME=PATH"
-
-
-def inference_parser(prog: str, description: str) -> CommandParser:
-    """A parser with the settings of the model and of sampling."""
-    parser = CommandParser(prog=prog, description=description)
-    parser.add_argument(
-        "--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved"
-    )
-    parser.add_argument(
-        "--adapter",
-        action="append",
-        default=[],
-        metavar="[NAME=]PATH",
-        help="output folder of a run with --use_peft; several share one base",
-    )
-    parser.add_argument("--ftgpt", action="store_true", help="load GPT-2, Llama or Qwen2 weights into FTGPT")
-    parser.add_argument(
-        "--template", default="auto", help="bundled name, .jinja file, or auto: the one it was trained with"
-    )
-    parser.add_argument("--system", help="system text of the conversation")
-    parser.add_argument("--load_in_4bit", action="store_true", help="quantise the base with bitsandbytes")
-    parser.add_argument(
-        "--dtype", choices=["auto", "bfloat16", "float16", "float32"], help="precision; default: the fast one here"
-    )
-    parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
-    parser.add_argument("--max_new_tokens", type=int, default=256, help="longest answer, in tokens")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
-    parser.add_argument("--top_k", type=int, default=0, help="sample from the k likeliest tokens; 0: from all")
-    parser.add_argument(
-        "--top_p", type=float, default=1.0, help="sample from the likeliest tokens of this total probability"
-    )
-    parser.add_argument("--repetition_penalty", type=float, default=1.0, help="above 1 makes used tokens less likely")
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampling")
-    return parser
+NOT_OF_THE_VERSION = ("base_model_name_or_path", "inference_mode", "revision")  # where an adapter is, not what it is
 
 
-def check_sampling(args) -> None:
-    """Raise UserError for values that no sampler accepts."""
-    if not 0 <= args.temperature < math.inf:
-        raise UserError(f"--temperature is {args.temperature}; give 0 (greedy) or more")
-    if not 0 < args.top_p <= 1:
-        raise UserError(f"--top_p is {args.top_p}; give a probability above 0 and at most 1")
-    if args.top_k < 0 or args.max_new_tokens < 1 or not 0 < args.repetition_penalty < math.inf:
-        raise UserError("--top_k must not be negative, --max_new_tokens and --repetition_penalty must be positive")
+@dataclass(frozen=True)
+class Voice:
+    """Who answers: the bare base or one adapter, with the tokenizer and template it was trained with.
 
-
-def sampling_settings(args) -> dict:
-    """The sampling settings by the names `generate_answers` and transformers share."""
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty")
-    return {name: getattr(args, name) for name in names}
-
-
-def parse_adapters(values: list[str]) -> dict[str, str]:
-    """Adapter folders by name, from PATH or NAME=PATH; a folder's own name where none is given.
-
-    Raises UserError for a missing name or path, a name that is taken, and letters that can't be typed after /adapter.
-    """
-    adapters = {}
-    for value in values:
-        name, equals, path = value.partition("=")
-        if not equals or Path(value).exists():
-            name, path = Path(value).resolve().name, value
-        if not name or not path:
-            raise UserError(f'--adapter "{value}": {"the path" if name else "the name"} is missing; {ADAPTER_FORM}')
-        if not ADAPTER_NAME.fullmatch(name):
-            raise UserError(f'--adapter "{value}": a name has letters, digits, ".", "_" and "-"; {ADAPTER_FORM}')
-        if name == BASE:
-            raise UserError(f'--adapter "{value}": "{BASE}" is the model without adapters; choose another name')
-        if name in adapters:
-            raise UserError(f'--adapter "{value}": "{name}" is {adapters[name]} already; name it, NAME=PATH')
-        adapters[name] = path
-    return adapters
-
-
-@dataclass
-class Conversant:
-    """A model that answers conversations: always through its template.
-
-    Conversants may share one model and differ in `adapter`, PEFT's name of the one that answers; None is none.
+    template: None for text that is continued as it is. folder: of the base or adapter, None for a model that was handed
+    over. peft_name: PEFT's name of the adapter; None is the base.
     """
 
-    model: Any
+    name: str
     tokenizer: Any
-    template: Any
-    adapter: str | None = None
+    template: TemplateInfo | None
+    folder: str | None = None
+    peft_name: str | None = None
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Inside, the model answers as this conversant: with its adapter, or with the bare weights."""
-        if not hasattr(self.model, "peft_config"):
-            yield
-        elif self.adapter is None:
-            with self.model.disable_adapter():
-                yield
+    @cached_property
+    def digest(self) -> str | None:
+        """SHA-256 that names this version: its tensors, configuration and template; None for a model handed over."""
+        if self.folder is None:
+            return None
+        parts = [self.template.fingerprint if self.template else PLAIN]
+        if self.peft_name is None:
+            parts.append(base_fingerprint(self.folder))
         else:
-            self.model.set_adapter(self.adapter)
-            yield
-
-    @property
-    def end_token_ids(self) -> list[int]:
-        """Tokens that end an answer."""
-        return end_token_ids(self.tokenizer, self.template, self.model.generation_config.eos_token_id)
+            config = read_adapter_config(self.folder)
+            kept = {key: value for key, value in config.items() if key not in NOT_OF_THE_VERSION}
+            parts += [tensors_fingerprint([os.path.join(self.folder, WEIGHTS_FILE)]), json.dumps(kept, sort_keys=True)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def shown(self, answer: str) -> str:
         """An answer as a person should read it, without the invisible letters that keep text from being structure."""
-        from ftkit.data.templates.templates import restore
+        return restore(answer, self.template) if self.template else answer
 
-        return restore(answer, self.template)
+    def render(self, messages: list[dict]) -> list[int]:
+        """Token ids of a conversation up to where the answer starts; without a template, of a single text."""
+        if self.template:
+            return prompt_ids(messages, self.tokenizer, self.template)
+        if len(messages) > 1:
+            raise UserError(f"--template {PLAIN} continues one text and knows no turns; name a template")
+        return self.tokenizer(messages[0]["content"])["input_ids"]
 
-    def prompt_ids(self, messages: list[dict]) -> list[int]:
+
+class Engine:
+    """A base in memory with the voices that it answers in; methods take a voice's name, None for the first.
+
+    folder: of the base, None for a model that was handed over.
+    A voice is fixed once it is loaded: what an answer depends on is its `digest`, the prompt and the sampling.
+    """
+
+    def __init__(self, model: Any, voices: Sequence[Voice], folder: str | None = None):
+        self.model, self.folder = model, folder
+        self.voices = {voice.name: voice for voice in voices}
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, template: TemplateInfo | None = None) -> "Engine":
+        """The engine of a model that is loaded already, as it stands, such as one that is being trained."""
+        return cls(model, [Voice(BASE, tokenizer, template)])
+
+    @classmethod
+    def load(cls, settings: ModelSettings, *, with_base: bool = False) -> "Engine":
+        """Load the model, its adapters and templates: by name, all on one set of base weights.
+
+        Without adapters the model stands alone, under the name "base". with_base: put the model without adapters
+        first, rendered by its own template where it has one, else by the first adapter's; left out where the adapters
+        have tokens that it was never trained on, or replace its embedding.
+        Raises UserError when one can't be loaded, renders other tokens than in training, or can't share the base.
+        """
+        quiet_libraries()
+        use_all_cores()
+        adapters = {name: local_adapter_folder(path) for name, path in settings.adapters.items()}
+        folder = base_folder(settings, adapters)
+        texts = text_sides(settings, adapters, folder, with_base=with_base)
+        model = load_weights(settings, folder)
+        replaced = {path: key for path in adapters.values() if (key := replaced_weight(model, path))}
+        if replaced and len(adapters) > 1:
+            path, key = next(iter(replaced.items()))
+            raise UserError(f"{path}: replaces the base's {key}, which others share; load it alone")
+        if replaced:
+            texts.pop(BASE, None)
+        peft_names = {}
+        for number, (name, path) in enumerate(adapters.items()):
+            peft_names[name] = f"adapter_{number:04d}"  # PEFT forbids dots, and confuses names that hold one another
+            model = put_adapter(model, path, texts[name][0], name=peft_names[name], base_folder=folder)
+        model = model.eval().to(probe().device)
+        voices = [Voice(name, *text, adapters.get(name, folder), peft_names.get(name)) for name, text in texts.items()]
+        return cls(model, voices, folder)
+
+    def voice(self, name: str | None = None) -> Voice:
+        """The voice of a name, or the first."""
+        return self.voices[name] if name is not None else next(iter(self.voices.values()))
+
+    @contextmanager
+    def speaking(self, name: str | None = None) -> Iterator[Voice]:
+        """Inside, the model answers as this voice: with its adapter, or with the bare weights."""
+        voice = self.voice(name)
+        if voice.peft_name is not None:
+            self.model.set_adapter(voice.peft_name)
+        if voice.peft_name is None and voice.folder is not None and hasattr(self.model, "peft_config"):
+            with self.model.disable_adapter():
+                yield voice
+        else:  # also a model that was handed over, which stays as it is
+            yield voice
+
+    def end_token_ids(self, name: str | None = None, *, is_plain: bool = False) -> list[int]:
+        """Tokens that end an answer. is_plain: to a prompt that was not rendered by the template."""
+        voice = self.voice(name)
+        template = None if is_plain else voice.template
+        return end_token_ids(voice.tokenizer, template, self.model.generation_config.eos_token_id)
+
+    def prompt_ids(self, messages: list[dict], name: str | None = None) -> list[int]:
         """Token ids of a conversation up to the point where the answer starts.
 
-        Messages are text, rendered anew by this conversant's own template: after a swap of adapters the whole history
-        is read as the new one would have been asked it, other conversants' answers included.
+        Messages are text, rendered by the voice's own template: after a swap the whole history is read as the new one
+        would have been asked it, others' answers included.
         Raises UserError when nothing is left of the model's context for an answer.
         """
-        from ftkit.data.tokens.tokenization import prompt_ids
-        from ftkit.inference.generation import answer_limit
-
-        ids = prompt_ids(messages, self.tokenizer, self.template)
-        try:
-            answer_limit(self.model, len(ids), 1)
-        except ValueError as error:
-            raise UserError(f"{error} or start anew") from error
+        ids = self.voice(name).render(messages)
+        if not self.has_room(ids):
+            raise UserError(
+                f"the prompt has {len(ids)} tokens and the model's context only {context_size(self.model)}; shorten "
+                "the prompt or start over"
+            )
         return ids
 
+    def has_room(self, prompt: Sequence[int]) -> bool:
+        """Whether the model's context leaves room for an answer to a prompt of token ids."""
+        return len(prompt) < context_size(self.model)
 
-def load_conversant(args) -> Conversant:
-    """Load one model, or one adapter on its base, as the settings say.
+    def generate(
+        self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None, *, is_plain=False, **batching
+    ) -> list[list[int]]:
+        """Token ids of an answer to each prompt, up to its end token. batching: further settings of `generate_ids`."""
+        with self.speaking(name) as voice:
+            return generate_ids(
+                self.model, voice.tokenizer, prompts_ids,
+                eos_token_ids=self.end_token_ids(name, is_plain=is_plain), **dataclasses.asdict(sampling), **batching,
+            )  # fmt: skip
 
-    Raises UserError when neither a model nor an adapter is named, or one can't be loaded.
-    """
-    return next(iter(load_conversants(args).values()))
+    def texts(
+        self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None, *, is_plain=False, **batching
+    ) -> list[str]:
+        """What `generate` gives, as text to be read."""
+        voice = self.voice(name)
+        found = self.generate(prompts_ids, sampling, name, is_plain=is_plain, **batching)
+        texts = [answer_text(ids, [], voice.tokenizer) for ids in found]
+        return texts if is_plain else [voice.shown(text) for text in texts]
+
+    def answers(
+        self, conversations: Sequence[list[dict]], sampling: Sampling, name: str | None = None, **batching
+    ) -> list[str]:
+        """The answer to each conversation, in order."""
+        prompts = [self.prompt_ids(messages, name) for messages in conversations]
+        return self.texts(prompts, sampling, name, **batching)
+
+    def replies(self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None) -> list[Reply]:
+        """A reply to each prompt, marked where no end token came within the limit."""
+        if not prompts_ids:
+            return []
+        voice = self.voice(name)
+        found = self.generate(prompts_ids, sampling, name, batch_size=len(prompts_ids))
+        limits = [answer_limit(self.model, len(prompt), sampling.max_new_tokens) for prompt in prompts_ids]
+        return [
+            Reply(
+                voice.shown(answer_text(ids, [], voice.tokenizer)), input_tokens=len(prompt), output_tokens=len(ids),
+                finish_reason="length" if len(ids) >= limit else "stop",
+            )
+            for prompt, limit, ids in zip(prompts_ids, limits, found, strict=True)
+        ]  # fmt: skip
+
+    def stream(self, messages: list[dict], sampling: Sampling, name: str | None = None) -> str:
+        """Print an answer token by token as it comes; return its text."""
+        prompt = self.prompt_ids(messages, name)
+        streamer = AnswerStreamer(self.voice(name).tokenizer, self.end_token_ids(name))
+        return self.texts([prompt], sampling, name, streamer=streamer)[0]
+
+    def answer_losses(
+        self, rows: Sequence[dict], name: str | None = None, *, batch_size: int = 8
+    ) -> list[tuple[float, int]]:
+        """Summed loss in nats and number of tokens of each tokenized row's answer, as `answer_loss` gives them."""
+        with self.speaking(name) as voice:
+            return answer_loss(self.model, rows, voice.tokenizer.pad_token_id, batch_size)
+
+    def next_logits(self, ids: Sequence[int], name: str | None = None) -> torch.Tensor:
+        """The logits, (V,), of the token after `ids`."""
+        with self.speaking(name):
+            return next_logits(self.model, ids)
+
+    def scorer(self, name: str | None = None) -> LikelihoodScorer:
+        """What scores continuations; to be used while the voice is `speaking`, where there are several."""
+        return LikelihoodScorer(self.model, self.voice(name).tokenizer.pad_token_id or 0)
 
 
-def load_conversants(args, *, with_base: bool = False) -> dict[str, Conversant]:
-    """Load the model, its adapters and templates as the settings say: by name, all on one set of base weights.
-
-    Without adapters the model stands alone, under the name "base". with_base: put the model without adapters first,
-    rendered by its own template where it has one, else by the first adapter's; left out where the adapters have tokens
-    that it was never trained on.
-    Raises UserError when nothing is named, one can't be loaded, or the adapters can't share a base.
-    """
-    from ftkit.config.hardware import probe, use_all_cores
-    from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.adapters.loading import put_adapter
-    from ftkit.model.adapters.methods import four_bit_config
-    from ftkit.model.loading import load_model, local_adapter_folder
-
-    quiet_libraries()
-    adapters = {name: local_adapter_folder(path) for name, path in parse_adapters(args.adapter).items()}
-    folder = base_folder(args, adapters)
-    use_all_cores()
-    if args.dtype is None:
-        args.dtype = "bfloat16" if probe().bf16 else "float32"
-    texts = {name: load_text_side(tokenizer_of(path, folder), args.template, path) for name, path in adapters.items()}
-    check_vocabularies(texts)
-    if not adapters:
-        is_gguf = args.model_name_or_path.endswith(".gguf")  # its lock lies beside the file
-        texts = {BASE: load_text_side(folder, args.template, args.model_name_or_path if is_gguf else folder)}
-    elif with_base:
-        texts = with_base_side(texts, folder, args.template)
-    model = load_model(
-        folder,
-        dtype=args.dtype,
-        quantization_config=four_bit_config(args.dtype) if args.load_in_4bit else None,
-        trust_remote_code=args.trust_remote_code,
-    )
-    peft_names = {}
-    for number, (name, path) in enumerate(adapters.items()):
-        peft_names[name] = f"adapter_{number:04d}"  # PEFT forbids dots, and confuses names that hold one another
-        model = put_adapter(model, path, texts[name][0], name=peft_names[name], base_folder=folder)
-    model = model.eval().to(probe().device)
-    return {name: Conversant(model, *text, peft_names.get(name)) for name, text in texts.items()}
-
-
-def base_folder(args, adapters: dict[str, str]) -> str:
+def base_folder(settings: ModelSettings, adapters: dict[str, str]) -> str:
     """The local folder of the model that is named, or of the adapters' one base."""
-    from ftkit.model.adapters.files import read_adapter_config, resolve_base
-    from ftkit.model.loading import local_model_folder
-
-    if not args.model_name_or_path and not adapters:
-        raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
     for path in adapters.values():
         read_adapter_config(path)
     if adapters:
-        return resolve_base(next(iter(adapters.values())), args.model_name_or_path, ftgpt=args.ftgpt)
-    return local_model_folder(args.model_name_or_path, ftgpt=args.ftgpt)
+        return resolve_base(next(iter(adapters.values())), settings.model_name_or_path, ftgpt=settings.ftgpt)
+    return local_model_folder(str(settings.model_name_or_path), ftgpt=settings.ftgpt)
 
 
-def tokenizer_of(adapter: str, folder: str) -> str:
-    """The folder whose tokenizer belongs to an adapter."""
-    from ftkit.model.adapters.merging import tokenizer_folder
+def load_weights(settings: ModelSettings, folder: str) -> Any:
+    """The base on the CPU, in the precision asked for, and in each process of a launcher its own GPU chosen."""
+    dtype = settings.dtype or ("bfloat16" if probe().bf16 else "float32")
+    if probe().device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return load_model(
+        folder,
+        dtype=dtype,
+        quantization_config=four_bit_config(dtype) if settings.load_in_4bit else None,
+        trust_remote_code=settings.trust_remote_code,
+    )
 
-    return str(tokenizer_folder(adapter, folder))
+
+def text_sides(settings: ModelSettings, adapters: dict[str, str], folder: str, *, with_base: bool) -> dict[str, tuple]:
+    """(tokenizer, template) by voice, each held against its lock before weights are read."""
+    if not adapters:
+        is_gguf = str(settings.model_name_or_path).endswith(".gguf")  # its lock lies beside the file
+        return {BASE: text_side(folder, settings, str(settings.model_name_or_path) if is_gguf else folder)}
+    texts = {name: text_side(str(tokenizer_folder(path, folder)), settings, path) for name, path in adapters.items()}
+    check_vocabularies(texts)
+    return with_base_side(texts, folder, settings) if with_base else texts
 
 
-def load_text_side(folder: str, template: str, owner: str) -> tuple:
+def text_side(folder: str, settings: ModelSettings, owner: str) -> tuple:
     """Tokenizer and template of a folder; UserError where `owner`, a model or adapter, was trained with others."""
-    from ftkit.data.templates.lock import verify_lock
-    from ftkit.data.templates.templates import install_template
-    from ftkit.model.loading import load_tokenizer
-
     tokenizer = load_tokenizer(folder)
-    info = install_template(tokenizer, template)
-    verify_lock(owner, tokenizer)
-    return tokenizer, info
+    template = template_of(tokenizer, settings.template, may_lack=settings.may_lack_template)
+    if template:
+        verify_lock(owner, tokenizer)
+    return tokenizer, template
 
 
-def with_base_side(texts: dict[str, tuple], folder: str, template: str) -> dict[str, tuple]:
+def template_of(tokenizer: Any, name: str, *, may_lack: bool = False) -> TemplateInfo | None:
+    """The template of a name, put on the tokenizer; None for "none" and, with `may_lack`, for "auto" without one."""
+    if name == PLAIN or (may_lack and name == "auto" and not tokenizer.chat_template):
+        return None
+    return install_template(tokenizer, name)
+
+
+def with_base_side(texts: dict[str, tuple], folder: str, settings: ModelSettings) -> dict[str, tuple]:
     """`texts` of adapters with the base's tokenizer and template in front, unless an adapter added tokens."""
-    from ftkit.data.templates.lock import read_lock, verify_lock
-    from ftkit.data.templates.templates import install_template
-    from ftkit.model.loading import load_tokenizer
-
     first = next(iter(texts.values()))
     try:
         tokenizer = load_tokenizer(folder)
@@ -238,12 +306,12 @@ def with_base_side(texts: dict[str, tuple], folder: str, template: str) -> dict[
     if first[0].get_vocab() != tokenizer.get_vocab():
         return texts
     try:
-        info = install_template(tokenizer, template)
+        template = template_of(tokenizer, settings.template)
     except UserError:  # the base has no template: it is asked as its first adapter is
         return {BASE: first, **texts}
-    if read_lock(folder):
+    if template and read_lock(folder):
         verify_lock(folder, tokenizer)
-    return {BASE: (tokenizer, info), **texts}
+    return {BASE: (tokenizer, template), **texts}
 
 
 def check_vocabularies(texts: dict[str, tuple]) -> None:

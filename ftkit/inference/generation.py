@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, TextStreamer
 from transformers.cache_utils import DynamicLayer
 
+from ftkit.model.context import context_size as positions
+
 # B batch, T tokens of the longest prompt, P tokens of the shared prefix
 
 
@@ -29,7 +31,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def generate_answers(
+def generate_answers(model, tokenizer: PreTrainedTokenizerBase, prompts_ids: list[list[int]], **settings) -> list[str]:
+    """One answer per prompt as text, without special tokens, stripped. settings: of `generate_ids`."""
+    return [answer_text(ids, [], tokenizer) for ids in generate_ids(model, tokenizer, prompts_ids, **settings)]
+
+
+def generate_ids(
     model,
     tokenizer: PreTrainedTokenizerBase,
     prompts_ids: list[list[int]],
@@ -44,15 +51,17 @@ def generate_answers(
     seed: int | None = None,
     share_prefix: bool = False,
     stop_strings: Sequence[str] = (),
-) -> list[str]:
-    """Return one answer per prompt, in order: cut at the first end token, without special tokens, stripped.
+    streamer: TextStreamer | None = None,
+) -> list[list[int]]:
+    """Return the token ids of one answer per prompt, in order, up to its first end token.
 
     prompts_ids: token ids up to where the answer begins, template included. Greedy at temperature 0, else sampled from
     the model's distribution, `seed` making it repeatable without touching the global generators. share_prefix: compute
     the leading ids that all prompts have in common once (few-shot examples); the greedy answers are the same. It has no
     effect where a copied cache would not be exact (sliding windows, soft prompts). stop_strings: texts that end an
     answer, which may hold what follows. A prompt has the room in the model's context that it has alone, whatever shares
-    its batch; a batch that memory does not hold is answered in halves. The model's modes are restored.
+    its batch; a batch that memory does not hold is answered in halves. The model's modes are restored. streamer: is
+    given the ids of a single prompt's answer as they come.
     Raises ValueError for an empty prompt, one that fills the context, and numbers out of range.
     """
     check_request(prompts_ids, max_new_tokens, batch_size, temperature)
@@ -60,33 +69,44 @@ def generate_answers(
         return []
     end_ids = list(dict.fromkeys(token for token in eos_token_ids if token is not None))
     pad_id = next(token for token in (tokenizer.pad_token_id, *end_ids, 0) if token is not None)
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=temperature > 0, num_beams=1, repetition_penalty=repetition_penalty,
         eos_token_id=end_ids or None, pad_token_id=pad_id, use_cache=True, stop_strings=list(stop_strings) or None,
-        **({"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}),
+        **drawing,
     )  # fmt: skip
-    stopping = {"tokenizer": tokenizer} if stop_strings else {}
+    further = ({"tokenizer": tokenizer} if stop_strings else {}) | ({"streamer": streamer} if streamer else {})
     answer_limit(model, max(map(len, prompts_ids)), max_new_tokens)  # raises before anything is answered
-    answers = [""] * len(prompts_ids)
     with evaluation_mode(model), seeded(model, seed):
         prefix = shared_prefix(prompts_ids) if share_prefix else []
-        cache = prefix_cache(model, prefix) if prefix else None
+        found = in_batches(model, prompts_ids, prefix, batch_size, settings, further)
+    return [up_to_end(ids, end_ids) for ids in found]
 
-        def answer(indices: Sequence[int]) -> list[list[int]]:
-            prompts = [prompts_ids[index] for index in indices]
-            input_ids_BT, attention_mask_BT = padded(prompts, len(prefix) if cache else 0, pad_id, model.device)
-            past = {"past_key_values": expanded(cache, len(indices))} if cache else {}
-            settings.max_new_tokens = answer_limit(model, input_ids_BT.shape[1], max_new_tokens)
-            output = model.generate(
-                input_ids=input_ids_BT, attention_mask=attention_mask_BT, generation_config=settings, **past, **stopping
-            )
-            return output[:, input_ids_BT.shape[1] :].tolist()
 
-        fitting = -1 if uses_soft_prompt(model) else context_size(model) - max_new_tokens
-        for indices in batches(list(map(len, prompts_ids)), batch_size, fitting):
-            for index, ids in zip(indices, in_halves(answer, indices), strict=True):
-                answers[index] = answer_text(ids, end_ids, tokenizer)
-    return answers
+def in_batches(
+    model, prompts_ids: list[list[int]], prefix: list[int], batch_size: int, settings: GenerationConfig, further: dict
+) -> list[list[int]]:
+    """What the model generates after each prompt, in order. further: arguments of the model's own `generate`."""
+    cache, room = prefix_cache(model, prefix) if prefix else None, settings.max_new_tokens
+
+    def answer(indices: Sequence[int]) -> list[list[int]]:
+        prompts = [prompts_ids[index] for index in indices]
+        input_ids_BT, attention_mask_BT = padded(
+            prompts, len(prefix) if cache else 0, settings.pad_token_id, model.device
+        )
+        past = {"past_key_values": expanded(cache, len(indices))} if cache else {}
+        settings.max_new_tokens = answer_limit(model, input_ids_BT.shape[1], room)
+        output = model.generate(
+            input_ids=input_ids_BT, attention_mask=attention_mask_BT, generation_config=settings, **past, **further
+        )
+        return output[:, input_ids_BT.shape[1] :].tolist()
+
+    found: list[list[int]] = [[] for _ in prompts_ids]
+    fitting = -1 if uses_soft_prompt(model) else context_size(model) - room
+    for indices in batches(list(map(len, prompts_ids)), batch_size, fitting):
+        for index, ids in zip(indices, in_halves(answer, indices), strict=True):
+            found[index] = ids
+    return found
 
 
 def check_request(prompts_ids: list[list[int]], max_new_tokens: int, batch_size: int, temperature: float) -> None:
@@ -115,7 +135,7 @@ def answer_limit(model, prompt_length: int, max_new_tokens: int) -> int:
 
 def context_size(model) -> float:
     """The most tokens that the model sees at once; infinity where it names no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    return positions(model.config) or math.inf
 
 
 def next_logits(model, ids: Sequence[int]) -> Tensor:
@@ -221,5 +241,11 @@ class AnswerStreamer(TextStreamer):
 
 def answer_text(ids: list[int], end_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """Decode up to the first end token, which may be plain text to the tokenizer ("<|end|>" without an own token)."""
+    kept = up_to_end(ids, end_ids)
+    return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def up_to_end(ids: list[int], end_ids: list[int]) -> list[int]:
+    """The ids before the first end token, or all of them."""
     length = next((position for position, token in enumerate(ids) if token in end_ids), len(ids))
-    return tokenizer.decode(ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+    return ids[:length]

@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from ftkit.inference.generation import evaluation_mode, in_halves, prefix_cache, shared_prefix, uses_soft_prompt
 from ftkit.inference.scoring import HEAD_TOLERANCE, choose_scorer
+from ftkit.model.context import context_size
 
 # B batch, T tokens of a row, P tokens of the shared prefix, S tokens of a pack, N scored positions, V vocabulary
 
@@ -89,7 +90,7 @@ def prefix_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 def context_length(model) -> int:
     """The most tokens that the model sees at once."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
+    return context_size(model.config) or DEFAULT_CONTEXT
 
 
 def rolling_windows(ids: Sequence[int], first: int, max_length: int) -> list[tuple[list[int], int]]:

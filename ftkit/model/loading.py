@@ -235,8 +235,13 @@ def weights_fingerprint(folder: str | Path) -> str:
 
     It does not depend on how the tensors are spread over shards. Raises UserError if there are no safetensors.
     """
+    return tensors_fingerprint(safetensors_files(folder))
+
+
+def tensors_fingerprint(paths: Iterable[str | Path]) -> str:
+    """SHA-256 of the tensors in .safetensors files, as `weights_fingerprint` takes it."""
     entries = []
-    for path in safetensors_files(folder):
+    for path in paths:
         with open(path, "rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(header_size))

@@ -49,18 +49,19 @@ def benchmark_before(run, trainer, tokenizer, base_folder: str | None = None) ->
 
     tokenizer: with the template that is trained.
     """
-    from ftkit.evaluation.bench.subject import template_of
+    from ftkit.inference.engine import template_of
     from ftkit.model.loading import load_tokenizer
 
     training = run.config
     if not training.benchmark_tasks:
         return
     chosen = asked_tasks(training)
-    measure(run, trainer, chosen, "before", tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
+    trained = template_of(copy.deepcopy(tokenizer), "auto", may_lack=True)
+    measure(run, trainer, chosen, "before", tokenizer, trained)
     templated = [one for one in chosen if one.task.template]  # the others are asked without any, the same for both
     if base_folder and templated:
         original = load_tokenizer(base_folder)
-        own = template_of(original, "auto")
+        own = template_of(original, "auto", may_lack=True)
         if own and original.chat_template != tokenizer.chat_template:
             measure(run, trainer, templated, OWN, original, own)
 
@@ -73,17 +74,18 @@ def benchmark_after(run, trainer, rows: Sequence[dict] = ()) -> str | None:
     training = run.config
     if not training.benchmark_tasks:
         return None
-    from ftkit.evaluation.bench.subject import template_of
     from ftkit.evaluation.results import read_items
     from ftkit.evaluation.verdict.contamination import leak_warnings
     from ftkit.evaluation.verdict.page import write_verdict_page
     from ftkit.evaluation.verdict.pairing import read_run
     from ftkit.evaluation.verdict.text import verdict_text
     from ftkit.evaluation.verdict.verdict import compare_runs
+    from ftkit.inference.engine import template_of
 
     tokenizer = trainer.processing_class
     chosen = asked_tasks(training)
-    measure(run, trainer, chosen, AFTER, tokenizer, template_of(copy.deepcopy(tokenizer), "auto"))
+    trained = template_of(copy.deepcopy(tokenizer), "auto", may_lack=True)
+    measure(run, trainer, chosen, AFTER, tokenizer, trained)
     if not trainer.is_world_process_zero():
         return None
     folder = Path(training.output_dir) / FOLDER
@@ -108,12 +110,14 @@ def measure(run, trainer, chosen: list, name: str, tokenizer, template) -> None:
 
     from ftkit.evaluation.bench.bench import World, forget_other_run, identity_of, run_benchmark
     from ftkit.evaluation.bench.choosing import task_data
-    from ftkit.evaluation.bench.subject import PLAIN, versions
+    from ftkit.evaluation.bench.subject import versions
     from ftkit.evaluation.bench.units import Subject
     from ftkit.evaluation.results import Results
+    from ftkit.inference.asking import PLAIN
+    from ftkit.inference.engine import Engine
 
     settings, training, model = run.settings, run.config, trainer.accelerator.unwrap_model(trainer.model)
-    subject = Subject(model, tokenizer, template)
+    subject = Subject(Engine.of(model, tokenizer, template))
     is_after = name == AFTER
     template_name = "auto" if name == OWN else Path(getattr(settings.data, "template", "auto")).stem
     told = {

@@ -197,10 +197,11 @@ def run_ftkit(folder: Path, found: list[Case], model, tokenizer) -> list[Found]:
     from ftkit.evaluation.bench.task_items import ItemSettings
     from ftkit.evaluation.bench.units import Subject
     from ftkit.evaluation.results import Results, read_items
+    from ftkit.inference.engine import Engine
 
     chosen = [choose(case.name, load_task(str(folder / f"{case.name}.yaml")), ItemSettings()) for case in found]
     output_dir = folder / f"ftkit-{model.dtype}"
-    tasks = run_benchmark(Subject(model, tokenizer), chosen, Results({}, {}), output_dir).tasks
+    tasks = run_benchmark(Subject(Engine.of(model, tokenizer)), chosen, Results({}, {}), output_dir).tasks
     return [
         ours(case, read_items(output_dir / "results.json", tasks[case.name]), tasks[case.name].scores) for case in found
     ]

@@ -31,12 +31,13 @@ class Pair:
         from ftkit.evaluation.bench.task_file import load_task
         from ftkit.evaluation.bench.task_items import build_items
         from ftkit.evaluation.bench.units import Subject
+        from ftkit.inference.engine import Engine
 
         folder.mkdir()
         write_case(case, folder)
         self.task = load_task(str(folder / f"{case.name}.yaml"))
         self.items = build_items(self.task)
-        self.subject = Subject(model, tokenizer)
+        self.subject = Subject(Engine.of(model, tokenizer))
         manager = TaskManager(include_path=str(folder / "lm_eval"), include_defaults=False)
         theirs = manager.load([case.name])["tasks"][case.name]
         theirs.build_all_requests()

@@ -11,11 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftkit.commands import chat, generate
 from ftkit.commands.adapters import adapters
-from ftkit.commands.comparison import models_to_compare, side_by_side
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 from ftkit.data.templates.templates import install_template
-from ftkit.inference.engine import BASE, inference_parser, load_conversants, parse_adapters
+from ftkit.inference.asking import BASE, asking_parser, model_settings, parse_adapters, sampling_of
+from ftkit.inference.engine import Engine
+from ftkit.inference.side_by_side import models_to_compare, side_by_side
 from ftkit.model.adapters.files import record_base
 
 QUESTION = [{"role": "user", "content": "Say it."}]
@@ -67,35 +68,36 @@ FLAGS = ["--max_new_tokens", "5", "--dtype", "float32"]
 
 
 def chat_args(*flags):
-    return inference_parser("ftkit chat", "").parse_args([*FLAGS, *map(str, flags)])
+    return asking_parser("ftkit chat", "").parse_args([*FLAGS, *map(str, flags)])
 
 
-def conversants_of(*flags):
-    return load_conversants(chat_args(*flags), with_base=True)
+def load(*flags) -> Engine:
+    return Engine.load(model_settings(chat_args(*flags)), with_base=True)
 
 
 @torch.inference_mode()
-def logits(conversant) -> torch.Tensor:
-    with conversant.active():
-        return conversant.model(input_ids=torch.tensor([conversant.prompt_ids(QUESTION)])).logits
+def logits(engine: Engine, name: str) -> torch.Tensor:
+    with engine.speaking(name):
+        return engine.model(input_ids=torch.tensor([engine.prompt_ids(QUESTION, name)])).logits
 
 
 @pytest.mark.parametrize("config", [lora, soft_prompt], ids=["lora", "soft prompt"])
 def test_swaps_give_the_logits_of_each_model_loaded_alone(config, make_run, tiny_folder):
     a, b = make_run("a", config()), make_run("b", config(), seed=2, template="phi3")
-    together = conversants_of("--adapter", a, "--adapter", f"two={b}")
-    assert list(together) == [BASE, "a", "two"]
-    first = {name: logits(conversant) for name, conversant in together.items()}
+    together = load("--adapter", a, "--adapter", f"two={b}")
+    assert list(together.voices) == [BASE, "a", "two"]
+    first = {name: logits(together, name) for name in together.voices}
     for name in ("a", "two", "a", BASE, "a", BASE, "two"):
-        assert torch.equal(logits(together[name]), first[name])
+        assert torch.equal(logits(together, name), first[name])
     alone = {
-        "a": conversants_of("--adapter", a)["a"],
-        "two": conversants_of("--adapter", b)["b"],
-        BASE: conversants_of("--model_name_or_path", tiny_folder, "--template", "alpaca")[BASE],
+        "a": (load("--adapter", a), "a"),
+        "two": (load("--adapter", b), "b"),
+        BASE: (load("--model_name_or_path", tiny_folder, "--template", "alpaca"), BASE),
     }
-    for name, conversant in alone.items():
-        assert torch.equal(logits(conversant), first[name])
-        assert conversant.template.fingerprint == together[name].template.fingerprint
+    for name, (engine, own) in alone.items():
+        assert torch.equal(logits(engine, own), first[name])
+        assert engine.voice(own).template.fingerprint == together.voice(name).template.fingerprint
+        assert name == BASE or engine.voice(own).digest == together.voice(name).digest
 
 
 def answers_in(tmp_path, *flags) -> dict:
@@ -142,22 +144,22 @@ def test_generate_prints_the_question_over_the_answers_of_all(make_run, capsys):
 
 
 def test_chat_swaps_adapters_and_keeps_the_conversation_as_text(make_run, capsys):
-    together = conversants_of("--adapter", make_run("a"), "--adapter", make_run("b", seed=2, template="phi3"))
+    together = load("--adapter", make_run("a"), "--adapter", make_run("b", seed=2, template="phi3"))
     lines = "Say it.\n/adapter b\nMore.\n/adapter base\nAgain.\n/adapter\n/adapter bb\n/exit\n"
-    chat.talk(together, chat_args(), io.StringIO(lines))
+    chat.talk(together, sampling_of(chat_args()), None, io.StringIO(lines))
     printed = capsys.readouterr()
     assert "b answers" in printed.err and "base answers; there are: base, a, b" in printed.err
     assert 'no adapter "bb"; did you mean "b"?' in printed.err
     expected, history = [], []
     for name, text in (("a", "Say it."), ("b", "More."), ("base", "Again.")):
         history.append({"role": "user", "content": text})
-        ids = torch.tensor([together[name].prompt_ids(history)])
-        with together[name].active():
-            output = together[name].model.generate(
+        ids = torch.tensor([together.prompt_ids(history, name)])
+        with together.speaking(name) as voice:
+            output = together.model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False,
-                eos_token_id=together[name].end_token_ids, pad_token_id=1,
+                eos_token_id=together.end_token_ids(name), pad_token_id=1,
             )  # fmt: skip
-        answer = together[name].tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
+        answer = voice.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
         history.append({"role": "assistant", "content": answer})
         expected.append(answer)
     place = 0
@@ -167,16 +169,15 @@ def test_chat_swaps_adapters_and_keeps_the_conversation_as_text(make_run, capsys
 
 def test_compare_asks_everyone_the_same_and_leaves_the_conversation_alone(make_run, capsys, monkeypatch):
     asked = []
-    together = conversants_of("--adapter", make_run("a"), "--adapter", make_run("b", seed=2))
-    answer = chat.stream_answer
+    together = load("--adapter", make_run("a"), "--adapter", make_run("b", seed=2))
+    stream = together.stream
     monkeypatch.setattr(
-        chat,
-        "stream_answer",
-        lambda conversant, messages, args: asked.append(list(messages)) or answer(conversant, messages, args),
+        together, "stream", lambda messages, *settings: asked.append(list(messages)) or stream(messages, *settings)
     )
     chat.talk(
         together,
-        chat_args("--system", "Be brief."),
+        sampling_of(chat_args()),
+        "Be brief.",
         io.StringIO("/compare\nSay it.\n/compare\n/compare More.\nAgain.\n"),
     )
     printed = capsys.readouterr()
@@ -196,15 +197,15 @@ def test_added_tokens_are_never_mixed(make_run, capsys, monkeypatch):
         make_run("plain"),
     )
     c = make_run("c", add_tokens=True, seed=3, template="chatml")
-    together = conversants_of("--adapter", b, "--adapter", c)
-    assert list(together) == ["b", "c"]  # the base has never seen these tokens
-    assert not torch.equal(logits(together["b"]), logits(together["c"]))
+    together = load("--adapter", b, "--adapter", c)
+    assert list(together.voices) == ["b", "c"]  # the base has never seen these tokens
+    assert not torch.equal(logits(together, "b"), logits(together, "c"))
     monkeypatch.setattr("sys.stdin", io.StringIO("/exit\n"))
     chat.main([*FLAGS, "--adapter", str(b)])
     assert "the base can't be asked" in capsys.readouterr().err
     assert a.is_dir()
     with pytest.raises(UserError, match=r'adapters b and plain have different vocabularies \(token "<\|im_'):
-        conversants_of("--adapter", b, "--adapter", plain)
+        load("--adapter", b, "--adapter", plain)
 
 
 def test_list_finds_adapters_without_reading_weights(make_run, tmp_path, capsys):

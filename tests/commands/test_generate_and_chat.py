@@ -9,7 +9,8 @@ from ftkit.commands import chat, generate
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 from ftkit.data.rows.questions import read_conversations
-from ftkit.inference.engine import inference_parser, load_conversant
+from ftkit.inference.asking import Sampling, asking_parser, model_settings
+from ftkit.inference.engine import Engine
 
 
 @pytest.fixture
@@ -24,6 +25,10 @@ def flags(tiny_folder):
         "--dtype",
         "float32",
     ]
+
+
+def load(flags) -> Engine:
+    return Engine.load(model_settings(asking_parser("ftkit chat", "").parse_args(flags)))
 
 
 def reference_answer(tiny_folder, prompt: str, num_tokens: int) -> str:
@@ -177,14 +182,15 @@ def test_an_answer_file_is_never_overwritten(flags, tmp_path):
 
 def test_chat_streams_answers_keeps_the_conversation_and_obeys_commands(flags, tiny_folder, capsys, monkeypatch):
     asked = []
-    args = inference_parser("ftkit chat", "").parse_args(flags)
-    conversant = load_conversant(args)
-    prompt_ids = conversant.prompt_ids
-    monkeypatch.setattr(conversant, "prompt_ids", lambda messages: asked.append(list(messages)) or prompt_ids(messages))
+    engine = load(flags)
+    prompt_ids = engine.prompt_ids
+    monkeypatch.setattr(
+        engine, "prompt_ids", lambda messages, name: asked.append(list(messages)) or prompt_ids(messages, name)
+    )
     lines = io.StringIO(
         "Say it.\nAgain.\n/system Be brief.\nSay it.\n/reset\nSay it.\n/sytem x\n/help\n/exit\nnever read\n"
     )
-    chat.talk({"base": conversant}, args, lines)
+    chat.talk(engine, Sampling(max_new_tokens=5), None, lines)
     printed = capsys.readouterr()
     first = reference_answer(tiny_folder, "Say it.", 5)
     assert first in printed.out
@@ -195,6 +201,5 @@ def test_chat_streams_answers_keeps_the_conversation_and_obeys_commands(flags, t
 
 
 def test_chat_survives_a_full_context(flags, capsys):
-    args = inference_parser("ftkit chat", "").parse_args(flags)
-    chat.talk({"base": load_conversant(args)}, args, io.StringIO("word " * 400 + "\nSay it.\n"))
-    assert "shorten the prompt or start anew" in capsys.readouterr().err
+    chat.talk(load(flags), Sampling(max_new_tokens=5), None, io.StringIO("word " * 400 + "\nSay it.\n"))
+    assert "shorten the prompt or start over" in capsys.readouterr().err

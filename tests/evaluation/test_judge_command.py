@@ -8,12 +8,13 @@ from endpoint_stand_in import EndpointStandIn, Fault
 from judging import judge_on_nothing, write_answers
 
 from ftkit.commands.judge import judge_parser, judge_settings, main
-from ftkit.commands.judge_local import ask_local
 from ftkit.config.errors import UserError
+from ftkit.evaluation.judge.local import ask_local
 from ftkit.evaluation.judge.votes import Vote, read_votes, write_votes
 from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.evaluation.verdict.verdict import compare_runs
-from ftkit.inference.engine import Conversant, load_conversant
+from ftkit.inference.asking import model_settings, sampling_of
+from ftkit.inference.engine import Engine
 
 
 def test_the_command_scores_over_http_and_compare_reads_it(tmp_path, server, capsys):
@@ -218,13 +219,13 @@ def local_args(folder, tmp_path, *flags: str):
 
 def test_a_local_reply_is_whole_where_an_end_token_came_within_the_limit(tmp_path, tiny_folder, monkeypatch):
     args = local_args(tiny_folder, tmp_path, "--max_new_tokens", "3")
-    conversant = load_conversant(args)
+    engine = Engine.load(model_settings(args))
     messages = [{"role": "user", "content": "a"}]
-    prompt = torch.tensor([conversant.prompt_ids(messages)])
-    ids = conversant.model.generate(prompt, max_new_tokens=3, do_sample=False, eos_token_id=None)[0, prompt.shape[1] :]
+    prompt = torch.tensor([engine.prompt_ids(messages)])
+    ids = engine.model.generate(prompt, max_new_tokens=3, do_sample=False, eos_token_id=None)[0, prompt.shape[1] :]
     for end, expected in ((int(ids[0]), ("stop", 0)), (None, ("length", 3))):
-        monkeypatch.setattr(Conversant, "end_token_ids", [end] if end else [])
-        ((index, reply),) = ask_local(args, [messages], [0])
+        monkeypatch.setattr(engine, "end_token_ids", lambda *args, end=end, **settings: [end] if end else [])
+        ((index, reply),) = ask_local(engine, [messages], [0], sampling_of(args), batch_size=8)
         assert (index, reply.finish_reason, reply.output_tokens, reply.input_tokens) == (0, *expected, prompt.shape[1])
 
 

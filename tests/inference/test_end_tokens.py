@@ -91,11 +91,13 @@ def test_a_benchmark_stops_there(stopping, tmp_path):
     assert results["tasks"]["task"]["scores"]["exact_match"]["value"] == 1.0
 
 
-def test_a_local_judge_stops_there(stopping, tmp_path):
-    from ftkit.commands.judge import judge_parser
-    from ftkit.commands.judge_local import ask_local
+def test_a_local_judge_stops_there(stopping):
+    from ftkit.evaluation.judge.local import ask_local
+    from ftkit.inference.asking import ModelSettings, Sampling
+    from ftkit.inference.engine import Engine
 
     folder, answer = stopping
-    argv = ["x.jsonl", *flags(folder), "--max_new_tokens", str(NUM_TOKENS), "--output_dir", str(tmp_path / "out")]
-    ((_, reply),) = ask_local(judge_parser().parse_args(argv), [[{"role": "user", "content": QUESTION}]], [0])
+    engine = Engine.load(ModelSettings(str(folder), template="plain", dtype="float32"))
+    sampling = Sampling(max_new_tokens=NUM_TOKENS)
+    ((_, reply),) = ask_local(engine, [[{"role": "user", "content": QUESTION}]], [0], sampling, batch_size=1)
     assert (reply.text, reply.finish_reason) == (answer, "stop")

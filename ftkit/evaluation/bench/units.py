@@ -14,8 +14,8 @@ from ftkit.config.errors import UserError
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import TaskItem, conversation, plain_prompt
 from ftkit.evaluation.results import Item
+from ftkit.inference.asking import Sampling
 from ftkit.inference.log_likelihood import (
-    LikelihoodScorer,
     Question,
     checked,
     common_prefix,
@@ -34,29 +34,25 @@ NO_NUMBERS = "the model's log-likelihoods are no numbers; do its weights hold Na
 
 @dataclass
 class Subject:
-    """What is benchmarked. template: what `install_template` gave, or None for plain text. endpoint: what answers in
-    place of a model, or None."""
+    """What is benchmarked: an engine, whose first voice answers, or an endpoint in its place."""
 
-    model: Any = None
-    tokenizer: Any = None
-    template: Any = None
+    engine: Any = None
     endpoint: Any = None
     max_batch_tokens: int | None = None
     batch_size: int | None = None
 
     def __post_init__(self):
-        if self.model is not None:
-            self.device = "cuda" if self.model.device.type == "cuda" else "cpu"
-            self.scorer = LikelihoodScorer(self.model, self.tokenizer.pad_token_id or 0)
+        if self.engine is not None:
+            self.tokenizer, self.template = self.engine.voice().tokenizer, self.engine.voice().template
+            self.device = "cuda" if self.engine.model.device.type == "cuda" else "cpu"
+            self.scorer = self.engine.scorer()
             self.max_batch_tokens = self.max_batch_tokens or PACK_TOKENS[self.device]
             self.batch_size = self.batch_size or BATCH_SIZE[self.device]
         self.is_checked = False
 
     def check_logits(self, ids: list[int]) -> None:
         """Raise ValueError, the first time, if the model answers `ids` with what is no number."""
-        from ftkit.inference.generation import next_logits
-
-        if not self.is_checked and bool(next_logits(self.model, ids).isnan().any()):
+        if not self.is_checked and bool(self.engine.next_logits(ids).isnan().any()):
             raise ValueError(NO_NUMBERS)
         self.is_checked = True
 
@@ -206,7 +202,7 @@ class GenerationRun:
         """Count the prompts that leave an answer less than its room. Raises UserError for those that leave none."""
         from ftkit.inference.generation import context_size
 
-        context, room = context_size(self.subject.model), self.task.max_new_tokens
+        context, room = context_size(self.subject.engine.model), self.task.max_new_tokens
         self.num_cut = sum(len(ids) + room > context for ids in self.prompts)
         self.cut = f"leave the answer less than {room:,} tokens of the context of {context:,}"
         too_long = [place for place, ids in enumerate(self.prompts) if len(ids) >= context]
@@ -225,7 +221,7 @@ class GenerationRun:
 
         for num in reversed(range(len(items[0].examples))):
             shorter = (dataclasses.replace(item, examples=item.examples[:num]) for item in items)
-            if all(len(self.prompt_ids(item)) < context_size(self.subject.model) for item in shorter):
+            if all(len(self.prompt_ids(item)) < context_size(self.subject.engine.model) for item in shorter):
                 return f"with {num} examples all do: --num_fewshot {num}"
         return "leave those rows out"
 
@@ -247,31 +243,21 @@ class GenerationRun:
         return [self.record(self.items[place], answer) for place, answer in zip(unit, answers, strict=True)]
 
     def generate(self, unit: list[int]) -> list[str]:
-        from ftkit.data.templates.templates import restore
-        from ftkit.inference.end_tokens import end_token_ids
-        from ftkit.inference.generation import generate_answers
-
-        subject, template = self.subject, self.subject.template
+        """The model's answers to the items of a unit."""
+        subject = self.subject
         prompts = [self.prompts[place] for place in unit]
         try:
             subject.check_logits(prompts[-1])
-            answers = generate_answers(
-                subject.model,
-                subject.tokenizer,
+            return subject.engine.texts(
                 prompts,
-                max_new_tokens=self.task.max_new_tokens,
-                eos_token_ids=end_token_ids(
-                    subject.tokenizer,
-                    template if self.by_template else None,
-                    subject.model.generation_config.eos_token_id,
-                ),
+                Sampling(max_new_tokens=self.task.max_new_tokens),
+                is_plain=not self.by_template,
                 batch_size=subject.batch_size,
                 share_prefix=True,
                 stop_strings=self.task.stop,
             )
         except ValueError as error:
             raise UserError(f"task {self.task.name}: {error}") from error
-        return [restore(answer, template) if self.by_template else answer for answer in answers]
 
     def ask(self, unit: list[int]) -> list[str]:
         conversations = [conversation(self.items[place], self.items[place].prompts[0]) for place in unit]

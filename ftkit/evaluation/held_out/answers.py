@@ -20,7 +20,8 @@ from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import Example, TaskItem
 from ftkit.evaluation.bench.units import GenerationRun, Subject, answer_scores, told
 from ftkit.evaluation.results import Item, Results, content_id, mean_score, task_of, write_run
-from ftkit.inference.scoring import answer_loss, copy_input, most_frequent_answer
+from ftkit.inference.engine import Engine
+from ftkit.inference.scoring import copy_input, most_frequent_answer
 
 LOSS = "answer_loss"  # nats per token of the answer wanted
 TASK = Task("held-out", 1, "generation", "held-out rows", ["exact_match", "token_f1"], template=True)
@@ -59,7 +60,8 @@ def answered(
     template: name of the prompt template, which is put on the tokenizer. Raises UserError for a prompt that leaves no
     room for an answer.
     """
-    subject = Subject(model, tokenizer, install_template(tokenizer, template))
+    engine = Engine.of(model, tokenizer, install_template(tokenizer, template))
+    subject = Subject(engine)
     room = max(len(tokenizer(row["messages"][-1]["content"])["input_ids"]) for row in test) + SPARE_TOKENS
     task = dataclasses.replace(TASK, max_new_tokens=min(MAX_ANSWER_TOKENS, room))
     run = GenerationRun(task, questions(test, train, num_fewshot), subject)
@@ -67,7 +69,7 @@ def answered(
     answers = [found[place] for place in range(len(test))]
     if not num_fewshot:
         tokenized = [tokenize_row({"messages": row["messages"]}, tokenizer, subject.template) for row in test]
-        losses = answer_loss(model, tokenized, tokenizer.pad_token_id)
+        losses = engine.answer_losses(tokenized)
         for item, (loss, num_tokens) in zip(answers, losses, strict=True):
             item.scores[LOSS], item.extra["num_answer_tokens"] = loss / num_tokens, num_tokens
     return answers

@@ -3,6 +3,7 @@
 answer_files.py  Answers to be judged, from the files that ftkit writes and from common ones
 folder.py        The folder of a judging
 judge.py         A model as judge
+local.py         Asks a judge that is loaded here, batch by batch
 prompts.py       What a judge is asked, and the only replies that count
 report.py        What a judging came to
 results.py       What a judge found, in the forms that others read

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ftkit.config.errors import UserError
-from ftkit.model.adapters.files import adapter_tensors
+from ftkit.model.adapters.files import adapter_tensors, read_adapter_config
 
 USUAL_NAMES = ("embed_tokens", "lm_head")  # which PEFT adds of itself
 WHOLE = re.compile(
@@ -86,8 +86,12 @@ def clear_missing_rows(model: PreTrainedModel, adapter: str | Path, rows: int, n
 
 
 def replaced_weight(model: PreTrainedModel, adapter: str | Path) -> str | None:
-    """The first weight of the base in the adapter's file that is not the one that `model` has; None if all are."""
-    names = embedding_names(model)
+    """The first weight of the base in the adapter's file that is not the one that `model` has; None if all are.
+
+    Modules that are saved as a whole stand beside those of the base, and replace nothing.
+    """
+    beside = read_adapter_config(adapter).get("modules_to_save") or []
+    names = [name for name in embedding_names(model) if name.split(".")[-1] not in beside and name not in beside]
     own = dict(model.named_parameters(remove_duplicate=False))
     for key, tensor in adapter_tensors(adapter):
         mine = own.get(key if isinstance(model, PeftModel) else plain_name(key)) if is_whole(key, names) else None

@@ -1,0 +1,128 @@
+"""What a person asks of a model: the flags of every command that asks one, and the frozen settings they become.
+
+args = asking_parser("ftkit chat", "Talk to a model.").parse_args(argv)
+engine, sampling = Engine.load(model_settings(args)), sampling_of(args)
+"""
+
+import argparse
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftkit.config.errors import UserError
+from ftkit.config.parser import CommandParser
+
+BASE = "base"  # what the model without any adapter is called
+PLAIN = "none"  # --template: no chat template, text is continued as it is
+ADAPTER_NAME = re.compile(r"[\w.-]+")
+ADAPTER_FORM = "write --adapter PATH, or --adapter NAME=PATH"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model is asked, and how it is loaded.
+
+    model_name_or_path: Hub id, folder or .gguf file; with adapters their base, None where it is the one they name.
+    adapters: folders or Hub ids by name. template: bundled name, .jinja file, auto or none. may_lack_template: whether
+    a tokenizer without a template means none under auto, instead of a mistake. dtype: None takes the fast one here.
+    """
+
+    model_name_or_path: str | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    template: str = "auto"
+    may_lack_template: bool = False
+    dtype: str | None = None
+    load_in_4bit: bool = False
+    ftgpt: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.model_name_or_path and not self.adapters:
+            raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn: greedily at temperature 0. Raises UserError for values that no sampler accepts.
+
+    seed: makes drawing repeatable; None leaves it to torch's global generator.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"--temperature is {self.temperature}; give 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top_p is {self.top_p}; give a probability above 0 and at most 1")
+        if self.top_k < 0 or self.max_new_tokens < 1 or not 0 < self.repetition_penalty < math.inf:
+            raise UserError("--top_k must not be negative, --max_new_tokens and --repetition_penalty must be positive")
+
+
+def asking_parser(prog: str, description: str) -> CommandParser:
+    """A parser with the settings of the model and of sampling."""
+    parser = CommandParser(prog=prog, description=description)
+    add = parser.add_argument
+    add("--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved")
+    add(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="output folder of a run with --use_peft; several share one base",
+    )
+    add("--ftgpt", action="store_true", help="load GPT-2, Llama or Qwen2 weights into FTGPT")
+    add("--template", default="auto", help="bundled name, .jinja file, auto: the one it was trained with, or none")
+    add("--system", help="system text of the conversation")
+    add("--load_in_4bit", action="store_true", help="quantise the base with bitsandbytes")
+    add("--dtype", choices=["auto", "bfloat16", "float16", "float32"], help="precision; default: the fast one here")
+    add("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
+    add("--max_new_tokens", type=int, default=256, help="longest answer, in tokens")
+    add("--temperature", type=float, default=0.0, help="0 takes the likeliest token each time")
+    add("--top_k", type=int, default=0, help="sample from the k likeliest tokens; 0: from all")
+    add("--top_p", type=float, default=1.0, help="sample from the likeliest tokens of this total probability")
+    add("--repetition_penalty", type=float, default=1.0, help="above 1 makes used tokens less likely")
+    add("--seed", type=int, default=0, help="seed of sampling")
+    return parser
+
+
+def model_settings(args: argparse.Namespace, **changes) -> ModelSettings:
+    """The model that parsed flags name. changes: of fields. Raises UserError where they name none."""
+    names = ("model_name_or_path", "template", "dtype", "load_in_4bit", "ftgpt", "trust_remote_code")
+    given = {name: getattr(args, name) for name in names}
+    return ModelSettings(**(given | {"adapters": parse_adapters(args.adapter)} | changes))
+
+
+def sampling_of(args: argparse.Namespace) -> Sampling:
+    """The sampling of parsed flags. Raises UserError for values out of range."""
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
+    return Sampling(**{name: getattr(args, name) for name in names})
+
+
+def parse_adapters(values: Sequence[str]) -> dict[str, str]:
+    """Adapter folders by name, from PATH or NAME=PATH; a folder's own name where none is given.
+
+    Raises UserError for a missing name or path, a name that is taken, and letters that can't be typed after /adapter.
+    """
+    adapters: dict[str, str] = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not equals or Path(value).exists():
+            name, path = Path(value).resolve().name, value
+        if not name or not path:
+            raise UserError(f'--adapter "{value}": {"the path" if name else "the name"} is missing; {ADAPTER_FORM}')
+        if not ADAPTER_NAME.fullmatch(name):
+            raise UserError(f'--adapter "{value}": a name has letters, digits, ".", "_" and "-"; {ADAPTER_FORM}')
+        if name == BASE:
+            raise UserError(f'--adapter "{value}": "{BASE}" is the model without adapters; choose another name')
+        if name in adapters:
+            raise UserError(f'--adapter "{value}": "{name}" is {adapters[name]} already; name it, NAME=PATH')
+        adapters[name] = path
+    return adapters
