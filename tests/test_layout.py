@@ -32,7 +32,6 @@ UNTYPED = {  # modules that mypy passes over, in pyproject.toml
 }  # fmt: skip
 LONG_FUNCTIONS = {"model/fast/loss_head.py:use_compact_loss_head"}
 ACTS_AT_IMPORT = {
-    "model/fast/packed_attention.py",
     "__main__.py",  # which is run, never imported
     "model/__init__.py",  # registers FTGPT with transformers' Auto classes, and says so
 }

@@ -10,6 +10,7 @@ from ftkit.config.hardware import Hardware
 from ftkit.model.context import context_size
 from ftkit.model.fast.head_kernels import HeadShape, fastest_kernel
 from ftkit.model.fast.packed_attention import NAME as BY_DOCUMENT
+from ftkit.model.fast.packed_attention import register_packed_attention
 from ftkit.training.plan import Facts
 
 PROBED_LAYERS = 2  # both kinds of attention where a model alternates
@@ -75,6 +76,7 @@ def isolates(config: PretrainedConfig, attention: str, *, trust_remote_code: boo
 
     False where the model does not take this attention.
     """
+    register_packed_attention()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:

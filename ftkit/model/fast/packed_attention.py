@@ -18,6 +18,12 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 NAME = "packed_sdpa"
 
 
+def register_packed_attention() -> None:
+    """Make packed_sdpa known to transformers by its name; a second time changes nothing."""
+    AttentionInterface.register(NAME, packed_sdpa)
+    AttentionMaskInterface.register(NAME, packed_mask)
+
+
 def use_packed_attention(model: PreTrainedModel) -> bool:
     """Switch a model from sdpa to packed_sdpa; return whether it was switched. For training on a CPU.
 
@@ -26,6 +32,7 @@ def use_packed_attention(model: PreTrainedModel) -> bool:
     """
     if model.config._attn_implementation != "sdpa":
         return False
+    register_packed_attention()
     model.set_attn_implementation(NAME)
     return True
 
@@ -72,7 +79,3 @@ def packed_mask(*args, attention_mask=None, local_size=None, use_vmap=False, all
         *args, attention_mask=attention_mask, local_size=local_size, use_vmap=use_vmap,
         allow_is_causal_skip=allow_is_causal_skip, **kwargs,
     )  # fmt: skip
-
-
-AttentionInterface.register(NAME, packed_sdpa)
-AttentionMaskInterface.register(NAME, packed_mask)
