@@ -16,7 +16,6 @@ from ftkit.runs.recipe import Recipe
 SETTINGS_FILE = "config/settings/classify.py"
 RECIPE = Recipe(
     name="classify",
-    about="train a text classifier, or put a file's texts into classes",
     flags=(
         *SCRIPT_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS,
         ("ftkit", SETTINGS_FILE, "ClassificationDataArguments"),

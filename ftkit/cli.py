@@ -6,16 +6,16 @@ import sys
 from ftkit import __version__
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.parser import run
-from ftkit.runs.recipes import ENTRY_SCRIPTS, load_recipe
+from ftkit.runs.recipes import TRAINERS
 
-# name: (module with main(argv), what it does, by its recipe where that is None)
+# name: (module with main(argv), what it does)
 COMMANDS = {
     "try": ("ftkit.commands.demo", "fine-tune on bundled or your own rows, and see before and after"),
-    "sft": (ENTRY_SCRIPTS["sft"], None),
-    "dpo": (ENTRY_SCRIPTS["dpo"], None),
-    "classify": (ENTRY_SCRIPTS["classify"], None),
+    "sft": TRAINERS["sft"],
+    "dpo": TRAINERS["dpo"],
+    "classify": TRAINERS["classify"],
     "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),
-    "pretrain": (ENTRY_SCRIPTS["pretrain"], None),
+    "pretrain": TRAINERS["pretrain"],
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
     "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
@@ -31,7 +31,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The text of `ftkit --help`."""
-    lines = [f"  ftkit {name:<10} {text or load_recipe(name).about}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  ftkit {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
             f"ftkit {__version__}: fine-tune a GPT you can read, and prove every step",

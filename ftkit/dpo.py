@@ -15,7 +15,6 @@ from ftkit.runs.recipe import Recipe
 
 RECIPE = Recipe(
     name="dpo",
-    about="preference optimisation on pairs of answers: all weights, LoRA, QLoRA",
     flags=(
         *DATA_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS,
         ("trl", "trainer/dpo_config.py", "DPOConfig"), ("ftkit", "config/settings/dpo.py", "DPOArguments"),

@@ -15,7 +15,6 @@ from ftkit.runs.recipe import Recipe
 SETTINGS_FILE = "config/settings/pretrain.py"
 RECIPE = Recipe(
     name="pretrain",
-    about="a base model from raw text, or more training of one on raw text",
     flags=(
         *SCRIPT_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS,
         *(("ftkit", SETTINGS_FILE, f"Pretrain{part}Arguments") for part in ("Data", "Model", "")),

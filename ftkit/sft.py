@@ -14,7 +14,6 @@ from ftkit.runs.recipe import Recipe
 
 RECIPE = Recipe(
     name="sft",
-    about="supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts",
     flags=(
         *DATA_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS,
         ("trl", "trainer/sft_config.py", "SFTConfig"), ("ftkit", "config/settings/sft.py", "SFTArguments"),

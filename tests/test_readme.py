@@ -14,10 +14,10 @@ from ftkit.cli import COMMANDS
 from ftkit.commands.classify_file import parse as parse_prediction
 from ftkit.config.flags import check_flags, flag_names
 from ftkit.config.parser import read_yaml_settings, split_config
-from ftkit.runs.recipes import ENTRY_SCRIPTS, load_recipe
+from ftkit.runs.recipes import TRAINERS, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINERS = {name: load_recipe(name).flags for name in ENTRY_SCRIPTS}
+FLAGS = {name: load_recipe(name).flags for name in TRAINERS}
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -38,9 +38,9 @@ def check_command(argv: list[str]) -> None:
     assert argv[0] == "ftkit" and (argv[1] in COMMANDS or argv[1].startswith("--")), argv
     if "--predict" in argv:
         parse_prediction(argv[2:])
-    elif argv[1] in TRAINERS:
+    elif argv[1] in FLAGS:
         config, rest = split_config(argv[2:])
-        names = flag_names(TRAINERS[argv[1]])
+        names = flag_names(FLAGS[argv[1]])
         check_flags(rest, names)
         if config and (ROOT / config).is_file():
             read_yaml_settings(str(ROOT / config), names)
@@ -84,7 +84,7 @@ def trainer_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_holds_known_settings(path):
-    settings = read_yaml_settings(str(path), flag_names(TRAINERS[trainer_of(path)]))
+    settings = read_yaml_settings(str(path), flag_names(FLAGS[trainer_of(path)]))
     assert settings["output_dir"].startswith("runs/")
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.flags import check_flags, flag_names, given_values
-from ftkit.config.run_folder import RunRecord, as_record
 
 
 def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help for the settings") -> dict:
@@ -19,9 +18,14 @@ def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help fo
     return read_yaml_record(path, names, allowed).asked
 
 
-def read_yaml_record(path: str, names: set[str], allowed: str = "see --help for the settings") -> RunRecord:
-    """The settings of a YAML file and, where it is a run's, what was decided; errors as in `read_yaml_settings`."""
+def read_yaml_record(path: str, names: set[str], allowed: str = "see --help for the settings"):
+    """The settings of a YAML file and, where it is a run's, what was decided, as a RunRecord.
+
+    Raises UserError as `read_yaml_settings` does.
+    """
     import yaml
+
+    from ftkit.config.run_folder import RunRecord, as_record
 
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -4,15 +4,11 @@ run.yaml holds what was asked and what was decided, so that `ftkit X --config OU
 run: with the same decisions on the same kind of hardware, and with new ones elsewhere.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ftkit.config.errors import UserError
-from ftkit.config.files import write_text
 
 LIBRARIES = ("ftkit", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 SCHEMA_VERSION = 2  # 1 was a flat file of settings, without sections
@@ -37,6 +33,9 @@ class RunRecord:
 
 def digest_of(asked: dict) -> str:
     """SHA-256 of settings, in hexadecimal."""
+    import hashlib
+    import json
+
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -57,6 +56,8 @@ def check_output_dir(output_dir: str, *, resume: bool) -> None:
 
 def write_run_yaml(output_dir: str, record: RunRecord) -> None:
     """Write OUT/run.yaml, with the command that repeats the run and the versions used."""
+    from importlib.metadata import version
+
     import yaml
 
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
@@ -66,6 +67,8 @@ def write_run_yaml(output_dir: str, record: RunRecord) -> None:
         "schema": SCHEMA_VERSION, "command": record.command, "asked": record.asked, "decided": record.decided,
         "hardware": record.hardware, "digest": digest_of(record.asked),
     }  # fmt: skip
+    from ftkit.config.files import write_text
+
     write_text(path, repeat + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

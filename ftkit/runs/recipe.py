@@ -1,6 +1,6 @@
 """What a trainer is: a Recipe. Its settings, its method and its entry script are all that a new one needs.
 
-    RECIPE = Recipe("sft", "supervised fine-tuning", flags=..., settings="ftkit.config.settings.sft:SETTINGS",
+    RECIPE = Recipe("sft", flags=..., settings="ftkit.config.settings.sft:SETTINGS",
                     method="ftkit.training.methods.sft:METHOD", rows="ftkit.data.rows.formats:CONVERSATIONS")
 
 Parts that import torch are named as "module:name", so that `--help` and a mistyped flag do not wait for them.
@@ -16,7 +16,7 @@ from ftkit.config.parser import parse_settings
 
 @dataclass(frozen=True)
 class Recipe:
-    """name: of the command. about: what it does, for the list of commands.
+    """name: of the command, by which `ftkit.runs.recipes` lists it.
 
     flags: where the settings are defined, for a check that imports nothing (`ftkit.config.flags`). settings: the
     dataclasses for data, model and training. method, held_out: how data is made ready and trained on, and how held-out
@@ -25,7 +25,6 @@ class Recipe:
     """
 
     name: str
-    about: str
     flags: tuple
     settings: str | tuple
     method: Any

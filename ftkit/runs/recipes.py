@@ -2,11 +2,15 @@
 
 import importlib
 
-from ftkit.runs.recipe import Recipe
+# name: (entry script, what it does)
+TRAINERS = {
+    "sft": ("ftkit.sft", "supervised fine-tuning: all weights, LoRA, QLoRA, DoRA, soft prompts"),
+    "dpo": ("ftkit.dpo", "preference optimisation on pairs of answers: all weights, LoRA, QLoRA"),
+    "classify": ("ftkit.classify", "train a text classifier, or put a file's texts into classes"),
+    "pretrain": ("ftkit.pretrain", "a base model from raw text, or more training of one on raw text"),
+}
 
-ENTRY_SCRIPTS = {"sft": "ftkit.sft", "dpo": "ftkit.dpo", "pretrain": "ftkit.pretrain", "classify": "ftkit.classify"}
 
-
-def load_recipe(name: str) -> Recipe:
-    """The recipe of a trainer's entry script."""
-    return importlib.import_module(ENTRY_SCRIPTS[name]).RECIPE
+def load_recipe(name: str):
+    """The Recipe of a trainer's entry script."""
+    return importlib.import_module(TRAINERS[name][0]).RECIPE

@@ -16,12 +16,12 @@ from ftkit.data.reading.problems import Report
 from ftkit.data.rows.allowed import Allowed
 from ftkit.data.rows.kinds import KINDS
 from ftkit.runs.recipe import Recipe, found
-from ftkit.runs.recipes import ENTRY_SCRIPTS, load_recipe
+from ftkit.runs.recipes import TRAINERS, load_recipe
 
 
 def recipe_for(kind: str) -> Recipe | None:
     """The trainer of a kind of rows; None where there is none yet."""
-    recipes = map(load_recipe, ENTRY_SCRIPTS)
+    recipes = map(load_recipe, TRAINERS)
     return next((recipe for recipe in recipes if recipe.rows and found(recipe.rows) is KINDS[kind]), None)
 
 

@@ -9,7 +9,7 @@ from ftkit.config.flags import DATA_ARGUMENTS, MODEL_ARGUMENTS, TRAINING_ARGUMEN
 from ftkit.config.settings.common import DataArguments, ModelArguments, setting
 from ftkit.config.settings.sft import SFTArguments
 from ftkit.runs.recipe import Recipe
-from ftkit.runs.recipes import ENTRY_SCRIPTS, load_recipe
+from ftkit.runs.recipes import TRAINERS, load_recipe
 from ftkit.training.methods import sft
 
 
@@ -38,7 +38,7 @@ def build_trainer(run, model):
 
 
 RECIPE = Recipe(
-    name="half", about="SFT with half the loss",
+    name="half",
     flags=(*DATA_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS, *load_recipe("sft").flags[-2:]),
     settings=(DataArguments, ModelArguments, HalfArguments), method=replace(sft.METHOD, build_trainer=build_trainer),
     rows="ftkit.data.rows.formats:CONVERSATIONS",
@@ -70,6 +70,6 @@ def test_a_new_trainer_gets_the_whole_story_of_a_run(argv, tmp_path):
     assert (tmp_path / "half/run.yaml").read_text().startswith("# ftkit half --config ")
 
 
-@pytest.mark.parametrize("name", ENTRY_SCRIPTS)
+@pytest.mark.parametrize("name", TRAINERS)
 def test_each_trainer_is_a_recipe_of_its_name(name):
     assert load_recipe(name).name == name
