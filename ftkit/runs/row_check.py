@@ -48,12 +48,14 @@ class RowCheck:
         self.tokenizer = self.info = self.limit = None
         self.labels: dict = {}  # LabelTally by split
         self.counted: dict = {}  # CountedRows by split
-        recipe = recipe_for(kind)
-        if model and recipe:
-            self.tokenizer, self.limit = text_side(recipe, model, max_length)
+        self.is_text, self.refusal = False, ""
+        self.recipe = recipe_for(kind)
+        if model and self.recipe:
+            self.tokenizer, self.limit = text_side(self.recipe, model, max_length)
 
     def add(self, split: str, rows: list[dict]) -> None:
         """Look at more rows of a split, as RowChecker gives them."""
+        self.is_text = "text" in rows[0] and self.kind == "conversation"
         if self.kind == "classification":
             from ftkit.data.tokens.labelled import LabelTally
 
@@ -85,7 +87,10 @@ class RowCheck:
         return tokenize(rows, self.tokenizer, self.info, self.limit, self.report, untrained_rows=self.untrained_rows)
 
     def finish(self) -> None:
-        """Report what is wrong with the training rows as a whole; to be asked where no row has a mistake of its own."""
+        """Report what is wrong with the training rows as a whole; to be asked where no row has a mistake of its own.
+
+        Plain text that ftkit sft refuses is left to ftkit pretrain, which cuts none.
+        """
         try:
             if train := self.labels.pop("train", None):
                 from ftkit.data.tokens.labelled import check_labels
@@ -96,7 +101,16 @@ class RowCheck:
 
                 check_rows(counted, self.info, self.allowed)
         except UserError as mistake:
-            self.report(mistake)
+            if self.is_text:
+                self.refusal = str(mistake)
+            else:
+                self.report(mistake)
+
+    @property
+    def trainers(self) -> list[str]:
+        """The commands that take the rows."""
+        fine_tuning = [self.recipe.name] if self.recipe and not self.refusal else []
+        return [*fine_tuning, "pretrain"] if self.is_text else fine_tuning
 
     def lines(self, split: str) -> list[str]:
         """What to print about the tokens of a split."""

@@ -30,7 +30,6 @@ CASES = {
     "more than the context": ("sft", ANSWERED, ("--max_length", "513"), "more than the model's context of 512"),
     "a limit": ("sft", ANSWERED, ("--max_length", "8"), "no answer token is left"),
     "text": ("sft", [{"text": "one"}, {"text": "two"}], (), None),
-    "long text": ("sft", [{"text": LONG}], (), "end-of-turn token .*is never trained"),
     "pairs": ("dpo", PAIRS, (), None),
     "cut pairs": ("dpo", PAIRS + [{"prompt": "a", "chosen": LONG, "rejected": "b"}] * 6, (), "cuts 6 of 412"),
     "equal pairs": ("dpo", PAIRS[:2] + [{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3, (), None),
@@ -74,6 +73,25 @@ def test_the_check_says_what_the_trainer_says(tiny_folder, tmp_path, command, ro
             raise UserError(said)
     else:
         assert not said
+
+
+def test_text_that_fine_tuning_would_cut_is_for_pretraining(tiny_folder, tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"text": LONG}) + "\n")
+    main(["check", str(data), "--model", str(tiny_folder)])
+    refusal = mistake_of(lambda: prepare("sft", tiny_folder, data, ()))
+    said = capsys.readouterr().out
+    assert f"ftkit sft would refuse them: {refusal}" in said and "next: ftkit pretrain --dataset_name" in said
+    data.write_text(json.dumps({"text": "short"}) + "\n")
+    main(["check", str(data), "--model", str(tiny_folder)])
+    assert "next: ftkit sft or ftkit pretrain --dataset_name" in capsys.readouterr().out
+
+
+def test_show_cuts_where_training_does(tiny_folder, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"instruction": LONG, "output": "a"}) + "\n")
+    flags = ["--model", str(tiny_folder), "--template", "alpaca", "--stage", "mask"]
+    assert "no answer token is left after --max_length 512" in mistake_of(lambda: main(["show", str(data), *flags]))
 
 
 def test_held_out_labels_are_checked_as_well(tiny_folder, tmp_path):

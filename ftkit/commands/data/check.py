@@ -14,7 +14,7 @@ from ftkit.data.reading.problems import Problems
 from ftkit.data.rows.allowed import UNTRAINED_ROWS, Allowed
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import kind_of, select_kind
-from ftkit.runs.row_check import RowCheck, recipe_for
+from ftkit.runs.row_check import RowCheck
 
 ALLOWING = ("allow_untrained_end_of_turn", "allow_empty_mask")
 ROWS_AT_ONCE = 1000  # that are tokenized together
@@ -41,12 +41,13 @@ def main(argv: list[str]) -> None:
         check.finish()
     problems.raise_any()
     print("\n".join(lines))
-    recipe = recipe_for(check.kind)
-    if recipe is None:
-        print("no mistakes; no trainer takes rows of this kind yet, so tokens were not checked")
-    else:
+    if check.refusal:
+        print(f"ftkit sft would refuse them: {check.refusal}")
+    if check.trainers:
         named = f"--dataset_name {args.data} --model_name_or_path {args.model or 'M'}"
-        print(f"no mistakes; next: ftkit {recipe.name} {named} ...")
+        print(f"no mistakes; next: {' or '.join(f'ftkit {name}' for name in check.trainers)} {named} ...")
+    else:
+        print("no mistakes; no trainer takes rows of this kind yet, so tokens were not checked")
 
 
 def parse(argv: list[str]):

@@ -62,7 +62,7 @@ def parse(argv: list[str]):
     parser.add_argument("--stage", choices=STAGES, help="what to show; mask with a model, else messages")
     parser.add_argument("--model", help="Hub id, folder or .gguf file whose tokenizer is used")
     parser.add_argument("--template", default="auto", help="prompt template, as in ftkit sft")
-    parser.add_argument("--max_length", type=int, default=1024, help="tokens that a row or packed sequence is cut to")
+    parser.add_argument("--max_length", type=int, help="tokens that a row or packed sequence is cut to, as in training")
     parser.add_argument("--pretrain", action="store_true", help="show raw text as ftkit pretrain sees it, block --row")
     parser.add_argument("--block_size", type=int, default=64, help="with --pretrain: tokens of a block")
     parser.add_argument("--html", help="page to write instead of printing")
@@ -107,15 +107,21 @@ def row_parts(split: Split, args) -> list[tuple[str, list]]:
     if args.stage == "messages":
         shown = {name: value for name, value in row.items() if name != "source"}
         return [(title, [[json.dumps(shown, ensure_ascii=False, indent=2), False]])]
-    tokenizer, info = text_side(row, args)
-    return [(f"{title} {name}".rstrip(), stage_spans(part, tokenizer, info, args)) for name, part in sequences(row)]
+    side = text_side(row, args)
+    return [(f"{title} {name}".rstrip(), stage_spans(part, *side, args.stage)) for name, part in sequences(row)]
 
 
 def text_side(row: dict, args) -> tuple:
-    """Tokenizer and template; plain text has none."""
+    """Tokenizer, template (plain text has none) and the longest row in tokens, as the trainer of such rows has them."""
     if "messages" not in row and "rejected" not in row and "text" not in row:
         raise UserError(f"{row['source']}: rows of this kind are not rendered; show them with --stage raw or messages")
-    return load_text_side(args.model, None if "text" in row else args.template)
+    from ftkit.data.templates.templates import install_template
+    from ftkit.runs.row_check import recipe_for
+    from ftkit.runs.row_check import text_side as text_side_of
+
+    recipe = recipe_for("preference" if "rejected" in row else "conversation")
+    tokenizer, limit = text_side_of(recipe, args.model, args.max_length)
+    return tokenizer, None if "text" in row else install_template(tokenizer, args.template), limit
 
 
 def sequences(row: dict) -> list[tuple[str, dict]]:
@@ -127,17 +133,17 @@ def sequences(row: dict) -> list[tuple[str, dict]]:
     return [(name, conversation(row, name)) for name in ANSWERS]
 
 
-def stage_spans(row: dict, tokenizer, info, args) -> list[list]:
+def stage_spans(row: dict, tokenizer, info, limit: int | None, stage: str) -> list[list]:
     """The row as rendered text, as tokens one a line, or as text with the trained tokens marked."""
     from ftkit.data.templates.templates import plain_text_info
     from ftkit.data.tokens.receipt_text import runs
     from ftkit.data.tokens.tokenization import IGNORE_INDEX, render_row, tokenize_rows
 
-    if args.stage == "rendered":
+    if stage == "rendered":
         return [[render_row(row, tokenizer, info or plain_text_info(tokenizer)).text, False]]
-    (tokens,) = tokenize_rows([row], tokenizer, info, args.max_length).rows
+    (tokens,) = tokenize_rows([row], tokenizer, info, limit).rows
     ids, trained = tokens["input_ids"], [label != IGNORE_INDEX for label in tokens["labels"]]
-    if args.stage == "mask":
+    if stage == "mask":
         return runs(ids, trained, tokenizer)
     lines = []
     for position, (token, is_trained) in enumerate(zip(ids, trained, strict=True)):
@@ -160,9 +166,9 @@ def packed_parts(split: Split, args) -> list[tuple[str, list]]:
     rows = list(checker.rows(islice(split.open(), NUM_PACKED_ROWS)))
     if "messages" not in rows[0] and "text" not in rows[0]:
         raise UserError(f"{rows[0]['source']}: only conversations and text are packed; choose another --stage")
-    tokenizer, info = text_side(rows[0], args)
-    tokenized = tokenize_rows(rows, tokenizer, info, args.max_length)
-    packed = pack_dataset(Dataset.from_list(tokenized.rows), args.max_length, "bfd")
+    tokenizer, info, limit = text_side(rows[0], args)
+    tokenized = tokenize_rows(rows, tokenizer, info, limit)
+    packed = pack_dataset(Dataset.from_list(tokenized.rows), limit or max(tokenized.lengths), "bfd")
     if args.row > len(packed):
         made = f"the first {len(rows)} rows make {len(packed)} packed sequences"
         raise UserError(f"{split.label}: {made}; give a smaller --row")
