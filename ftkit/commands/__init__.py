@@ -5,7 +5,7 @@ arena.py          Ranks models from votes on their answers, by people or judges,
 bench.py          Benchmarks a model
 chat.py           Talks to a model or to adapters that are swapped while it runs, streaming, each through the temp
 classify_file.py  `ftkit classify --predict`: puts the texts of a file into the classes of a trained classifier
-compare.py        Tells whether a model got better, and what it forgot, from two benchmark runs
+compare.py        Shows whether a model got better, and what it forgot, from two benchmark runs
 data/             `ftkit data` and its actions, one file each
 demo.py           The demo
 export.py         Exports a model, or an adapter merged into its base, for other engines

@@ -1,4 +1,4 @@
-"""Tells whether a model got better, and what it forgot, from two benchmark runs.
+"""Shows whether a model got better, and what it forgot, from two benchmark runs.
 
 ftkit compare runs/before/results.json runs/after/results.json --html
 ftkit compare runs/mine                    # a training run: what it measured before and after
@@ -14,7 +14,7 @@ from ftkit.config.parser import CommandParser
 
 def main(argv: list[str]) -> None:
     """Parse the command line, compare, print the verdict, write what was asked for."""
-    parser = CommandParser(prog="ftkit compare", description="Tell whether a model got better, and what it forgot.")
+    parser = CommandParser(prog="ftkit compare", description="Show whether a model got better, and what it forgot.")
     parser.add_argument(
         "results", nargs="*", help="results.json, or a folder: BEFORE AFTER, one training run, or AFTER with --before"
     )
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--forgetting",
         metavar="T,U",
-        help="tasks the training was not about, told apart; default: the one of that name",
+        help="tasks the training was not about, listed apart; default: the one of that name",
     )
     parser.add_argument(
         "--margin", type=float, default=0.05, help="the smallest difference that matters: of a share, or relative"

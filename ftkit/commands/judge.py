@@ -148,14 +148,14 @@ def questions_of(answers: dict, args) -> list:
 def report(questions: list, answers: dict, people: list, settings: dict, args) -> None:
     """Ask, print what came of it as far as it came, and write it. Raises UserError where no judgement did, or the
     server gave out."""
-    from ftkit.evaluation.judge import report as judge_report
+    from ftkit.evaluation.judge import summary
     from ftkit.evaluation.judge.folder import JUDGEMENTS
     from ftkit.evaluation.judge.judge import judge
 
     folder = Path(args.output_dir)
     judging = judge(questions, asker(args), folder / JUDGEMENTS)
-    lines = judge_report.failure_lines(judging.judgements) if questions else ["all answers are equal: nothing to ask"]
-    lines.append(judge_report.token_line(judging.replies, args.input_price, args.output_price))
+    lines = summary.failure_lines(judging.judgements) if questions else ["all answers are equal: nothing to ask"]
+    lines.append(summary.token_line(judging.replies, args.input_price, args.output_price))
     print("\n".join(lines))
     if judging.is_empty:
         reason = Counter(one.failure for one in judging.judgements).most_common(1)[0][0]
@@ -170,8 +170,8 @@ def report(questions: list, answers: dict, people: list, settings: dict, args) -
 
 def score_results(judgements: list, answers: dict, people: list, settings: dict, args) -> list[str]:
     """Write each model's scores; tell them in lines."""
-    from ftkit.evaluation.judge.report import score_lines
-    from ftkit.evaluation.judge.results import write_scores
+    from ftkit.evaluation.judge.summary import score_lines
+    from ftkit.evaluation.judge.writing import write_scores
 
     paths = write_scores(Path(args.output_dir), judgements, answers, settings)
     next_step = f"written: {', '.join(map(str, paths))}; next: ftkit compare two of them"
@@ -182,9 +182,9 @@ def pair_results(judgements: list, answers: dict, people: list, settings: dict, 
     """Write the votes; tell them in lines, and how people's votes agree with them."""
     from ftkit.evaluation.judge.folder import VOTES
     from ftkit.evaluation.judge.judge import pair_outcomes
-    from ftkit.evaluation.judge.report import pair_lines
-    from ftkit.evaluation.judge.results import pair_votes
+    from ftkit.evaluation.judge.summary import pair_lines
     from ftkit.evaluation.judge.votes import agreement_lines, write_votes
+    from ftkit.evaluation.judge.writing import pair_votes
 
     outcomes = pair_outcomes(judgements)
     votes = pair_votes(outcomes, answers, f"judge {judge_name(args)}")

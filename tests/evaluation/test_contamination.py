@@ -81,7 +81,7 @@ def runs(tmp_path, **settings) -> list[str]:
 def test_compare_warns_of_items_in_the_rows_it_is_given(tmp_path, capsys):
     train = write_rows(tmp_path / "train.jsonl", "question 1")
     main([*runs(tmp_path), "--train_data", train, "--html"])
-    assert '<p class="alarm">warning: t: 1 of 2' in (tmp_path / "after/verdict.html").read_text()
+    assert '<p class="callout alarm">warning: t: 1 of 2' in (tmp_path / "after/verdict.html").read_text()
     assert "warning: t: 1 of 2 items are asked in the training data, the first at " in capsys.readouterr().out
     main([*runs(tmp_path), "--train_data", write_rows(tmp_path / "other.jsonl", "something else")])
     assert "no item was found among the 1 training rows, word for word or nearly" in capsys.readouterr().out

@@ -39,14 +39,14 @@ def test_other_examples_and_cut_items_are_told(tmp_path):
         path.write_text(path.read_text().replace('"examples_hash": ""', f'"examples_hash": "{digest}"'))
     paths[1].write_text(paths[1].read_text().replace('"num_cut": 0', '"num_cut": 3'))
     text = verdict_text(compare_runs([read_run(paths[0])], read_run(paths[1])))
-    assert "t: asked with other examples before than after" in text
-    assert "t: 0 items before and 3 after did not fit the model's context whole" in text
+    assert "t: asked with different examples before and after" in text
+    assert "t: 0 items before and 3 after were longer than the model's context" in text
 
 
 def test_bleu_of_a_corpus_is_not_taken_for_the_mean_of_its_answers(tmp_path):
     paths = [write_run(tmp_path / name, {"t": [20.0, 40.0]}, metric="bleu") for name in ("before", "after")]
     text = verdict_text(compare_runs([read_run(paths[0])], read_run(paths[1])))
-    assert "bleu of the whole task (30 before, 30 after) is no mean of items" in text
+    assert "bleu of the whole task (30 before, 30 after) is not a mean of items" in text
 
 
 def test_before_is_the_best_of_several_runs_task_by_task(tmp_path):
@@ -89,7 +89,7 @@ def test_a_metric_of_the_whole_task_gives_way_to_one_of_the_items(tmp_path):
     ("change", "message"),
     [
         ({"version": 2}, r"task t: version 1 in .* and 2 in .*; run ftkit bench again"),
-        ({"task_hash": "other-hash"}, r"task t: other settings or items in .* \(hash-of-\) than in .* \(other-ha\)"),
+        ({"task_hash": "other-hash"}, r"task t: different settings or items in .* \(hash-of-\) and .* \(other-ha\)"),
     ],
 )
 def test_another_version_or_content_of_a_task_is_refused(tmp_path, change, message):

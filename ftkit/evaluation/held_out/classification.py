@@ -11,7 +11,7 @@ import numpy as np
 
 from ftkit.config.files import write_json
 from ftkit.data.tokens.labelled import LabelledRows, some
-from ftkit.evaluation.held_out.results import write_held_out
+from ftkit.evaluation.held_out.writing import write_held_out
 from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, task_of
 from ftkit.metrics.classification import calibration_bins, measure
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
@@ -204,7 +204,7 @@ def report(run: Run, before: None, after: np.ndarray) -> list[str]:
         if measured["value"] is not None
     }
     items = [item_of(row, chances, labels) for row, chances in zip(rows, after, strict=True)]
-    write_held_out(run, task_of(TASK, items, scores), items, told={"split": split, "labels": labels})
+    write_held_out(run, task_of(TASK, items, scores), items, facts={"split": split, "labels": labels})
     return evaluation_lines(evaluation)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ftkit.evaluation.held_out.results import write_held_out
+from ftkit.evaluation.held_out.writing import write_held_out
 from ftkit.evaluation.results import Item, Score, content_id, mean_score, task_of
 from ftkit.inference.scoring import answer_loss
 from ftkit.metrics.paired_tests import share_difference

@@ -5,7 +5,7 @@ folder.py        The folder of a judging
 judge.py         A model as judge
 local.py         Asks a judge that is loaded here, batch by batch
 prompts.py       What a judge is asked, and the only replies that count
-report.py        What a judging came to
-results.py       What a judge found, in the forms that others read
+summary.py       What a judging came to
 votes.py         Votes on pairs of answers, from people or judges, as a .jsonl file
+writing.py       What a judge found, in the forms that others read
 """

@@ -61,7 +61,7 @@ def answers_of_file(path: str, name: str) -> dict[str, list[Answered]]:
     found: dict[str, list[Answered]] = {}
     for record in read_records(path):
         where = f"{path}:{record.line}"
-        prompt, reference = question_of(record, where), record.values.get("reference")
+        prompt, reference = prompt_of(record, where), record.values.get("reference")
         reference = "" if reference is None else reference
         for model, answer in named_answers(record, name, where).items():
             if not isinstance(answer, str) or not isinstance(reference, str):
@@ -73,7 +73,7 @@ def answers_of_file(path: str, name: str) -> dict[str, list[Answered]]:
     return found
 
 
-def question_of(record: Record, where: str) -> str:
+def prompt_of(record: Record, where: str) -> str:
     """What was asked, as one text."""
     values = record.values
     prompt = values.get("prompt", values.get("instruction"))

@@ -36,7 +36,7 @@ def leak_warnings(train_rows: list[dict], items: dict[str, list[Item]]) -> list[
             first = min(found)
             warnings.append(
                 f"warning: {task}: {len(found):,} of {len(own):,} items are asked in the training data, the first at "
-                f"{found[first]}; those scores tell what was learnt by heart"
+                f"{found[first]}; those scores show what was learnt by heart"
             )
     return warnings
 

@@ -1,4 +1,4 @@
-"""Two benchmark runs as pairs of answers to the same items; runs of other tasks are refused."""
+"""Two benchmark runs as pairs of answers to the same items; runs of different tasks are refused."""
 
 import dataclasses
 import re
@@ -159,13 +159,13 @@ def differing_notes(old: TaskResult, new: TaskResult, metric: str) -> list[str]:
     if old.num_fewshot != new.num_fewshot:
         notes.append(f"asked with {old.num_fewshot} examples before and {new.num_fewshot} after")
     elif old.examples_hash and new.examples_hash and old.examples_hash != new.examples_hash:
-        notes.append("asked with other examples before than after")
+        notes.append("asked with different examples before and after")
     if old.num_cut or new.num_cut:
-        notes.append(f"{old.num_cut} items before and {new.num_cut} after did not fit the model's context whole")
+        notes.append(f"{old.num_cut} items before and {new.num_cut} after were longer than the model's context")
     if metric in CORPUS:
         figures = [one.scores[metric].value for one in (old, new) if metric in one.scores]
-        told = f" ({figures[0]:.4g} before, {figures[1]:.4g} after)" if len(figures) == 2 else ""
-        notes.append(f"{metric} of the whole task{told} is no mean of items; compared is the mean of the items' own")
+        both = f" ({figures[0]:.4g} before, {figures[1]:.4g} after)" if len(figures) == 2 else ""
+        notes.append(f"{metric} of the whole task{both} is not a mean of items; the mean of the items' own is compared")
     return notes
 
 
@@ -176,7 +176,7 @@ def goodness(metric: str, value: float, higher_is_better: bool) -> float:
     return value if higher_is_better else -value
 
 
-def question_of(item: Item) -> str:
+def content_key(item: Item) -> str:
     """What an item asks, as a hash: the same in each task that asks it, and for an item that repeats another."""
     match = re.fullmatch(rf"([0-9a-f]{{{ID_LENGTH}}})-\d+", item.item_id)
     return match[1] if match else item.item_id
@@ -186,7 +186,7 @@ def by_question(items: list[Item], metric: str) -> tuple[dict[str, Item], int]:
     """The items by what they ask, those that ask the same made one by their mean score; and how many those are more."""
     alike: dict[str, list[Item]] = {}
     for item in items:
-        alike.setdefault(question_of(item), []).append(item)
+        alike.setdefault(content_key(item), []).append(item)
     found = {}
     for question, same in alike.items():
         score = sum(item.scores[metric] for item in same) / len(same)
@@ -200,7 +200,7 @@ def check_same_task(before: Run, after: Run, old: TaskResult, new: TaskResult) -
         difference = f"version {old.version} in {before.path} and {new.version} in {after.path}"
     elif old.task_hash != new.task_hash:
         difference = (
-            f"other settings or items in {before.path} ({old.task_hash[:8]}) than in {after.path} ({new.task_hash[:8]})"
+            f"different settings or items in {before.path} ({old.task_hash[:8]}) and {after.path} ({new.task_hash[:8]})"
         )
     else:
         return

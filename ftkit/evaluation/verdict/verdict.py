@@ -1,6 +1,6 @@
-"""Did it get better, and what did it forget: better, worse, no difference seen, or too few items to tell.
+"""Did it get better, and what did it forget: better, worse, no difference seen, or too few items to say.
 
-A change is told where the corrected test and the interval both say so; none is "seen" where the whole interval is
+A change is reported where the corrected test and the interval both say so; none is "seen" where the whole interval is
 smaller than what matters. Tasks that clearly differ are "better and worse" together.
 
 verdict = compare_runs([read_run("runs/before/results.json")], read_run("runs/after/results.json"))
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ftkit.evaluation.results import Item
-from ftkit.evaluation.verdict.pairing import PairedTask, Run, goodness, named_tasks, pair_runs, question_of
+from ftkit.evaluation.verdict.pairing import PairedTask, Run, content_key, goodness, named_tasks, pair_runs
 from ftkit.metrics.intervals import Difference
 from ftkit.metrics.paired_tests import (
     ALPHA,
@@ -146,7 +146,7 @@ def compare_runs(
     """Compare paired items task by task; every p value is corrected for the number of tasks (Holm).
 
     befores: the model before, under one or more templates or numbers of examples; per task the best one counts.
-    forgetting: tasks that the training was not about; they are told apart and decide nothing about "better". None: the
+    forgetting: tasks that the training was not about; they are listed apart and do not decide "better". None: the
     task of that name, where it is not the only one.
     Raises UserError for runs that do not fit and names in `forgetting` that are not there.
     """
@@ -233,7 +233,7 @@ def measure_mean(pairs: list[PairedTask], alpha: float, seed: int) -> TaskVerdic
     from scipy.stats import norm
 
     scores = [pair.scores() for pair in pairs]
-    questions = [[question_of(item) for item in pair.after] for pair in pairs]
+    questions = [[content_key(item) for item in pair.after] for pair in pairs]
     mean = mean_of_tasks([after - before for before, after in scores], questions, seed=seed)
     before, after = (float(np.mean([side.mean() for side in sides])) for sides in zip(*scores, strict=True))
     return TaskVerdict(

@@ -158,7 +158,7 @@ def number_table(values: dict) -> str:
 
 def list_settings(settings: dict, folder: Path, public_name) -> list[tuple]:
     """Hyperparameters, by name; those of an adapter also where they are defaults. public_name: cuts paths."""
-    told = {
+    shown = {
         name: public_name(value) if isinstance(value, str) else value
         for name, value in settings.items()
         if name not in UNTOLD_SETTINGS and not name.startswith(UNTOLD_PREFIXES)
@@ -166,10 +166,10 @@ def list_settings(settings: dict, folder: Path, public_name) -> list[tuple]:
     config = folder / "adapter_config.json"
     if config.is_file():
         lora = json.loads(config.read_text(encoding="utf-8"))
-        told |= {ours: lora[name] for name, ours in LORA_SETTINGS.items() if lora.get(name) is not None}
+        shown |= {ours: lora[name] for name, ours in LORA_SETTINGS.items() if lora.get(name) is not None}
         if isinstance(lora.get("target_modules"), list):
-            told["lora_target_modules"] = ", ".join(sorted(lora["target_modules"]))
-    return [(name, format_number(value)) for name, value in told.items()]
+            shown["lora_target_modules"] = ", ".join(sorted(lora["target_modules"]))
+    return [(name, format_number(value)) for name, value in shown.items()]
 
 
 def format_number(value) -> str:

@@ -61,8 +61,8 @@ def with_benchmark(text: str, folder: Path) -> str:
     if not found:
         return text
     card = ModelCard(text, ignore_metadata_errors=True)
-    told = set(map(measured, found))  # with other examples or items, too
-    kept = [one for one in card.data.eval_results or [] if measured(one) not in told]
+    new = set(map(measured, found))  # with different examples or items, too
+    kept = [one for one in card.data.eval_results or [] if measured(one) not in new]
     card.data.eval_results = [*kept, *found]
     card.data.model_name = card.data.model_name or folder.resolve().name
     return str(card)

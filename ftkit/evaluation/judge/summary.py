@@ -14,7 +14,7 @@ def failure_lines(judgements: list[Judgement]) -> list[str]:
     """How many requests brought no judgement, by reason."""
     failures = Counter(one.failure for one in judgements if one.failure)
     num = sum(failures.values())
-    lines = [f"{len(judgements):,} judgements asked for, {num:,} failed ({share(num, len(judgements))})"]
+    lines = [f"{len(judgements):,} judgements asked for, {num:,} failed ({share_text(num, len(judgements))})"]
     lines += [f"  {count:,} x {reason}" for reason, count in failures.most_common()]
     examples = [one.reply for one in judgements if one.failure and one.reply.strip()][:1]
     lines += [f"  such as: {examples[0][:80]!r}"] if examples else []
@@ -44,14 +44,14 @@ def score_lines(judgements: list[Judgement], answers: dict[str, list[Answered]])
         equal = sum(len(set(values)) == 1 for values in repeated)
         apart = fmean(max(values) - min(values) for values in repeated)
         lines.append(
-            f"asked again, the judge gave the same score {share(equal, len(repeated))} of the time; "
+            f"asked again, the judge gave the same score {share_text(equal, len(repeated))} of the time; "
             f"{apart:.1f} points apart"
         )
     return lines + length_of_scores(scores, answers)
 
 
 def length_of_scores(scores: dict[str, dict[int, list[float]]], answers: dict[str, list[Answered]]) -> list[str]:
-    """Rank correlation of an answer's length and its score, where it can be told from none."""
+    """Rank correlation of an answer's length and its score, where it differs from none."""
     from scipy.stats import spearmanr
 
     means = [fmean(values) for items in scores.values() for values in items.values()]
@@ -73,7 +73,7 @@ def pair_lines(judgements: list[Judgement], outcomes: list[Outcome], answers: di
         lines.append(f"{models[0]} against {models[1]}: {won:,} won, {own.count(0.5):,} tied, {lost:,} lost")
     if outcomes:
         agreed = sum(one.agreed for one in outcomes)
-        lines.append(f"both orders agree {share(agreed, len(outcomes))} of the time; a tie where they do not")
+        lines.append(f"both orders agree {share_text(agreed, len(outcomes))} of the time; a tie where they do not")
     lines += repeat_line(outcomes)
     first = [won for won in winners_in_place(judgements) if won != 0.5]
     if first:
@@ -106,7 +106,9 @@ def repeat_line(outcomes: list[Outcome]) -> list[str]:
         found[one.item, one.models].append(one.won)
     repeated = [values for values in found.values() if len(values) > 1]
     equal = sum(len(set(values)) == 1 for values in repeated)
-    return [f"asked again, the judge came to the same {share(equal, len(repeated))} of the time"] if repeated else []
+    return (
+        [f"asked again, the judge came to the same {share_text(equal, len(repeated))} of the time"] if repeated else []
+    )
 
 
 def place_line(what: str, num: int, total: int) -> str:
@@ -130,6 +132,6 @@ def token_line(replies: list[Judgement], input_price: float | None, output_price
     return line + (f"; unknown for {num_unknown:,} more replies" if num_unknown else "")
 
 
-def share(num: int, total: int) -> str:
+def share_text(num: int, total: int) -> str:
     """A share in percent; a dash of nothing."""
     return f"{num / total:.1%}".replace("%", " %") if total else "-"
