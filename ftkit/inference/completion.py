@@ -19,7 +19,7 @@ ADVICE = {
     404: "correct the address (up to and with /v1) or the model's name",
 }
 MIN_KEY_LENGTH = 8  # a shorter key, such as "x" for a local server, may be part of an answer
-MAX_LOCATION = 200  # characters
+MAX_LOCATION = MAX_REASON = 200  # characters
 
 
 @dataclass
@@ -79,10 +79,15 @@ def reply_of(content: bytes, key: str = "") -> Reply:
     if not isinstance(text, str):
         raise AttemptFailed("the answer has no text")
     text = text.encode("utf-8", "replace").decode("utf-8")
-    text = text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text
+    text = without_key(text, key)
     usage = completion.get("usage")
     counts = [token_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
     return Reply(text, "", *counts, finish_reason if isinstance(finish_reason, str) else "")
+
+
+def without_key(text: str, key: str) -> str:
+    """The text, with the key hidden where a server repeats it."""
+    return text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text
 
 
 def token_count(usage, name: str) -> int | None:
@@ -104,17 +109,31 @@ def connection_failure(error: Exception) -> AttemptFailed:
     )  # fmt: skip
 
 
-def status_failure(response) -> AttemptFailed:
-    """What a status other than 200 means; the server's own words may repeat what was sent and are left out."""
+def status_failure(response, content: bytes, key: str = "") -> AttemptFailed:
+    """What a status other than 200 means, with the server's own reason, without `key` in it."""
     status = response.status_code
     is_moved, is_broken = 300 <= status < 400, status >= 500
+    reason = " ".join(without_key(refusal(content)[0], key).split())[:MAX_REASON]
     return AttemptFailed(
-        f"status {status}",
+        f"status {status}: {reason}" if reason.isprintable() and reason else f"status {status}",
         is_final=not (status in RETRIED_STATUS or is_broken and status not in FINAL_STATUS),
         blames_server=status in REFUSED_STATUS or status == 429 or is_moved or is_broken,
         wait_seconds=retry_after(response.headers.get("retry-after")),
         advice=moved_to(response.headers.get("location")) if is_moved else ADVICE.get(status, ""),
     )
+
+
+def refusal(content: bytes) -> tuple[str, str]:
+    """The server's reason, and the setting that it refuses; "" for what it doesn't say. As OpenAI, vLLM, FastAPI do."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return "", ""
+    body = body if isinstance(body, dict) else {}
+    error = body.get("error") or body
+    error = error if isinstance(error, dict) else {"message": error}
+    said = [error.get("message") or error.get("detail"), error.get("param")]
+    return tuple(value if isinstance(value, str) else "" for value in said)
 
 
 def moved_to(location: str | None) -> str:

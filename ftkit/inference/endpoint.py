@@ -9,6 +9,7 @@ The API key is read from an environment variable and sent to that server alone; 
 import asyncio
 import dataclasses
 import json
+import logging
 import math
 import os
 import queue
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ftkit.config.errors import UserError
-from ftkit.inference.completion import AttemptFailed, Reply, connection_failure, reply_of, status_failure
+from ftkit.inference.completion import AttemptFailed, Reply, connection_failure, refusal, reply_of, status_failure
 
 MAX_REPLY_BYTES = 2**22
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -28,6 +29,12 @@ LOOK = "look at the server, then run the same command again"
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 30.0
 WATCH_SECONDS, JOIN_SECONDS = 0.1, 10.0  # of a consumer that stops early
 MAX_FAILURES_IN_A_ROW = 5  # questions without an answer for the server's sake, after their retries: it is gone
+SENT_AS_ASKED = {
+    "max_tokens": "max_completion_tokens",
+    "seed": "",
+}  # where refused, under the name that is, or not at all
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Endpoint:
     """Where and how to ask. url: up to and with /v1. timeout_seconds: of one attempt, from connecting to the last byte.
 
     num_retries: after a failed attempt. stop: texts that end an answer. api_key_variable: the environment variable with
-    the key; unset means none.
+    the key; unset means none. seed: sent where it matters, at a temperature above 0.
     """
 
     url: str
@@ -143,13 +150,13 @@ async def _ask_all(
     """Put (index, reply) of every conversation into `replies`."""
     import httpx2
 
-    numbers = iter(range(len(conversations)))
+    numbers, refused = iter(range(len(conversations))), set()
     num_failed, num_answered = 0, 0  # in a row; in all
 
     async def worker(client) -> None:
         nonlocal num_failed, num_answered
         for index in numbers:
-            reply = await ask(client, endpoint, conversations[index], seeds[index])
+            reply = await ask(client, endpoint, conversations[index], seeds[index], refused)
             replies.put((index, reply))
             num_answered += not reply.failure
             num_failed = num_failed + 1 if reply.blames_server or reply.failure and not num_answered else 0
@@ -184,47 +191,60 @@ def headers(endpoint: Endpoint) -> dict[str, str]:
     return {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
 
 
-async def ask(client, endpoint: Endpoint, messages: list[dict], seed: int) -> Reply:
+async def ask(client, endpoint: Endpoint, messages: list[dict], seed: int, refused: set[str]) -> Reply:
     """Ask until there is an answer, the failure is final, or no retry is left. Waits as long as the server asks for.
+
+    refused: names of SENT_AS_ASKED that the server doesn't take; those found on the way are added.
 
     Waits double from FIRST_WAIT_SECONDS and vary by half, so that many clients do not come back at once; none is longer
     than MAX_WAIT_SECONDS.
     """
     start = time.monotonic()
-    for attempt in range(endpoint.num_retries + 1):
+    for num_failed in range(endpoint.num_retries + 1):
         try:
-            reply = await asyncio.wait_for(attempt_once(client, endpoint, messages, seed), endpoint.timeout_seconds)
+            attempt = attempt_once(client, endpoint, messages, seed, refused)
+            reply = await asyncio.wait_for(attempt, endpoint.timeout_seconds)
             break
         except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
             failed = AttemptFailed(f"no whole answer within {endpoint.timeout_seconds:g} s", blames_server=True)
         except AttemptFailed as error:
             failed = error
         reply = Reply(failure=str(failed), blames_server=failed.blames_server, advice=failed.advice)
-        if failed.is_final or attempt == endpoint.num_retries:
+        if failed.is_final or num_failed == endpoint.num_retries:
             break
         wait = failed.wait_seconds
         if wait is None:
-            wait = FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.5, 1.5)
+            wait = FIRST_WAIT_SECONDS * 2**num_failed * random.uniform(0.5, 1.5)
         await asyncio.sleep(min(wait, MAX_WAIT_SECONDS))
-    reply.num_attempts, reply.seconds = attempt + 1, time.monotonic() - start
+    reply.num_attempts, reply.seconds = num_failed + 1, time.monotonic() - start
     return reply
 
 
-async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: int) -> Reply:
-    """One request. Raises AttemptFailed for all that is not an answer."""
-    import httpx2
-
+def request_body(endpoint: Endpoint, messages: list[dict], seed: int, refused: set[str]) -> dict:
+    """What is asked, and no setting that asks for nothing: some servers refuse those they don't know."""
     body = {
         "model": endpoint.model,
         "messages": messages,
         "temperature": endpoint.temperature,
         "max_tokens": endpoint.max_tokens,
-        "seed": seed,
         "stream": False,
     }
+    body |= {"seed": seed} if endpoint.temperature > 0 else {}
     body |= {"top_p": endpoint.top_p} if endpoint.top_p < 1 else {}
     body |= {"stop": list(endpoint.stop)} if endpoint.stop else {}
+    renamed = {SENT_AS_ASKED[name] if name in refused else name: value for name, value in body.items()}
+    return {name: value for name, value in renamed.items() if name}
+
+
+async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: int, refused: set[str]) -> Reply:
+    """One request, and another where a setting is refused that goes under a different name or is no loss.
+
+    Raises AttemptFailed for all that is not an answer.
+    """
+    import httpx2
+
     url = endpoint.url.rstrip("/") + "/chat/completions"
+    body = request_body(endpoint, messages, seed, refused)
     try:
         async with client.stream("POST", url, json=body) as response:
             content = bytearray()
@@ -240,6 +260,12 @@ async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: i
         raise AttemptFailed("not a valid address", is_final=True, blames_server=True) from error
     except httpx2.HTTPError as error:
         raise AttemptFailed(f"the connection broke ({type(error).__name__})", blames_server=True) from error
+    name = refusal(content)[1] if response.status_code == 400 else ""
+    if name in SENT_AS_ASKED and name in body:
+        if name not in refused:
+            logger.warning("%s refuses %s; sent from now on: %s", endpoint.url, name, SENT_AS_ASKED[name] or "none")
+        refused.add(name)
+        return await attempt_once(client, endpoint, messages, seed, refused)
     if response.status_code != 200:
-        raise status_failure(response)
+        raise status_failure(response, content, endpoint.key)
     return reply_of(bytes(content), endpoint.key)

@@ -35,7 +35,7 @@ def test_a_question_is_asked_as_openais_api_wants_it(server):
     path, _, body = server.requests[0]
     assert path == "/v1/chat/completions"
     assert body == {
-        "model": "judge", "messages": QUESTION, "temperature": 0.0, "max_tokens": 5, "seed": 0, "stream": False, "stop": ["\n"],
+        "model": "judge", "messages": QUESTION, "temperature": 0.0, "max_tokens": 5, "stream": False, "stop": ["\n"],
     }  # fmt: skip
     assert (reply.text, reply.failure, reply.input_tokens, reply.output_tokens) == ("ok", "", 7, 2)
 
@@ -94,6 +94,54 @@ def test_a_question_that_is_refused_is_not_asked_again_and_does_not_end_the_run(
     server.behave = lambda number, body: Fault(status=400) if number else "42"
     replies = ask(server, num=10)
     assert [reply.failure for reply in replies] == [""] + ["status 400"] * 9 and len(server.requests) == 10
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (
+            b'{"error": {"message": "The model `judge`\\n does not exist", "param": null}}',
+            ": The model `judge` does not exist",
+        ),
+        (b'{"object": "error", "message": "context is 512 tokens", "param": 7}', ": context is 512 tokens"),
+        (b'{"detail": "not today"}', ": not today"),
+        (b'{"error": "%s"}' % (b"long " * 100), ": " + "long " * 40),
+        (b'{"error": "a\\u001b[31mb"}', ""),
+        (b'{"error": ["?"]}', ""),
+        (b"[1]", ""),
+        (b"<html>no</html>", ""),
+    ],
+)
+def test_the_servers_reason_is_shown_in_one_line(server, raw, reason):
+    server.behave = lambda number, body: Fault(status=400, raw=raw)
+    assert ask(server)[0].failure == "status 400" + reason
+
+
+def test_settings_that_a_server_does_not_take_are_sent_as_it_takes_them(server, caplog):
+    """As OpenAI's reasoning models answer."""
+
+    def behave(number, body):
+        for name in ("max_tokens", "seed"):
+            if name in body:
+                error = {"message": f"Unsupported parameter: '{name}'", "param": name, "code": "unsupported_parameter"}
+                return Fault(status=400, raw=json.dumps({"error": error}).encode())
+        return str(body["max_completion_tokens"])
+
+    server.behave = behave
+    replies = ask(server, num=3, temperature=1.0, max_tokens=5)
+    assert [(reply.text, reply.num_attempts) for reply in replies] == [("5", 1)] * 3
+    assert len(server.requests) == 5  # two settings were found out once
+    assert [record.getMessage().split("/v1 ")[1] for record in caplog.records if record.name.startswith("ftkit")] == [
+        "refuses max_tokens; sent from now on: max_completion_tokens",
+        "refuses seed; sent from now on: none",
+    ]
+
+
+def test_a_setting_that_a_person_gave_is_not_left_out_but_the_reason_shown(server):
+    error = {"message": "Unsupported value: 'temperature' does not support 0.0", "param": "temperature"}
+    server.behave = lambda number, body: Fault(status=400, raw=json.dumps({"error": error}).encode())
+    assert ask(server)[0].failure == "status 400: Unsupported value: 'temperature' does not support 0.0"
+    assert len(server.requests) == 1
 
 
 def test_a_redirect_is_not_followed_and_says_where_it_points(server):
@@ -269,7 +317,7 @@ def test_a_key_that_no_header_can_hold_is_refused(monkeypatch, key):
 
 
 def test_each_question_may_have_its_own_seed(server):
-    list(ask_all(Endpoint(server.url, "judge", top_p=0.5), [QUESTION] * 2, seeds=[7, 8]))
+    list(ask_all(Endpoint(server.url, "judge", temperature=0.7, top_p=0.5), [QUESTION] * 2, seeds=[7, 8]))
     assert sorted(body["seed"] for _, _, body in server.requests) == [7, 8]
     assert server.requests[0][2]["top_p"] == 0.5
 
