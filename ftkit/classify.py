@@ -8,6 +8,10 @@ with intervals, and OUT/report.html shows which classes are confused and how far
 """
 
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run by path, where ftkit need not be installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from ftkit.config.flags import MODEL_ARGUMENTS, SCRIPT_ARGUMENTS, TRAINING_ARGUMENTS
 from ftkit.config.parser import run

@@ -8,6 +8,10 @@ adapter, the adapter as it came, a frozen copy of the weights, or log-probabilit
 """
 
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run by path, where ftkit need not be installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from ftkit.config.flags import DATA_ARGUMENTS, MODEL_ARGUMENTS, TRAINING_ARGUMENTS
 from ftkit.config.parser import run

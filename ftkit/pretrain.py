@@ -7,6 +7,10 @@ at each evaluation (loss, perplexity, bits per byte), and their beginnings are c
 """
 
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run by path, where ftkit need not be installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from ftkit.config.flags import MODEL_ARGUMENTS, SCRIPT_ARGUMENTS, TRAINING_ARGUMENTS
 from ftkit.config.parser import run

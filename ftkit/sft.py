@@ -7,6 +7,10 @@ before the first step, and OUT/report.html shows afterwards what was trained on 
 """
 
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run by path, where ftkit need not be installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from ftkit.config.flags import DATA_ARGUMENTS, MODEL_ARGUMENTS, TRAINING_ARGUMENTS
 from ftkit.config.parser import run

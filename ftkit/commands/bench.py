@@ -87,8 +87,8 @@ def check(args) -> None:
 
 def claim(output_dir: str) -> None:
     """Raise UserError for a folder that can't be written or is another's, before a model is loaded for nothing."""
+    from ftkit.config.launch import is_first_process
     from ftkit.evaluation.bench.bench import check_folder
-    from ftkit.runs.lifecycle import is_first_process
 
     if is_first_process():
         check_folder(Path(output_dir))
@@ -108,15 +108,16 @@ def task_list() -> str:
 
 def benchmark(args, chosen: list):
     """Load what is benchmarked and run; the results in the first process, None in the others."""
+    from ftkit.config.versions import versions
     from ftkit.evaluation.bench.bench import run_benchmark
     from ftkit.evaluation.bench.choosing import task_data
-    from ftkit.evaluation.bench.subject import open_world, versions
+    from ftkit.evaluation.bench.subject import SCORE_LIBRARIES, open_world
     from ftkit.evaluation.results import Results
 
     subject, model = load(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
     settings |= {"batch_size": subject.batch_size, "task_data": task_data(args.task_data)}
-    results = Results(model, {}, settings, versions(), args.seed)
+    results = Results(model, {}, settings, versions(SCORE_LIBRARIES), args.seed)
     with open_world() as world:
         results = run_benchmark(subject, chosen, results, args.output_dir, world)
     return results if world.rank == 0 else None

@@ -10,6 +10,8 @@ jsonl.py       JSON Lines as ftkit writes and reads them: an object per line, wh
 launch.py      What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came
 parser.py      Command lines
 quiet.py       Silences what libraries say about themselves, so that what a run says about your data can be seen
+reporting.py   Where --report_to can send a run's measurements, and whether it can from here
 run_folder.py  The run folder: claimed, and described by run.yaml
 settings/      The settings of each trainer, as dataclasses over TRL's
+versions.py    The versions that a run was made with, also from a checkout that is not installed
 """

@@ -1,11 +1,14 @@
-"""What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came."""
+"""What a launcher (torchrun, accelerate, mpirun) asked for, and whether it came; only here are its variables read."""
 
 import os
 from collections.abc import Mapping
 
 from ftkit.config.errors import UserError
 
-WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torch, Intel MPI, Open MPI
+# torchrun and accelerate, Intel MPI and MPICH, Open MPI, MVAPICH; in the order that accelerate looks
+WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+LOCAL_RANKS = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
 SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
 
@@ -22,12 +25,12 @@ def check_world(environ: Mapping[str, str] = os.environ, *, use_cpu: bool = Fals
             "torchrun --nproc_per_node N or accelerate launch --multi_gpu --num_processes N "
             "(for one process: --num_processes 1, and no MASTER_ADDR in the environment)"
         )
-    for name, strategy in SHARDED.items():
-        if environ.get(name, "false").lower() in ("1", "true") and (use_cpu or not has_accelerator()):
-            raise UserError(
-                f"{strategy} was asked for on a CPU: every process would hold the whole model; "
-                "launch with examples/accelerate/ddp.yaml or torchrun --nproc_per_node N"
-            )
+    strategy = sharding(environ)
+    if strategy and (use_cpu or not has_accelerator()):
+        raise UserError(
+            f"{strategy} was asked for on a CPU: every process would hold the whole model; "
+            "launch with examples/accelerate/ddp.yaml or torchrun --nproc_per_node N"
+        )
 
 
 def has_accelerator() -> bool:
@@ -39,12 +42,34 @@ def has_accelerator() -> bool:
 
 def world_size(environ: Mapping[str, str] = os.environ) -> int:
     """Number of processes in this run."""
-    return int(next((environ[name] for name in WORLD_SIZES if name in environ), "1"))
+    return _first_of(WORLD_SIZES, environ, 1)
+
+
+def rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Number of this process among all of the run, from 0."""
+    return _first_of(RANKS, environ, 0)
+
+
+def local_rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Number of this process among those of this machine, from 0."""
+    return _first_of(LOCAL_RANKS, environ, 0)
+
+
+def _first_of(names: tuple[str, ...], environ: Mapping[str, str], default: int) -> int:
+    """The first variable that holds a number from 0: torch takes -1 for no launcher."""
+    numbers = (int(environ[name]) for name in names if name in environ)
+    return next((number for number in numbers if number >= 0), default)
 
 
 def is_first_process(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is the one that writes, of all that a launcher started."""
-    return environ.get("RANK", "0") == "0"
+    return rank(environ) == 0
+
+
+def sharding(environ: Mapping[str, str] = os.environ) -> str | None:
+    """ "FSDP" or "DeepSpeed" where accelerate was asked to split the weights, else None."""
+    chosen = (name for name in SHARDED if environ.get(name, "false").lower() in ("1", "true"))
+    return next((SHARDED[name] for name in chosen), None)
 
 
 def default_ddp_backend(use_cpu: bool, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -56,13 +56,13 @@ def check_output_dir(output_dir: str, *, resume: bool) -> None:
 
 def write_run_yaml(output_dir: str, record: RunRecord) -> None:
     """Write OUT/run.yaml, with the command that repeats the run and the versions used."""
-    from importlib.metadata import version
-
     import yaml
 
-    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    from ftkit.config.versions import versions
+
+    used = ", ".join(f"{name} {version}" for name, version in versions(LIBRARIES).items())
     path = Path(output_dir) / "run.yaml"
-    repeat = f"# ftkit {record.command} --config {path} --output_dir ANOTHER_FOLDER\n# {versions}\n"
+    repeat = f"# ftkit {record.command} --config {path} --output_dir ANOTHER_FOLDER\n# {used}\n"
     content = {
         "schema": SCHEMA_VERSION, "command": record.command, "asked": record.asked, "decided": record.decided,
         "hardware": record.hardware, "digest": digest_of(record.asked),

@@ -150,7 +150,8 @@ async def _ask_all(
     """Put (index, reply) of every conversation into `replies`."""
     import httpx2
 
-    numbers, refused = iter(range(len(conversations))), set()
+    numbers = iter(range(len(conversations)))
+    refused: set[str] = set()
     num_failed, num_answered = 0, 0  # in a row; in all
 
     async def worker(client) -> None:
@@ -247,10 +248,10 @@ async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: i
     body = request_body(endpoint, messages, seed, refused)
     try:
         async with client.stream("POST", url, json=body) as response:
-            content = bytearray()
+            received = bytearray()
             async for part in response.aiter_bytes():
-                content += part
-                if len(content) > MAX_REPLY_BYTES:
+                received += part
+                if len(received) > MAX_REPLY_BYTES:
                     raise AttemptFailed(f"more than {MAX_REPLY_BYTES >> 20} MiB came", is_final=True)
     except httpx2.ConnectError as error:
         raise connection_failure(error) from error
@@ -260,6 +261,7 @@ async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: i
         raise AttemptFailed("not a valid address", is_final=True, blames_server=True) from error
     except httpx2.HTTPError as error:
         raise AttemptFailed(f"the connection broke ({type(error).__name__})", blames_server=True) from error
+    content = bytes(received)
     name = refusal(content)[1] if response.status_code == 400 else ""
     if name in SENT_AS_ASKED and name in body:
         if name not in refused:
@@ -268,4 +270,4 @@ async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: i
         return await attempt_once(client, endpoint, messages, seed, refused)
     if response.status_code != 200:
         raise status_failure(response, content, endpoint.key)
-    return reply_of(bytes(content), endpoint.key)
+    return reply_of(content, endpoint.key)

@@ -19,6 +19,7 @@ import torch
 
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import probe, use_all_cores
+from ftkit.config.launch import local_rank
 from ftkit.config.quiet import quiet_libraries
 from ftkit.data.templates.lock import read_lock, verify_lock
 from ftkit.data.templates.templates import TemplateInfo, install_template, restore
@@ -261,7 +262,7 @@ def load_weights(settings: ModelSettings, folder: str) -> Any:
     """The base on the CPU, in the precision asked for, and in each process of a launcher its own GPU chosen."""
     dtype = settings.dtype or ("bfloat16" if probe().bf16 else "float32")
     if probe().device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(local_rank())
     return load_model(
         folder,
         dtype=dtype,

@@ -8,12 +8,13 @@ as it came, where a task asks through a template and the model has another one.
 
 import copy
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 from ftkit.config.errors import UserError
+from ftkit.config.launch import sharding
+from ftkit.config.versions import versions
 
 FOLDER = "benchmark"
 AFTER, OWN = "after", "before-own-template"
@@ -23,8 +24,7 @@ def check_benchmark(training) -> None:
     """Raise UserError for tasks, or rows of them, that are not there, before anything is loaded."""
     if not training.benchmark_tasks:
         return
-    sharded = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
-    if sharded or training.fsdp or training.deepspeed:
+    if sharding() or training.fsdp or training.deepspeed:
         raise UserError("--benchmark_tasks needs whole weights in each process; run ftkit bench on the result instead")
     if training.benchmark_limit is not None and training.benchmark_limit < 1:
         raise UserError(f"--benchmark_limit is {training.benchmark_limit}; give at least 1")
@@ -110,7 +110,7 @@ def measure(run, trainer, chosen: list, name: str, tokenizer, template) -> None:
 
     from ftkit.evaluation.bench.bench import World, forget_other_run, identity_of, run_benchmark
     from ftkit.evaluation.bench.choosing import task_data
-    from ftkit.evaluation.bench.subject import versions
+    from ftkit.evaluation.bench.subject import SCORE_LIBRARIES
     from ftkit.evaluation.bench.units import Subject
     from ftkit.evaluation.results import Results
     from ftkit.inference.asking import PLAIN
@@ -134,7 +134,7 @@ def measure(run, trainer, chosen: list, name: str, tokenizer, template) -> None:
     if torch.distributed.is_initialized():
         world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
     asked = {"limit": training.benchmark_limit, "task_data": task_data(asked_data(training))}
-    results = Results(told, {}, asked, versions(), training.seed)
+    results = Results(told, {}, asked, versions(SCORE_LIBRARIES), training.seed)
     folder = Path(training.output_dir) / FOLDER / name
     if is_after and trainer.is_world_process_zero():
         forget_other_run(folder, identity_of(results, chosen))  # of weights that were trained on since

@@ -1,6 +1,7 @@
 """What accelerate and torchrun leave in the environment, as seen with accelerate 1.15, and what is made of it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,17 @@ import torch
 from ftkit.config import launch
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import usable_cores, use_all_cores
-from ftkit.config.launch import check_world, default_ddp_backend, threads_are_chosen, world_size
+from ftkit.config.launch import (
+    check_world,
+    default_ddp_backend,
+    is_first_process,
+    local_rank,
+    rank,
+    sharding,
+    threads_are_chosen,
+    world_size,
+)  # fmt: skip
+from ftkit.data.reading.progress import reading_bar
 
 BY_ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True", "OMP_NUM_THREADS": "1"}
 ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -42,6 +53,55 @@ def test_sharding_on_a_cpu_is_refused(name, strategy, monkeypatch):
     check_world({**BY_ACCELERATE, **TWO, name: "true"})
     with pytest.raises(UserError, match=strategy):
         check_world({**BY_ACCELERATE, **TWO, name: "true"}, use_cpu=True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "numbers"),
+    [
+        ({}, (0, 0, 1)),
+        ({"LOCAL_RANK": "-1"}, (0, 0, 1)),
+        ({"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}, (5, 1, 8)),
+        ({"PMI_RANK": "5", "MPI_LOCALRANKID": "1", "PMI_SIZE": "8"}, (5, 1, 8)),
+        ({"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_SIZE": "8"}, (5, 1, 8)),
+        ({"MV2_COMM_WORLD_RANK": "5", "MV2_COMM_WORLD_LOCAL_RANK": "1", "MV2_COMM_WORLD_SIZE": "8"}, (5, 1, 8)),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "8"}, (0, 0, 8)),
+    ],
+    ids=["none", "torch's none", "torchrun", "Intel MPI", "Open MPI", "MVAPICH", "the first of mpirun"],
+)
+def test_each_launcher_says_which_process_this_is(environ, numbers):
+    assert (rank(environ), local_rank(environ), world_size(environ)) == numbers
+    assert is_first_process(environ) is (numbers[0] == 0)
+
+
+def test_only_the_first_process_of_mpirun_shows_a_bar(monkeypatch, tmp_path):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}\n")
+    for number in ("0", "1"):
+        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", number)
+        with reading_bar(path) as progress:
+            assert (progress is not None) is (number == "0")
+
+
+@pytest.mark.parametrize("value", ["true", "True", "1"])
+def test_sharding_is_read_in_one_way(value):
+    assert sharding({"ACCELERATE_USE_FSDP": value}) == "FSDP"
+    assert sharding({"ACCELERATE_USE_DEEPSPEED": value, "ACCELERATE_USE_FSDP": "false"}) == "DeepSpeed"
+    assert sharding({}) is sharding({"ACCELERATE_USE_FSDP": "false"}) is None
+
+
+def test_no_other_module_reads_a_launchers_variables():
+    package = Path(launch.__file__).resolve().parents[1]
+    names = {*launch.RANKS, *launch.LOCAL_RANKS, *launch.WORLD_SIZES, *launch.SHARDED, "ACCELERATE_USE_"}
+    found = [
+        (path.name, name)
+        for path in package.rglob("*.py")
+        if path.name not in ("launch.py", "load_back.py")  # the latter hides them from a fresh process
+        for name in names
+        if re.search(f"[\"']{name}", path.read_text(encoding="utf-8"))
+    ]
+    assert not found
 
 
 def test_gloo_is_for_several_processes_on_cpus():

@@ -4,12 +4,12 @@ with reading_bar(Path("train.jsonl")) as progress:
     records = list(iter_records("train.jsonl", progress=progress))
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ftkit.config.launch import is_first_process
 from ftkit.data.reading.text_file import Progress
 
 DELAY_SECONDS = 1.0  # before the bar is shown
@@ -18,7 +18,7 @@ DELAY_SECONDS = 1.0  # before the bar is shown
 @contextmanager
 def reading_bar(path: Path) -> Iterator[Progress | None]:
     """Yield a function that takes the number of bytes read so far, or None where nobody would see a bar."""
-    if os.environ.get("RANK", "0") != "0" or not sys.stderr.isatty():
+    if not is_first_process() or not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 
 from ftkit.config.hardware import probe
@@ -15,7 +14,9 @@ from ftkit.inference.engine import Engine
 from ftkit.model.adapters.files import WEIGHTS_FILE, base_fingerprint
 from ftkit.model.loading import check_vocabulary
 
-LIBRARIES = ("ftkit", "torch", "transformers", "tokenizers", "peft", "datasets", "evaluate", "sacrebleu", "rouge_score")
+SCORE_LIBRARIES = (
+    "ftkit", "torch", "transformers", "tokenizers", "peft", "datasets", "evaluate", "sacrebleu", "rouge_score",
+)  # fmt: skip
 
 
 def load_subject(asked: ModelSettings, *, max_batch_tokens: int | None = None, batch_size: int | None = None) -> tuple:
@@ -33,11 +34,6 @@ def load_subject(asked: ModelSettings, *, max_batch_tokens: int | None = None, b
 def measuring_dtype() -> str:
     """The precision that models are measured in where none is asked for."""
     return "float32" if probe().device == "cpu" else "bfloat16"
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that scores depend on."""
-    return {name: version(name) for name in LIBRARIES}
 
 
 def identity(engine: Engine, asked: ModelSettings) -> dict:
@@ -61,7 +57,7 @@ def identity(engine: Engine, asked: ModelSettings) -> dict:
 @contextmanager
 def open_world() -> Iterator:
     """The processes that a launcher started, as a World; closed at the end."""
-    from ftkit.config.launch import check_world, world_size
+    from ftkit.config.launch import check_world, rank, world_size
     from ftkit.evaluation.bench.bench import World
 
     check_world(use_cpu=True)
@@ -70,7 +66,7 @@ def open_world() -> Iterator:
         return
     import torch.distributed
 
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7), rank=rank(), world_size=world_size())
     try:
         yield World(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
     finally:

@@ -23,7 +23,7 @@ HIDDEN = ("ftkit", "trl", "datasets", "bitsandbytes")
 # Where models are kept, and the processes of a launcher, of which the fresh one is none.
 NOT_INHERITED = (
     "HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_MODULES_CACHE", "RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_",
-    "TORCHELASTIC_", "ACCELERATE_", "FSDP_",
+    "TORCHELASTIC_", "ACCELERATE_", "FSDP_", "PMI_", "PMIX_", "MPI_", "OMPI_", "MV2_",
 )  # fmt: skip
 
 
