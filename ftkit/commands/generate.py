@@ -30,10 +30,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch_size", type=int, default=16, help="prompts answered at once")
     args = parser.parse_args(argv)
     sampling_of(args)
+    if args.num_return_sequences < 1 or args.batch_size < 1:
+        raise UserError("--num_return_sequences and --batch_size start at 1")
     if args.num_return_sequences > 1 and args.temperature == 0:
         raise UserError("--num_return_sequences above 1 gives equal answers without sampling; add --temperature 0.7")
     if args.output_file and Path(args.output_file).exists():
         raise UserError(f"{args.output_file}: exists already; choose another --output_file")
+    if args.output_file and not Path(args.output_file).resolve().parent.is_dir():  # before all answers are made
+        raise UserError(f"{args.output_file}: its folder does not exist; make it first")
     conversations = [[{"role": "user", "content": prompt}] for prompt in args.prompt]
     if args.file:
         from ftkit.data.rows.questions import read_conversations

@@ -64,6 +64,8 @@ class Sampling:
             raise UserError(f"--top_p is {self.top_p}; give a probability above 0 and at most 1")
         if self.top_k < 0 or self.max_new_tokens < 1 or not 0 < self.repetition_penalty < math.inf:
             raise UserError("--top_k must not be negative, --max_new_tokens and --repetition_penalty must be positive")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 - 1")
 
 
 def asking_parser(prog: str, description: str) -> CommandParser:

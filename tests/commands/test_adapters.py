@@ -212,13 +212,14 @@ def test_list_finds_adapters_without_reading_weights(make_run, tmp_path, capsys)
     make_run("a"), make_run("deep/b", lora(use_dora=True, r=8)), make_run("soft", soft_prompt())
     make_run("a/checkpoint-5"), make_run("cut/checkpoint-7")
     (make_run("broken") / "adapter_config.json").write_text("{")
+    (make_run("untyped") / "adapter_config.json").write_text("{}")
     adapters.main(["list", str(tmp_path / "runs")])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     shown = {row[0].removeprefix(f"{tmp_path}/runs/"): row[1:] for row in rows[1:]}
-    assert shown.keys() == {"a", "deep/b", "soft", "cut/checkpoint-7", "broken"}
+    assert shown.keys() == {"a", "deep/b", "soft", "cut/checkpoint-7", "broken", "untyped"}
     assert shown["a"][:2] == ["LoRA", "4"] and shown["a"][-1].endswith("llama") and shown["a"][3] == "MiB"
     assert shown["deep/b"][:3] == ["LoRA", "DoRA", "8"] and shown["soft"][:3] == ["prompt", "tuning", "4"]
-    assert shown["broken"][0] == "unreadable"
+    assert shown["broken"][0] == shown["untyped"][0] == "unreadable"
     adapters.main(["list", "--checkpoints", str(tmp_path / "runs")])
     assert "a/checkpoint-5" in capsys.readouterr().out
 
@@ -251,6 +252,21 @@ def test_info_tells_method_base_checks_and_the_norm_of_the_update(make_run, tiny
     assert float(row[3]) == pytest.approx(max(norms), rel=1e-3) and float(row[4]) == pytest.approx(
         100 * share, rel=1e-2
     )
+
+
+def test_info_scales_each_update_by_the_rank_and_alpha_of_its_module(make_run, capsys):
+    folder = make_run("a", lora(rank_pattern={"q_proj": 2}, alpha_pattern={"q_proj": 20}, target_modules=["q_proj", "embed_tokens"]))  # fmt: skip
+    adapters.main(["info", str(folder)])
+    printed = capsys.readouterr().out
+    assert "r 4, alpha 8 (update x 2) in most modules, on" in printed
+    tensors = load_file(folder / "adapter_model.safetensors")
+    module = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    norms = [(10 * tensors[module.format(i, "B")] @ tensors[module.format(i, "A")]).norm().item() for i in range(2)]
+    rows = {line.split()[0]: line.split() for line in printed.split("\n") if line.strip()}
+    assert float(rows["q_proj"][3]) == pytest.approx(max(norms), rel=1e-3)
+    embedding = "base_model.model.model.embed_tokens.lora_embedding_{}"
+    norm = (2 * tensors[embedding.format("B")] @ tensors[embedding.format("A")]).norm().item()
+    assert float(rows["embed_tokens"][3]) == pytest.approx(norm, rel=1e-3)
 
 
 def test_info_names_what_fails_instead_of_refusing(make_run, tmp_path, capsys):

@@ -362,6 +362,16 @@ def test_an_adapter_that_is_to_be_trained_keeps_its_gradients(make_adapter, tiny
     assert any(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_the_base_is_taken_at_the_revision_that_the_configuration_names(make_adapter, monkeypatch):
+    folder, asked = make_adapter(), []
+    edit_config(folder, base_model_name_or_path="owner/base", revision="v2")
+    monkeypatch.setattr(adapter_files, "local_model_folder", lambda name, **how: asked.append((name, how["revision"])))
+    adapter_files.resolve_base(folder)
+    (folder / "run.yaml").write_text("model_name_or_path: owner/base\nmodel_revision: v1\n")
+    adapter_files.resolve_base(folder)
+    assert asked == [("owner/base", "v2"), ("owner/base", "v1")]
+
+
 def test_the_base_is_named_by_the_configuration_or_refused(make_adapter, tiny_folder):
     folder = make_adapter()
     assert adapter_files.base_of_adapter(folder) == str(tiny_folder)

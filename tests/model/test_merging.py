@@ -171,6 +171,12 @@ def test_lora_on_one_end_of_a_tied_embedding_is_untied_where_peft_would_merge_it
     assert (logits(trained.merge_and_unload()) - wanted).abs().max() > 0.1  # the reason
 
 
+def test_a_bias_that_the_base_has_no_place_for_is_refused(tiny_folder, tmp_path):
+    make_adapter(tmp_path / "a", tiny_folder, lora(lora_bias=True))
+    with pytest.raises(UserError, match=r"has a bias for .*q_proj, which has none in the base; use it by --adapter"):
+        merge_adapter(tmp_path / "a", tmp_path / "merged")
+
+
 @pytest.mark.parametrize("config", [PromptTuningConfig, PrefixTuningConfig])
 def test_soft_prompts_have_nothing_to_merge(config, tiny_folder, tmp_path):
     make_adapter(tmp_path / "a", tiny_folder, config(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=4))

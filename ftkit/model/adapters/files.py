@@ -76,19 +76,20 @@ def run_settings(adapter: str | Path) -> dict:
 
 
 def resolve_base(adapter: str | Path, base: str | None = None, *, ftgpt: bool = False) -> str:
-    """The local folder of an adapter's base: the one named `base`, else the run's, else its configuration's.
+    """The local folder of an adapter's base: the one named `base`, else the run's, else its configuration's,
+    at the revision that is named beside it.
 
-    Raises UserError, which names the adapter and --model_name_or_path, when the recorded base is not to be had.
+    Raises UserError, which names the adapter and --model_name_or_path, when the recorded base is not found.
     """
     settings = run_settings(adapter)
     ftgpt = ftgpt or settings.get("ftgpt", False)
     if base:
         return local_model_folder(base, ftgpt=ftgpt)
-    name = settings.get("model_name_or_path")
+    name, revision = settings.get("model_name_or_path"), settings.get("model_revision")
     if name is None or (Path(name) / CONFIG_FILE).is_file():  # an adapter that began as another one
-        name = base_of_adapter(adapter)
+        name, revision = base_of_adapter(adapter), read_adapter_config(adapter).get("revision")
     try:
-        return local_model_folder(name, ftgpt=ftgpt, revision=settings.get("model_revision"))
+        return local_model_folder(name, ftgpt=ftgpt, revision=revision)
     except UserError as error:
         raise UserError(f"{adapter}: its base is not here ({error}); pass it by --model_name_or_path") from error
 

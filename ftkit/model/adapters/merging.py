@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
@@ -65,6 +65,7 @@ def merge_adapter(
             model = dequantise(model)
         is_apart = tied_adapted(model, config, tied_targets(model, config))
         model = put_adapter(model.float(), adapter, tokenizer, base_folder=folder)
+        check_biases(adapter, model)
         if is_apart:
             untie(model)
         model = model.merge_and_unload(safe_merge=True)
@@ -97,6 +98,14 @@ def check_method(adapter: str | Path, config: PeftConfig) -> None:
     if config.is_prompt_learning or config.is_adaption_prompt:
         method = config.peft_type.value.lower().replace("_", " ")
         raise UserError(f"{adapter}: {method} changes no weights, so there is nothing to merge; use it by --adapter")
+
+
+def check_biases(adapter: str | Path, model: PeftModel) -> None:
+    """Raise UserError where LoRA has trained the bias of a module that has none in the base: nothing can take it."""
+    for name, module in model.get_base_model().named_modules():
+        biases = {key for key, added in getattr(module, "lora_bias", {}).items() if added}
+        if biases and getattr(module.base_layer, "bias", None) is None:
+            raise UserError(f"{adapter}: has a bias for {name}, which has none in the base; use it by --adapter")
 
 
 def tokenizer_folder(adapter: str | Path, base_folder: str | Path) -> Path:
