@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import Hardware, named_hardware, probe
-from ftkit.config.launch import default_ddp_backend, has_accelerator, is_first_process, world_size
+from ftkit.config.launch import has_accelerator, is_first_process, world_size
 from ftkit.config.run_folder import RunRecord
 from ftkit.config.settings.needs import without_effect
 from ftkit.training.plan import Decided, Facts, decide
@@ -38,7 +38,7 @@ def decide_for_all(settings, facts_of: Callable[[Hardware], Facts]) -> tuple[Dec
 
     training = settings.training
     on_cpu = training.use_cpu or not has_accelerator()  # not probed: each process would measure on the first GPU
-    backend = {"cpu": True, "backend": training.ddp_backend or default_ddp_backend(True)} if on_cpu else {}
+    backend = {"cpu": True, "backend": training.ddp_backend or "gloo"} if on_cpu else {}
     PartialState(timeout=timedelta(seconds=training.ddp_timeout), **backend)  # starts the process group
     outcome = [None]
     if is_first_process():
