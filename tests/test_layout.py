@@ -35,20 +35,6 @@ ACTS_AT_IMPORT = {
     "__main__.py",  # which is run, never imported
     "model/__init__.py",  # registers FTGPT with transformers' Auto classes, and says so
 }
-UNDOCUMENTED = {
-    "evaluation/bench/units.py": "GenerationRun.ask GenerationRun.by_template GenerationRun.generate GenerationRun.prompt_ids GenerationRun.record PerplexityRun.record PerplexityRun.windows_of mean misfit",
-    "evaluation/pages/loss_chart.py": "is_number",
-    "evaluation/pages/report.py": "escape fact_text loss_section section settings_section share_cell",
-    "evaluation/verdict/page.py": "chart_section css_class flips_section forgetting_section mark_text pill",
-    "evaluation/verdict/text.py": "indented markdown_table p_text shortened",
-    "evaluation/verdict/verdict.py": "TaskVerdict.leaves_out_0 Verdict.probes Verdict.targets flip",
-    "inference/generation.py": "check_request",
-    "inference/log_likelihood.py": "LikelihoodScorer.plain_scorer LikelihoodScorer.score_packed LikelihoodScorer.score_plainly",
-    "model/modeling_ftgpt.py": "make_norm",
-    "training/callbacks.py": "MetricsCallback.training_record",
-    "training/plan.py": "PackingPlan.tokens_per_update",
-    "training/run_trainer.py": "RunMixin.training_step",
-}
 # Functions without an effect, that a module may call to make its constants; calls of classes may be made as well.
 PURE = {
     "dataclass", "field", "setting", "compile", "getLogger", "lru_cache", "tuple", "list", "dict", "set", "frozenset",
@@ -223,7 +209,6 @@ def test_every_public_class_and_function_says_what_it_is():
             is_nested = name.count(".") > bool(owner)
             if not is_nested and not re.search(r"(^|\.)_", name) and not is_documented(owner, node):
                 silent.add(f"{where(path)}:{name}")
-    silent -= {f"{file}:{name}" for file, names in UNDOCUMENTED.items() for name in names.split()}
     assert not silent, f"add a docstring to: {', '.join(sorted(silent))}"
 
 

@@ -110,6 +110,7 @@ def in_batches(
 
 
 def check_request(prompts_ids: list[list[int]], max_new_tokens: int, batch_size: int, temperature: float) -> None:
+    """Raise ValueError for prompts without tokens and for impossible settings."""
     for number, ids in enumerate(prompts_ids):
         if len(ids) == 0:
             raise ValueError(f"prompt {number} has no tokens; give at least one")

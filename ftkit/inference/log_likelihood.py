@@ -159,9 +159,11 @@ class LikelihoodScorer:
         return not prefix or self.cache is not None
 
     def score_packed(self, questions: Sequence[Question]) -> list[list[float]]:
+        """`score` by packed forwards behind the kept prefix."""
         return in_halves(lambda some: packed_log_likelihoods(self.model, self.cache, len(self.prefix), some), questions)
 
     def score_plainly(self, questions: Sequence[Question]) -> list[list[float]]:
+        """`score` by plain forwards of padded rows."""
         places, rows = {}, []  # continuations that differ in their last token only are rows of one forward
         for question in questions:
             for tokens in question.continuations:
@@ -181,6 +183,7 @@ class LikelihoodScorer:
         ]
 
     def plain_scorer(self, ids: list[int]):
+        """What computes logits by plain forwards, chosen on the first ids."""
         self.plain = self.plain or choose_scorer(self.model, ids[-self.max_length :])
         return self.plain
 

@@ -88,6 +88,7 @@ class MetricsCallback(TrainerCallback):
         append_jsonl(self.path, [{key: value if math.isfinite(value) else None for key, value in record.items()}])
 
     def training_record(self, logs: dict) -> dict:
+        """What metrics.jsonl keeps of a training step, with speed and memory."""
         tokens = int(logs.get("num_tokens", 0))
         seconds = self.training_seconds - self.last_seconds
         rate = (tokens - self.last_tokens) / seconds if seconds > 0 else 0.0

@@ -49,6 +49,7 @@ class RunMixin(CheckpointMixin):
         self.has_compact_heads = True
 
     def training_step(self, model, inputs, *args, **kwargs):
+        """One step, whose batch is counted where rows are a stream."""
         if self.batch_totals:
             self.batch_totals.add(inputs)
         return super().training_step(model, inputs, *args, **kwargs)

@@ -36,6 +36,7 @@ IGNORE_INDEX = -100  # label that cross-entropy skips
 
 
 def make_norm(config):
+    """The normalisation of the configured type."""
     norm_class = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}[config.norm_type]
     return norm_class(config.hidden_size, eps=config.norm_eps)
 

@@ -147,6 +147,7 @@ class PerplexityRun:
         self.units = plan_packs(sizes, subject.max_batch_tokens)
 
     def windows_of(self, item: TaskItem) -> list[tuple[list[int], int]]:
+        """The windows of an item's text; UserError for a text without tokens."""
         tokenizer = self.subject.tokenizer
         ids, first = encode(tokenizer, item.prompts[0]), prefix_token(tokenizer)
         if not ids:
@@ -161,6 +162,7 @@ class PerplexityRun:
         return [self.record(place, math.fsum(next(found) for _ in self.windows[place])) for place in unit]
 
     def record(self, place: int, log_likelihood: float) -> Item:
+        """One item with its scores. log_likelihood: of its text, in nats."""
         item = self.items[place]
         if not math.isfinite(log_likelihood):
             raise misfit(self.task, item, NO_NUMBERS)
@@ -227,9 +229,11 @@ class GenerationRun:
 
     @property
     def by_template(self) -> bool:
+        """Whether items are asked through the model's chat template."""
         return self.task.template and bool(self.subject.template)
 
     def prompt_ids(self, item: TaskItem) -> list[int]:
+        """An item's prompt as token ids."""
         tokenizer = self.subject.tokenizer
         if self.by_template:
             from ftkit.data.tokens.tokenization import prompt_ids
@@ -260,10 +264,12 @@ class GenerationRun:
             raise UserError(f"task {self.task.name}: {error}") from error
 
     def ask(self, unit: list[int]) -> list[str]:
+        """The server's answers to the items of a unit."""
         conversations = [conversation(self.items[place], self.items[place].prompts[0]) for place in unit]
         return self.subject.endpoint.answers(conversations, self.task.max_new_tokens, self.task.stop)
 
     def record(self, item: TaskItem, answer: str) -> Item:
+        """One item with its scores. answer: as it came."""
         answer = cut_at_stop(answer, self.task.stop).strip()
         scores = answer_scores(self.task.metrics, answer, item)
         return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=told({}, item))
@@ -273,6 +279,7 @@ RUNS = {"multiple_choice": MultipleChoiceRun, "perplexity": PerplexityRun, "gene
 
 
 def mean(values: Sequence[float]) -> float:
+    """The mean of some numbers."""
     return sum(values) / len(values)
 
 
@@ -283,6 +290,7 @@ def told(extra: dict, item: TaskItem) -> dict:
 
 
 def misfit(task: Task, item: TaskItem, reason) -> UserError:
+    """The mistake of an item that a task can't ask."""
     return UserError(f"{item.source or item.item_id}: task {task.name}: {reason}")
 
 

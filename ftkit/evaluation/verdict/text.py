@@ -75,6 +75,7 @@ def difference_text(row: TaskVerdict) -> str:
 
 
 def p_text(p: float) -> str:
+    """A p value as people write it."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -141,6 +142,7 @@ def example_lines(example: Flip) -> list[tuple[str, str]]:
 
 
 def shortened(text: str, length: int, *, keep_end: bool = False) -> str:
+    """The beginning of a text, or with `keep_end` its end; (nothing) for a blank one."""
     text = text.strip()
     if len(text) <= length:
         return text or "(nothing)"
@@ -148,6 +150,7 @@ def shortened(text: str, length: int, *, keep_end: bool = False) -> str:
 
 
 def indented(text: str) -> str:
+    """Text whose further lines stand under its first."""
     return text.replace("\n", "\n    ")
 
 
@@ -176,6 +179,7 @@ def column_lines(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def markdown_table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a table in Markdown, from rows of which the first is the header."""
     lines = [f"| {' | '.join(map(escape, row))} |" for row in rows]
     return [lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]]
 

@@ -94,6 +94,7 @@ class TaskVerdict:
 
     @property
     def leaves_out_0(self) -> bool:
+        """Whether the interval excludes no change."""
         return self.low is not None and not self.low <= 0 <= self.high
 
     @property
@@ -122,6 +123,7 @@ class Verdict:
 
     @property
     def targets(self) -> list[TaskVerdict]:
+        """The tasks that are no probes."""
         return [task for task in self.tasks if not task.is_probe]
 
     @property
@@ -131,6 +133,7 @@ class Verdict:
 
     @property
     def probes(self) -> list[TaskVerdict]:
+        """The tasks that watch for forgetting."""
         return [task for task in self.tasks if task.is_probe]
 
 
@@ -253,6 +256,7 @@ def flips(pair: PairedTask, differences: np.ndarray, num_examples: int) -> tuple
 
 
 def flip(pair: PairedTask, index: int) -> Flip:
+    """An item whose score changed, as it was answered before and after."""
     before: Item = pair.before[index]
     after: Item = pair.after[index]
     scores = before.scores[pair.metric], after.scores[pair.metric]
