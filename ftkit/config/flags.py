@@ -30,12 +30,12 @@ DATA_ARGUMENTS = (
 def dataclass_field_names(package: str, file: str, name: str) -> set[str]:
     """Return the annotated field names of class `name` in `file` of an installed package, without importing it."""
     spec = importlib.util.find_spec(package)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         raise UserError(f"the package {package} is not installed; pip install {package}")
     tree = ast.parse((Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
     assert classes, f"{package}/{file} defines no {name}"
-    return {node.target.id for node in classes[0].body if isinstance(node, ast.AnnAssign)}
+    return {ast.unparse(node.target) for node in classes[0].body if isinstance(node, ast.AnnAssign)}
 
 
 def flag_names(sources: tuple) -> set[str]:

@@ -81,10 +81,10 @@ def as_record(content: dict, path: str | Path) -> RunRecord:
         return RunRecord(None, content)
     if content["schema"] != SCHEMA_VERSION:
         raise UserError(f"{path}:1: schema {content['schema']} is not known; this ftkit reads {SCHEMA_VERSION} and 1")
-    parts = [content.get(name) or {} for name in ("asked", "decided", "hardware")]
+    asked, decided, hardware = parts = [content.get(name) or {} for name in ("asked", "decided", "hardware")]
     if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path}:1: asked, decided and hardware hold `key: value` lines; restore the file")
-    return RunRecord(content.get("command"), *parts, content.get("digest"))
+    return RunRecord(content.get("command"), asked, decided, hardware, content.get("digest"))
 
 
 def read_record(folder: str | Path) -> RunRecord | None:

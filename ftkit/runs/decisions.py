@@ -40,7 +40,7 @@ def decide_for_all(settings, facts_of: Callable[[Hardware], Facts]) -> tuple[Dec
     on_cpu = training.use_cpu or not has_accelerator()  # not probed: each process would measure on the first GPU
     backend = {"cpu": True, "backend": training.ddp_backend or "gloo"} if on_cpu else {}
     PartialState(timeout=timedelta(seconds=training.ddp_timeout), **backend)  # starts the process group
-    outcome = [None]
+    outcome: list = [None]
     if is_first_process():
         try:
             outcome = [make(settings, facts_of)]
