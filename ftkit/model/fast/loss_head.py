@@ -92,31 +92,14 @@ def use_compact_loss_head(
     """
     base = _without_peft(model)
     forward = base.forward
-    trl_forward = vars(base).get("_original_forward", forward)
-    unknown = [name for name in outputs or () if name not in OUTPUTS]
-    if unknown:
-        raise ValueError(f'unknown loss head output "{unknown[0]}"; allowed: {", ".join(OUTPUTS)}')
     if kernel not in KERNELS:
         raise ValueError(f'unknown loss head kernel "{kernel}"; allowed: {", ".join(KERNELS)}')
-    if not _takes_fused_lm_head(trl_forward):
-        raise ValueError(
-            f"{type(base).__name__}.forward has no fused_lm_head; construct TRL's trainer (or call its "
-            "add_fused_lm_head) before use_compact_loss_head"
-        )
-    resolved = inspect.getclosurevars(trl_forward.__func__).nonlocals
+    resolved = _trls_settings(base)
     missing = [name for name in SETTINGS_IN_TRL if name not in resolved]
     if missing:
         logger.warning("this TRL's loss head keeps no %s; its own head is used, slower on a CPU", missing[0])
         return
-    outputs = resolved["outputs"] if outputs is None else outputs
-    settings = HeadSettings(
-        outputs=("log_probs", *(name for name in outputs if name != "log_probs")),
-        temperature=resolved["temperature"],
-        logit_scale=resolved["logit_scale"],
-        softcap=resolved["final_logit_softcapping"],
-        chunk_size=chunk_size or rows_at_a_time(base.config.get_text_config().vocab_size),
-        uniform_rows=uniform_rows,
-    )
+    settings = _head_settings(base, resolved, outputs, chunk_size, uniform_rows)
     cast = resolved["cast_lm_head_to_fp32"]
     warned = set()
 
@@ -143,6 +126,33 @@ def use_compact_loss_head(
                 return _score(hidden_BTD, labels, shift_labels, num_items_in_batch, head, settings)
 
     base.forward = types.MethodType(compact_forward, base)
+
+
+def _trls_settings(base: PreTrainedModel) -> dict:
+    """What TRL's head of a model was resolved to, by name. Raises ValueError for a model without TRL's head."""
+    forward = vars(base).get("_original_forward", base.forward)
+    if not _takes_fused_lm_head(forward):
+        raise ValueError(
+            f"{type(base).__name__}.forward has no fused_lm_head; construct TRL's trainer (or call its "
+            "add_fused_lm_head) before use_compact_loss_head"
+        )
+    return dict(inspect.getclosurevars(forward.__func__).nonlocals)
+
+
+def _head_settings(base, resolved: dict, outputs: tuple[str, ...] | None, chunk_size, uniform_rows) -> HeadSettings:
+    """The compact head's settings, where they are not TRL's own. Raises ValueError for an unknown output."""
+    unknown = [name for name in outputs or () if name not in OUTPUTS]
+    if unknown:
+        raise ValueError(f'unknown loss head output "{unknown[0]}"; allowed: {", ".join(OUTPUTS)}')
+    outputs = resolved["outputs"] if outputs is None else outputs
+    return HeadSettings(
+        outputs=("log_probs", *(name for name in outputs if name != "log_probs")),
+        temperature=resolved["temperature"],
+        logit_scale=resolved["logit_scale"],
+        softcap=resolved["final_logit_softcapping"],
+        chunk_size=chunk_size or rows_at_a_time(base.config.get_text_config().vocab_size),
+        uniform_rows=uniform_rows,
+    )
 
 
 def _without_peft(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
