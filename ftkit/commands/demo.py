@@ -213,7 +213,7 @@ def print_results(adapter: Path) -> None:
     verdict = compare_runs(*read_run_and_befores(adapter))
     (row,) = verdict.tasks
     print(f"\nverdict: {verdict.outcome}: {verdict.reason}")
-    print(f"  {difference_text(row)} points from {row.before_from}; {sentence(row)}")
+    print(f"  {difference_text(row)} points against {row.before_from}; {sentence(row)}")
 
 
 def say(text: str) -> None:
