@@ -25,11 +25,7 @@ TOP_LEVEL = {
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 MAX_LINES, P90_LINES = 60, 25  # of a function
 # The sets below may only shrink.
-UNTYPED = {  # modules that mypy passes over, in pyproject.toml
-    "ftkit.config.settings.*", "ftkit.inference.completion", "ftkit.inference.engine", "ftkit.inference.generation",
-    "ftkit.inference.log_likelihood", "ftkit.inference.scoring", "ftkit.runs.row_check",
-}  # fmt: skip
-LONG_FUNCTIONS: set[str] = set()
+UNTYPED = {"ftkit.config.settings.*"}  # modules that mypy passes over, in pyproject.toml
 ACTS_AT_IMPORT = {
     "__main__.py",  # which is run, never imported
     "model/__init__.py",  # registers FTGPT with transformers' Auto classes, and says so
@@ -175,7 +171,7 @@ def test_functions_fit_a_screen():
         for path, tree in TREES.items()
         for name, node, _ in functions(tree.body)
     }
-    assert {name for name, length in lengths.items() if length > MAX_LINES} <= LONG_FUNCTIONS
+    assert not {name for name, length in lengths.items() if length > MAX_LINES}
     assert sorted(lengths.values())[len(lengths) * 9 // 10] <= P90_LINES
 
 
@@ -217,7 +213,7 @@ def is_public_class(node: ast.stmt) -> bool:
 
 def test_no_more_modules_go_without_a_type_check():
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert set(re.findall(r'^  "(ftkit\.[\w.*]+)",$', settings, flags=re.MULTILINE)) <= UNTYPED
+    assert set(re.findall(r'^  "(ftkit\.[\w.*]+)",', settings, flags=re.MULTILINE)) <= UNTYPED
 
 
 def test_lines_are_cut_at_their_ends_alone_and_written_by_one_module():

@@ -81,8 +81,8 @@ def as_record(content: dict, path: str | Path) -> RunRecord:
         return RunRecord(None, content)
     if content["schema"] != SCHEMA_VERSION:
         raise UserError(f"{path}:1: schema {content['schema']} is not known; this ftkit reads {SCHEMA_VERSION} and 1")
-    asked, decided, hardware = parts = [content.get(name) or {} for name in ("asked", "decided", "hardware")]
-    if not all(isinstance(part, dict) for part in parts):
+    asked, decided, hardware = (content.get(name) or {} for name in ("asked", "decided", "hardware"))
+    if not all(isinstance(part, dict) for part in (asked, decided, hardware)):
         raise UserError(f"{path}:1: asked, decided and hardware hold `key: value` lines; restore the file")
     return RunRecord(content.get("command"), asked, decided, hardware, content.get("digest"))
 

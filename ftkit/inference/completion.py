@@ -81,8 +81,8 @@ def reply_of(content: bytes, key: str = "") -> Reply:
     text = text.encode("utf-8", "replace").decode("utf-8")
     text = without_key(text, key)
     usage = completion.get("usage")
-    counts = [token_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
-    return Reply(text, "", *counts, finish_reason if isinstance(finish_reason, str) else "")
+    asked, answered = (token_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+    return Reply(text, "", asked, answered, finish_reason if isinstance(finish_reason, str) else "")
 
 
 def without_key(text: str, key: str) -> str:
@@ -132,8 +132,8 @@ def refusal(content: bytes) -> tuple[str, str]:
     body = body if isinstance(body, dict) else {}
     error = body.get("error") or body
     error = error if isinstance(error, dict) else {"message": error}
-    said = [error.get("message") or error.get("detail"), error.get("param")]
-    return tuple(value if isinstance(value, str) else "" for value in said)
+    said, param = error.get("message") or error.get("detail"), error.get("param")
+    return said if isinstance(said, str) else "", param if isinstance(param, str) else ""
 
 
 def moved_to(location: str | None) -> str:

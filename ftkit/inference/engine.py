@@ -141,7 +141,10 @@ class Engine:
             peft_names[name] = f"adapter_{number:04d}"  # PEFT forbids dots, and confuses names that hold one another
             model = put_adapter(model, path, texts[name][0], name=peft_names[name], base_folder=folder)
         model = model.eval().to(probe().device)
-        voices = [Voice(name, *text, adapters.get(name, folder), peft_names.get(name)) for name, text in texts.items()]
+        voices = [
+            Voice(name, tokenizer, template, adapters.get(name, folder), peft_names.get(name))
+            for name, (tokenizer, template) in texts.items()
+        ]
         return cls(model, voices, folder)
 
     def voice(self, name: str | None = None) -> Voice:

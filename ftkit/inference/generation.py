@@ -131,7 +131,7 @@ def answer_limit(model, prompt_length: int, max_new_tokens: int) -> int:
         raise ValueError(
             f"the prompt has {prompt_length} tokens and the model's context only {context}; shorten the prompt"
         )
-    return min(max_new_tokens, context - prompt_length)
+    return int(min(max_new_tokens, context - prompt_length))
 
 
 def context_size(model) -> float:
@@ -202,7 +202,7 @@ def uses_soft_prompt(model) -> bool:
 def shared_prefix(prompts_ids: list[list[int]]) -> list[int]:
     """Leading ids that all prompts have in common; at least one id of each prompt is left over."""
     common = os.path.commonprefix([list(ids) for ids in prompts_ids])
-    return common[: min(map(len, prompts_ids)) - 1]
+    return list(common[: min(map(len, prompts_ids)) - 1])
 
 
 def prefix_cache(model, prefix: list[int]) -> DynamicCache | None:

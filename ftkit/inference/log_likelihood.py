@@ -7,7 +7,7 @@ model can't do that exactly, which is checked, continuations are scored by plain
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +57,8 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, context: str, continuati
     stripped = context.rstrip()
     moved = context[len(stripped) :]
     if not stripped:  # nothing stands in front but the token every text begins with
-        prefix = [prefix_token(tokenizer)]
+        first = prefix_token(tokenizer)
+        prefix = [] if first is None else [first]
         encoded = [encode(tokenizer, moved + text) for text in continuations]
         ids = [row[1:] if row[:1] == prefix else row for row in encoded]
         return checked(Question(prefix, ids), continuations)
@@ -110,7 +111,8 @@ def rolling_windows(ids: Sequence[int], first: int, max_length: int) -> list[tup
 
 def plan_packs(sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Places of what is computed together, largest first; a pack has at most `max_tokens` tokens, or one place."""
-    packs, filled = [], 0
+    packs: list[list[int]] = []
+    filled = 0
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
         if not packs or filled + sizes[index] > max_tokens:
             packs.append([])
@@ -128,8 +130,9 @@ class LikelihoodScorer:
         self.max_length = context_length(model)
         self.shares = can_share(model)  # until a check says otherwise
         self.is_checked = False
-        self.prefix, self.cache = None, None
-        self.plain = None
+        self.prefix: list[int] = []
+        self.cache: DynamicCache | None = None
+        self.plain: Callable | None = None
 
     def score(self, questions: Sequence[Question], prefix: list[int]) -> list[list[float]]:
         """The log-likelihood of each continuation of each question. prefix: ids with which all contexts begin.
@@ -164,7 +167,8 @@ class LikelihoodScorer:
 
     def score_plainly(self, questions: Sequence[Question]) -> list[list[float]]:
         """`score` by plain forwards of padded rows."""
-        places, rows = {}, []  # continuations that differ in their last token only are rows of one forward
+        places: dict[tuple, int] = {}
+        rows: list[Row] = []  # continuations that differ in their last token only are rows of one forward
         for question in questions:
             for tokens in question.continuations:
                 ids = (question.context + tokens)[-(self.max_length + 1) :]
@@ -217,8 +221,11 @@ def packed_log_likelihoods(
     model, cache: DynamicCache | None, prefix_length: int, questions: Sequence[Question]
 ) -> list[list[float]]:
     """Log-likelihoods of all continuations by one forward of all questions in one row, behind the cached prefix."""
-    ids, positions, trees, branches = [], [], [], []
-    places = []  # of each continuation: the positions in the pack that predict its tokens
+    ids: list[int] = []
+    positions: list[int] = []
+    trees: list[int] = []
+    branches: list[int] = []
+    places: list[list[int]] = []  # of each continuation: the positions in the pack that predict its tokens
     for tree, question in enumerate(questions):
         context = question.context[prefix_length:]
         behind = len(ids) + len(context) - 1
@@ -275,7 +282,7 @@ def branch_off(cache: DynamicCache | None) -> DynamicCache | None:
 
 def plain_log_likelihoods(scorer, rows: Sequence[Row], pad_token_id: int, model) -> list[list[float]]:
     """Log-likelihood of each target of each row, by plain forwards of padded rows."""
-    values = [[] for _ in rows]
+    values: list[list[float]] = [[] for _ in rows]
     vocabulary = model.config.get_text_config().vocab_size
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index][0]))
     start = 0
@@ -306,7 +313,7 @@ def padded_targets(rows: Sequence[Row], width: int, pad_token_id: int) -> tuple[
     ids_BT, mask_BT = torch.full((len(rows), width), pad_token_id), torch.zeros(len(rows), width, dtype=torch.long)
     kept_BT = torch.zeros(len(rows), width, dtype=torch.bool)
     num_targets = max(len(targets) for _, targets in rows)
-    scored = []
+    scored: list[tuple[int, ...]] = []
     for number, (ids, targets) in enumerate(rows):
         ids_BT[number, : len(ids)] = torch.tensor(ids)
         mask_BT[number, : len(ids)] = 1

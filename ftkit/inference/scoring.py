@@ -42,7 +42,7 @@ def most_frequent_answer(train_answers: Sequence[str]) -> str:
     """
     if not train_answers:
         raise ValueError("no answers; give those of the training rows")
-    written = {}
+    written: dict[str, str] = {}
     for answer in train_answers:
         written.setdefault(normalize_answer(answer), answer)
     return written[Counter(map(normalize_answer, train_answers)).most_common(1)[0][0]]

@@ -9,7 +9,8 @@ Limits, tokens and refusals are those of the trainer itself, so rows that pass a
 What needs transformers is imported in functions: a check without a model does not wait for it.
 """
 
-import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Report
@@ -45,7 +46,9 @@ class RowCheck:
     ):
         self.kind, self.report, self.template = kind, report, template
         self.untrained_rows, self.allowed = untrained_rows, allowed or Allowed()
-        self.tokenizer = self.info = self.limit = None
+        self.tokenizer: Any = None
+        self.info: Any = None  # the template on it, None for plain text
+        self.limit: int | None = None
         self.labels: dict = {}  # LabelTally by split
         self.counted: dict = {}  # CountedRows by split
         self.is_text, self.refusal = False, ""
@@ -81,7 +84,7 @@ class RowCheck:
             return tokenize_labelled(rows, self.tokenizer, self.limit)
         if "text" not in rows[0] and self.info is None:
             self.info = install_template(self.tokenizer, self.template)
-        tokenize = tokenize_rows
+        tokenize: Callable = tokenize_rows
         if self.kind == "preference":  # equal answers are left out, which a note of the kind says
             rows, tokenize = [row for row in rows if row["chosen"] != row["rejected"]], tokenize_pairs
         return tokenize(rows, self.tokenizer, self.info, self.limit, self.report, untrained_rows=self.untrained_rows)
@@ -145,6 +148,5 @@ def text_side(recipe: Recipe, model: str, max_length: int | None) -> tuple:
     tokenizer, config = load_tokenizer(folder), read_config(folder, trust_remote_code=False)
     context = text_context(config, tokenizer) if recipe.name == "classify" else context_size(config)
     _, _, training = found(recipe.settings)
-    default = next(one.default for one in dataclasses.fields(training) if one.name == "max_length")
     is_asked = max_length is not None
-    return tokenizer, row_limit(max_length if is_asked else default, context, is_asked=is_asked)
+    return tokenizer, row_limit(max_length if is_asked else training.max_length, context, is_asked=is_asked)
