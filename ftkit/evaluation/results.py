@@ -16,8 +16,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import get_args, get_origin
+
+import msgspec
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
@@ -153,54 +153,38 @@ def write_results(path: Path, results: Results) -> None:
 
 def read_results(path: str | Path) -> Results:
     """Read results.json. Raises UserError for a missing file, one of another kind, and one of a form without items."""
-    path = Path(path)
-    raw = read_json(path)
-    schema = raw.get("schema") if isinstance(raw, dict) else None
-    if isinstance(raw, dict) and schema is None and isinstance(raw.get("rows"), list):
+    path, raw = Path(path), read_json(Path(path))
+    schema = raw.get("schema")
+    if schema is None and isinstance(raw.get("rows"), list):
         raise UserError(f"{path}: is of an earlier ftkit and holds no items to compare; run the same command again")
     if schema not in (SCHEMA, FIRST_SCHEMA):
         raise UserError(f"{path}: is no result of the form {SCHEMA}; make one with ftkit bench")
     try:
-        tasks = {
-            name: checked(
-                TaskResult,
-                {
-                    **{key: value for key, value in task.items() if key != "seconds"},  # always 0, in the first form
-                    "scores": {metric: score_of(metric, score, schema) for metric, score in task["scores"].items()},
-                },
-            )
-            for name, task in raw["tasks"].items()
-        }
-        return checked(Results, {**raw, "tasks": tasks, "schema": SCHEMA})
-    except (KeyError, TypeError, AttributeError) as error:
+        results = msgspec.convert(raw, Results)
+    except msgspec.ValidationError as error:
         raise UserError(f"{path}: not a whole result ({error}); make it again with ftkit bench") from error
+    if schema == FIRST_SCHEMA:
+        results.schema = SCHEMA
+        for metric, score in ((name, score) for task in results.tasks.values() for name, score in task.scores.items()):
+            score.is_share = metric.partition("/")[0] not in NO_SHARES
+    return results
 
 
-def read_json(path: Path):
-    """What a results.json holds. Raises UserError where there is none, and for what is no JSON."""
+def read_json(path: Path) -> dict:
+    """What a results.json holds; {} for anything but an object. Raises UserError for no file, and for no JSON."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the results.json of a benchmark or of a training run")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}; give a results.json that ftkit wrote") from error
+        raw = msgspec.json.decode(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON ({error}); give a results.json that ftkit wrote") from error
-
-
-def score_of(metric: str, values: dict, schema: str) -> Score:
-    """A score from JSON; in the first form the metric's name alone shows whether it is a share."""
-    known = {"is_share": metric.partition("/")[0] not in NO_SHARES} if schema == FIRST_SCHEMA else {}
-    return checked(Score, {**known, **values})
+    return raw if isinstance(raw, dict) else {}
 
 
 def find_results(folder: str | Path) -> Results | None:
     """FOLDER/results.json; None where there is none, or one without a schema. Raises UserError as `read_results`."""
     path = Path(folder) / FILE
-    if not path.is_file():
-        return None
-    raw = read_json(path)
-    return read_results(path) if isinstance(raw, dict) and "schema" in raw else None
+    return read_results(path) if path.is_file() and "schema" in read_json(path) else None
 
 
 def befores_of(folder: str | Path) -> list[Path]:
@@ -272,30 +256,8 @@ def read_items(results_path: str | Path, task: TaskResult) -> list[Item]:
 
 
 def item_of(values: dict) -> Item:
-    """The item of a line. Raises ValueError or TypeError for values that are none."""
-    item = checked(Item, values)
-    if not item.scores or item.weight <= 0:
+    """The item of a line. Raises ValueError for values that are none."""
+    item = msgspec.convert(values, Item)
+    if not item.scores or not item.weight > 0 or not all(map(math.isfinite, item.scores.values())):
         raise ValueError(f"scores are {item.scores}, weight is {item.weight}")
     return item
-
-
-def checked(form: type, values: dict):
-    """A dataclass with values from JSON. Raises TypeError for names that it lacks, and for values of other types."""
-    found = form(**values)
-    for field_ in dataclasses.fields(form):
-        value = getattr(found, field_.name)
-        if not fits(value, field_.type):
-            raise TypeError(f"{field_.name} is {str(value)[:60]!r}")
-    return found
-
-
-def fits(value, type_) -> bool:
-    """Whether a value from JSON is of a type as fields name them; a float may be a whole number, but not NaN."""
-    base, parts = get_origin(type_) or type_, get_args(type_)
-    if base is UnionType:
-        return any(fits(value, part) for part in parts)
-    if base is dict and parts:
-        return isinstance(value, dict) and all(fits(one, parts[1]) for one in value.values())
-    if base is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    return isinstance(value, base) and (base is bool or not isinstance(value, bool))

@@ -11,7 +11,6 @@ from ftkit.evaluation.results import (
     compared_scores,
     interval_text,
     measured_runs,
-    metric_text,
     score_text,
 )
 
@@ -182,25 +181,19 @@ def format_number(value) -> str:
 def results_text(folder: Path) -> str:
     """Held-out measures at the first and the last evaluation, and the scores of results.json; a line for no results."""
     evaluations = [record for record in read_log(folder / "metrics.jsonl") if "eval_loss" in record]
-    parts = []
+    runs, parts = measured_runs(folder), []
     if evaluations:
-        first, last = evaluations[0], evaluations[-1]
-        measures = {name: text for name, text in measures_of(last).items() if name in last}
-        if first is last:
-            rows = [(text, f"{last[name]:.4f}") for name, text in measures.items()]
-            parts.append(table(rows, ("on held-out rows", f"step {last['step']}")))
-        else:
-            rows = [(text, value_at(first, name), value_at(last, name)) for name, text in measures.items()]
-            parts.append(table(rows, ("on held-out rows", f"step {first['step']}", f"step {last['step']}")))
-    is_classifier = (folder / "evaluation.json").is_file()
-    parts += [] if is_classifier else score_tables(measured_runs(folder))
-    for name in ("merge.json", "export.json"):
-        if (folder / name).is_file():
-            parts.append(change_text(json.loads((folder / name).read_text(encoding="utf-8"))))
-    if is_classifier:
-        parts.append(classification_text(json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))))
-    if not evaluations and (folder / "metrics.jsonl").is_file():
+        shown = evaluations[:1] + evaluations[1:][-1:]
+        measures = {name: text for name, text in measures_of(shown[-1]).items() if name in shown[-1]}
+        rows = [(text, *(value_at(one, name) for one in shown)) for name, text in measures.items()]
+        parts.append(table(rows, ("on held-out rows", *(f"step {one['step']}" for one in shown))))
+    elif not runs and (folder / "metrics.jsonl").is_file():
         parts.append(UNMEASURED)
+    parts += score_tables(runs)
+    records = {"evaluation.json": classification_text, "merge.json": change_text, "export.json": change_text}
+    for name, describe in records.items():
+        if (folder / name).is_file():
+            parts.append(describe(json.loads((folder / name).read_text(encoding="utf-8"))))
     if (folder / "loss.png").is_file():
         parts.append("![loss against updates](loss.png)")
     return "\n\n".join(filter(None, parts)) or UNRECORDED
@@ -229,18 +222,13 @@ def cell_text(score: Score | None) -> str:
 
 
 def classification_text(evaluation: dict) -> str:
-    """A classifier's measures with their intervals, and its confusion matrix."""
-    from ftkit.evaluation.held_out.classification import measure_texts
-
-    rows = [(metric_text(name), *measure_texts(found)) for name, found in evaluation["measures"].items()]
+    """How a classifier's measures are meant, and its confusion matrix."""
     commonest, about = evaluation["commonest"], evaluation["positive"] or "the classes, averaged"
-    note = f"Precision, recall and F1 are of {about}. "
+    note = f"Of {evaluation['num_rows']} {evaluation['split']} rows. Precision, recall and F1 are of {about}. "
     note += f"Always saying {commonest['label']} has an accuracy of {commonest['accuracy']:.3f}."
     note += "".join(f" Warning: {text}." for text in evaluation.get("warnings", []))
-    head = (f"on {evaluation['num_rows']} {evaluation['split']} rows", "value", "95 % interval")
     counts = [(name, *row) for name, row in zip(evaluation["labels"], evaluation["confusion"], strict=True)]
-    confusion = table(counts, ("true class, predicted as", *evaluation["labels"]))
-    return "\n\n".join([table(rows, head), note, confusion])
+    return f"{note}\n\n{table(counts, ('true class, predicted as', *evaluation['labels']))}"
 
 
 def change_text(record: dict) -> str:
