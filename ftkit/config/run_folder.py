@@ -69,7 +69,10 @@ def write_run_yaml(output_dir: str, record: RunRecord) -> None:
     }  # fmt: skip
     from ftkit.config.files import write_text
 
-    write_text(path, repeat + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if "\x85" in text:  # a line end to YAML, which reads it back as a space unless it is escaped
+        text = yaml.safe_dump(content, sort_keys=False)
+    write_text(path, repeat + text)
 
 
 def as_record(content: dict, path: str | Path) -> RunRecord:

@@ -47,6 +47,13 @@ def test_run_yaml_round_trips(tmp_path):
     assert read_run_yaml(tmp_path / "none") == {} and read_record(tmp_path / "none") is None
 
 
+@pytest.mark.parametrize("sign", "\n\r\f\x85\u2028\u2029", ids=lambda sign: f"U+{ord(sign):04X}")
+def test_a_text_in_run_yaml_may_hold_every_line_end(tmp_path, sign):
+    asked = {"document_separator": f"é{sign}x", "dataset_name": sign}
+    write_run_yaml(str(tmp_path), RunRecord("pretrain", asked, {}))
+    assert read_record(tmp_path).asked == asked
+
+
 def test_a_run_yaml_that_somebody_changed_is_known(tmp_path):
     write_run_yaml(str(tmp_path), RunRecord("sft", {"lora_r": 4}, {"dtype": "float32"}))
     path = tmp_path / "run.yaml"

@@ -20,6 +20,17 @@ def test_rows_are_read_back_as_they_were(suffix, tmp_path):
     assert [record.values for record in read_records(path)] == TEXTS
 
 
+@pytest.mark.parametrize("sign", "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", ids=lambda sign: f"U+{ord(sign):04X}")
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_a_text_may_hold_every_line_end(suffix, sign, tmp_path):
+    rows = [{"a": f"x{sign}y", "b": "c"}, {"a": sign, "b": f"{sign}\r\n"}]
+    path = tmp_path / f"a.{suffix}"
+    with row_writer(path) as write:
+        for row in rows:
+            write(row)
+    assert [record.values for record in read_records(path)] == rows
+
+
 def test_many_rows_of_parquet_are_written_in_parts(tmp_path):
     rows = [{"n": number, "l": [{"x": str(number)}]} for number in range(2_500)]
     with row_writer(tmp_path / "a.parquet") as write:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 from ftkit.config.errors import UserError, first_line
 from ftkit.config.jsonl import json_line
@@ -74,7 +75,9 @@ def open_json(temporary: Path, path: Path) -> Iterator[Write]:
 def open_table(temporary: Path, path: Path) -> Iterator[Write]:
     """Yield what adds a row to a .csv or .tsv file; the first row gives the columns."""
     with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=TABLES[path.suffix.lower()], lineterminator="\n")
+        # csv quotes what its line end holds: a lone "\r" too, which it would read as the end of a row
+        lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+        writer = csv.writer(lines, delimiter=TABLES[path.suffix.lower()], lineterminator="\r\n")
         header = []
 
         def write(row: dict) -> None:
