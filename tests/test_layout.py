@@ -165,6 +165,11 @@ def test_nothing_happens_at_import(path):
         assert is_pure, f"{path}:{node.lineno}: {ast.unparse(node)[:60]} runs at import; do it in a function"
 
 
+def test_no_function_changes_a_name_of_its_module():
+    for path, tree in TREES.items():
+        assert not [node.names for node in ast.walk(tree) if isinstance(node, ast.Global)], path
+
+
 def test_functions_fit_a_screen():
     lengths = {
         f"{where(path)}:{name}": node.end_lineno - node.lineno + 1
