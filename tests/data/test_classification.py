@@ -8,12 +8,12 @@ import pytest
 from ftkit.config.errors import UserError
 from ftkit.data.tokens.labelled import (
     classification_receipt,
-    format_classification_receipt,
     hold_out_by_class,
     load_labelled_rows,
     loss_weights,
     tokenize_labelled,
 )
+from ftkit.data.tokens.receipt_text import format_classification_receipt
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
     rows = load_labelled_rows("rows.csv", test_size=0.1)
     tokens = tokenize_labelled(rows.train, tokenizer, max_length=256)
-    print(format_classification_receipt(classification_receipt(tokens, rows, tokenizer, class_weights=None)))
+    receipt = classification_receipt(tokens, rows, tokenizer, class_weights=None)
 
 Labels are names or class numbers; whole numbers, also where a file writes them as text, are class numbers from 0.
 Every mistake is a UserError `file:line: reason; fix`.
@@ -22,7 +22,7 @@ from ftkit.data.cleaning.overlap import copies_of_test_rows
 from ftkit.data.reading.loading import DEFAULT_TEST_SPLIT, find_splits, load_rows, read_split
 from ftkit.data.reading.problems import Problems
 from ftkit.data.rows.kinds import LABELLED
-from ftkit.data.tokens.receipt_text import NUM_TOKENS_SHOWN, printable
+from ftkit.data.tokens.receipt_text import NUM_TOKENS_SHOWN
 from ftkit.data.tokens.tokenization import NUM_LONGEST_ROWS
 
 logger = logging.getLogger(__name__)
@@ -364,32 +364,3 @@ def spans(row: dict, labels: list[str], tokenizer: PreTrainedTokenizerBase) -> l
     text = tokenizer.decode(row["input_ids"][:NUM_TOKENS_SHOWN], clean_up_tokenization_spaces=False)
     rest = len(row["input_ids"]) - NUM_TOKENS_SHOWN
     return [[text + (f" … {rest} tokens" if rest > 0 else ""), False], [f" → {labels[row['labels']]}", True]]
-
-
-def format_classification_receipt(receipt: dict, color: bool = False) -> str:
-    """The receipt as text. The label of a row shown is green where `color` is set, else between ⟦ and ⟧."""
-    lengths, num_rows = receipt["tokens_a_text"], receipt["num_rows"]
-    classes = [
-        f"{name} {entry['num_rows']:,} ({entry['share']:.1%}"
-        + (f", weight {entry['weight']:.3g})" if entry["weight"] != 1 else ")")
-        for name, entry in receipt["classes"].items()
-    ]
-    medians = [f"{name} {entry['median_tokens']:.0f}" for name, entry in receipt["classes"].items()]
-    lines = [
-        f"rows            {num_rows:,} to train, {receipt['num_validation_rows']:,} to validate, "
-        f"{receipt['num_test_rows']:,} to test",
-        f"classes         {', '.join(classes)}",
-        f"tokens per text {lengths['least']:.0f} to {lengths['most']:.0f}, mean {lengths['mean']:.1f}, median "
-        f"{lengths['median']:.0f}, 90 % have at most {lengths['p90']:.0f}, 99 % {lengths['p99']:.0f}; medians: "
-        f"{', '.join(medians)}",
-        f"truncation      {receipt['num_truncated_rows']:,} of {num_rows:,} texts lose their end at "
-        f"{receipt['max_length']} tokens, {receipt['num_tokens_cut']:,} tokens in all",
-        f"copies          {receipt['num_copied_texts']:,} training texts came before, "
-        f"{receipt['num_conflicting_texts']:,} of them with another label; {receipt['num_held_out_copies']:,} held-out "
-        "rows are training rows too",
-    ]
-    opening, closing = ("\x1b[1;32m", "\x1b[0m") if color else ("⟦", "⟧")
-    for number, row in enumerate(receipt["first_rows"], start=1):
-        (text, _), (label, _) = row
-        lines += [f"--- row {number}", f"{printable(text)}{opening}{label}{closing}"]
-    return "\n".join(lines)

@@ -148,3 +148,32 @@ def row_text(spans: list[list], color: bool) -> str:
 def printable(text: str) -> str:
     """Text in which control characters, which a terminal would obey, are shown as escapes."""
     return CONTROL_CHARACTER.sub(lambda match: repr(match.group())[1:-1], text)
+
+
+def format_classification_receipt(receipt: dict, color: bool = False) -> str:
+    """The receipt as text. The label of a row shown is green where `color` is set, else between ⟦ and ⟧."""
+    lengths, num_rows = receipt["tokens_a_text"], receipt["num_rows"]
+    classes = [
+        f"{name} {entry['num_rows']:,} ({entry['share']:.1%}"
+        + (f", weight {entry['weight']:.3g})" if entry["weight"] != 1 else ")")
+        for name, entry in receipt["classes"].items()
+    ]
+    medians = [f"{name} {entry['median_tokens']:.0f}" for name, entry in receipt["classes"].items()]
+    lines = [
+        f"rows            {num_rows:,} to train, {receipt['num_validation_rows']:,} to validate, "
+        f"{receipt['num_test_rows']:,} to test",
+        f"classes         {', '.join(classes)}",
+        f"tokens per text {lengths['least']:.0f} to {lengths['most']:.0f}, mean {lengths['mean']:.1f}, median "
+        f"{lengths['median']:.0f}, 90 % have at most {lengths['p90']:.0f}, 99 % {lengths['p99']:.0f}; medians: "
+        f"{', '.join(medians)}",
+        f"truncation      {receipt['num_truncated_rows']:,} of {num_rows:,} texts lose their end at "
+        f"{receipt['max_length']} tokens, {receipt['num_tokens_cut']:,} tokens in all",
+        f"copies          {receipt['num_copied_texts']:,} training texts came before, "
+        f"{receipt['num_conflicting_texts']:,} of them with another label; {receipt['num_held_out_copies']:,} held-out "
+        "rows are training rows too",
+    ]
+    opening, closing = TRAINED_COLORS if color else TRAINED_MARKS
+    for number, row in enumerate(receipt["first_rows"], start=1):
+        (text, _), (label, _) = row
+        lines += [f"--- row {number}", f"{printable(text)}{opening}{label}{closing}"]
+    return "\n".join(lines)

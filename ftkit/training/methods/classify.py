@@ -22,11 +22,11 @@ from ftkit.data.tokens.labelled import (
     LabelledRows,
     LabelledTokens,
     classification_receipt,
-    format_classification_receipt,
     load_labelled_rows,
     loss_weights,
     tokenize_labelled,
 )
+from ftkit.data.tokens.receipt_text import format_classification_receipt
 from ftkit.metrics.classification import measure
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config
 from ftkit.model.classifier import (
