@@ -4,7 +4,7 @@ import pytest
 from benchmark_runs import compare, scores, write_run
 
 from ftkit.config.errors import UserError
-from ftkit.evaluation.verdict.pairing import read_run
+from ftkit.evaluation.verdict.pairing import read_run, read_run_and_befores
 from ftkit.evaluation.verdict.text import verdict_text
 from ftkit.evaluation.verdict.verdict import compare_runs
 
@@ -155,3 +155,13 @@ def test_runs_before_that_differ_in_their_examples_are_told_apart(tmp_path):
     after = write_run(tmp_path / "after", {"t": scores(60, right=35)}, num_fewshot=5, **model)
     verdict = compare_runs([read_run(none), read_run(five)], read_run(after))
     assert verdict.tasks[0].before_from == "m, 5-shot"
+
+
+@pytest.mark.parametrize(
+    ("after", "before"), [("", "before"), ("after", "before"), ("benchmark/after", "benchmark/before-own-template")]
+)
+def test_a_run_folder_is_what_it_measured_last_with_what_it_measured_before(tmp_path, after, before):
+    for name in (after, before):
+        write_run(tmp_path / name, {"a": [1.0, 0.0]})
+    befores, last = read_run_and_befores(tmp_path)
+    assert [run.path.parent for run in befores] == [tmp_path / before] and last.path.parent == tmp_path / after
