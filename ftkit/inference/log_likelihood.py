@@ -297,7 +297,7 @@ def plain_log_likelihoods(scorer, rows: Sequence[Row], pad_token_id: int, model)
 
 
 def forward(scorer, rows: Sequence[Row], pad_token_id: int, device) -> list[list[float]]:
-    """The same of rows that are one forward, the longest first."""
+    """The log-likelihoods of the targets of rows by a single forward. rows: the longest first."""
     tensors = padded_targets(rows, len(rows[0][0]), pad_token_id)
     ids_BT, mask_BT, kept_BT, targets_NK = (tensor.to(device) for tensor in tensors)
     parts = []

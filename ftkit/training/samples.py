@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable
 
-from ftkit.data.templates.templates import restore
 from ftkit.data.tokens.tokenization import prompt_ids
-from ftkit.inference.end_tokens import end_token_ids
-from ftkit.inference.generation import generate_answers
+from ftkit.inference.asking import Sampling
+from ftkit.inference.engine import Engine
 from ftkit.model.context import context_size
 from ftkit.training.method import Run
 
@@ -34,14 +33,8 @@ def row_questions(run: Run) -> tuple[list[dict], Callable] | None:
         return None
 
     def answer_all(model) -> list[str]:
-        answers = generate_answers(
-            model,
-            data.tokenizer,
-            prompts,
-            max_new_tokens=training.sample_max_new_tokens,
-            eos_token_ids=end_token_ids(data.tokenizer, data.template, model.generation_config.eos_token_id),
-        )
-        return [restore(text, data.template) for text in answers]
+        engine = Engine.of(model, data.tokenizer, data.template)
+        return engine.texts(prompts, Sampling(max_new_tokens=training.sample_max_new_tokens))
 
     return questions, answer_all
 

@@ -9,7 +9,8 @@ from transformers import Trainer
 from trl.trainer import utils as trl_utils
 
 from ftkit.data.tokens.blocks import BlockCollator
-from ftkit.inference.generation import generate_answers
+from ftkit.inference.asking import Sampling
+from ftkit.inference.engine import Engine
 from ftkit.model.adapters.methods import peft_config
 from ftkit.training.budget import SpeedCallback, tokens_per_update, training_flops
 from ftkit.training.callbacks import MetricsCallback
@@ -106,10 +107,8 @@ def beginnings(run: Run) -> tuple[list[dict], Callable] | None:
     questions = [{"prompt": tokenizer.decode(ids), "reference": ""} for ids in prompts]
 
     def continue_all(model) -> list[str]:
-        return generate_answers(
-            model, tokenizer, prompts, max_new_tokens=config.sample_max_new_tokens,
-            eos_token_ids=[tokenizer.eos_token_id], temperature=SAMPLE_TEMPERATURE, seed=config.seed,
-        )  # fmt: skip
+        drawn = Sampling(config.sample_max_new_tokens, SAMPLE_TEMPERATURE, seed=config.seed)
+        return Engine.of(model, tokenizer).texts(prompts, drawn)
 
     return questions, continue_all
 
