@@ -7,6 +7,7 @@ Everything it does is one `ftkit sft` command, which it prints, between two meas
 """
 
 import itertools
+import json
 import math
 import sys
 import time
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> None:
     from ftkit.config.run_folder import check_output_dir
     from ftkit.evaluation.held_out.answers import answered, write_answers
     from ftkit.evaluation.pages.report import write_report
+    from ftkit.publish.card.model_card import write_model_card
     from ftkit.runs.recipes import load_recipe
 
     start = time.perf_counter()
@@ -60,6 +62,7 @@ def main(argv: list[str]) -> None:
         write_answers(folder, model, items, num_fewshot=NUM_EXAMPLES * (name == FEWSHOT))
     write_answers(adapter, {"name": args.model, "adapter": str(adapter)}, after)
     write_report(adapter)
+    write_model_card(str(adapter), json.loads((adapter / "receipt.json").read_text(encoding="utf-8")))
     print_examples(before[BASE], after)
     print_results(adapter)
     say(

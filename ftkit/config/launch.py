@@ -72,11 +72,6 @@ def sharding(environ: Mapping[str, str] = os.environ) -> str | None:
     return next((SHARDED[name] for name in chosen), None)
 
 
-def default_ddp_backend(use_cpu: bool, environ: Mapping[str, str] = os.environ) -> str | None:
-    """ "gloo" for several processes on CPUs, else None, which leaves the choice to accelerate."""
-    return "gloo" if use_cpu and world_size(environ) > 1 else None
-
-
 def threads_are_chosen(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the person set OMP_NUM_THREADS: torchrun and accelerate set it to 1 for the processes they start.
 

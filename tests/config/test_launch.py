@@ -14,7 +14,6 @@ from ftkit.config.errors import UserError
 from ftkit.config.hardware import usable_cores, use_all_cores
 from ftkit.config.launch import (
     check_world,
-    default_ddp_backend,
     is_first_process,
     local_rank,
     rank,
@@ -104,10 +103,8 @@ def test_no_other_module_reads_a_launchers_variables():
     assert not found
 
 
-def test_gloo_is_for_several_processes_on_cpus():
+def test_the_number_of_processes_is_what_the_launcher_says():
     assert [world_size(environ) for environ in ({}, TWO, {"OMPI_COMM_WORLD_SIZE": "4"})] == [1, 2, 4]
-    assert default_ddp_backend(True, TWO) == "gloo"
-    assert default_ddp_backend(True, {}) is default_ddp_backend(False, TWO) is None
 
 
 def test_threads_set_by_the_person_are_kept():
