@@ -129,6 +129,7 @@ def test_rows_are_cut_and_the_loss_is_counted(bpe):
     assert whole.counts() == {
         "num_rows": 3,
         "num_sequences": 3,
+        "num_tokens": sum(lengths),
         "dropped": {},
         "num_end_tokens_trained": 5,
         "num_trained_tokens": sum(label != IGNORE_INDEX for row in whole.rows for label in row["labels"]),

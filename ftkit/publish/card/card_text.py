@@ -51,7 +51,6 @@ model = PeftModel.from_pretrained(model, model_id)
 """
 
 FTKIT_ADAPTER_USAGE = """\
-from ftkit.config.jsonl import read_log
 from ftkit.model.loading import load_model, local_model_folder
 from peft import PeftModel
 from transformers import AutoTokenizer
