@@ -72,7 +72,7 @@ def check(args) -> None:
         raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
     for name in NOT_OF_ENDPOINTS if args.endpoint else ():
         if getattr(args, name) != parser().get_default(name):
-            raise UserError(f"--{name} is of no use with --endpoint; it is the server's to decide, leave it out")
+            raise UserError(f"--{name} has no effect with --endpoint: the server decides it; leave it out")
     for name, least in (
         ("num_fewshot", 0),
         ("limit", 1),
@@ -95,7 +95,7 @@ def claim(output_dir: str) -> None:
 
 
 def task_list() -> str:
-    """The bundled tasks, one a line."""
+    """The bundled tasks, one per line."""
     from ftkit.evaluation.bench.task_file import bundled_tasks, load_task
 
     tasks = [load_task(name) for name in bundled_tasks()]
@@ -124,7 +124,7 @@ def benchmark(args, chosen: list):
 
 
 def load(args) -> tuple:
-    """What is benchmarked, a model or an endpoint, and what results.json tells of it."""
+    """What is benchmarked, a model or an endpoint, and what results.json says of it."""
     if args.endpoint:
         from ftkit.evaluation.bench.units import Subject
         from ftkit.inference.endpoint import Endpoint
@@ -140,7 +140,7 @@ def load(args) -> tuple:
 
 
 def table(results) -> str:
-    """The scores, one a line."""
+    """The scores, one per line."""
     lines = []
     for task in results.tasks.values():
         for metric, score in task.scores.items():

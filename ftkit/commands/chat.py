@@ -13,7 +13,7 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.inference.asking import BASE, PLAIN, Sampling, asking_parser, model_settings, sampling_of
 
 HELP = (
-    "/reset starts anew, /system TEXT sets the system text and starts anew, /adapter NAME lets another answer, "
+    "/reset starts again, /system TEXT sets the system text and starts again, /adapter NAME lets another answer, "
     "/compare [TEXT] asks everyone the last question, or TEXT, beside the conversation, /exit ends"
 )
 SLASH_COMMANDS = ("/reset", "/system", "/adapter", "/compare", "/help", "/exit")
@@ -90,7 +90,7 @@ class Chat:
             self.system = rest or None
         if command in ("/system", "/reset"):
             self.messages = opening(self.system)
-            say("conversation starts anew")
+            say("the conversation starts again")
         elif command == "/adapter":
             self.swap(rest)
         elif command == "/compare":

@@ -71,7 +71,7 @@ def judge_parser() -> CommandParser:
         "--num_repeats",
         type=int,
         default=1,
-        help="ask so often: how steady is the judge? needs a --temperature",
+        help="ask each question so often, to see how steady the judge is; needs a --temperature",
     )
     parser.add_argument("--votes", metavar="FILE", help="people's votes on the same pairs: how far the judge agrees")
     parser.add_argument("--input_price", type=float, help="of a million tokens that the judge reads")
@@ -88,7 +88,7 @@ def check(args, parser: CommandParser) -> None:
     for name in LOCAL_SETTINGS if args.endpoint else ():
         if getattr(args, name) != parser.get_default(name):
             fix = "; name the server's model by --model_name_or_path" if name == "adapter" else "; leave it out"
-            raise UserError(f"--{name} is of no use with --endpoint{fix}")
+            raise UserError(f"--{name} has no effect with --endpoint{fix}")
     if args.limit is not None and args.limit < 1 or args.num_repeats < 1 or args.batch_size < 1:
         raise UserError("--limit, --num_repeats and --batch_size start at 1")
     if args.num_repeats > 1 and args.temperature == 0:
@@ -169,7 +169,7 @@ def report(questions: list, answers: dict, people: list, settings: dict, args) -
 
 
 def score_results(judgements: list, answers: dict, people: list, settings: dict, args) -> list[str]:
-    """Write each model's scores; tell them in lines."""
+    """Write each model's scores; return them as lines."""
     from ftkit.evaluation.judge.summary import score_lines
     from ftkit.evaluation.judge.writing import write_scores
 
@@ -179,7 +179,7 @@ def score_results(judgements: list, answers: dict, people: list, settings: dict,
 
 
 def pair_results(judgements: list, answers: dict, people: list, settings: dict, args) -> list[str]:
-    """Write the votes; tell them in lines, and how people's votes agree with them."""
+    """Write the votes; return them as lines, with how people's votes agree with them."""
     from ftkit.evaluation.judge.folder import VOTES
     from ftkit.evaluation.judge.judge import pair_outcomes
     from ftkit.evaluation.judge.summary import pair_lines

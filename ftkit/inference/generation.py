@@ -122,7 +122,7 @@ def check_request(prompts_ids: list[list[int]], max_new_tokens: int, batch_size:
 
 
 def answer_limit(model, prompt_length: int, max_new_tokens: int) -> int:
-    """`max_new_tokens`, or what the model's context leaves behind a prompt of `prompt_length` tokens, if less.
+    """`max_new_tokens`, or what the model's context leaves after a prompt of `prompt_length` tokens, if less.
 
     Raises ValueError when it leaves nothing.
     """
@@ -140,7 +140,7 @@ def context_size(model) -> float:
 
 
 def next_logits(model, ids: Sequence[int]) -> Tensor:
-    """The logits, (V,), of the token behind `ids`."""
+    """The logits, (V,), of the token after `ids`."""
     with evaluation_mode(model):
         return model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0, -1]
 
@@ -184,7 +184,7 @@ def batches(lengths: Sequence[int], batch_size: int, fitting: float) -> Iterator
 
 
 def padded(prompts_ids: Sequence[list[int]], prefix_length: int, pad_id: int, device) -> tuple[Tensor, Tensor]:
-    """input_ids and attention_mask, (B, T); padding stands left of the prompt, behind a cached prefix."""
+    """input_ids and attention_mask, (B, T); padding stands left of the prompt, after a cached prefix."""
     width = max(map(len, prompts_ids))
     rows, masks = [], []
     for ids in prompts_ids:
@@ -206,7 +206,7 @@ def shared_prefix(prompts_ids: list[list[int]]) -> list[int]:
 
 
 def prefix_cache(model, prefix: list[int]) -> DynamicCache | None:
-    """Keys and values of the prefix, batch size 1; None where a copy with padding behind it would not be exact."""
+    """Keys and values of the prefix, batch size 1; None where a copy with padding after it would not be exact."""
     if uses_soft_prompt(model):
         return None
     cache = DynamicCache(config=model.config.get_text_config())

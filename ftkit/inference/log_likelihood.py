@@ -32,7 +32,7 @@ Row = tuple[list[int], list[list[int]]]
 
 @dataclass(frozen=True)
 class Question:
-    """Token ids: a context, which is not empty, and the continuations to be scored behind it, none of them empty."""
+    """Token ids: a context, which is not empty, and the continuations to be scored after it, none of them empty."""
 
     context: list[int]
     continuations: list[list[int]]
@@ -73,7 +73,7 @@ def checked(question: Question, continuations: Sequence[str]) -> Question:
     """The question, or ValueError if a continuation has no tokens."""
     for ids, text in zip(question.continuations, continuations, strict=True):
         if not ids:
-            raise ValueError(f"continuation {text!r} has no token of its own behind its context; change one of them")
+            raise ValueError(f"continuation {text!r} has no token of its own after its context; change one of them")
     return question
 
 
@@ -98,7 +98,7 @@ def rolling_windows(ids: Sequence[int], first: int, max_length: int) -> list[tup
     """(window, number of its last tokens that are scored), so that every token of a text is scored exactly once.
 
     The first window begins with the token `first`; each further one holds as much text as fits, of which only what was
-    not scored yet is scored behind one token of context (as lm-eval scores a text, which keeps no further context).
+    not scored yet is scored after one token of context (as lm-eval scores a text, which keeps no further context).
     """
     windows, done = [], 0
     while done < len(ids):
@@ -137,7 +137,7 @@ class LikelihoodScorer:
     def score(self, questions: Sequence[Question], prefix: list[int]) -> list[list[float]]:
         """The log-likelihood of each continuation of each question. prefix: ids with which all contexts begin.
 
-        A continuation that does not fit behind its context is scored behind the context's end.
+        A continuation that does not fit after its context is scored after the context's end.
         """
         with evaluation_mode(self.model):
             fits = all(question.longest <= self.max_length for question in questions)
@@ -162,7 +162,7 @@ class LikelihoodScorer:
         return not prefix or self.cache is not None
 
     def score_packed(self, questions: Sequence[Question]) -> list[list[float]]:
-        """`score` by packed forwards behind the kept prefix."""
+        """`score` by packed forwards after the kept prefix."""
         return in_halves(lambda some: packed_log_likelihoods(self.model, self.cache, len(self.prefix), some), questions)
 
     def score_plainly(self, questions: Sequence[Question]) -> list[list[float]]:
@@ -220,7 +220,7 @@ def can_share(model) -> bool:
 def packed_log_likelihoods(
     model, cache: DynamicCache | None, prefix_length: int, questions: Sequence[Question]
 ) -> list[list[float]]:
-    """Log-likelihoods of all continuations by one forward of all questions in one row, behind the cached prefix."""
+    """Log-likelihoods of all continuations by one forward of all questions in one row, after the cached prefix."""
     ids: list[int] = []
     positions: list[int] = []
     trees: list[int] = []

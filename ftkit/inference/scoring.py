@@ -14,7 +14,7 @@ from ftkit.inference.generation import evaluation_mode
 
 IGNORE_INDEX = -100  # label that cross-entropy skips
 HEAD_CHUNK = 512  # scored tokens whose logits exist at a time: 100 MB at a vocabulary of 50,000
-# Settings by which models change logits behind their head (Gemma 2, Cohere, Granite, Falcon-H1, MiniCPM).
+# Settings by which models change logits after their head (Gemma 2, Cohere, Granite, Falcon-H1, MiniCPM).
 LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "dim_model_base")
 HEAD_TOLERANCE = 1e-4  # relative; between two ways to the same logits only rounding differs
 
@@ -150,7 +150,7 @@ class CompactScorer:
 
     @classmethod
     def of(cls, model) -> "CompactScorer | None":
-        """None for a model whose backbone and head can't be told apart, or whose logits are changed behind the head."""
+        """None for a model whose backbone and head can't be told apart, or whose logits are changed after the head."""
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         backbone = getattr(base, getattr(base, "base_model_prefix", "") or "", None)
         head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None

@@ -29,7 +29,7 @@ from ftkit.model.weights.conversion import import_weights
 from ftkit.model.weights.gguf import convert_gguf
 from ftkit.model.weights.shards import safetensors_files
 
-CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made anew
+CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made again
 HUB_FILES = ("README.md", "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
 HUB_BASES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
 HUB_COPIES = ("original/*", "consolidated*")  # the same weights again in another layout
@@ -102,7 +102,7 @@ def _download(name: str, revision: str | None, ways: str = WAYS) -> Path:
         return Path(snapshot_download(name, revision=revision, **patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = first_line(error)
-        raise UserError(f"{name}: no such folder, and not to be had from the Hub ({reason}); {ways}") from error
+        raise UserError(f"{name}: no such folder, and not found on the Hub ({reason}); {ways}") from error
 
 
 def _model_type(folder: Path) -> str:

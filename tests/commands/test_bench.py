@@ -260,7 +260,7 @@ def test_the_list_names_every_bundled_task(capsys):
         (["--tasks", "sub/x.yaml/y", "--output_dir", "o", "--model_name_or_path", "m"], "sub/x.yaml: no such task file"),
         (["--tasks", "knowledge", "--task_data", "knowledge=a", "--task_data", "knowledge=b", "--output_dir", "o", "--model_name_or_path", "m"],
          '--task_data: "knowledge" is there twice'),
-        (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--adapter", "a"], "--adapter is of no use with --endpoint"),
+        (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--adapter", "a"], "--adapter has no effect with --endpoint"),
         *(
             (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--model_name_or_path", "m", *flag], f"{flag[0]} is of no use")
             for flag in (

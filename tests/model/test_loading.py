@@ -199,7 +199,7 @@ def test_a_hub_id_in_the_local_cache_needs_no_network(llama, tmp_path, monkeypat
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert local_model_folder("some-owner/some-model") == str(repository / "snapshots" / commit)
-    with pytest.raises(UserError, match="not to be had from the Hub .*a model is a local folder"):
+    with pytest.raises(UserError, match="not found on the Hub .*a model is a local folder"):
         local_model_folder("some-owner/other-model")
 
 

@@ -20,7 +20,7 @@ SCORE_LIBRARIES = (
 
 
 def load_subject(asked: ModelSettings, *, max_batch_tokens: int | None = None, batch_size: int | None = None) -> tuple:
-    """(Subject, what results.json tells of it).
+    """(Subject, what results.json says of it).
 
     Raises UserError for what can't be loaded, and a template that renders other tokens than in training.
     """
@@ -37,7 +37,7 @@ def measuring_dtype() -> str:
 
 
 def identity(engine: Engine, asked: ModelSettings) -> dict:
-    """What results.json tells of the model."""
+    """What results.json says of the model."""
     voice, adapter = engine.voice(), next(iter(asked.adapters.values()), None)
     found = {
         "name": asked.model_name_or_path or engine.folder,

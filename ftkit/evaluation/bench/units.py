@@ -134,7 +134,7 @@ class MultipleChoiceRun:
 
 class PerplexityRun:
     """Texts whose every token is scored, as by lm-eval: where the tokenizer itself begins a text with bos, that one is
-    scored, too, behind the bos that stands in front of all."""
+    scored, too, after the bos that stands in front of all."""
 
     num_cut, cut = 0, ""
 

@@ -70,7 +70,7 @@ def fit_vocabulary(model: PreTrainedModel, adapter: str | Path, num_tokens: int)
 
 @torch.no_grad()
 def clear_missing_rows(model: PreTrainedModel, adapter: str | Path, rows: int, num_tokens: int) -> None:
-    """Set to zero what was appended behind `rows` to an end that the adapter does not carry: PEFT saves one end alone
+    """Set to zero what was appended after `rows` at an end that the adapter does not carry: PEFT saves one end alone
     where LoRA adapts one. Raises UserError where tokens of the tokenizer are among them."""
     keys = [key for key, _ in adapter_tensors(adapter)]
     is_tied = model.config.get_text_config().tie_word_embeddings

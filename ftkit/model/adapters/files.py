@@ -68,7 +68,7 @@ def run_folder(adapter: str | Path) -> Path:
 
 
 def run_settings(adapter: str | Path) -> dict:
-    """The settings of the run that wrote an adapter: its run.yaml, else, as for a pushed one, what base.json tells."""
+    """The settings of the run that wrote an adapter: its run.yaml, else, as for a pushed one, what base.json says."""
     if settings := read_run_yaml(run_folder(adapter)):
         return settings
     record = recorded_base(adapter) or {}

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 SHOWN_DIGITS = 12  # of a SHA-256 in a message
 LARGE_SCALING = 64  # lora_alpha over rank; published recipes stay at 4 and below
 LORA_FACTOR = re.compile(r"\.lora_(embedding_)?([AB])(\.weight)?$")
-# Trained to a value that only a comparison with the base tells from its start.
+# Trained to a value that only a comparison with the base distinguishes from its start.
 UNTOLD_START = re.compile(r"\.lora_magnitude_vector(\.weight)?$")
 
 
@@ -80,7 +80,7 @@ def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code
 
 
 def check_base(adapter: str | Path, base_folder: str | Path) -> None:
-    """Raise UserError if the adapter was trained on other weights; warn where no record tells."""
+    """Raise UserError if the adapter was trained on other weights; warn where there is no record."""
     record = recorded_base(adapter)
     if record is None:
         logger.warning("%s: has no %s, so its base could not be verified; shapes are", adapter, BASE_RECORD)
@@ -247,7 +247,7 @@ def check_company(model: PeftModel, adapter: str | Path, config: PeftConfig) -> 
         if changes_base(other):
             raise UserError(
                 f"{adapter}: an adapter with init_lora_weights {other.init_lora_weights} moves the base's weights when "
-                "it is loaded, so others can't share them; convert it to plain LoRA first (PEFT's docs tell how)"
+                "it is loaded, so others can't share them; convert it to plain LoRA first (PEFT's documentation shows how)"
             )
     if replaced := replaced_weight(model, adapter):
         raise UserError(f"{adapter}: replaces the base's {replaced}, which others share; load it alone")

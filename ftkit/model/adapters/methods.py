@@ -26,7 +26,7 @@ def quantization_config(model_args, dtype: str | None) -> BitsAndBytesConfig | N
 
 
 def four_bit_config(dtype: str | None, *, quant_type="nf4", double_quant=True, storage=None) -> BitsAndBytesConfig:
-    """4-bit weights, nf4 and doubly quantised unless told, multiplied in `dtype` (QLoRA, arXiv:2305.14314)."""
+    """4-bit weights, nf4 and doubly quantised by default, multiplied in `dtype` (QLoRA, arXiv:2305.14314)."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quant_type,

@@ -30,7 +30,7 @@ TROUBLE_OR_LETTER = re.compile(r'\{\{|"""|.', re.DOTALL)
 
 @dataclass(frozen=True)
 class TemplatePieces:
-    """The fixed text of a chat template: what stands before and behind the content of each role's turns.
+    """The fixed text of a chat template: what stands before and after the content of each role's turns.
 
     bos: what every conversation begins with. without_system: what follows it where no system turn does.
     default_system: the system text that `without_system` is the rendering of, if it is one ("" then stands there).
@@ -122,7 +122,7 @@ def _default_system(without_system: str, prefixes: dict[str, str], suffixes: dic
 
 
 def _gaps(kinds: str, tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool = True) -> list[str]:
-    """The text before, between and behind the contents of a conversation. Raises UserError if one is not rendered."""
+    """The text before, between and after the contents of a conversation. Raises UserError if one is not rendered."""
     contents = [f"Sentinel{number}letters" for number in range(len(kinds))]
     messages = [{"role": ROLES[kind], "content": content} for kind, content in zip(kinds, contents, strict=True)]
     rest, gaps = render(messages, tokenizer, add_generation_prompt), []
@@ -174,16 +174,16 @@ def go_template(pieces: TemplatePieces, begin: str) -> str:
     """
     text = {name: go_literal(value) for name, value in vars(pieces).items() if isinstance(value, str)}
     before = {role: go_literal(value) for role, value in pieces.prefixes.items()}
-    behind = {role: go_literal(value) for role, value in pieces.suffixes.items()}
+    after = {role: go_literal(value) for role, value in pieces.suffixes.items()}
     opening = turns = ""
     if pieces.without_system:
         opening = f'{{{{ if and (eq $i 0) (ne .Role "system") }}}}{text["without_system"]}{{{{ end }}}}'
     for role in ("system", "user"):
         if role in before:
             condition = f'{{{{ {"else if" if turns else "if"} eq .Role "{role}" }}}}'
-            turns += f"{condition}{before[role]}{{{{ .Content }}}}{behind[role]}"
+            turns += f"{condition}{before[role]}{{{{ .Content }}}}{after[role]}"
     turns += '{{ else if eq .Role "assistant" }}' + before["assistant"] + "{{ .Content }}"
-    turns += f"{{{{ if not $last }}}}{behind['assistant']}{{{{ end }}}}{{{{ end }}}}"
+    turns += f"{{{{ if not $last }}}}{after['assistant']}{{{{ end }}}}{{{{ end }}}}"
     prompt = ""
     if pieces.generation_prompt:
         prompt = f'{{{{ if and $last (ne .Role "assistant") }}}}{text["generation_prompt"]}{{{{ end }}}}'
@@ -213,8 +213,8 @@ def stop_strings(tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces, own
     closes a turn matters for a model that was trained on it: it may write it.
     """
     info = install_template(tokenizer)
-    behind_turns = "".join(pieces.suffixes.values())
-    as_text = [text for text in info.control_strings if text in behind_turns and text not in special_tokens(tokenizer)]
+    after_turns = "".join(pieces.suffixes.values())
+    as_text = [text for text in info.control_strings if text in after_turns and text not in special_tokens(tokenizer)]
     ends = [tokenizer.decode([token]) for token in end_token_ids(tokenizer, info, own) if token < len(tokenizer)]
     return list(dict.fromkeys([*ends, *as_text]))
 
@@ -229,7 +229,7 @@ def modelfile(pieces: TemplatePieces, stops: list[str], *, begin: str, model_fil
     ]
     if pieces.ignores_input:
         lines.append(
-            '# Questions with an "### Input:" part had another opening in training, which can\'t be told here.'
+            '# Questions with an "### Input:" part had another opening in training, which can\'t be expressed here.'
         )
     if not pieces.takes_system:
         lines.append("# The chat template refuses a system turn; one is left out here.")
