@@ -87,7 +87,7 @@ class Endpoint:
 
 
 class GivenUp(UserError):
-    """The server is of no use, any more or at all."""
+    """The server cannot be used, any more or at all."""
 
 
 def check_address(url: str, api_key_variable: str) -> None:
@@ -113,7 +113,7 @@ def ask_all(
     """Yield (index, reply) as the answers come, `concurrency` questions at a time.
 
     seeds: one a conversation, in place of the endpoint's. A question without an answer has its reason in
-    `Reply.failure`. Raises GivenUp when the server is of no use, any more or at all: after MAX_FAILURES_IN_A_ROW
+    `Reply.failure`. Raises GivenUp when the server cannot be used, any more or at all: after MAX_FAILURES_IN_A_ROW
     questions that failed for its sake, or, while none was answered, for any reason.
     """
     seeds = [endpoint.seed] * len(conversations) if seeds is None else seeds
