@@ -67,11 +67,8 @@ def make(settings, facts_of: Callable[[Hardware], Facts]) -> tuple[Decided, Hard
 
 def what_changed(record: RunRecord, hardware: Hardware, facts: Facts, on_line: frozenset[str]) -> str | None:
     """Why a run's decisions are not taken over; None for the same settings, kind of machine, rows and model."""
-    fields = {field.name for field in dataclasses.fields(Decided)}
-    if (
-        fields != record.decided.keys()
-        or {item.name for item in dataclasses.fields(Hardware)} != record.hardware.keys()
-    ):
+    parts = ((Decided, record.decided), (Hardware, record.hardware))
+    if any({item.name for item in dataclasses.fields(part)} != recorded.keys() for part, recorded in parts):
         return "the run of --config is of another version"
     if record.is_edited:
         return "settings in the file of --config were edited"

@@ -12,6 +12,7 @@ from ftkit.config.files import write_json
 from ftkit.config.hardware import use_all_cores
 from ftkit.config.launch import check_world, is_first_process
 from ftkit.config.quiet import quiet_libraries
+from ftkit.config.reporting import check_report_to
 from ftkit.config.run_folder import RunRecord, check_output_dir, write_run_yaml
 from ftkit.data.templates.lock import make_lock, write_lock
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
@@ -62,10 +63,11 @@ def train(command: str, method: Method, held_out: HeldOut | None, settings):
 def open_run(settings) -> str | None:
     """Check what can be checked before data and weights are read; return the checkpoint to resume from, or None.
 
-    Raises UserError for a used or missing output folder, processes that did not come, a repository that can't be
-    written, and benchmark tasks that are not there.
+    Raises UserError for a --report_to without its package, a used or missing output folder, processes that did not
+    come, a repository that can't be written, and benchmark tasks that are not there.
     """
     training = settings.training
+    check_report_to(training.report_to)
     check_world(use_cpu=bool(training.use_cpu))
     resume = bool(training.resume_from_checkpoint)
     if is_first_process() and not training.plan:  # the others may look when the first has already begun to write

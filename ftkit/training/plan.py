@@ -151,6 +151,8 @@ def precision(asked, facts: Facts, reasons: dict) -> dict:
     model, training, hardware = asked.model, asked.training, facts.hardware
     if (model.load_in_4bit or model.load_in_8bit) and not hardware.bitsandbytes:
         raise UserError(f"--load_in_4bit and --load_in_8bit need bitsandbytes, which {hardware.name} can't run")
+    if training.fp16 and hardware.is_cpu:
+        raise UserError("--fp16 needs a GPU; drop it, or give --bf16")
     if training.bf16 is None:
         bf16 = hardware.bf16 and not training.fp16
         reasons["bf16"] = f"bf16 runs at {hardware.bf16_speedup:.1f}x the speed of fp32 here"
@@ -367,7 +369,8 @@ def loss_head(asked, facts: Facts, values: dict, reasons: dict) -> str:
         return "off"
     block_size = getattr(asked.data, "block_size", None)
     num_logits = values["per_device_train_batch_size"] * (block_size or 0) * facts.shape.vocab_size
-    if training.compact_loss_head is None and block_size and num_logits <= FEW_LOGITS:
+    is_open = training.compact_loss_head is None and training.loss_head_kernel == "auto"
+    if is_open and block_size and num_logits <= FEW_LOGITS:
         reasons["loss_head"] = "so few logits are scored faster whole"
         return "off"
     named = training.loss_head_kernel
@@ -390,9 +393,10 @@ def evaluation(asked, given: frozenset[str], facts: Facts, reasons: dict) -> dic
     if getattr(training, "early_stopping_patience", None) and strategy == "no":
         strategy = "epoch"
     if not facts.num_test:
-        if strategy != "no":
-            raise UserError("--eval_strategy needs test rows; add --test_size 0.1 or a test split")
-        return {"eval_strategy": "no", "eval_on_start": bool(training.eval_on_start)}
+        if strategy != "no" or training.eval_on_start:
+            name = "eval_on_start" if strategy == "no" else "eval_strategy"
+            raise UserError(f"--{name} needs test rows; add --test_size 0.1 or a test split")
+        return {"eval_strategy": "no", "eval_on_start": False}
     if "eval_strategy" not in given and strategy == "no":
         strategy = "epoch"
         reasons["eval_strategy"] = "rows are held out"

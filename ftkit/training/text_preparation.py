@@ -13,16 +13,16 @@ from ftkit.data.reading.documents import load_documents, stream_documents
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.blocks import block_dataset, block_stream, tokenize_documents
 from ftkit.data.tokens.receipt_text import token_spans
-from ftkit.model.adapters.methods import freeze_layers
+from ftkit.model.adapters.loading import check_adapter_folder
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
-from ftkit.model.loading import check_vocabulary, load_tokenizer, local_model_folder
+from ftkit.model.loading import load_tokenizer, local_model_folder
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 from ftkit.training.budget import budget_lines
 from ftkit.training.facts import model_facts, read_config
 from ftkit.training.plan import PACKED_ATTENTION, Facts
-from ftkit.training.preparation import load_base
+from ftkit.training.preparation import load_trained
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
 STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
@@ -64,9 +64,12 @@ def prepare_blocks(settings) -> PreparedText:
     config = read_config(folder, trust_remote_code=training.trust_remote_code) if folder else None
     if config:
         check_context(config, data.block_size)
-    tokenizer = load_tokenizer(model.tokenizer or folder)
-    if folder and not model.tokenizer:
-        verify_tokenizer(folder, tokenizer)
+    if model.adapter:
+        check_adapter_folder(model.adapter, folder, trust_remote_code=training.trust_remote_code)
+    origin = model.adapter or folder
+    tokenizer = load_tokenizer(model.tokenizer or origin)
+    if origin and not model.tokenizer:
+        verify_tokenizer(origin, tokenizer)
     seed = training.seed if training.data_seed is None else training.data_seed
     named = {"train_split": data.dataset_train_split, "test_split": data.dataset_test_split}
     if data.dataset_streaming:
@@ -147,15 +150,14 @@ def load_or_make(run) -> PreTrainedModel:
     """A new FTGPT with random weights from the seed that was set, or the weights of --model_name_or_path."""
     model_args, block_size = run.settings.model, run.settings.data.block_size
     if model_args.is_new:
-        model = FTGPTForCausalLM(new_config(model_args, run.data.tokenizer, block_size))
+        config = new_config(model_args, run.data.tokenizer, block_size)
+        if model_args.attn_implementation:
+            config._attn_implementation = model_args.attn_implementation
+        model = FTGPTForCausalLM(config)
         if run.decided.attention == PACKED_ATTENTION:
             use_packed_attention(model)
         return model
-    model = load_base(run)
-    check_vocabulary(model, run.data.tokenizer)
-    if model_args.num_frozen_layers:
-        freeze_layers(model, model_args.num_frozen_layers)
-    return model
+    return load_trained(run)
 
 
 def new_config(model_args, tokenizer: PreTrainedTokenizerBase, block_size: int) -> FTGPTConfig:

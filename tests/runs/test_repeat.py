@@ -1,7 +1,5 @@
 """`ftkit X --config OUT/run.yaml --output_dir NEW` trains the same bits; what no longer fits is decided again and shown."""
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -11,11 +9,6 @@ from safetensors.torch import load_file
 
 from ftkit.runs.recipes import load_recipe
 
-spec = spec_from_file_location("training_files", Path(__file__).with_name("training_files.py"))
-sys.modules["training_files"] = module_from_spec(spec)
-spec.loader.exec_module(sys.modules["training_files"])
-Files = sys.modules["training_files"].Files
-
 RUNS = {  # name: command, flags
     "sft-lora-packed": ("sft", ["--use_peft", "--lora_dropout", "0.1", "--max_steps", "2"]),
     "sft-full-unpacked": ("sft", ["--packing", "false", "--max_steps", "2", "--test_size", "4"]),
@@ -23,11 +16,6 @@ RUNS = {  # name: command, flags
     "pretrain": ("pretrain", ["--max_tokens", "800", "--lr_scheduler_type", "cosine", "--dropout", "0.1"]),
     "classify": ("classify", ["--early_stopping_patience", "1", "--num_train_epochs", "2", "--test_size", "4"]),
 }
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, tiny_folder):
-    return Files(tmp_path_factory.mktemp("repeated"), tiny_folder)
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -117,7 +105,7 @@ def test_rows_that_changed_since_are_decided_again(files, tmp_path, capsys):
     files.run(
         "sft", tmp_path / "out", "--max_steps", "1", "--per_device_train_batch_size", "1", "--dataset_name", str(rows)
     )
-    rows.write_text(rows.read_text() + '{"instruction": "Repeat.", "output": "%s"}\n' % ("ba co du " * 25))
+    rows.write_text(rows.read_text() + '{"instruction": "Repeat.", "output": "%s"}\n' % ("ba co du " * 50))
     capsys.readouterr()
     trainer = repeat("sft", tmp_path / "out/run.yaml", tmp_path / "again")
     printed = capsys.readouterr().err

@@ -16,6 +16,8 @@ class PreferenceDataArguments(DataArguments):
 
     dataset_format: str = setting("auto", "Row format.", choices=["auto", "alpaca", "prompt", "messages"])
 
+    needs = (Need(("allow_empty_mask",), never, "has no effect: a pair has two answers; drop it"),)
+
 
 @dataclass
 class DPOArguments(TrainerArguments, DPOConfig):

@@ -1,4 +1,4 @@
-"""The settings of `ftkit pretrain`: raw text, a model from scratch or from weights, and a budget of tokens.
+"""The settings of `ftkit pretrain`: raw text, a model from nothing or from weights, and a budget of tokens.
 
 Import this only after the flags were checked (`ftkit.config.parser`): it imports TRL.
 """
@@ -10,7 +10,7 @@ from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, plain, setting
-from ftkit.config.settings.needs import Need
+from ftkit.config.settings.needs import Need, never
 
 FROM_SCRATCH = (
     "preset", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
@@ -44,7 +44,7 @@ class PretrainDataArguments(ScriptArguments):
 
 @dataclass
 class PretrainModelArguments(ModelArguments):
-    """a model from scratch, by its sizes, or weights to train on."""
+    """A model from nothing, by its sizes, or weights to train on."""
 
     preset: str = setting("llama", "Shape of a new FTGPT.", choices=["llama", "gpt2"])
     tokenizer: str | None = setting(None, "Tokenizer of a new model: a folder that `ftkit tokenizer` saved, or any.")
@@ -107,6 +107,7 @@ class PretrainArguments(TrainerArguments, _BaseConfig):
              f"belongs to the schedules {' and '.join(WITH_MINIMUM)}; drop it"),
         Need(("decay_share", "min_learning_rate_share"), lambda asked: not asked.training.lr_scheduler_kwargs,
              "with --lr_scheduler_kwargs: both describe the schedule; drop one of them"),
+        Need(("remove_unused_columns",), never, "has no effect: blocks hold what is needed alone; drop it"),
         Need(("num_train_epochs",), lambda asked: not asked.training.max_tokens, "--max_tokens ends the run", False),
     )  # fmt: skip
     default_learning_rates = (1e-3, 1e-4)  # a new model, trained weights

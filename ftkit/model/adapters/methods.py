@@ -1,10 +1,12 @@
 """What is trained: PEFT configurations, quantisation, frozen layers."""
 
 import logging
+import re
 
 import torch
 from peft import LoraConfig, PromptTuningConfig, TaskType
 from peft.tuners.tuners_utils import check_target_module_exists
+from torch import nn
 from transformers import BitsAndBytesConfig
 from trl.trainer import utils as trl_utils
 
@@ -62,7 +64,9 @@ def peft_config(model_args, model, added_tokens: list[int]):
         return PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=model_args.num_virtual_tokens)
     if added_tokens and not can_train_added_tokens():
         raise UserError("--add_template_tokens needs TRL 1.16 or newer (Python 3.11); drop it or upgrade")
-    targets = model_args.lora_target_modules
+    targets = model_args.lora_target_modules  # TRL takes a single name out of its list; PEFT reads it as a pattern then
+    if isinstance(targets, str) and re.fullmatch(r"[\w.]+", targets) and targets != "all-linear":
+        targets = [targets]
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=model_args.lora_r,
@@ -75,6 +79,7 @@ def peft_config(model_args, model, added_tokens: list[int]):
         use_dora=model_args.use_dora,
         trainable_token_indices=trainable_tokens(model, added_tokens) if added_tokens else None,
     )
+    check_targets(model, config)
     tied = tied_targets(model, config)
     if tied:
         raise UserError(
@@ -82,6 +87,18 @@ def peft_config(model_args, model, added_tokens: list[int]):
             "merge would change both; leave it out (--add_template_tokens trains new tokens), or train all weights"
         )
     return config
+
+
+def check_targets(model, config) -> None:
+    """Raise UserError where --lora_target_modules matches nothing in the model."""
+    names = [name for name, _ in model.named_modules()]
+    if config.target_modules == "all-linear" or any(check_target_module_exists(config, name) for name in names):
+        return
+    linear = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
+    raise UserError(
+        f"--lora_target_modules {config.target_modules}: no module of the model is called so; linear ones are "
+        f"{', '.join(linear)}"
+    )
 
 
 def tied_targets(model, config) -> list[str]:

@@ -1,5 +1,6 @@
 """Pretraining: transformers' Trainer on blocks of text, with the compact loss head, and decay of matrices only."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -48,6 +49,16 @@ class FTPretrainTrainer(RunMixin, HeadedTrainer):
     def get_decay_parameter_names(self, model) -> list[str]:
         """Matrices, the embedding among them; norms and biases do not decay."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        """Batches of all held-out blocks: --dataloader_drop_last is about training."""
+        asked = self.args
+        self.args = copy.copy(asked)
+        self.args.dataloader_drop_last = False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args = asked
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Nats per scored token; the sum over this batch divided by the tokens of the whole update."""

@@ -1,7 +1,9 @@
-"""Small rows for every trainer, and one call that runs one: `Files(folder, tiny_folder).run("dpo", out, "--max_steps", "2")`."""
+"""Small rows for every trainer, and one call that runs one: `files.run("dpo", out, "--max_steps", "2")`."""
 
 import json
 from pathlib import Path
+
+import pytest
 
 from ftkit.runs.recipes import load_recipe
 
@@ -14,8 +16,9 @@ class Files:
 
     def __init__(self, folder: Path, model: Path):
         self.folder, self.model = folder, model
-        upper = [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in WORDS]
-        pairs = [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in WORDS]
+        words = [*WORDS, "bal com dun"]  # one row is longer than the others
+        upper = [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in words]
+        pairs = [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in words]
         labels = [{"text": f"{word} {word}", "label": ("ham", "spam")[number % 2]} for number, word in enumerate(WORDS)]
         texts = [{"text": f"{word} {word.upper()} " * 12} for word in WORDS]
         for name, rows in {"sft": upper, "dpo": pairs, "classify": labels, "pretrain": texts}.items():
@@ -41,3 +44,9 @@ class Files:
     def run(self, command: str, out, *more: str):
         """One run; its trainer."""
         return load_recipe(command).train(self.parse(command, out, *more))
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory, tiny_folder) -> Files:
+    """Rows for every trainer."""
+    return Files(tmp_path_factory.mktemp("rows_of_trainers"), tiny_folder)

@@ -1,0 +1,445 @@
+"""Every setting of ours, and those of the libraries that matter most, changes something to observe, or is refused.
+
+A setting is tried on what is built without training where that shows it: what was decided, rows, model, optimizer,
+schedule, data loaders, callbacks; else on three updates. run.yaml does not count.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import importlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, set_seed
+
+from ftkit.config.errors import UserError
+from ftkit.config.reporting import check_report_to
+from ftkit.config.settings.common import RunSettings
+from ftkit.config.settings.needs import check_needs, without_effect
+from ftkit.runs.lifecycle import decide_run
+from ftkit.runs.recipe import found
+from ftkit.runs.recipes import TRAINERS, load_recipe
+from ftkit.training.preparation import with_base_of_adapter
+
+BASE = {
+    "bf16": False, "max_steps": 3, "disable_tqdm": True, "learning_rate": 1e-2, "report_to": "none",
+    "per_device_train_batch_size": 2, "num_samples": 0, "save_strategy": "no", "logging_steps": 1,
+}  # fmt: skip
+NEW_MODEL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SETTINGS = {name: importlib.import_module(f"ftkit.config.settings.{name}").SETTINGS for name in TRAINERS}
+
+
+class Start:
+    """A run up to any point, from settings as a person gave them; each part is made when it is looked at."""
+
+    def __init__(self, command: str, given: dict[str, Any]):
+        self.command, self.given = command, given
+        self.method = found(load_recipe(command).method)
+        self.seen: dict = {}
+
+    def observed(self, see):
+        """What `see` sees of it, looked at once."""
+        if see not in self.seen:
+            self.seen[see] = see(self)
+        return self.seen[see]
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        parts = []
+        for cls in SETTINGS[self.command]:
+            names = {item.name for item in dataclasses.fields(cls)}
+            parts.append(cls(**{name: copy.deepcopy(value) for name, value in self.given.items() if name in names}))
+        asked = RunSettings(*parts, frozenset(self.given))
+        check_needs(asked)
+        check_report_to(asked.training.report_to)
+        return with_base_of_adapter(asked)
+
+    @cached_property
+    def data(self):
+        return self.method.prepare(self.settings)
+
+    @cached_property
+    def run(self):
+        return decide_run(self.command, self.method, self.settings, self.data)
+
+    @cached_property
+    def trainer(self):
+        set_seed(self.settings.training.seed)
+        return self.method.build_trainer(self.run, self.method.load(self.run))
+
+    @cached_property
+    def trained(self):
+        trainer = Start(self.command, self.given).trainer  # whose optimizer nobody has looked at
+        trainer.train()
+        return trainer
+
+
+# What is observed.
+
+
+def decided(start: Start) -> dict:
+    values = dataclasses.asdict(start.run.decided)
+    return {name: value for name, value in values.items() if name not in ("facts", "reasons")}
+
+
+def reported(start: Start) -> list[str]:
+    return without_effect(start.settings)
+
+
+def rows(start: Start) -> list:
+    data = start.data
+    parts = [getattr(data, name, None) for name in ("train", "test", "validation", "observed")]
+    return [[str(row) for row in getattr(part, "rows", part) or []] for part in parts]
+
+
+def labels(start: Start) -> tuple:
+    return start.data.rows.labels, start.data.positive, start.data.class_weights
+
+
+def vocabulary(start: Start) -> tuple:
+    return len(start.data.tokenizer), start.data.tokenizer.chat_template
+
+
+def model(start: Start) -> list:
+    built = start.trainer.model
+    parameters = [(name, one.shape, one.dtype, one.requires_grad) for name, one in built.named_parameters()]
+    adapters = {name: str(config) for name, config in getattr(built, "peft_config", {}).items()}
+    return [type(built), parameters, adapters, str(built.config), built.config._attn_implementation]
+
+
+def head(start: Start) -> bool:
+    return start.trainer.has_compact_heads
+
+
+def optimizer(start: Start) -> list:
+    made = start.trainer.create_optimizer()
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in made.param_groups]
+    return [type(made), groups, [len(group["params"]) for group in made.param_groups]]
+
+
+def rates(start: Start) -> list[float]:
+    start.trainer.create_optimizer_and_scheduler(20)
+    found_rates = []
+    for _ in range(20):
+        found_rates.append(start.trainer.lr_scheduler.get_last_lr()[0])
+        start.trainer.optimizer.step()
+        start.trainer.lr_scheduler.step()
+    return found_rates
+
+
+def loaders(start: Start) -> list:
+    made = [start.trainer.get_train_dataloader()]
+    if start.trainer.eval_dataset is not None:
+        made.append(start.trainer.get_eval_dataloader())
+    return [(loader.total_batch_size, loader.num_workers, len(loader)) for loader in made]
+
+
+def callbacks(start: Start) -> list[str]:
+    return [type(one).__name__ for one in start.trainer.callback_handler.callbacks]
+
+
+def questions(start: Start) -> list:
+    asked = start.method.questions(start.run)
+    return [] if asked is None else asked[0]
+
+
+def answers(start: Start) -> list[str]:
+    _, answer_all = start.method.questions(start.run)
+    return answer_all(start.trainer.model)
+
+
+def weights(start: Start) -> str:
+    state = start.trained.model.state_dict()
+    return hashlib.sha256(b"".join(value.float().numpy().tobytes() for value in state.values())).hexdigest()
+
+
+def losses(start: Start) -> list:
+    logs = [record for record in start.trained.state.log_history if "loss" in record or "eval_loss" in record]
+    return [[(name, record[name]) for name in ("step", "loss", "eval_loss") if name in record] for record in logs]
+
+
+def checkpoints(start: Start) -> list[str]:
+    return sorted(path.name for path in Path(start.trained.args.output_dir).glob("checkpoint-*"))
+
+
+def saved(start: Start) -> list:
+    start.method.finish(start.run, start.trainer)
+    return [value.dtype for value in start.trainer.model.state_dict().values()]
+
+
+@dataclass
+class Effect:
+    """value: of the setting. seen: where it is seen; a text is what the refusal matches. base: settings beside it.
+
+    needed: whether the run is refused without the setting, and takes place with it.
+    """
+
+    value: Any
+    seen: Any
+    base: dict = field(default_factory=dict)
+    needed: bool = False
+
+
+PEFT = {"use_peft": True}
+HELD_OUT = {"test_size": 4}
+SHOWN = HELD_OUT | {"num_samples": 2}
+COMMON = {
+    # ours
+    "activation_checkpointing": Effect(True, decided),
+    "gradient_checkpointing": Effect(True, decided),
+    "compact_loss_head": Effect(False, head),
+    "loss_head_kernel": Effect("trl", decided),
+    "fused_lora": Effect(False, decided, PEFT),
+    "num_samples": Effect(1, questions, SHOWN),
+    "sample_max_new_tokens": Effect(1, answers, SHOWN | {"sample_max_new_tokens": 3}),
+    "learning_rate": Effect(1e-3, decided),
+    "test_size": Effect(4, decided),
+    "adapter": Effect("ADAPTER", model),
+    "ftgpt": Effect(True, model),
+    "dtype": Effect("bfloat16", model),
+    "peft_method": Effect("prompt_tuning", model, PEFT),
+    "lora_target_modules": Effect(["q_proj"], model, PEFT),
+    "lora_dropout": Effect(0.3, model, PEFT),
+    "use_bnb_nested_quant": Effect(False, model, PEFT | {"load_in_4bit": True}),
+    "num_virtual_tokens": Effect(3, model, PEFT | {"peft_method": "prompt_tuning"}),
+    "num_frozen_layers": Effect(1, model),
+    # the libraries'
+    "use_peft": Effect(True, model),
+    "load_in_4bit": Effect(True, model, PEFT),
+    "attn_implementation": Effect("eager", model),
+    "lora_r": Effect(3, model, PEFT),
+    "lora_alpha": Effect(3, model, PEFT),
+    "lora_modules_to_save": Effect(["norm"], model, PEFT),
+    "use_dora": Effect(True, model, PEFT),
+    "use_rslora": Effect(True, model, PEFT),
+    "num_train_epochs": Effect(5, decided, {"max_steps": -1}),
+    "max_steps": Effect(7, decided),
+    "per_device_train_batch_size": Effect(8, decided),
+    "per_device_eval_batch_size": Effect(3, loaders, HELD_OUT),
+    "gradient_accumulation_steps": Effect(3, decided),
+    "dataloader_num_workers": Effect(1, loaders),
+    "weight_decay": Effect(0.3, optimizer),
+    "adam_beta1": Effect(0.5, optimizer),
+    "optim": Effect("adafactor", optimizer),
+    "warmup_steps": Effect(10, rates),
+    "lr_scheduler_type": Effect("constant", rates),
+    "lr_scheduler_kwargs": Effect({"num_cycles": 3}, rates, {"lr_scheduler_type": "cosine_with_restarts"}),
+    "bf16": Effect(True, decided),
+    "fp16": Effect(True, "needs a GPU"),
+    "max_grad_norm": Effect(1e-6, weights, {"optim": "sgd"}),
+    "seed": Effect(7, weights),
+    "data_seed": Effect(7, weights),
+    "neftune_noise_alpha": Effect(5, weights),
+    "label_smoothing_factor": Effect(0.2, weights),
+    "logging_steps": Effect(3, losses),
+    "logging_strategy": Effect("epoch", losses, {"logging_steps": None}),
+    "eval_strategy": Effect("steps", losses, HELD_OUT | {"eval_steps": None, "eval_on_start": False}),
+    "eval_steps": Effect(2, losses, HELD_OUT | {"eval_strategy": "steps"}),
+    "eval_on_start": Effect(False, losses, HELD_OUT),
+    "save_strategy": Effect("steps", checkpoints, {"save_strategy": "no", "save_steps": None}),
+    "save_steps": Effect(2, checkpoints, {"save_strategy": "steps"}),
+    "save_total_limit": Effect(1, checkpoints, {"save_strategy": "steps", "save_steps": 1}),
+    "report_to": Effect(["codecarbon"], "the package is not installed"),
+    "disable_tqdm": Effect(False, callbacks),
+    "train_sampling_strategy": Effect("sequential", weights),
+}
+
+
+def row_effects(prompt: int, answer: int) -> dict[str, Effect]:
+    """Effects of the settings of rows. prompt, answer: tokens of all rows but one, which is longer."""
+    drop, any_cut = {"untrained_rows": "drop"}, {"max_truncated_share": 1.0}
+    whole = prompt + answer
+    return {
+        "template": Effect("chatml", rows),
+        "add_template_tokens": Effect(True, vocabulary, {"template": "chatml"}),
+        "dataset_format": Effect("messages", "messages"),
+        "untrained_rows": Effect("drop", rows, {"max_length": whole + 1} | any_cut, needed=True),
+        "max_truncated_share": Effect(1.0, rows, {"max_length": whole + 6}, needed=True),
+        "allow_untrained_end_of_turn": Effect(True, rows, {"max_length": whole - 2} | drop | any_cut, needed=True),
+        "allow_empty_mask": Effect(
+            True, rows, {"max_length": prompt - 1, "untrained_rows": "keep"} | any_cut, needed=True
+        ),
+        "max_length": Effect(300, decided),
+    }
+
+
+WEIGHTS = dict.fromkeys((*NEW_MODEL, "tokenizer")) | {"model_name_or_path": "MODEL"}
+EFFECTS = {
+    "sft": COMMON | row_effects(22, 3) | {
+        "packing": Effect(False, decided),
+        "loss_type": Effect("dft", weights),
+        "packing_strategy": Effect("wrapped", "lets rows see each other"),
+        "assistant_only_loss": Effect(True, "the answers and their end token only"),
+        "completion_only_loss": Effect(False, "the answers and their end token only"),
+    },
+    "dpo": COMMON | row_effects(4, 3) | {
+        "beta": Effect(0.7, weights),
+        "loss_type": Effect(["ipo"], weights),
+        "label_smoothing": Effect(0.2, weights, {"loss_type": ["robust"]}),
+        "label_smoothing_factor": Effect(0.2, "use --label_smoothing"),
+        "allow_empty_mask": Effect(True, "a pair has two answers"),
+        "precompute_ref_log_probs": Effect(True, lambda start: start.trainer.ref_model is None),
+        "truncation_mode": Effect("keep_end", "would cut the prompt"),
+    },
+    "pretrain": COMMON | {name: dataclasses.replace(COMMON[name], base=COMMON[name].base | WEIGHTS) for name in (
+        "fused_lora", "adapter", "ftgpt", "dtype", "peft_method", "lora_target_modules", "lora_dropout",
+        "use_bnb_nested_quant", "num_virtual_tokens", "num_frozen_layers", "use_peft", "load_in_4bit", "lora_r",
+        "lora_alpha", "lora_modules_to_save", "use_dora", "use_rslora",
+    )} | {
+        "compact_loss_head": Effect(True, head),
+        "dataset_test_split": Effect("test", rows, {"dataset_name": "SPLITS"}),
+        "document_separator": Effect("####", rows, {"dataset_name": "TEXT"}),
+        "block_size": Effect(16, decided),
+        "isolate_documents": Effect(True, decided),
+        "preset": Effect("gpt2", model),
+        "tokenizer": Effect("TOKENIZER", model),
+        "hidden_size": Effect(32, model),
+        "num_hidden_layers": Effect(2, model),
+        "num_attention_heads": Effect(4, model),
+        "num_key_value_heads": Effect(1, model),
+        "intermediate_size": Effect(24, model),
+        "dropout": Effect(0.3, model),
+        "max_tokens": Effect(640, decided, {"max_steps": -1}),
+        "decay_share": Effect(0.5, decided, {"lr_scheduler_type": "warmup_stable_decay", "max_steps": 20}),
+        "min_learning_rate_share": Effect(0.5, rates),
+        "save_dtype": Effect("bfloat16", saved),
+        "adam_beta2": Effect(0.5, optimizer),
+        "dataloader_drop_last": Effect(False, loaders, {"per_device_train_batch_size": 3}),
+        "remove_unused_columns": Effect(True, "blocks hold what is needed alone"),
+    },
+    "classify": COMMON | {
+        "validation_size": Effect(5, rows),
+        "class_names": Effect(["spam", "ham"], labels),
+        "positive_label": Effect("ham", labels),
+        "class_weights": Effect(["spam=3"], labels),
+        "num_trained_layers": Effect(0, model),
+        "max_length": Effect(3, rows),
+        "early_stopping_patience": Effect(2, decided, HELD_OUT | {"save_strategy": None}),
+        "metric_for_best_model": Effect(
+            "brier", decided, HELD_OUT | {"early_stopping_patience": 2, "save_strategy": None}
+        ),
+        "adapter": Effect("ADAPTER", "starts a new adapter"),
+        "num_frozen_layers": Effect(1, "give --num_trained_layers"),
+        "num_virtual_tokens": Effect(3, "is the length of a soft prompt", PEFT),
+        "compact_loss_head": Effect(True, "has no LM head"),
+        "loss_head_kernel": Effect("trl", "has no LM head"),
+        "sample_max_new_tokens": Effect(1, "has no LM head"),
+        "lora_modules_to_save": Effect(["layers.0.mlp"], model, PEFT),
+    },
+}  # fmt: skip
+# Settings whose effect another test shows: where.
+ELSEWHERE = {
+    "plan": "tests/runs/test_plan.py",
+    "hardware": "tests/runs/test_plan.py",
+    "benchmark_tasks": "tests/runs/test_benchmark.py",
+    "benchmark_data": "tests/runs/test_benchmark.py",
+    "benchmark_limit": "tests/runs/test_benchmark.py",
+    "trust_remote_code": "tests/model/test_remote_code.py",
+}
+ONE_CHOICE = {("classify", "peft_method"): "prompt_tuning"}  # the parser refuses every other value
+CASES = [
+    (command, name) for command, effects in EFFECTS.items() for name in effects if (command, name) not in ONE_CHOICE
+]
+
+
+@pytest.fixture(scope="module")
+def places(files, tiny_folder, tmp_path_factory) -> dict[str, str]:
+    """What stands for the names in capitals of the tables."""
+    folder = tmp_path_factory.mktemp("places")
+    texts = [[json.dumps({"text": f"{word} {number} " * 30}) for number in range(9)] for word in ("train", "va", "te")]
+    (folder / "splits").mkdir()
+    for name, lines in zip(("train", "validation", "test"), texts, strict=True):
+        (folder / "splits" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "text.txt").write_text("####".join(f"document {number} " * 20 for number in range(9)))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.add_tokens(["document"])
+    tokenizer.save_pretrained(folder / "tokenizer")
+    named = {"MODEL": str(tiny_folder), "SPLITS": str(folder / "splits"), "TEXT": str(folder / "text.txt")}
+    named |= {"TOKENIZER": str(folder / "tokenizer"), "ADAPTER": str(folder / "adapter")}
+    start = Start("sft", given_to("sft", files, named, folder, {"use_peft": True, "lora_r": 2}))
+    start.trained.model.save_pretrained(folder / "adapter")
+    start.data.tokenizer.save_pretrained(folder / "adapter")
+    return named
+
+
+def given_to(command: str, files, places: dict, out: Path, more: dict) -> dict:
+    """All settings of a run; those that are None are left out."""
+    own = (
+        {"model_name_or_path": "MODEL"}
+        if command != "pretrain"
+        else NEW_MODEL | {"tokenizer": "MODEL", "block_size": 32}
+    )
+    own |= {"template": "plain"} if command in ("sft", "dpo") else {}
+    given = BASE | own | {"dataset_name": str(files.path(command)), "output_dir": str(out)} | more
+    return {
+        name: places.get(value, value) if isinstance(value, str) else value
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+@pytest.fixture(scope="module")
+def baselines() -> dict[tuple, Start]:
+    """Runs without a setting, by command and settings; many share them."""
+    return {}
+
+
+@pytest.mark.parametrize(("command", "name"), CASES, ids=[":".join(case) for case in CASES])
+def test_a_setting_changes_something_or_is_refused(command, name, files, places, baselines, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_CACHE", str(places["MODEL"]) + "-cache")
+    effect = EFFECTS[command][name]
+    base = {key: value for key, value in effect.base.items() if key != name}
+    with_it = Start(command, given_to(command, files, places, tmp_path / "with", base | {name: effect.value}))
+    if isinstance(effect.seen, str):
+        with pytest.raises(UserError, match=re.escape(effect.seen)):
+            with_it.trainer  # noqa: B018
+        return
+    base |= {name: effect.base[name]} if name in effect.base else {}
+    without = baselines.setdefault(
+        (command, str(base)), Start(command, given_to(command, files, places, tmp_path / "without", base))
+    )
+    if effect.needed:
+        with pytest.raises(UserError, match=name):
+            effect.seen(without)
+        assert effect.seen(with_it)
+    else:
+        assert effect.seen(with_it) != without.observed(effect.seen)
+
+
+@pytest.mark.parametrize("command", EFFECTS)
+def test_the_table_holds_every_setting_of_ours(command):
+    ours = set()
+    for part in SETTINGS[command]:
+        fields = {item.name for item in dataclasses.fields(part)}
+        for cls in part.__mro__:
+            ours |= fields & set(vars(cls).get("__annotations__", {})) if cls.__module__.startswith("ftkit.") else set()
+    assert ours - EFFECTS[command].keys() - ELSEWHERE.keys() == set()
+
+
+def test_settings_that_are_tested_elsewhere_are_named_there():
+    for name, path in ELSEWHERE.items():
+        assert name in Path(path).read_text()
+
+
+@pytest.mark.parametrize("command", EFFECTS)
+def test_the_table_names_no_setting_that_is_not_there(command):
+    known = {item.name for part in SETTINGS[command] for item in dataclasses.fields(part)}
+    assert set(EFFECTS[command]) <= known
+
+
+@pytest.mark.parametrize(("command", "name"), ONE_CHOICE, ids=str)
+def test_a_setting_of_one_choice_is_refused_by_the_parser(command, name, files, tmp_path):
+    with pytest.raises(UserError, match="--peft_method.*invalid choice"):
+        files.parse(command, tmp_path / "out", f"--{name}", ONE_CHOICE[command, name])
+
+
+@pytest.mark.parametrize("budget", [{"max_steps": 3}, {"max_tokens": 640, "max_steps": None}], ids=str)
+def test_epochs_beside_another_end_of_the_run_are_reported(budget, files, places, tmp_path):
+    given = given_to("pretrain", files, places, tmp_path, budget | {"num_train_epochs": 2})
+    assert reported(Start("pretrain", given)) == [f"no effect  --num_train_epochs: --{next(iter(budget))} ends the run"]
