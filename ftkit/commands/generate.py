@@ -18,7 +18,8 @@ def main(argv: list[str]) -> None:
     parser = asking_parser("ftkit generate", "Answer prompts through the model's template.")
     parser.add_argument("--prompt", action="append", default=[], help="a question; may be given several times")
     parser.add_argument(
-        "--file", help="prompts: .txt (one a line), or rows in any format `ftkit sft` reads, answers ignored or missing"
+        "--file",
+        help="prompts: .txt (one per line), or rows in any format `ftkit sft` reads, answers ignored or missing",
     )
     parser.add_argument(
         "--compare",

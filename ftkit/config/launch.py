@@ -13,7 +13,7 @@ SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed
 
 
 def check_world(environ: Mapping[str, str] = os.environ, *, use_cpu: bool = False) -> None:
-    """Raise UserError when several processes or sharded weights were asked for and would silently not come.
+    """Raise UserError when several processes or sharded weights were asked for and would not come.
 
     On a CPU, `accelerate launch --num_processes 2` starts one process, which sees MASTER_ADDR but no WORLD_SIZE
     (accelerate 1.15), and FSDP and DeepSpeed become plain data parallelism.
@@ -24,6 +24,11 @@ def check_world(environ: Mapping[str, str] = os.environ, *, use_cpu: bool = Fals
             "several processes were asked for and accelerate started one; on a CPU launch with "
             "torchrun --nproc_per_node N or accelerate launch --multi_gpu --num_processes N "
             "(for one process: --num_processes 1, and no MASTER_ADDR in the environment)"
+        )
+    if world_size(environ) > 1 and "MASTER_ADDR" not in environ:
+        raise UserError(
+            "several processes were started and don't know where to meet; set MASTER_ADDR to the machine of the first, "
+            "such as mpirun -x MASTER_ADDR=127.0.0.1 for one machine"
         )
     strategy = sharding(environ)
     if strategy and (use_cpu or not has_accelerator()):

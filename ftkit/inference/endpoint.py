@@ -42,7 +42,7 @@ class Endpoint:
     """Where and how to ask. url: up to and with /v1. timeout_seconds: of one attempt, from connecting to the last byte.
 
     num_retries: after a failed attempt. stop: texts that end an answer. api_key_variable: the environment variable with
-    the key; unset means none. seed: sent where it matters, at a temperature above 0.
+    the key; unset means none. seed: 0 is sent at a temperature above 0 alone.
     """
 
     url: str
@@ -87,7 +87,7 @@ class Endpoint:
 
 
 class GivenUp(UserError):
-    """The server is of no use, any more or at all."""
+    """The server cannot be used, any more or at all."""
 
 
 def check_address(url: str, api_key_variable: str) -> None:
@@ -113,7 +113,7 @@ def ask_all(
     """Yield (index, reply) as the answers come, `concurrency` questions at a time.
 
     seeds: one a conversation, in place of the endpoint's. A question without an answer has its reason in
-    `Reply.failure`. Raises GivenUp when the server is of no use, any more or at all: after MAX_FAILURES_IN_A_ROW
+    `Reply.failure`. Raises GivenUp when the server cannot be used, any more or at all: after MAX_FAILURES_IN_A_ROW
     questions that failed for its sake, or, while none was answered, for any reason.
     """
     seeds = [endpoint.seed] * len(conversations) if seeds is None else seeds
@@ -230,7 +230,7 @@ def request_body(endpoint: Endpoint, messages: list[dict], seed: int, refused: s
         "max_tokens": endpoint.max_tokens,
         "stream": False,
     }
-    body |= {"seed": seed} if endpoint.temperature > 0 else {}
+    body |= {"seed": seed} if seed or endpoint.temperature > 0 else {}
     body |= {"top_p": endpoint.top_p} if endpoint.top_p < 1 else {}
     body |= {"stop": list(endpoint.stop)} if endpoint.stop else {}
     renamed = {SENT_AS_ASKED[name] if name in refused else name: value for name, value in body.items()}

@@ -119,5 +119,5 @@ def numeric_match(prediction: str, reference: str) -> float:
     """
     wanted = final_number(reference)
     if wanted is None:
-        raise ValueError(f"reference {reference!r} has no number; use exact_match, or mend it")
+        raise ValueError(f"reference {reference!r} has no number; use exact_match, or fix it")
     return float(final_number(prediction) == wanted)

@@ -96,7 +96,7 @@ def resolve_resume(output_dir: str | Path, value: str | Path | bool | None) -> s
             unverified = [path for path in list_checkpoints(output_dir) if verify_checkpoint(path) == [NO_MANIFEST]]
             hint = f"name one without manifest: --resume_from_checkpoint {unverified[-1]}; or " if unverified else ""
             raise UserError(
-                f"{output_dir}: no valid checkpoint to resume from; {hint}start anew without --resume_from_checkpoint"
+                f"{output_dir}: no valid checkpoint to resume from; {hint}start over without --resume_from_checkpoint"
             )
     else:
         folder = Path(value)

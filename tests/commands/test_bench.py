@@ -262,7 +262,7 @@ def test_the_list_names_every_bundled_task(capsys):
          '--task_data: "knowledge" is there twice'),
         (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--adapter", "a"], "--adapter has no effect with --endpoint"),
         *(
-            (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--model_name_or_path", "m", *flag], f"{flag[0]} is of no use")
+            (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--model_name_or_path", "m", *flag], f"{flag[0]} has no effect")
             for flag in (
                 ["--load_in_4bit"], ["--dtype", "float32"], ["--template", "none"], ["--ftgpt"], ["--batch_size", "4"],
                 ["--max_batch_tokens", "9"], ["--trust_remote_code"],

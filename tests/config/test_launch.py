@@ -42,6 +42,11 @@ def test_one_process_in_place_of_several_is_refused():
         check_world({**BY_ACCELERATE, **ADDRESS})
 
 
+def test_processes_of_mpirun_need_a_place_to_meet():
+    with pytest.raises(UserError, match="don't know where to meet; set MASTER_ADDR to the machine of the first"):
+        check_world({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
+
+
 @pytest.mark.parametrize(("name", "strategy"), launch.SHARDED.items())
 def test_sharding_on_a_cpu_is_refused(name, strategy, monkeypatch):
     monkeypatch.setattr(launch, "has_accelerator", lambda: False)

@@ -40,7 +40,7 @@ TRLS = sorted(
 )
 # Their content is a list of parts, or they need more than a role and a text.
 NO_TEXT = {"diffusion_gemma", "idefics3", "llava_next", "smolvlm", "qwen2_5_vl", "qwen3_vl", "lfm2_2_5_vl"}
-# Those that are refused, as an answer has no end token or an earlier turn is rendered anew once more follow.
+# Those that are refused, as an answer has no end token or an earlier turn is rendered differently once more follow.
 NO_END_TOKEN = {"glm4moe"}
 REWRITES = {"nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra"}
 LINES = re.compile(r"[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")

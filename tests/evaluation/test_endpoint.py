@@ -322,6 +322,11 @@ def test_each_question_may_have_its_own_seed(server):
     assert server.requests[0][2]["top_p"] == 0.5
 
 
+def test_a_seed_that_was_asked_for_is_sent_at_temperature_0_too(server):
+    ask(server, seed=7)
+    assert server.requests[0][2]["seed"] == 7
+
+
 def test_without_a_key_none_is_sent(server):
     ask(server)
     assert "Authorization" not in server.requests[0][1]

@@ -112,7 +112,7 @@ def write_task(tmp_path, rows, **settings):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ 1 / 0 }}", "rows.jsonl:1: prompt of task mine: division by zero; mend the row or .*mine.yaml"),
+        ("{{ 1 / 0 }}", "rows.jsonl:1: prompt of task mine: division by zero; fix the row or .*mine.yaml"),
         ("{{ q | regex_replace('(', '') }}", "rows.jsonl:1: prompt of task mine: missing \\), unterminated"),
         ("{% for n in range(10 ** 9) %}{% endfor %}", "prompt of task mine: Range too big"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "prompt of task mine: maximum recursion depth"),
@@ -120,7 +120,7 @@ def write_task(tmp_path, rows, **settings):
         ("{{ q.__class__.__mro__ }}", "access to attribute '__class__' .* is unsafe"),
         ("{{ nested.one }}", "prompt of task mine: a value that it shows is null"),
         ("{{ empty | trim }}", "prompt of task mine: column empty is null"),
-        ("{{ q", "mine.yaml:4: no Jinja template \\(.*\\); mend the line"),
+        ("{{ q", "mine.yaml:4: no Jinja template \\(.*\\); fix the line"),
         ("{{ q | nosuch }}", "mine.yaml:4: no Jinja template \\(No filter named 'nosuch'"),
         ("{{ q[:0] }}", "rows.jsonl:1: prompt of task mine: is empty"),
     ],
@@ -242,7 +242,7 @@ def test_equal_rows_get_their_own_ids_which_depend_on_content_only(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"question": None}, "rows.jsonl:1: prompt of task multiple_choice: column question is null; mend the row"),
+        ({"question": None}, "rows.jsonl:1: prompt of task multiple_choice: column question is null; fix the row"),
         ({"choices": None}, "choices of task multiple_choice: column choices is null"),
         ({"choices": ["a", ""]}, r"gives \['a', ''\], not a list of texts, two or more and none empty"),
         ({"answer": None}, "answer of task multiple_choice: column answer is null"),

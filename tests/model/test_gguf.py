@@ -1,4 +1,4 @@
-"""A .gguf file becomes the original class's folder: same weights, a mended tokenizer, one-line errors."""
+"""A .gguf file becomes the original class's folder: same weights, a corrected tokenizer, one-line errors."""
 
 import json
 import math

@@ -82,7 +82,7 @@ def test_the_tokenizer_equals_one_built_from_the_files_vocabulary(text, tokenize
 
 def test_digits_are_split_one_by_one(tokenizer):
     assert tokenizer.convert_ids_to_tokens(tokenizer("x 20240")["input_ids"]) == ["x", "Ġ", "2", "0", "2", "4", "0"]
-    # Without the mended splitting the space joins the first digit's word: "  7" would be " " + " 7".
+    # Without the corrected splitting the space joins the first digit's word: "  7" would be " " + " 7".
     assert tokenizer.convert_ids_to_tokens(tokenizer("a  7")["input_ids"]) == ["a", "ĠĠ", "7"]
 
 

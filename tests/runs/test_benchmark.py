@@ -177,8 +177,8 @@ def test_the_verdict_warns_of_items_that_were_trained_on(tiny_folder, task_files
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--benchmark_limit", "4"], "--benchmark_limit is of no use without --benchmark_tasks"),
-        (["--benchmark_data", "plain=x"], "--benchmark_data is of no use without --benchmark_tasks"),
+        (["--benchmark_limit", "4"], "--benchmark_limit has no effect without --benchmark_tasks"),
+        (["--benchmark_data", "plain=x"], "--benchmark_data has no effect without --benchmark_tasks"),
         (["--benchmark_tasks", "knowledge", "--benchmark_limit", "0"], "--benchmark_limit is 0; give at least 1"),
     ],
 )

@@ -216,7 +216,7 @@ def test_resume_values(finished, tmp_path):
     assert [resolve_resume(folder, value) for value in (None, False, "false", "")] == [None] * 4
     assert resolve_resume(folder, "true") == resolve_resume(folder, True) == str(folder / "checkpoint-5")
     assert resolve_resume(tmp_path, folder / "checkpoint-2") == str(folder / "checkpoint-2")
-    with pytest.raises(UserError, match="no valid checkpoint to resume from; start anew without"):
+    with pytest.raises(UserError, match="no valid checkpoint to resume from; start over without"):
         resolve_resume(tmp_path, True)
     with pytest.raises(
         UserError, match="not a checkpoint .no trainer_state.json.; name a folder checkpoint-N, or true"

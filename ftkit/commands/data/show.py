@@ -80,7 +80,7 @@ def parse(argv: list[str]):
 
 
 def block_text(args) -> str:
-    """The input/target pairs of one block, one a line, as pretraining joins the documents in their order."""
+    """The input/target pairs of one block, one per line, as pretraining joins the documents in their order."""
     from ftkit.data.reading.documents import load_documents
     from ftkit.data.tokens.blocks import format_block, join_blocks, tokenized
 
@@ -134,7 +134,7 @@ def sequences(row: dict) -> list[tuple[str, dict]]:
 
 
 def stage_spans(row: dict, tokenizer, info, limit: int | None, stage: str) -> list[list]:
-    """The row as rendered text, as tokens one a line, or as text with the trained tokens marked."""
+    """The row as rendered text, as tokens one per line, or as text with the trained tokens marked."""
     from ftkit.data.templates.templates import plain_text_info
     from ftkit.data.tokens.receipt_text import runs
     from ftkit.data.tokens.tokenization import IGNORE_INDEX, render_row, tokenize_rows

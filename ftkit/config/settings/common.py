@@ -100,7 +100,7 @@ class ModelArguments(ModelConfig):
     num_virtual_tokens: int = setting(16, "Length of the soft prompt that prompt tuning trains, in tokens.")
     num_frozen_layers: int = setting(0, "Freeze the embeddings and this many first layers (full fine-tuning only).")
 
-    model_is_required = True  # pretraining may start from nothing
+    model_is_required = True  # pretraining may start from scratch
     needs = (
         Need(PEFT_SETTINGS, lambda asked: not asked.model.adapter,
              "with --adapter: the adapter has its own; drop one of them"),
@@ -166,7 +166,7 @@ class TrainerArguments:
     needs = (
         Need(("hardware",), lambda asked: asked.training.plan, "plans for another machine; add --plan"),
         Need(("benchmark_data", "benchmark_limit"), lambda asked: asked.training.benchmark_tasks,
-             "is of no use without --benchmark_tasks; name the tasks, or leave it out"),
+             "has no effect without --benchmark_tasks; name the tasks, or leave it out"),
         Need(("gradient_checkpointing",), lambda asked: asked.training.activation_checkpointing is None,
              "is the former name of --activation_checkpointing; drop one of them"),
         Need(("loss_head_kernel",), lambda asked: asked.training.compact_loss_head is not False,

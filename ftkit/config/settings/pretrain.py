@@ -1,4 +1,4 @@
-"""The settings of `ftkit pretrain`: raw text, a model from nothing or from weights, and a budget of tokens.
+"""The settings of `ftkit pretrain`: raw text, a model from scratch or from weights, and a budget of tokens.
 
 Import this only after the flags were checked (`ftkit.config.parser`): it imports TRL.
 """
@@ -44,7 +44,7 @@ class PretrainDataArguments(ScriptArguments):
 
 @dataclass
 class PretrainModelArguments(ModelArguments):
-    """A model from nothing, by its sizes, or weights to train on."""
+    """a model from scratch, by its sizes, or weights to train on."""
 
     preset: str = setting("llama", "Shape of a new FTGPT.", choices=["llama", "gpt2"])
     tokenizer: str | None = setting(None, "Tokenizer of a new model: a folder that `ftkit tokenizer` saved, or any.")

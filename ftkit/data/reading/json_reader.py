@@ -57,7 +57,7 @@ def jsonl_values(text: str, line: str, decoder: StrictDecoder) -> dict:
         if not line.endswith("\n") and isinstance(error, json.JSONDecodeError) and is_cut_off(error, text):
             raise ValueError("the last line is cut off; restore it or delete it") from error
         position, reason = explain(error)
-        raise ValueError(f"bad JSON at column {position + indent + 1} ({reason}); mend the line") from error
+        raise ValueError(f"bad JSON at column {position + indent + 1} ({reason}); fix the line") from error
     if end != len(text):
         raise ValueError(f"more text after the record, at column {end + indent + 1}; put one record on each line")
     flaw = decoder.flaw_of(value, text)
@@ -152,14 +152,14 @@ class JsonScanner:
     def bad_value(self, error: ValueError, line: int) -> BrokenStructure:
         """The mistake in the value that begins at the current position, on `line`."""
         if not isinstance(error, json.JSONDecodeError):
-            return self.broken(f"bad JSON ({explain(error)[1]}); mend the record", line)
+            return self.broken(f"bad JSON ({explain(error)[1]}); fix the record", line)
         flaw = self.find_flaw(error.pos + 1, line)
         if flaw:
             return self.broken(flaw, line)
         if is_cut_off(error, self.text.rstrip()):
             return self.broken("the file is cut off in this record; restore it or delete the record", line)
         position, reason = explain(error)
-        return self.broken(f"bad JSON at {self.place(position, line)} ({reason}); mend the record", line)
+        return self.broken(f"bad JSON at {self.place(position, line)} ({reason}); fix the record", line)
 
     def find_flaw(self, end: int, line: int) -> str | None:
         """What makes the text of a record unusable, with its place. end: position behind it; line: where it begins."""
@@ -215,7 +215,7 @@ class JsonScanner:
                 self.position += 1
                 return
             if sign != ",":
-                raise self.broken('bad JSON: expected "," or "]" after a record; mend the file')
+                raise self.broken('bad JSON: expected "," or "]" after a record; fix the file')
 
     def read_sequence(self) -> Iterator[Record]:
         """Read objects one after another up to the end of the file."""
@@ -258,7 +258,7 @@ class JsonScanner:
                 raise self.broken('bad JSON: a comma before "}"; delete the comma')
             name = self.read_value()
             if self.peek() != ":":
-                raise self.broken('bad JSON: expected ":" after a key; mend the file')
+                raise self.broken('bad JSON: expected ":" after a key; fix the file')
             self.position += 1
             self.peek()
             if is_object_list(self.read_value()):

@@ -183,7 +183,9 @@ def find_markers(
         elif keeps_prefixes(tokenizer):
             return "markers", None
         else:
-            logger.warning("the template renders earlier turns anew once more follow; answers are found by offsets")
+            logger.warning(
+                "the template renders earlier turns differently once more follow; answers are found by offsets"
+            )
     variant = trl_variant(tokenizer) if allow_variant else None
     if variant and renders_the_same(tokenizer, variant) and marks_end_of_turn(tokenizer, variant, controls):
         if not marks_role_prefix(tokenizer, variant) or not has_prefixes(tokenizer, controls):

@@ -56,8 +56,8 @@ def identity(engine: Engine, asked: ModelSettings) -> dict:
 
 @contextmanager
 def open_world() -> Iterator:
-    """The processes that a launcher started, as a World; closed at the end."""
-    from ftkit.config.launch import check_world, rank, world_size
+    """The processes that a launcher started, as a World; closed at the end. They meet over gloo, whatever computes."""
+    from ftkit.config.launch import check_world, world_size
     from ftkit.evaluation.bench.bench import World
 
     check_world(use_cpu=True)
@@ -65,9 +65,11 @@ def open_world() -> Iterator:
         yield World()
         return
     import torch.distributed
+    from accelerate import PartialState
 
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7), rank=rank(), world_size=world_size())
+    state = PartialState(cpu=True, backend="gloo", timeout=timedelta(days=7))  # it knows mpirun, torch does not
     try:
-        yield World(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
+        yield World(state.process_index, state.num_processes, torch.distributed.barrier)
     finally:
-        torch.distributed.destroy_process_group()
+        state.destroy_process_group()
+        PartialState._reset_state()

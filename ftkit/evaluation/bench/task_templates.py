@@ -73,7 +73,7 @@ class Templates:
             try:
                 self.compiled[name, source] = compiler(source)
             except TemplateSyntaxError as error:
-                wrong(self.task, name, f"no Jinja template ({error.message}); mend the line")
+                wrong(self.task, name, f"no Jinja template ({error.message}); fix the line")
         return self.compiled[name, source]
 
     def columns_of(self, name: str, source: str) -> list[str]:
@@ -85,7 +85,7 @@ class Templates:
 
     def misfit(self, name: str, row: Row, reason) -> UserError:
         """The error of a row that does not fit a setting of the task."""
-        return UserError(f"{row.source}: {name} of task {self.task.name}: {reason}; mend the row or {self.task.path}")
+        return UserError(f"{row.source}: {name} of task {self.task.name}: {reason}; fix the row or {self.task.path}")
 
 
 def columns(row: Row) -> dict:

@@ -247,7 +247,7 @@ def check_company(model: PeftModel, adapter: str | Path, config: PeftConfig) -> 
         if changes_base(other):
             raise UserError(
                 f"{adapter}: an adapter with init_lora_weights {other.init_lora_weights} moves the base's weights when "
-                "it is loaded, so others can't share them; convert it to plain LoRA first (PEFT's documentation shows how)"
+                "it is loaded, so others can't share them; convert it to plain LoRA first (see PEFT's documentation)"
             )
     if replaced := replaced_weight(model, adapter):
         raise UserError(f"{adapter}: replaces the base's {replaced}, which others share; load it alone")

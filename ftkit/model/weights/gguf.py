@@ -1,4 +1,4 @@
-"""Turns a .gguf file into a plain safetensors folder of the original class, with the tokenizer mended.
+"""Turns a .gguf file into a plain safetensors folder of the original class, with the tokenizer corrected.
 
     convert_gguf("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2")    # then AutoModelForCausalLM.from_pretrained("smollm2")
 
@@ -162,7 +162,7 @@ def _llama3_scaling(source: GgufFile, head_dim: int, theta: float) -> dict[str, 
 
 
 def load_gguf_tokenizer(source: GgufFile) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a .gguf file, mended; None if the file holds none.
+    """The tokenizer of a .gguf file, corrected; None if the file holds none.
 
     Mended: digits split one by one where the merges were learned so (transformers forgets it for SmolLM2), a pad token
     that is not eos, the model's context as maximum length.

@@ -97,7 +97,7 @@ class GgufFile:
     def _read_header(self) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         version, num_tensors, num_settings = self._read("IQQ")
         if version not in VERSIONS:
-            raise UserError(f"{self.path}: GGUF version {version}; readable are 2 and 3; convert the model anew")
+            raise UserError(f"{self.path}: GGUF version {version}; readable are 2 and 3; convert the model again")
         metadata = {}
         for _ in range(num_settings):
             key = self._read_string()

@@ -71,7 +71,7 @@ class SafetensorsFolder:
 
     def load(self, name: str) -> torch.Tensor:
         """One tensor on the CPU."""
-        # Opened anew for each tensor: closing the file gives its memory-mapped pages back.
+        # Opened again for each tensor: closing the file gives its memory-mapped pages back.
         with safe_open(self._files[name], framework="pt") as file:
             return file.get_tensor(name)
 

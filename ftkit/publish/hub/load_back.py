@@ -31,7 +31,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
     """Download the commit into a temporary cache and load it, without ftkit; return what was found in one line.
 
     All files must have the SHA-256 of those sent; the logits of a rendered prompt must equal those of the local folder
-    (a .gguf file, and an adapter whose base is not to be had here, are compared by their hashes alone).
+    (a .gguf file, and an adapter whose base is not here, are compared by their hashes alone).
     Raises UserError if the commit cannot be loaded, or is something else.
     """
     base = local_base(plan.folder) if plan.kind == "adapter" else None
@@ -77,7 +77,7 @@ def describe(outcome: dict) -> str:
 
 
 def local_base(folder: Path) -> str | None:
-    """The local folder of an adapter's base; None where it is not to be had."""
+    """The local folder of an adapter's base; None where it is not found."""
     try:
         return str(Path(resolve_base(folder)).resolve())
     except UserError:
