@@ -73,6 +73,28 @@ def test_the_load_back_check_puts_an_adapter_on_its_base(hub, adapter_folder):
     assert "7 files equal by SHA-256, logits equal on" in push_folder(adapter_folder, REPO).check
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "embed_tokens"]], ids=["resized", "embedding"])
+def test_an_adapter_of_a_padded_vocabulary_loads_on_its_plain_base(tiny_folder, tmp_path, targets):
+    from peft import LoraConfig, TaskType, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from ftkit.model.adapters.embeddings import stored_vocabulary
+    from ftkit.publish.hub.fresh_process import logits_of
+
+    torch.manual_seed(1)
+    trained = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    trained.resize_token_embeddings(320, mean_resizing=False)
+    config = LoraConfig(task_type=TaskType.CAUSAL_LM, target_modules=targets, init_lora_weights=False)
+    trained = get_peft_model(trained, config).eval()
+    trained.save_pretrained(tmp_path / "a")
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / "a")
+    job = {"kind": "adapter", "base": str(tiny_folder), "vocabulary": stored_vocabulary(tmp_path / "a")}
+    ids, found = logits_of(job | {"custom_code": False, "classifier": False, "num_labels": None}, tmp_path / "a", {})
+    with torch.no_grad():
+        assert torch.equal(found, trained(torch.tensor([ids])).logits[0]) and found.shape[-1] == 320
+
+
 def test_what_cannot_be_run_here_is_compared_by_its_files(hub, adapter_folder, tmp_path):
     exported = tmp_path / "exported"
     exported.mkdir()

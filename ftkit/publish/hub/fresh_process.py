@@ -61,6 +61,7 @@ def logits_of(job: dict, name: str, where: dict):
         model = auto.from_pretrained(job["base"], **settings, **({"trust_remote_code": True} if trust else {}))
         rows = model.get_input_embeddings().num_embeddings
         if rows != (wanted := job["vocabulary"] or max(rows, len(tokenizer))):
+            torch.manual_seed(0)  # rows that the adapter does not carry are drawn, here and there the same
             model.resize_token_embeddings(wanted, mean_resizing=False)
         model = PeftModel.from_pretrained(model, name, **where)
     else:
