@@ -22,8 +22,10 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_only_ftkit_at_its_top_level(wheel):
-    top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+def test_the_wheel_has_only_ftkit_at_its_top_level_and_the_templates_of_its_pages(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"ftkit/evaluation/pages/{name}" for name in ("frame.html", "pieces.html", "style.css")} <= names
+    top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"ftkit"}
 
 

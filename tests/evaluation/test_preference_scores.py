@@ -10,6 +10,7 @@ from ftkit.commands.compare import main
 from ftkit.config.errors import UserError
 from ftkit.evaluation.held_out.preferences import PairScore, score_pairs, write_preferences
 from ftkit.evaluation.results import read_items, read_results
+from ftkit.evaluation.verdict.contamination import leak_warnings
 
 
 def test_scores_are_the_summed_log_probabilities_of_each_answer():
@@ -29,15 +30,17 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer():
 
 
 def runs_of(tmp_path, before, after):
-    """What a run writes of pairs whose tokens are their numbers."""
+    """What a run writes of pairs about their numbers."""
     model = SimpleNamespace(model_name_or_path="org/base", use_peft=True)
     run = SimpleNamespace(
         settings=SimpleNamespace(model=model, data=SimpleNamespace(dataset_name="pairs")),
         decided=SimpleNamespace(dtype="float32"), output_dir=str(tmp_path / "out"), config=SimpleNamespace(seed=3),
     )  # fmt: skip
-    rows = [{"prompt_ids": [number], "chosen_ids": [7], "rejected_ids": [8]} for number in range(len(before))]
-    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: f"text {ids[0]}")
-    line = write_preferences(run, rows, tokenizer, before, after)
+    rows = [
+        {"prompt": [{"role": "user", "content": f"text {number}"}], "chosen": "text 7", "rejected": "text 8"}
+        for number in range(len(before))
+    ]
+    line = write_preferences(run, rows, before, after)
     return line, *(read_results(tmp_path / "out" / name) for name in ("before/results.json", "results.json"))
 
 
@@ -72,3 +75,11 @@ def test_ftkit_compare_reads_a_run_folder_and_counts_gained_and_lost_pairs(tmp_p
     (tmp_path / "out/before/results.json").unlink()
     with pytest.raises(UserError, match="results.json: nothing was measured before it; give BEFORE and AFTER"):
         main([str(tmp_path / "out")])
+
+
+def test_a_held_out_question_that_was_trained_on_is_found(tmp_path):
+    _, _, new = runs_of(tmp_path, *[[PairScore(-1.0, -2.0, 1, 1)] * 3] * 2)
+    items = {"preferences": read_items(tmp_path / "out/results.json", new.tasks["preferences"])}
+    asked = {"prompt": [{"role": "user", "content": "text 2"}], "chosen": "a", "rejected": "b", "source": "rows:9"}
+    (warning,) = leak_warnings([asked], items)
+    assert warning.startswith("warning: preferences: 1 of 3 items are asked in the training data, the first at rows:9")

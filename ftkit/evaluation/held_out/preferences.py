@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.evaluation.held_out.writing import write_held_out
 from ftkit.evaluation.results import Item, Score, content_id, mean_score, task_of
 from ftkit.inference.scoring import answer_loss
@@ -36,20 +37,18 @@ def score_pairs(model, sequences: Sequence[dict], pad_token_id: int, batch_size:
     ]
 
 
-def write_preferences(
-    run: Run, rows: Sequence[dict], tokenizer, before: list[PairScore], after: list[PairScore]
-) -> str:
+def write_preferences(run: Run, rows: Sequence[dict], before: list[PairScore], after: list[PairScore]) -> str:
     """Write what held-out pairs scored into OUT/before/results.json and OUT/results.json; return the result in a line.
 
-    rows: of `TokenizedPairs`, the same pairs under the reference (before) and under the trained model (after).
+    rows: preference rows, scored by the reference (before) and by the trained model (after).
     """
-    old, new = preference_items(before, rows, tokenizer), preference_items(after, rows, tokenizer, reference=before)
+    old, new = preference_items(before, rows), preference_items(after, rows, reference=before)
     for items, is_trained in ((old, False), (new, True)):
         write_held_out(run, task_of(TASK, items, preference_scores(items)), items, is_trained=is_trained)
     return results_line(old, new)
 
 
-def preference_items(scores, rows, tokenizer, *, reference=None) -> list[Item]:
+def preference_items(scores, rows, *, reference=None) -> list[Item]:
     """An item for each pair: whether the chosen answer is the likelier one per token, and both log-probabilities.
 
     reference: scores of the model before, which the implicit reward is measured from: how much likelier than before an
@@ -65,13 +64,10 @@ def preference_items(scores, rows, tokenizer, *, reference=None) -> list[Item]:
         if reference:
             old = reference[number]
             found["reward_accuracy"] = float(score.chosen - old.chosen > score.rejected - old.rejected)
-        prompt, chosen, rejected = (
-            tokenizer.decode(row[name], skip_special_tokens=True)
-            for name in ("prompt_ids", "chosen_ids", "rejected_ids")
-        )
-        liked = chosen if score.prefers_chosen else rejected
-        key = content_id(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
-        items.append(Item(key, found, prompt, liked, chosen))
+        question = row["prompt"][-1]["content"].replace(INPUT_MARKER, "\n") if row["prompt"] else ""
+        liked = row["chosen"] if score.prefers_chosen else row["rejected"]
+        key = content_id(row["prompt"], row["chosen"], row["rejected"])
+        items.append(Item(key, found, question, liked, row["chosen"]))
     return items
 
 
@@ -116,7 +112,8 @@ def measure_held_out(run: Run, trainer) -> list[PairScore] | None:
 
 def report(run: Run, before: list[PairScore], after: list[PairScore]) -> list[str]:
     """Write OUT/results.json and OUT/before/results.json, how held-out pairs were ranked; a line for a person."""
-    return [write_preferences(run, run.data.test.rows, run.data.tokenizer, before, after)]
+    rows = [run.data.rows.test[index] for index in run.data.test.kept]
+    return [write_preferences(run, rows, before, after)]
 
 
 HELD_OUT = HeldOut(measure_held_out, report)
