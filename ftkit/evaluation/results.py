@@ -29,11 +29,16 @@ FIRST_SCHEMA = "ftkit.results/1"  # its scores did not say whether they are shar
 NO_SHARES = (
     "bleu", "chrf", "bits_per_byte", "perplexity", "matthews_correlation", "brier", "expected_calibration_error"
 )  # fmt: skip
-METRIC_NAMES = {
-    "reward_accuracy": "accuracy by implicit reward", "chosen_logps": "log-probability of chosen, nats",
-    "rejected_logps": "log-probability of rejected, nats", "roc_auc": "ROC AUC", "f1": "F1",
-    "brier": "Brier score", "matthews_correlation": "Matthews correlation",
-}  # fmt: skip  # of metrics whose name is not what a reader calls them
+METRIC_NAMES = {  # of metrics whose name is not what a reader calls them
+    "pair_accuracy": "pairs in the right order",
+    "reward_accuracy": "pairs in the right order by implicit reward",
+    "chosen_logps": "log-probability of chosen, nats",
+    "rejected_logps": "log-probability of rejected, nats",
+    "roc_auc": "ROC AUC",
+    "f1": "F1",
+    "brier": "Brier score",
+    "matthews_correlation": "Matthews correlation",
+}
 FILE = "results.json"
 BEFORE = "before"  # folders of what a run is compared with begin so
 AFTER = "after"

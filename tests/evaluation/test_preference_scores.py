@@ -49,10 +49,10 @@ def test_pairs_are_ranked_per_token_before_and_after_and_by_the_gain_over_the_re
     after = [PairScore(-1.0, -3.0, 2, 1), PairScore(-3.0, -5.0, 1, 2)]  # -0.5 > -3, then -3 < -2.5
     line, old, new = runs_of(tmp_path, before, after)
     old, new = old.tasks["preferences"], new.tasks["preferences"]
-    assert [task.scores["accuracy"].value for task in (old, new)] == [0.5, 0.5]
+    assert [task.scores["pair_accuracy"].value for task in (old, new)] == [0.5, 0.5]
     assert new.scores["reward_accuracy"].value == 0.5  # gains: 3 > -2, then -2 < -1
     assert old.scores["chosen_logps"].value == -2.5 and new.scores["rejected_logps"].value == -4.0
-    assert new.scores["accuracy"].is_share and not new.scores["rejected_logps"].higher_is_better
+    assert new.scores["pair_accuracy"].is_share and not new.scores["rejected_logps"].higher_is_better
     assert "(2): 50.0% before, 50.0% after (change +0.0%" in line
     items = read_items(tmp_path / "out/results.json", new)
     assert [(item.prompt, item.prediction, item.reference) for item in items] == [

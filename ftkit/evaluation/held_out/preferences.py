@@ -57,7 +57,7 @@ def preference_items(scores, rows, *, reference=None) -> list[Item]:
     items = []
     for number, (score, row) in enumerate(zip(scores, rows, strict=True)):
         found = {
-            "accuracy": float(score.prefers_chosen),
+            "pair_accuracy": float(score.prefers_chosen),
             "chosen_logps": score.chosen,
             "rejected_logps": score.rejected,
         }
@@ -86,12 +86,12 @@ def preference_scores(items: list[Item]) -> dict[str, Score]:
 def results_line(before: list[Item], after: list[Item]) -> str:
     """The result in one line for a person; the interval of the change is Tango's."""
     old, new = (preference_scores(items) for items in (before, after))
-    flips = [new.scores["accuracy"] - old.scores["accuracy"] for old, new in zip(before, after, strict=True)]
+    flips = [new.scores["pair_accuracy"] - old.scores["pair_accuracy"] for old, new in zip(before, after, strict=True)]
     change = share_difference(flips.count(1.0), flips.count(-1.0), len(flips))
     reward = new["reward_accuracy"]
     return (
-        f"held-out pairs in the right order ({len(flips)}): {old['accuracy'].value:.1%} before, "
-        f"{new['accuracy'].value:.1%} after (change {change.difference:+.1%}, 95 % interval {change.low:+.1%} to "
+        f"held-out pairs in the right order ({len(flips)}): {old['pair_accuracy'].value:.1%} before, "
+        f"{new['pair_accuracy'].value:.1%} after (change {change.difference:+.1%}, 95 % interval {change.low:+.1%} to "
         f"{change.high:+.1%}); by implicit reward {reward.value:.1%} ({reward.low:.1%} to {reward.high:.1%})"
     )
 
