@@ -114,9 +114,6 @@ def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tmp_path, monkeyp
             "--max_tokens",
             "4096",
         ]
-    steps = [] if trainer_of(path) == "pretrain" else ["--max_steps", "1"]
-    main([
-        "--config", str(path), *model, "--output_dir", str(tmp_path / "out"), *steps, "--eval_strategy", "no",
-        "--disable_tqdm", *frozen,
-    ])  # fmt: skip
+    steps = [] if trainer_of(path) == "pretrain" else ["--max_steps", "1", "--eval_strategy", "no"]
+    main(["--config", str(path), *model, "--output_dir", str(tmp_path / "out"), *steps, "--disable_tqdm", *frozen])
     assert (tmp_path / "out/report.html").is_file()
