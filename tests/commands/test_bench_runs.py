@@ -70,8 +70,8 @@ def test_answers_do_not_depend_on_what_shares_their_batch_and_short_room_is_coun
     assert [item.prediction for item in items[0]] == [item.prediction for item in items[1]]
     assert together.tasks["made"].num_cut == 1
     assert "made: 1 of 4 items leave the answer less than 20 tokens of the context of 512" in caplog.text
-    assert "1 of 4 items do not fit" in (tmp_path / "together/report.html").read_text()
-    assert "made: 1 of 4 items do not fit" in (tmp_path / "together/report.md").read_text()
+    assert "1 of 4 items are longer than the model" in (tmp_path / "together/report.html").read_text()
+    assert "made: 1 of 4 items are longer than the model" in (tmp_path / "together/report.md").read_text()
 
 
 def test_choices_behind_a_prompt_that_is_cut_are_counted(tiny_folder, tmp_path, token_text, caplog):
