@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, set_seed
 from ftkit.config.errors import UserError
 from ftkit.config.reporting import check_report_to
 from ftkit.config.settings.common import RunSettings
-from ftkit.config.settings.needs import check_needs, without_effect
+from ftkit.config.settings.needs import check_needs, unmet, without_effect
 from ftkit.runs.lifecycle import decide_run
 from ftkit.runs.recipe import found
 from ftkit.runs.recipes import TRAINERS, load_recipe
@@ -33,6 +33,15 @@ BASE = {
 }  # fmt: skip
 NEW_MODEL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SETTINGS = {name: importlib.import_module(f"ftkit.config.settings.{name}").SETTINGS for name in TRAINERS}
+
+
+def asked_of(command: str, given: dict[str, Any]) -> RunSettings:
+    """The settings as a command line would ask them."""
+    parts = []
+    for cls in SETTINGS[command]:
+        names = {item.name for item in dataclasses.fields(cls)}
+        parts.append(cls(**{name: copy.deepcopy(value) for name, value in given.items() if name in names}))
+    return RunSettings(*parts, frozenset(given))
 
 
 class Start:
@@ -51,11 +60,7 @@ class Start:
 
     @cached_property
     def settings(self) -> RunSettings:
-        parts = []
-        for cls in SETTINGS[self.command]:
-            names = {item.name for item in dataclasses.fields(cls)}
-            parts.append(cls(**{name: copy.deepcopy(value) for name, value in self.given.items() if name in names}))
-        asked = RunSettings(*parts, frozenset(self.given))
+        asked = asked_of(self.command, self.given)
         check_needs(asked)
         check_report_to(asked.training.report_to)
         return with_base_of_adapter(asked)
@@ -443,3 +448,79 @@ def test_a_setting_of_one_choice_is_refused_by_the_parser(command, name, files, 
 def test_epochs_beside_another_end_of_the_run_are_reported(budget, files, places, tmp_path):
     given = given_to("pretrain", files, places, tmp_path, budget | {"num_train_epochs": 2})
     assert reported(Start("pretrain", given)) == [f"no effect  --num_train_epochs: --{next(iter(budget))} ends the run"]
+
+
+STOPS_EARLY = {"early_stopping_patience": 2}
+WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and what is said of it
+    "sft": [
+        ({"ignore_bias_buffers": True}, "has no effect in ftkit"),
+        ({"lora_r": 4, "adapter": "x"}, "the adapter has its own"),
+        ({"lora_r": 16}, "all weights would be trained"),
+        ({"use_dora": True, "use_peft": True, "peft_method": "prompt_tuning"}, "belongs to LoRA"),
+        ({"num_virtual_tokens": 3, "use_peft": True}, "add --peft_method prompt_tuning"),
+        ({"use_bnb_nested_quant": False}, "needs --load_in_4bit"),
+        ({"model_revision": "x"}, "the model is a local one"),
+        ({"lora_task_type": "CAUSAL_LM", "use_peft": True}, "follows from the command"),
+        ({"hardware": "cpu-2"}, "add --plan"),
+        ({"benchmark_limit": 4}, "without --benchmark_tasks"),
+        ({"gradient_checkpointing": True, "activation_checkpointing": False}, "former name"),
+        ({"loss_head_kernel": "trl", "compact_loss_head": False}, "without --compact_loss_head"),
+        ({"hub_model_id": "x"}, "needs --push_to_hub"),
+        ({"eval_steps": 3, "test_size": 4}, "needs --eval_strategy steps"),
+        ({"save_steps": 3, "save_strategy": "epoch"}, "needs --save_strategy steps"),
+        ({"save_total_limit": 3}, "--save_strategy no writes none"),
+        ({"logging_steps": 3, "logging_strategy": "epoch"}, "needs --logging_strategy steps"),
+        ({"greater_is_better": False}, "add --load_best_model_at_end"),
+        ({"warmup_steps": 3, "lr_scheduler_type": "constant"}, "use constant_with_warmup"),
+        ({"run_name": "x"}, "names the run for --report_to"),
+        ({"hub_strategy": "end"}, "pushes once, at the end"),
+        ({"do_train": True}, "see --eval_strategy"),
+        ({"dataset_num_proc": 2}, "read and cut them already"),
+        ({"completion_only_loss": False}, "the answers and their end token only"),
+        ({"chat_template_path": "x"}, "use --template"),
+        ({"model_init_kwargs": {"a": 1}}, "by flags of its own"),
+        ({"eval_packing": True, "packing": False}, "without --packing"),
+        ({"packing_strategy": "wrapped"}, "lets rows see each other"),
+        ({"num_train_epochs": 2, "max_steps": 3}, "--max_steps ends the run"),
+    ],
+    "dpo": [
+        ({"allow_empty_mask": True}, "a pair has two answers"),
+        ({"truncation_mode": "keep_end"}, "would cut the prompt"),
+        ({"precompute_ref_batch_size": 2}, "needs --precompute_ref_log_probs"),
+        ({"ref_model_sync_steps": 2}, "needs --sync_ref_model"),
+        ({"discopop_tau": 0.1}, "belongs to --loss_type discopop"),
+        ({"f_alpha_divergence_coef": 0.1}, "belongs to --f_divergence_type"),
+        ({"label_smoothing": 0.1}, "has no effect on this --loss_type"),
+        ({"label_smoothing_factor": 0.1}, "use --label_smoothing"),
+        ({"padding_free": True}, "TRL pads pairs"),
+    ],
+    "pretrain": [
+        ({"preset": "gpt2", **WEIGHTS}, "is of a new model"),
+        ({"ftgpt": True}, "a new model is an FTGPT"),
+        ({"dtype": "bfloat16"}, "of a new model is float32"),
+        ({"decay_share": 0.1}, "belongs to --lr_scheduler_type warmup_stable_decay"),
+        ({"min_learning_rate_share": 0.1, "lr_scheduler_type": "linear"}, "belongs to the schedules"),
+        ({"min_learning_rate_share": 0.1, "lr_scheduler_kwargs": {"num_cycles": 1}}, "both describe the schedule"),
+        ({"remove_unused_columns": True}, "blocks hold what is needed alone"),
+        ({"num_train_epochs": 2, "max_tokens": 99, "max_steps": None}, "--max_tokens ends the run"),
+    ],
+    "classify": [
+        ({"sample_max_new_tokens": 3}, "has no LM head"),
+        ({"save_strategy": "epoch", **STOPS_EARLY}, "saved at each evaluation; drop it"),
+        ({"save_steps": 3, "save_strategy": "steps", **STOPS_EARLY}, "see --eval_steps"),
+        ({"greater_is_better": True, **STOPS_EARLY}, "follows from --metric_for_best_model"),
+    ],
+}  # fmt: skip
+
+
+def test_each_setting_without_effect_is_named_and_no_need_is_untested(files, places, tmp_path):
+    tested = set()
+    for command, cases in WITHOUT_EFFECT.items():
+        for more, message in cases:
+            name = next(iter(more))
+            given = given_to(command, files, places, tmp_path, more)
+            needs = dict(unmet(asked_of(command, given)))
+            assert name in needs and message in needs[name].reason, (command, name)
+            tested.add(needs[name])
+    classes = {cls for parts in SETTINGS.values() for part in parts for cls in part.__mro__}
+    assert {need for cls in classes for need in vars(cls).get("needs", ())} == tested
