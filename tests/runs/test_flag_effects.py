@@ -524,3 +524,10 @@ def test_each_setting_without_effect_is_named_and_no_need_is_untested(files, pla
             tested.add(needs[name])
     classes = {cls for parts in SETTINGS.values() for part in parts for cls in part.__mro__}
     assert {need for cls in classes for need in vars(cls).get("needs", ())} == tested
+
+
+@pytest.mark.parametrize("command", ["sft", "classify"])
+def test_modules_that_are_not_there_are_named_with_those_that_are(command, files, places, tmp_path):
+    given = given_to(command, files, places, tmp_path, PEFT | {"lora_target_modules": ["query"]})
+    with pytest.raises(UserError, match="no module of the model is called so; linear ones are down_proj, .*q_proj"):
+        Start(command, given).trainer  # noqa: B018
