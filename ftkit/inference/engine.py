@@ -31,7 +31,7 @@ from ftkit.inference.generation import (
     AnswerStreamer,
     answer_limit,
     answer_text,
-    context_size,
+    context_limit,
     generate_ids,
     next_logits,
 )
@@ -179,14 +179,14 @@ class Engine:
         ids = self.voice(name).render(messages)
         if not self.has_room(ids):
             raise UserError(
-                f"the prompt has {len(ids)} tokens and the model's context only {context_size(self.model)}; shorten "
+                f"the prompt has {len(ids)} tokens and the model's context only {context_limit(self.model)}; shorten "
                 "the prompt or start over"
             )
         return ids
 
     def has_room(self, prompt: Sequence[int]) -> bool:
         """Whether the model's context leaves room for an answer to a prompt of token ids."""
-        return len(prompt) < context_size(self.model)
+        return len(prompt) < context_limit(self.model)
 
     def generate(
         self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None, *, is_plain=False, **batching

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, TextStreamer
 from transformers.cache_utils import DynamicLayer
 
-from ftkit.model.context import context_size as positions
+from ftkit.model.context import context_size
 
 # B batch, T tokens of the longest prompt, P tokens of the shared prefix
 
@@ -102,7 +102,7 @@ def in_batches(
         return output[:, input_ids_BT.shape[1] :].tolist()
 
     found: list[list[int]] = [[] for _ in prompts_ids]
-    fitting = -1 if uses_soft_prompt(model) else context_size(model) - room
+    fitting = -1 if uses_soft_prompt(model) else context_limit(model) - room
     for indices in batches(list(map(len, prompts_ids)), batch_size, fitting):
         for index, ids in zip(indices, in_halves(answer, indices), strict=True):
             found[index] = ids
@@ -126,7 +126,7 @@ def answer_limit(model, prompt_length: int, max_new_tokens: int) -> int:
 
     Raises ValueError when it leaves nothing.
     """
-    context = context_size(model)
+    context = context_limit(model)
     if prompt_length >= context:
         raise ValueError(
             f"the prompt has {prompt_length} tokens and the model's context only {context}; shorten the prompt"
@@ -134,9 +134,9 @@ def answer_limit(model, prompt_length: int, max_new_tokens: int) -> int:
     return int(min(max_new_tokens, context - prompt_length))
 
 
-def context_size(model) -> float:
+def context_limit(model) -> float:
     """The most tokens that the model sees at once; infinity where it names no limit."""
-    return positions(model.config) or math.inf
+    return context_size(model.config) or math.inf
 
 
 def next_logits(model, ids: Sequence[int]) -> Tensor:

@@ -202,9 +202,9 @@ class GenerationRun:
 
     def settle_lengths(self) -> None:
         """Count the prompts that leave an answer less than its room. Raises UserError for those that leave none."""
-        from ftkit.inference.generation import context_size
+        from ftkit.inference.generation import context_limit
 
-        context, room = context_size(self.subject.engine.model), self.task.max_new_tokens
+        context, room = context_limit(self.subject.engine.model), self.task.max_new_tokens
         self.num_cut = sum(len(ids) + room > context for ids in self.prompts)
         self.cut = f"leave the answer less than {room:,} tokens of the context of {context:,}"
         too_long = [place for place, ids in enumerate(self.prompts) if len(ids) >= context]
@@ -219,11 +219,11 @@ class GenerationRun:
 
     def way_to_fit(self, items: list[TaskItem]) -> str:
         """What a person can do about prompts that are too long: ask with the most examples that fit, if any do."""
-        from ftkit.inference.generation import context_size
+        from ftkit.inference.generation import context_limit
 
         for num in reversed(range(len(items[0].examples))):
             shorter = (dataclasses.replace(item, examples=item.examples[:num]) for item in items)
-            if all(len(self.prompt_ids(item)) < context_size(self.subject.engine.model) for item in shorter):
+            if all(len(self.prompt_ids(item)) < context_limit(self.subject.engine.model) for item in shorter):
                 return f"with {num} examples all do: --num_fewshot {num}"
         return "leave those rows out"
 
