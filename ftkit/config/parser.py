@@ -46,8 +46,10 @@ def read_yaml_record(path: str, names: set[str], allowed: str = "see --help for 
         return as_record(content, path)
     check_keys(root.value, path, names, allowed)
     command = text.split()[2] if text.startswith("# ftkit ") else None  # a run of the first version
-    if command and content.get("max_tokens"):
-        content.pop("max_steps", None)  # it recorded what it had made of --max_tokens
+    if command:  # it recorded what the machine was, and what it had made of --max_tokens
+        content.pop("use_cpu", None)
+        if content.get("max_tokens"):
+            content.pop("max_steps", None)
     return RunRecord(command, content)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.config.parser import CommandParser, run, split_config
+from ftkit.config.parser import CommandParser, read_yaml_settings, run, split_config
 from ftkit.sft import RECIPE
 
 REQUIRED = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "out"]
@@ -109,3 +109,11 @@ def test_help_shows_only_defaults_that_say_something():
     text = " ".join(parser.format_help().split())
     assert "seed of the draw (default: 0)" in text
     assert text.count("(default:") == 1
+
+
+def test_the_machine_of_a_first_versions_run_is_not_asked_for(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("# ftkit sft --config x\nuse_cpu: true\nmax_steps: 3\n")
+    assert read_yaml_settings(str(path), {"use_cpu", "max_steps"}) == {"max_steps": 3}
+    path.write_text("use_cpu: true\n")  # a person's own file
+    assert read_yaml_settings(str(path), {"use_cpu"}) == {"use_cpu": True}

@@ -229,6 +229,12 @@ def test_early_stopping_saves_and_chooses_at_each_evaluation():
     assert (found.metric_for_best_model, found.greater_is_better, found.save_total_limit) == ("brier", False, 2)
 
 
+def test_the_best_weights_are_chosen_by_the_measure_that_is_said():
+    settings = asked("classify", load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch")
+    found = decided(settings, num_test=20)
+    assert (found.metric_for_best_model, found.greater_is_better) == ("f1", True)
+
+
 def test_a_short_run_logs_often():
     assert decided(asked("sft", max_steps=100)).logging_steps == 5
     assert decided(asked("sft", max_steps=1000)).logging_steps == 10
