@@ -73,6 +73,8 @@ def pretrain_flags(folder, texts, out, per_device, *extra):
     """Four updates of two accumulated global batches of four blocks, less than a pass."""
     return [
         "--model_name_or_path", str(folder), "--dataset_name", str(texts), "--output_dir", str(out),
+        # of several processes the last batch is filled with blocks that count twice, unless a batch is one block
+        "--per_device_eval_batch_size", "1",
         "--per_device_train_batch_size", str(per_device), *"""--block_size 32 --gradient_accumulation_steps 2 --max_steps 4
         --logging_steps 1 --save_strategy no --learning_rate 1e-3 --adam_epsilon 1e-4 --bf16 false --use_cpu
         --disable_tqdm --test_size 8 --num_samples 1 --sample_max_new_tokens 4""".split(), *extra,

@@ -58,7 +58,7 @@ def parser() -> CommandParser:
     add("--max_batch_tokens", type=int, help="tokens scored at once; default: what is fast on this device")
     add("--batch_size", type=int, help="answers generated at once; default: what is fast on this device")
     add("--concurrency", type=int, default=4, help="requests to the endpoint at once")
-    add("--seed", type=int, default=0, help="recorded; answers are greedy, so nothing is drawn at random")
+    add("--seed", type=int, default=0, help="recorded, and sent to an endpoint if given; answers are greedy")
     return found
 
 
