@@ -412,20 +412,17 @@ def saving(asked, values: dict) -> dict:
         "save_total_limit": training.save_total_limit, "load_best_model_at_end": training.load_best_model_at_end,
         "metric_for_best_model": training.metric_for_best_model, "greater_is_better": training.greater_is_better,
     }  # fmt: skip
-    if training.load_best_model_at_end and hasattr(training, "best_metric"):
+    if getattr(training, "chooses_best", False):
         metric = training.best_metric
         found |= {"metric_for_best_model": metric, "greater_is_better": training.higher_is_better(metric)}
-    if not getattr(training, "early_stopping_patience", None):
-        return found
-    metric = training.best_metric
-    return found | {
-        "save_strategy": values["eval_strategy"],
-        "save_steps": training.eval_steps or training.save_steps,
-        "save_total_limit": training.save_total_limit or BEST_WEIGHTS_KEPT,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": metric,
-        "greater_is_better": training.higher_is_better(metric),
-    }
+    if getattr(training, "early_stopping_patience", None):
+        found |= {
+            "save_strategy": values["eval_strategy"],
+            "save_steps": training.eval_steps or training.save_steps,
+            "save_total_limit": training.save_total_limit or BEST_WEIGHTS_KEPT,
+            "load_best_model_at_end": True,
+        }
+    return found
 
 
 def logging(asked, given: frozenset[str], updates: int, reasons: dict) -> dict:

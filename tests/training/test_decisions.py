@@ -13,6 +13,8 @@ from transformers import LlamaConfig, get_scheduler
 from ftkit.config.errors import UserError
 from ftkit.config.estimate import Shape
 from ftkit.config.hardware import PRESETS, Hardware, named_hardware
+from ftkit.model.fast import head_kernels, loss_head, packed_attention
+from ftkit.training import plan
 from ftkit.training.plan import Facts, decide
 
 spec = spec_from_file_location("asked", Path(__file__).with_name("asked.py"))
@@ -322,3 +324,10 @@ def test_warmup_stable_decay_stays_at_the_peak_until_it_decays():
 def test_settings_of_the_schedule_that_a_person_gave_stay():
     found = pretraining(max_steps=100, lr_scheduler_kwargs={"num_cycles": 1})
     assert (found.lr_scheduler_type, found.lr_scheduler_kwargs) == ("cosine", {"num_cycles": 1})
+
+
+def test_the_plan_names_backends_and_limits_as_their_own_modules_do():
+    """The plan imports none of them, so that `ftkit data check` reads rows without torch."""
+    assert plan.PACKED_ATTENTION == packed_attention.NAME
+    assert plan.KERNEL_VARIABLE == head_kernels.VARIABLE
+    assert plan.FEW_LOGITS == loss_head.CHUNK_LOGITS
