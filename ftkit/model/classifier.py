@@ -18,8 +18,10 @@ import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError, first_line
 from ftkit.model.adapters.methods import peft_config
 from ftkit.model.context import context_size
+from ftkit.model.finite import check_loaded
 from ftkit.model.weights.shards import safetensors_files
 
+OUTPUTS_FIX = "load it as float32, or take an earlier checkpoint"
 DEFAULT_LIMIT = 512  # tokens of a text, of a model that names no limit
 CLASSIFIER_SUFFIX = "ForSequenceClassification"
 # What a head's outputs are, by transformers' names for it.
@@ -49,10 +51,11 @@ def load_classifier(
 
     folder: local (`local_model_folder`). A base model gets a new head; a classifier keeps its own.
     problem_type: what the outputs are, see `problem_of`.
-    Raises UserError where no classifier can be made of the folder, or it has a head for other classes.
+    Raises UserError where no classifier can be made of the folder, it has a head for other classes, or a weight is NaN
+    or infinite.
     """
     check_head(folder, labels)
-    safetensors_files(folder)
+    files = safetensors_files(folder)
     names = dict(enumerate(labels))
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # that the head is new is no news
@@ -75,6 +78,7 @@ def load_classifier(
         raise UserError(f"{folder}: does not load as a sequence classifier ({reason})") from error
     finally:
         hf_logging.set_verbosity(verbosity)
+    check_loaded(model, files)
     if model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = pad_token_id  # stock decoders find the last token by it
     return LoadedClassifier(model, head_names(model, info["missing_keys"]))
@@ -200,7 +204,8 @@ def class_probabilities(
 ) -> torch.Tensor:
     """(rows, classes) float32 probabilities on the CPU, in the order of `sequences`: token ids, batched by length.
 
-    Of a regression they are its values; what else they are says `problem_of`.
+    Of a regression they are its values; what else they are says `problem_of`. Raises UserError for outputs that are not
+    finite.
     """
     activation = {ONE_CLASS: lambda logits: logits.softmax(dim=-1), ANY_CLASSES: torch.sigmoid, REGRESSION: torch.clone}
     probabilities_of = activation[problem_of(model.config)]
@@ -212,8 +217,11 @@ def class_probabilities(
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             batch = tokenizer.pad({"input_ids": [sequences[index] for index in chunk]}, return_tensors="pt").to(device)
-            probabilities = probabilities_of(model(**batch).logits.float()).cpu()
-            for index, row in zip(chunk, probabilities, strict=True):
+            logits = model(**batch).logits.float().cpu()
+            if not logits.isfinite().all():
+                number = chunk[int(logits.isfinite().all(dim=1).int().argmin())] + 1
+                raise UserError(f"{model.name_or_path}: gives NaN or infinity for text {number}; {OUTPUTS_FIX}")
+            for index, row in zip(chunk, probabilities_of(logits), strict=True):
                 found[index] = row
     model.train(was_training)
     return torch.stack(found)

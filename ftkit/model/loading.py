@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
 from ftkit.config.assets import BASE_NAME, bundled_base, cache_dir
 from ftkit.config.errors import UserError, first_line
+from ftkit.model.finite import check_loaded
 from ftkit.model.padding import ensure_pad_token
 from ftkit.model.weights.conversion import import_weights
 from ftkit.model.weights.gguf import convert_gguf
@@ -155,14 +156,14 @@ def load_model(
     """A causal language model, FTGPT or any AutoModelForCausalLM, in evaluation mode.
 
     dtype: float32, bfloat16, float16, or auto for the checkpoint's own. Only safetensors are read.
-    Raises UserError if there is no such model or it does not load.
+    Raises UserError if there is no such model, it does not load, or a weight is NaN or infinite.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype}; allowed are {', '.join(DTYPES)}")
     folder = local_model_folder(name)
-    safetensors_files(folder)
+    files = safetensors_files(folder)
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             attn_implementation=attn_implementation,
@@ -179,6 +180,8 @@ def load_model(
     except (ValueError, OSError) as error:
         reason = first_line(error)
         raise UserError(f"{folder}: does not load as a causal language model ({reason})") from error
+    check_loaded(model, files)
+    return model
 
 
 def broken_weights(folder: str | Path) -> Path:

@@ -106,6 +106,7 @@ def announce(run: Run, method: Method, trainer, receipt: dict) -> None:
     if getattr(data, "stream", None) is not None:
         data.stream_counts.clear()  # of the rows that were read for the plan and the receipt
         trainer.batch_totals = BatchTotals(receipt["end_of_turn_id"])
+    trainer.data = data  # whose rows are named where the run stops
     trainer.template_lock = make_lock(data.tokenizer, data.template.name if data.template else None)
     if trainer.is_world_process_zero():
         say("\n".join(plan_lines(run, method, receipt)))

@@ -5,6 +5,7 @@ budget.py            What a pretraining run costs, and how fast it goes
 callbacks.py         What a run tells while it goes
 checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
 facts.py             What decisions rest on, found out on the first process without loading the weights
+guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
 method.py            How one trainer makes its data ready and trains
 methods/             One file a trainer
 plan.py              What a run does, decided once, each value with its reason
@@ -13,5 +14,6 @@ preparation.py       Rows and weights made ready for a trainer
 run_trainer.py       What ftkit adds to every TRL trainer
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
 sharing.py           Work on held-out rows shared by the processes of a run, instead of done whole by each of them
+stopped_batch.py     The rows of a batch by name, for a run that stops
 text_preparation.py  Text and weights made ready for pretraining
 """

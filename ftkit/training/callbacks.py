@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
-from ftkit.config.errors import UserError
 from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
 
 TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "grad_norm", "mean_token_accuracy")
@@ -43,7 +42,7 @@ def peak_memory_gib() -> float:
 
 
 class MetricsCallback(TrainerCallback):
-    """Appends one line per log step to OUT/metrics.jsonl, and stops a run whose loss is no number.
+    """Appends one line per log step to OUT/metrics.jsonl.
 
     Trainer logs `num_tokens`, the tokens seen without padding; their rate is `useful_tokens_per_second`. Time spent in
     evaluation and saving does not count.
@@ -79,12 +78,7 @@ class MetricsCallback(TrainerCallback):
             record |= {key: logs[key] for key in EVALUATION_METRICS if key in logs}
         else:
             return
-        loss = record.get("loss", record.get("eval_loss"))
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} at step {state.global_step}; lower --learning_rate, or look at receipt.json"
-            )
-        # a gradient norm that is no number is no JSON either; in fp16 a step is skipped for it
+        # in fp16 an update is skipped for a gradient norm that is not finite, and no JSON either
         append_jsonl(self.path, [{key: value if math.isfinite(value) else None for key, value in record.items()}])
 
     def training_record(self, logs: dict) -> dict:

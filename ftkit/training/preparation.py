@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -62,6 +62,13 @@ class PreparedData:
     def train_dataset(self) -> Dataset | IterableDataset:
         """What a trainer takes: all rows, or the stream, mixed in a buffer."""
         return Dataset.from_list(self.train.rows) if self.stream is None else self.stream
+
+    def origins(self) -> Iterator[tuple[list[int], str]]:
+        """(token ids, source) of each sequence that is trained on; of a stream, of its first rows."""
+        sequences = list(self.train.sequences())
+        each = len(sequences) // len(self.train.kept)  # of a pair, two
+        for number, row in enumerate(sequences):
+            yield row["input_ids"], self.rows.train[self.train.kept[number // each]]["source"]
 
     def test_dataset(self) -> Dataset | None:
         """The held-out rows."""

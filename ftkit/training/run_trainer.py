@@ -11,9 +11,10 @@ from ftkit.model.fast.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
+from ftkit.training.guards import GuardMixin
 
 
-class RunMixin(CheckpointMixin):
+class RunMixin(GuardMixin, CheckpointMixin):
     """Stands left of a TRL trainer that is given rows as ftkit tokenized them."""
 
     has_compact_heads = False

@@ -1,7 +1,9 @@
 """Text and weights made ready for pretraining: blocks, a receipt of them, and a new FTGPT or loaded weights."""
 
+import bisect
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from datasets import Dataset, IterableDataset
@@ -11,7 +13,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.hardware import Hardware
 from ftkit.data.reading.documents import load_documents, stream_documents
 from ftkit.data.templates.lock import verify_tokenizer
-from ftkit.data.tokens.blocks import block_dataset, block_stream, tokenize_documents
+from ftkit.data.tokens.blocks import block_dataset, block_stream, shuffled, tokenize_documents
 from ftkit.data.tokens.receipt_text import token_spans
 from ftkit.model.adapters.loading import check_adapter_folder
 from ftkit.model.configuration_ftgpt import FTGPTConfig
@@ -34,7 +36,8 @@ class PreparedText:
     documents. receipt: what is trained on, for receipt.json.
 
     tokens_per_byte: of the held-out text, or of the training text where none is held out. documents: trained on, where
-    they were read whole and a benchmark's questions are to be searched in them.
+    they were read whole and a benchmark's questions are to be searched in them. sources, lengths: `file:line` and
+    tokens of the documents, in the order in which blocks were made of them; none for a stream.
     """
 
     folder: str | None
@@ -47,7 +50,19 @@ class PreparedText:
     receipt: dict
     beginnings: list[list[int]] = field(default_factory=list)
     documents: list[dict] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
     template: None = None
+
+    def origins(self) -> Iterator[tuple[list[int], str]]:
+        """(token ids, source of each document in it) of each block; none for a stream."""
+        ends = list(itertools.accumulate(self.lengths))
+        start = 0
+        for block in self.train if self.sources else ():
+            ids = block["input_ids"].tolist()
+            first, last = bisect.bisect_right(ends, start), bisect.bisect_left(ends, start + len(ids))
+            start += len(ids)
+            yield ids, ", ".join(self.sources[first : last + 1])
 
     @property
     def is_stream(self) -> bool:
@@ -58,7 +73,7 @@ class PreparedText:
 def prepare_blocks(settings) -> PreparedText:
     """Read the text, tokenize it and join it into blocks; raise UserError for every mistake in it."""
     data, model, training = settings.data, settings.model, settings.training
-    folder, documents = None, []
+    folder, documents, order = None, [], []
     if not model.is_new:
         folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     config = read_config(folder, trust_remote_code=training.trust_remote_code) if folder else None
@@ -91,12 +106,16 @@ def prepare_blocks(settings) -> PreparedText:
         held_out = rows.test
         documents = rows.train if training.benchmark_tasks else []
         train = block_dataset(counted, data.block_size, seed)
+        order = shuffled(list(zip(map(len, counted.ids), (row["source"] for row in rows.train), strict=True)), seed)
     scored = tokenize_documents((row["text"] for row in held_out), tokenizer) if held_out else None
     validation = block_dataset(scored, data.block_size, None) if scored else None
     ratio = (scored or counted).num_tokens / (scored or counted).num_bytes
     beginnings = [ids.tolist() for ids in scored.ids] if scored else []
     receipt = build_receipt(settings, counted, scored, train, validation, tokenizer)
-    return PreparedText(folder, config, tokenizer, source, train, validation, ratio, receipt, beginnings, documents)
+    return PreparedText(
+        folder, config, tokenizer, source, train, validation, ratio, receipt, beginnings, documents,
+        [source for _, source in order], [length for length, _ in order],
+    )  # fmt: skip
 
 
 class TextsOf:

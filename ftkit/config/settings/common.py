@@ -188,6 +188,8 @@ class TrainerArguments:
              "names the run for --report_to; add it, or drop this"),
         Need(("num_train_epochs",), lambda asked: asked.training.max_steps <= 0, "--max_steps ends the run", False),
         Need(("hub_strategy", "hub_always_push"), never, "has no effect: ftkit pushes once, at the end; drop it"),
+        Need(("logging_nan_inf_filter",), lambda asked: not asked.training.logging_nan_inf_filter,
+             "would hide a loss that is not finite, which ends the run; drop it"),
         Need(("do_train", "do_eval", "do_predict"), never, "has no effect: see --eval_strategy; drop it"),
     )  # fmt: skip
 
@@ -213,6 +215,7 @@ class TrainerArguments:
         for name, value in decided.items():
             setattr(config, name, value)
         config.push_to_hub = False  # ftkit pushes once, by an allow-list; Trainer would push pickles
+        config.logging_nan_inf_filter = False  # which would log the mean of earlier losses in place of NaN
         config.gradient_checkpointing = config.activation_checkpointing  # transformers of Python 3.10 know only this
         try:
             super(TrainerArguments, config).__post_init__()

@@ -67,6 +67,10 @@ class TokenizedRows:
         """Tokens of each row."""
         return [len(row["input_ids"]) for row in self.rows]
 
+    def sequences(self) -> list[dict]:
+        """What goes through the model: the rows."""
+        return self.rows
+
     def counts(self) -> dict:
         """The counts by name, for the receipt, with the number of sequences that the rows make."""
         counts = {name: value for name, value in vars(self).items() if name not in ("rows", "kept", "longest")}

@@ -4,10 +4,10 @@ import json
 import re
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from ftkit.config.errors import UserError
+from ftkit.model.finite import is_finite
 
 # Forms that the issuers document for secret scanners; a secret itself is never printed.
 SECRETS = {
@@ -55,13 +55,6 @@ def check_weights(paths: list[Path]) -> None:
                         raise UserError(f"{path}: tensor {name} holds NaN or infinity; the run went wrong")
         except SafetensorError as error:
             raise UserError(f"{path}: not a whole safetensors file ({error}); save the model again") from error
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether every value is finite; without a copy the size of the tensor in the usual precisions."""
-    values = tensor if tensor.element_size() > 1 else tensor.float()
-    # A sum is infinite or NaN if any value is; only an overflow of finite values needs the full look.
-    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
 
 
 def check_vocabulary_of(folder: Path, weights: list[Path]):

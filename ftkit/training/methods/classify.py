@@ -1,9 +1,10 @@
 """Classifiers: labelled rows and a model with a head made ready, and transformers' Trainer with a loss by rows."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import get_peft_model
@@ -73,6 +74,11 @@ class LabelledData:
     def train_dataset(self) -> Dataset:
         """What the trainer takes."""
         return Dataset.from_list(self.train.rows)
+
+    def origins(self) -> Iterator[tuple[list[int], str]]:
+        """(token ids, source) of each training row."""
+        for tokens, row in zip(self.train.rows, self.rows.train, strict=True):
+            yield tokens["input_ids"], row["source"]
 
     def observed_dataset(self) -> Dataset | None:
         """What it evaluates on."""
@@ -166,8 +172,10 @@ class FTClassificationTrainer(RunMixin, Trainer):
     batches an update transformers would add these up). Evaluation loss has neither class weights nor label smoothing.
     """
 
-    def __init__(self, *args, class_weights: list[float] | None = None, **kwargs):
+    def __init__(self, *args, class_weights: list[float] | None = None, positive: int = 1, **kwargs):
         super().__init__(*args, **kwargs)
+        self.positive = positive
+        self.compute_metrics = self.class_measures
         self.class_weights = torch.tensor(class_weights) if class_weights else None
         self.compute_loss_func = self.row_loss
         self.model_accepts_loss_kwargs = False  # the loss is ours, the model gets no part of it
@@ -184,6 +192,14 @@ class FTClassificationTrainer(RunMixin, Trainer):
         total = torch.nn.functional.cross_entropy(logits, labels, **options)
         return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
+    def class_measures(self, prediction) -> dict[str, float]:
+        """The measures of an evaluation's logits and labels, which end the run where they can't be taken."""
+        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+        if not np.isfinite(logits).all():
+            self.stop("NaN or infinity in what the model says of held-out rows", is_done=True)
+        probabilities = torch.from_numpy(logits).double().softmax(-1).numpy()
+        return measure(prediction.label_ids, probabilities, positive=self.positive)
+
     def log(self, logs, *args, **kwargs):
         logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, *args, **kwargs)
@@ -199,20 +215,9 @@ def build_trainer(run: Run, loaded: LoadedClassifier) -> FTClassificationTrainer
         train_dataset=data.train_dataset(),
         eval_dataset=data.observed_dataset(),
         processing_class=data.tokenizer,
-        compute_metrics=class_measures_of(data),
         class_weights=data.class_weights,
+        positive=data.positive,
     )
-
-
-def class_measures_of(data: LabelledData) -> Callable:
-    """What Trainer calls with an evaluation's logits and labels."""
-
-    def compute(prediction) -> dict[str, float]:
-        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        probabilities = torch.from_numpy(logits).double().softmax(-1).numpy()
-        return measure(prediction.label_ids, probabilities, positive=data.positive)
-
-    return compute
 
 
 def receipt(run: Run, trainer: FTClassificationTrainer) -> dict:

@@ -1,0 +1,60 @@
+"""The rows of a batch by name, for a run that stops: found only then, by their tokens.
+
+batch_rows(batches, losses, run.data, tokenizer)    # [{"source": "train.jsonl:12", "text": "..."}, ...]
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+
+LONGEST_TEXT = 2000  # characters of a row that are kept
+ROWS_NAMED = 3  # in a message; the file has all
+
+
+def batch_rows(batches: list[dict], losses: list[torch.Tensor], data, tokenizer) -> list[dict]:
+    """What is known of the rows in `batches`: source (`file:line`, None where it is not known), tokens, text, loss.
+
+    losses: of the batches. Where some are not finite only their batches are meant. data: of the run, whose `origins`
+    yields (token ids, source) of its rows; None for none.
+    """
+    values = [loss.item() for loss in losses]
+    values += [None] * (len(batches) - len(values))
+    pairs = list(zip(batches, values, strict=True))
+    wrong = [pair for pair in pairs if pair[1] is not None and not math.isfinite(pair[1])]
+    found = [(ids, str(loss)) for batch, loss in wrong or pairs for ids in sequences(batch)]
+    sources = sources_of([ids for ids, _ in found], data)
+    texts = [tokenizer.decode(ids) for ids, _ in found]
+    return [
+        {"source": source, "num_tokens": len(ids), "loss": loss, "text": text[:LONGEST_TEXT]}
+        for (ids, loss), source, text in zip(found, sources, texts, strict=True)
+    ]
+
+
+def sequences(batch: dict) -> Iterator[list[int]]:
+    """Token ids of each row in a batch: without padding, and packed rows apart from each other."""
+    for number, row in enumerate(batch["input_ids"]):
+        mask, positions = (batch.get(name) for name in ("attention_mask", "position_ids"))
+        if mask is not None:
+            yield row[mask[number].bool()].tolist()
+        elif positions is not None:
+            starts = (positions[number] == 0).nonzero().flatten().tolist()
+            for start, end in zip(starts, [*starts[1:], len(row)], strict=True):
+                yield row[start:end].tolist()
+        else:
+            yield row.tolist()
+
+
+def sources_of(rows: list[list[int]], data) -> list[str | None]:
+    """Where each of some token sequences is from; None for those that are no row of `data`."""
+    wanted = {tuple(ids): None for ids in rows}
+    for ids, source in data.origins() if hasattr(data, "origins") else ():
+        if (key := tuple(ids)) in wanted and wanted[key] is None:
+            wanted[key] = source
+    return [wanted[tuple(ids)] for ids in rows]
+
+
+def some(names: Iterable[str]) -> str:
+    """The first names, for a message."""
+    names = list(names)
+    return ", ".join(names[:ROWS_NAMED]) + (", ..." if len(names) > ROWS_NAMED else "")
