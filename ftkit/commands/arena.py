@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_file
 from ftkit.config.parser import CommandParser
 
 
@@ -57,13 +58,14 @@ def check(args) -> None:
     for path, place in zip(args.votes, places, strict=True):
         if places.count(place) > 1:
             raise UserError(f"{path}: is given twice, and would count twice; give it once")
-    for path in filter(None, (args.dpo, args.kto)):
+    for flag, path in (("--dpo", args.dpo), ("--kto", args.kto)):
+        if path is None:
+            continue
         if Path(path).suffix != ".jsonl":
             raise UserError(f"{path}: rows are written as JSON lines; name the file something.jsonl")
         if Path(path).exists():
             raise UserError(f"{path}: exists already; choose another file")
-        if not Path(path).resolve().parent.is_dir():
-            raise UserError(f"{path}: there is no such folder; make it first")
+        check_file(path, flag)
     if args.dpo and args.kto and Path(args.dpo).resolve() == Path(args.kto).resolve():
         raise UserError(f"{args.kto}: --dpo and --kto name the same file; give each its own")
     if args.seed < 0:

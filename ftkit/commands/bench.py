@@ -7,6 +7,7 @@ ftkit bench --adapter runs/mine --tasks mmlu,my/task.yaml --task_data mmlu=path/
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.inference.asking import ModelSettings
 
@@ -83,15 +84,16 @@ def check(args) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name} is {value}; give at least {least}")
+    check_folder(args.output_dir)
 
 
 def claim(output_dir: str) -> None:
     """Raise UserError for a folder that can't be written or is another's, before a model is loaded for nothing."""
     from ftkit.config.launch import is_first_process
-    from ftkit.evaluation.bench.bench import check_folder
+    from ftkit.evaluation.bench.bench import claim_folder
 
     if is_first_process():
-        check_folder(Path(output_dir))
+        claim_folder(Path(output_dir))
 
 
 def task_list() -> str:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_file
 from ftkit.config.jsonl import json_line, write_jsonl
 from ftkit.config.parser import CommandParser
 
@@ -56,6 +57,8 @@ def parse(argv: list[str]):
         raise UserError("--model_name_or_path is missing; give the output folder of ftkit classify")
     if args.output_file and Path(args.output_file).exists():
         raise UserError(f"{args.output_file}: exists; name a new file or remove it first")
+    if args.output_file:
+        check_file(args.output_file, "--output_file")
     if args.batch_size < 1:
         raise UserError(f"--batch_size is {args.batch_size}; give 1 or more")
     return args

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError, first_line
+from ftkit.config.files import check_file
 from ftkit.config.parser import CommandParser
 
 
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> None:
         raise UserError("--margin lies between 0 and 1, such as 0.05, and --num_examples is 0 or more")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; give 0 or more")
+    for flag, name in outputs(args):
+        check_file(name, flag)
     from ftkit.evaluation.verdict.pairing import read_run, read_run_and_befores
     from ftkit.evaluation.verdict.text import verdict_text
     from ftkit.evaluation.verdict.verdict import compare_runs
@@ -53,7 +56,10 @@ def main(argv: list[str]) -> None:
         befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
     else:
         befores, after = read_run_and_befores(last)
-    check_outputs(args, [run.path for run in (*befores, after)])
+    if args.html == "":
+        args.html = str(after.path.with_name("verdict.html"))
+    for flag, name in outputs(args):
+        check_output(flag, name, [run.path for run in (*befores, after)])
     verdict = compare_runs(
         befores,
         after,
@@ -64,17 +70,20 @@ def main(argv: list[str]) -> None:
     )
     verdict.warnings += leaks(args.train_data, after)
     print(verdict_text(verdict))
-    write_files(verdict, args, after.path.parent)
+    write_files(verdict, args)
 
 
-def check_outputs(args, inputs: list[Path]) -> None:
-    """Raise UserError for a file to be written that can't be, or would replace what is compared."""
-    for flag, name in (("--html", args.html), ("--markdown", args.markdown), ("--json", args.json)):
-        path = Path(name) if name else None
-        if path and path.resolve() in [one.resolve() for one in inputs]:
-            raise UserError(f"{flag} {name}: is one of the results that are compared; choose another file")
-        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UserError(f"{flag} {name}: is a folder, or its folder is not there; give a file's path")
+def outputs(args) -> list[tuple[str, str]]:
+    """(flag, file) of what is to be written."""
+    named = (("--html", args.html), ("--markdown", args.markdown), ("--json", args.json))
+    return [(flag, name) for flag, name in named if name]
+
+
+def check_output(flag: str, name: str, inputs: list[Path]) -> None:
+    """Raise UserError for a file that can't be written, or would replace what is compared."""
+    if Path(name).resolve() in [one.resolve() for one in inputs]:
+        raise UserError(f"{flag} {name}: is one of the results that are compared; choose another file")
+    check_file(name, flag)
 
 
 def leaks(train_data: str | None, after) -> list[str]:
@@ -128,7 +137,7 @@ def trained_rows(settings: dict, command: str) -> list[dict]:
     return rows_of(settings, {"dpo": PREFERENCES, "classify": LABELLED}.get(command, CONVERSATIONS)).train
 
 
-def write_files(verdict, args, folder: Path) -> None:
+def write_files(verdict, args) -> None:
     """Write the page, Markdown and JSON that the command line asks for."""
     import dataclasses
 
@@ -137,8 +146,8 @@ def write_files(verdict, args, folder: Path) -> None:
     from ftkit.evaluation.verdict.text import verdict_markdown
 
     written = []
-    if args.html is not None:
-        written.append(Path(args.html) if args.html else folder / "verdict.html")
+    if args.html:
+        written.append(Path(args.html))
         write_verdict_page(written[-1], verdict)
     if args.markdown:
         written.append(Path(args.markdown))

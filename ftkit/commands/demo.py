@@ -35,6 +35,7 @@ NUM_SHOWN = 5
 def main(argv: list[str]) -> None:
     """Measure, fine-tune, measure again, and show both."""
     args = parse(argv)
+    from ftkit.config.files import check_folder
     from ftkit.config.run_folder import check_output_dir
     from ftkit.evaluation.held_out.answers import answered, write_answers
     from ftkit.evaluation.pages.report import write_report
@@ -42,9 +43,10 @@ def main(argv: list[str]) -> None:
     from ftkit.runs.recipes import load_recipe
 
     start = time.perf_counter()
-    train, test = own_rows(args) if args.data else bundled_rows(args)
     output_dir = Path(args.output_dir) if args.output_dir else free_folder()
+    check_folder(output_dir)
     check_output_dir(str(output_dir), resume=False)
+    train, test = own_rows(args) if args.data else bundled_rows(args)
     say(f"base model {args.model}")
     data, adapter, template = output_dir / "data", output_dir / "adapter", choose_template(args.model)
     for split, rows in (("train", train), ("test", test)):

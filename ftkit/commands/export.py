@@ -6,6 +6,7 @@ ftkit export --adapter runs/mine --format ollama --output_dir exports/mine
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 
 FORMATS = ("gpt2", "llama", "qwen2", "gguf", "ollama")
@@ -53,6 +54,7 @@ def parse(argv: list[str]):
         raise UserError(f"--quantization is for gguf and ollama, not {args.format}; choose --dtype instead")
     if not is_plain and args.dtype and not args.adapter:
         raise UserError(f"--dtype is for plain folders, not {args.format}; choose --quantization instead")
+    check_folder(args.output_dir)
     return args
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_file
 from ftkit.config.jsonl import write_jsonl
 from ftkit.inference.asking import asking_parser, model_settings, sampling_of
 
@@ -37,8 +38,8 @@ def main(argv: list[str]) -> None:
         raise UserError("--num_return_sequences above 1 gives equal answers without sampling; add --temperature 0.7")
     if args.output_file and Path(args.output_file).exists():
         raise UserError(f"{args.output_file}: exists already; choose another --output_file")
-    if args.output_file and not Path(args.output_file).resolve().parent.is_dir():  # before all answers are made
-        raise UserError(f"{args.output_file}: its folder does not exist; make it first")
+    if args.output_file:
+        check_file(args.output_file, "--output_file")
     conversations = [[{"role": "user", "content": prompt}] for prompt in args.prompt]
     if args.file:
         from ftkit.data.rows.questions import read_conversations

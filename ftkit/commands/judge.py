@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.inference.asking import asking_parser, model_settings, parse_adapters, sampling_of
 
@@ -100,6 +101,7 @@ def check(args, parser: CommandParser) -> None:
     if args.api_key_variable and not os.environ.get(args.api_key_variable, "").strip():
         raise UserError(f"--api_key_variable: {args.api_key_variable} is not set; export it, or leave the flag out")
     endpoint_of(args)
+    check_folder(args.output_dir)
 
 
 def judge_settings(args) -> dict:

@@ -1,9 +1,10 @@
 """Settings: errors a person can act on, bundled files, flags and run.yaml.
 
 assets.py      Finds the bundled files (templates/, datasets/)
+disk.py        What disks do to files: faults on the way, and too little room
 errors.py      The error of a person's mistake
 estimate.py    How much memory a training run takes, by a closed formula
-files.py       Files that are written whole or not at all
+files.py       Files that are written whole or not at all, and places that are tried out before work begins
 flags.py       The flag names of a command, read from the source of the installed libraries without importing them
 hardware.py    What a machine is good at: this one, by a probe, or another by name or from a file
 jsonl.py       JSON Lines as ftkit writes and reads them: an object per line, which ends at "\n" alone

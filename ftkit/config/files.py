@@ -1,18 +1,92 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and places that are tried out before work begins.
+
+check_folder("runs/a")                                     # can it be made and written?
+check_space("runs/a", num_bytes, "two checkpoints", fix)
+write_json(Path("runs/a/receipt.json"), receipt)
+"""
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from ftkit.config.disk import free_bytes, size_text, temporary_name, writing
+from ftkit.config.errors import UserError, first_line
+
+LONGEST_INSIDE = "x" * 48  # about as long as the path, in OUT, of a file of a checkpoint that is being written
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old or the new content, never a part: temporary file, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    content = text.encode("utf-8")
+    with whole_file(path, need=len(content)) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path, *, need: int | None = None) -> Iterator[Path]:
+    """Yield where to write what replaces a file when the body is through; if it fails, nothing is left of it."""
+    temporary = temporary_name(path)
+    with writing(path, need=need):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value) -> None:
     """Write `value` as indented JSON; NaN and infinities are an error, as they are no JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_folder(path: str | Path, flag: str = "--output_dir") -> None:
+    """Raise UserError where no files can be made in a folder, which may be missing. Nothing is left behind.
+
+    It is tried out beside what is there: permissions alone say nothing of read-only disks, quotas and long names.
+    """
+    folder = Path(path).absolute()
+    try:
+        for part in (folder, *folder.parents):
+            if part.is_symlink() and not part.exists():
+                raise UserError(f"{path}: {part} is a link to {os.readlink(part)}, which is not there; remove it")
+        folder = Path(os.path.realpath(folder))
+        there = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
+        if not there.is_dir():
+            raise UserError(f"{path}: {there} is a file; give {flag} a folder")
+        with tempfile.TemporaryDirectory(prefix=".ftkit-", dir=there) as trial:
+            made = trial / folder.relative_to(there)
+            made.mkdir(parents=True, exist_ok=True)
+            (made / LONGEST_INSIDE).write_bytes(b"x")
+    except OSError as error:
+        raise unwritable(path, error, flag) from error
+
+
+def check_file(path: str | Path, flag: str) -> None:
+    """Raise UserError where a file can't be written, or replaced by another; nothing is left behind."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; give {flag} a file")
+        if not path.absolute().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+        trial = temporary_name(path)
+        trial.write_bytes(b"x")
+        trial.unlink()
+    except OSError as error:
+        raise unwritable(path, error, flag) from error
+
+
+def unwritable(path: str | Path, error: OSError, flag: str) -> UserError:
+    """The mistake of a person who named a place that can't be written."""
+    return UserError(f"{path}: can't be written ({error.strerror or first_line(error)}); choose another {flag}")
+
+
+def check_space(folder: str | Path, need: int, what: str, fix: str) -> None:
+    """Raise UserError where the disk of a folder, which may be missing, has less than `need` bytes free for `what`."""
+    free = free_bytes(folder)
+    if free < need:
+        raise UserError(f"{folder}: needs {size_text(need)} for {what}, {size_text(free)} free; {fix}")

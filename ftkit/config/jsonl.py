@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_text
 
@@ -39,10 +40,11 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> int:
 
 def append_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Add records after the last whole line of a file, which is made where there is none."""
-    text = "".join(json_line(record) for record in records)
-    end_last_line(path)
-    with path.open("ab") as file:
-        file.write(text.encode("utf-8"))
+    content = "".join(json_line(record) for record in records).encode("utf-8")
+    with writing(path, need=len(content)):
+        end_last_line(path)
+        with path.open("ab") as file:
+            file.write(content)
 
 
 def end_last_line(path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ftkit.config.disk import fault_line, writing
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.flags import check_flags, flag_names, given_values
 
@@ -138,10 +140,12 @@ def build_parser(dataclasses: tuple, prog: str):
 
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
-    """Run a command; return its exit code: 0, or 2 with one line on stderr when the person made a mistake."""
+    """Run a command; return its exit code: 0, or 2 with one line on stderr for a person's mistake or a disk's fault."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at import of a kernel that is optional
     try:
         main(sys.argv[1:] if argv is None else argv)
+        with writing("standard output"):
+            sys.stdout.flush()
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -151,7 +155,22 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int
     except BrokenPipeError:  # `ftkit ... | head` closed our output
         sys.stderr.close()
         return 141
+    except Exception as error:  # one of the disk, perhaps in a library's words; all others are ours, with a traceback
+        line = fault_line(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        drop_output()
+        return 2
     return 0
+
+
+def drop_output() -> None:
+    """Throw away what standard output can't take, as on a full disk: Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

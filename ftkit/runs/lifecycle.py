@@ -7,8 +7,9 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import set_seed
 
+from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
-from ftkit.config.files import write_json
+from ftkit.config.files import check_folder, write_json
 from ftkit.config.hardware import use_all_cores
 from ftkit.config.launch import check_world, is_first_process
 from ftkit.config.quiet import quiet_libraries
@@ -63,14 +64,15 @@ def train(command: str, method: Method, held_out: HeldOut | None, settings):
 def open_run(settings) -> str | None:
     """Check what can be checked before data and weights are read; return the checkpoint to resume from, or None.
 
-    Raises UserError for a --report_to without its package, a used or missing output folder, processes that did not
-    come, a repository that can't be written, and benchmark tasks that are not there.
+    Raises UserError for a --report_to without its package, an output folder that is used, missing or can't be written,
+    processes that did not come, a repository that can't be written, and benchmark tasks that are not there.
     """
     training = settings.training
     check_report_to(training.report_to)
     check_world(use_cpu=bool(training.use_cpu))
     resume = bool(training.resume_from_checkpoint)
     if is_first_process() and not training.plan:  # the others may look when the first has already begun to write
+        check_folder(training.output_dir)
         check_output_dir(training.output_dir, resume=resume)
         if training.push_to_hub:
             check_push(hub_repository(training), training.hub_token, private=bool(training.hub_private_repo))
@@ -149,7 +151,8 @@ def close_run(run: Run, method: Method, trainer, receipt: dict) -> None:
     if trainer.is_world_process_zero():
         output_dir = run.output_dir
         if generation_config := getattr(trainer.model, "generation_config", None):
-            generation_config.save_pretrained(output_dir)
+            with writing(Path(output_dir) / "generation_config.json"):
+                generation_config.save_pretrained(output_dir)
         write_loss_plot(output_dir)
         write_report(output_dir)
         write_model_card(output_dir, receipt, run.command)

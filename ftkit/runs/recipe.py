@@ -7,10 +7,10 @@ Parts that import torch are named as "module:name", so that `--help` and a misty
 """
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ftkit.config.files import check_folder
 from ftkit.config.parser import parse_settings
 
 
@@ -44,14 +44,17 @@ class Recipe:
         check_needs(asked)
         return asked
 
-    @property
-    def early_check(self) -> Callable[[dict], None] | None:
-        """Checks the rows that settings name, as they were written."""
-        if self.rows is None:
-            return None
-        from ftkit.data.rows.early_check import check_early
+    def early_check(self, given: dict) -> None:
+        """Raise UserError for an OUT that can't be written, and for mistakes in rows if they are few and local.
 
-        return lambda given: check_early(given, found(self.rows))
+        given: settings as they were written.
+        """
+        if given.get("output_dir") and str(given.get("plan", False)).lower() in ("false", "no"):
+            check_folder(str(given["output_dir"]))
+        if self.rows is not None:
+            from ftkit.data.rows.early_check import check_early
+
+            check_early(given, found(self.rows))
 
     def train(self, settings):
         """Run into settings.training.output_dir; the trainer, or None with --plan.

@@ -14,6 +14,7 @@ preparation.py       Rows and weights made ready for a trainer
 run_trainer.py       What ftkit adds to every TRL trainer
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
 sharing.py           Work on held-out rows shared by the processes of a run, instead of done whole by each of them
+space.py             How much room on the disk a run's checkpoints take
 stopped_batch.py     The rows of a batch by name, for a run that stops
 text_preparation.py  Text and weights made ready for pretraining
 """

@@ -5,7 +5,6 @@ file) and published by one rename, so a visible `checkpoint-N` is whole. Resumin
 still describes. Put `CheckpointMixin` left of a transformers Trainer: `class T(CheckpointMixin, SFTTrainer)`.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -18,7 +17,9 @@ from pathlib import Path
 
 from transformers import Trainer
 
+from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
+from ftkit.training.space import checkpoint_bytes, model_bytes, removed_on_error
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ PICKLED_ARGUMENTS_NAME = "training_args.bin"  # Trainer writes it, nothing reads
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 ENTRY_FILES = ("config.json", "adapter_config.json")  # a loader opens these first, so they are published last
 WEIGHT_PATTERNS = ("model*.safetensors*", "adapter_model*.safetensors*")
-FULL_DISK_BYTES = 1 << 20  # torch and safetensors report a full disk as other errors; this little space gives it away
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
@@ -141,11 +141,14 @@ def save_model_safely(trainer: Trainer, output_dir: str | Path | None = None) ->
     if trainer.args.should_save:
         shutil.rmtree(staging, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    trainer.save_model(str(staging), _internal_call=True)
-    trainer.accelerator.wait_for_everyone()
+    note = "the result is not saved, the checkpoints are whole"
+    with writing(final, need=model_bytes(trainer), note=note), removed_on_error(staging):
+        trainer.save_model(str(staging), _internal_call=True)
+        trainer.accelerator.wait_for_everyone()
+        if trainer.args.should_save:
+            (staging / PICKLED_ARGUMENTS_NAME).unlink(missing_ok=True)
+            _sync_tree(staging)
     if trainer.args.should_save:
-        (staging / PICKLED_ARGUMENTS_NAME).unlink(missing_ok=True)
-        _sync_tree(staging)
         names = sorted(_files(staging), key=lambda name: (name in ENTRY_FILES, name))
         for name in names:
             (final / name).parent.mkdir(parents=True, exist_ok=True)
@@ -202,32 +205,29 @@ class CheckpointMixin:
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
+        note = "this checkpoint is not saved, earlier ones are whole"
+        with writing(final, need=checkpoint_bytes(self), note=note), removed_on_error(staging):
+            self._stage_checkpoint(model, trial, staging, final)
+            if self.args.should_save:
+                publish_folder(staging, final)
+                shutil.rmtree(staging.parent)
+        if self.args.should_save:
+            _rotate(run_dir, final, self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+
+    def _stage_checkpoint(self, model, trial, staging: Path, final: Path) -> None:
+        """Write all of a checkpoint, its manifest last, into `staging`; all processes call it."""
         try:
             self._is_staging = True
             super()._save_checkpoint(model, trial)
-            self._is_staging = False
-            if self.state.best_model_checkpoint and Path(self.state.best_model_checkpoint) == staging:
-                self.state.best_model_checkpoint = str(final)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
-                _write_manifest(staging, self.state.global_step, resumable=not self.args.save_only_model)
-                publish_folder(staging, final)
-                shutil.rmtree(staging.parent)
-                _rotate(run_dir, final, self.args.save_total_limit, self.state.best_model_checkpoint)
-        except Exception as error:  # any library's error may be a full disk; all others pass through
-            free = shutil.disk_usage(run_dir).free
-            if self.args.should_save:
-                shutil.rmtree(staging, ignore_errors=True)
-            if free > FULL_DISK_BYTES and getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise UserError(
-                f"{final}: the disk is full ({free >> 20} MiB free) and the checkpoint was not saved; earlier ones are "
-                "intact; free some space and run again with --resume_from_checkpoint true"
-            ) from error
         finally:
             self._is_staging = False
+        if self.state.best_model_checkpoint and Path(self.state.best_model_checkpoint) == staging:
+            self.state.best_model_checkpoint = str(final)
         self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
+            _write_manifest(staging, self.state.global_step, resumable=not self.args.save_only_model)
 
     def _finalize_training(self, *args, **kwargs):
         # With save_total_limit=1 Trainer deletes the newest checkpoint here if an older one is the best

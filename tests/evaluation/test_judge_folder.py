@@ -72,7 +72,7 @@ def test_a_folder_whose_note_is_broken_is_refused(tmp_path, note):
 def test_a_folder_in_use_or_below_a_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="is in use and holds no judgements"):
         main([*judge_on_nothing(tmp_path), "--output_dir", str(tmp_path)])
-    with pytest.raises(UserError, match="out: can't be written to"):
+    with pytest.raises(UserError, match="mine.jsonl is a file; give --output_dir a folder"):
         main([*judge_on_nothing(tmp_path), "--output_dir", str(tmp_path / "mine.jsonl/out")])
 
 

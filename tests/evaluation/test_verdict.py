@@ -213,7 +213,7 @@ def test_what_is_compared_is_not_overwritten(tmp_path):
     runs = [str(write_run(tmp_path / name, {"t": [1.0, 0.0]})) for name in ("before", "after")]
     with pytest.raises(UserError, match="--html .*: is one of the results that are compared"):
         main([*runs, "--html", runs[0]])
-    with pytest.raises(UserError, match="--json .*: is a folder, or its folder is not there"):
+    with pytest.raises(UserError, match="v.json: there is no folder .*; make it first"):
         main([*runs, "--json", str(tmp_path / "nowhere/v.json")])
 
 

@@ -162,7 +162,7 @@ def test_the_command_ranks_and_writes_rows(tmp_path, capsys):
         (["--dpo", "new.jsonl", "--kto", "./new.jsonl"], "--dpo and --kto name the same file; give each its own"),
         (["--dpo", "prefs"], "prefs: rows are written as JSON lines; name the file something.jsonl"),
         (["--kto", "prefs.csv"], "prefs.csv: rows are written as JSON lines"),
-        (["--dpo", "nodir/x.jsonl"], "nodir/x.jsonl: there is no such folder; make it first"),
+        (["--dpo", "nodir/x.jsonl"], "nodir/x.jsonl: there is no folder nodir; make it first"),
         (["--seed", "-1"], "--seed is -1; give 0 or more"),
         (["./votes.jsonl"], "votes.jsonl: is given twice, and would count twice; give it once"),
     ],

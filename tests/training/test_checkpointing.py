@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from trl import SFTConfig, SFTTrainer
 
 import ftkit
+from ftkit.config.disk import fault_line
 from ftkit.config.errors import UserError
 from ftkit.training import checkpointing
 from ftkit.training.checkpointing import (
@@ -32,6 +33,7 @@ from ftkit.training.checkpointing import (
     save_model_safely,
     verify_checkpoint,
 )
+from ftkit.training.space import checkpoint_bytes, model_bytes
 
 VOCAB_SIZE = 64
 
@@ -280,22 +282,34 @@ def test_run_killed_while_publishing_resumes_to_the_same_weights(function, finis
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("how", ["errno", "no space left"])
-def test_full_disk_is_one_line_and_leaves_the_earlier_checkpoint(how, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["errno", "words of torch"])
+def test_full_disk_is_one_line_with_the_need_and_leaves_the_earlier_checkpoint(how, tmp_path, monkeypatch):
     def save_optimizer(self, output_dir):
         if self.state.global_step < 4:
             return original(self, output_dir)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
         if how == "errno":
             raise OSError(errno.ENOSPC, "No space left on device")
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
         raise RuntimeError("unexpected pos 64 vs 0")
 
     original = Trainer._save_optimizer_and_scheduler
     monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", save_optimizer)
-    with pytest.raises(UserError, match="checkpoint-4: the disk is full .* earlier ones are intact; free some space"):
+    with pytest.raises(OSError) as caught:
         train(tmp_path)
+    line = fault_line(caught.value)
+    assert line.startswith(f"{tmp_path}/checkpoint-4: No space left on device, needs ")
+    assert ", 0 bytes free; this checkpoint is not saved, earlier ones are whole; free some space" in line
     assert names(tmp_path) == ["checkpoint-2"] and verify_checkpoint(tmp_path / "checkpoint-2") == []
     assert not list((tmp_path / ".staging").glob("*"))
+
+
+def test_what_a_checkpoint_needs_is_counted(finished):
+    trainer = build_trainer(finished[0] / "unused")
+    size = sum(tensor.numel() * 4 for tensor in trainer.model.parameters())
+    assert (model_bytes(trainer), checkpoint_bytes(trainer)) == (size, size)  # there is no optimizer yet
+    trainer = train(finished[0].parent / "one_step", max_steps=1)
+    steps = 4 * len(list(trainer.model.parameters()))  # AdamW counts the steps of each tensor
+    assert checkpoint_bytes(trainer) == 3 * size + steps
 
 
 def test_other_errors_of_a_save_pass_through(tmp_path, monkeypatch):

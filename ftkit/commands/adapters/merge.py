@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 
 KL_RESOLUTION = 1e-6  # nats; sums over a vocabulary in float32 are rounded to about this
@@ -56,6 +57,7 @@ def parse(argv: list[str]):
         raise UserError("--output_dir is missing; give the folder for the merged model")
     if Path(args.output_dir).is_file() or (Path(args.output_dir).is_dir() and any(Path(args.output_dir).iterdir())):
         raise UserError(f"{args.output_dir}: exists and is not empty; name a new folder or remove it first")
+    check_folder(args.output_dir)
     if args.num_rows < 1:
         raise UserError(f"--num_rows is {args.num_rows}; give 1 or more")
     if args.dataset_name and args.file:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftkit.commands.data.common import find, load_text_side, row_parser
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_file
 from ftkit.data.reading.loading import Split, no_split_message
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import ANSWERS, select_kind
@@ -76,6 +77,8 @@ def parse(argv: list[str]):
         raise UserError("--pretrain needs --model: its tokenizer decides what a block holds; add --model M")
     if args.stage not in ("raw", "messages") and not args.model:
         raise UserError(f"--stage {args.stage} needs --model: its tokenizer decides what a row becomes; add --model M")
+    if args.html:
+        check_file(Path(args.html).expanduser(), "--html")
     return args
 
 

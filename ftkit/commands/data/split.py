@@ -11,6 +11,7 @@ from pathlib import Path
 from ftkit.commands.data.common import load_table, row_parser, share
 from ftkit.commands.data.dedup import check_threshold
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_folder
 from ftkit.data.cleaning.near_duplicates import near_matches
 from ftkit.data.cleaning.overlap import question_of
 from ftkit.data.cleaning.splitting import column_groups, held_out_flags, question_groups
@@ -35,8 +36,9 @@ def main(argv: list[str]) -> None:
     if args.group and args.near:
         raise UserError("--near with --group: a group stays together by its column; drop one of them")
     output_dir = Path(args.output_dir).expanduser()
-    if output_dir.exists() and any(output_dir.iterdir()):
+    if output_dir.is_dir() and any(output_dir.iterdir()):
         raise UserError(f"{output_dir}: the folder is in use; choose another")
+    check_folder(output_dir)
     table = load_table(args.data, args, args.split, args.format)
     if args.group:
         groups = column_groups([record.values for record in table.records], args.group, table.label)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftkit.commands.data.common import load_table, load_text_side, row_parser, share
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_file, whole_file
 from ftkit.data.cleaning.describing import PERCENTILES, Description, character_name, describe, parts_of, percentiles
 
 NUM_WORDS, NUM_CHARACTERS = 10, 8  # that are shown
@@ -24,6 +25,8 @@ def main(argv: list[str]) -> None:
     output = Path(args.output).expanduser() if args.output else None
     if output and output.suffix.lower() not in PICTURES:
         raise UserError(f'{output}: can\'t draw "{output.suffix}"; use one of {", ".join(PICTURES)}')
+    if output:
+        check_file(output, "--output")
     table = load_table(args.data, args, args.split, args.format)
     found = describe(table.rows)
     print(f"{table.label}: {found.num_rows:,} rows, {table.format}")
@@ -103,4 +106,5 @@ def draw(found: Description, path: Path, label: str) -> None:
         first.set(xlabel="share of answers that begin with the word, %")
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower())

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ftkit.config.errors import UserError, first_line
+from ftkit.config.files import check_file, whole_file
 from ftkit.config.jsonl import json_line
 
 ROWS_AT_ONCE = 1000  # of a parquet file
@@ -27,23 +28,17 @@ def check_output(path: Path) -> None:
         raise UserError(f'{path}: can\'t write "{path.suffix}"; use one of {", ".join(SUFFIXES)}')
     if path.exists():
         raise UserError(f"{path}: is there already; choose another name, or delete it first")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    check_file(path, "--output")
 
 
 @contextmanager
 def row_writer(path: Path) -> Iterator[Write]:
     """Yield a function that adds a row to the file; what was written is thrown away if the block raises."""
     check_output(path)
-    temporary = path.with_name(f".{path.name}.part")
     writers = {".jsonl": open_jsonl, ".json": open_json, ".parquet": open_parquet}
     writer = writers.get(path.suffix.lower(), open_table)
-    try:
-        with writer(temporary, path) as write:
-            yield write
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, writer(temporary, path) as write:
+        yield write
 
 
 def as_json(row: dict, path: Path) -> str:

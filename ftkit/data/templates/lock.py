@@ -23,6 +23,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import write_text
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.data.templates.rendering import own_template, render
 
@@ -90,10 +91,7 @@ def make_lock(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> di
 def write_lock(folder: str | Path, lock: dict) -> Path:
     """Write FOLDER/template.lock.json, which appears whole or not at all, and return its path."""
     path = Path(folder) / LOCK_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{LOCK_FILE}.{os.getpid()}")
-    temporary.write_text(json.dumps(lock, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(lock, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ftkit.config.errors import UserError
-from ftkit.config.files import write_json
+from ftkit.config.files import check_folder, write_json
 from ftkit.data.reading.loading import local_files
 from ftkit.evaluation.bench.records import ItemRecords
 from ftkit.evaluation.bench.scores import task_scores
@@ -124,19 +123,14 @@ def identity_of(results: Results, chosen: list[Chosen]) -> dict:
     return {"model": results.model, "settings": results.settings, "seed": results.seed, "tasks": tasks}
 
 
-def check_folder(output_dir: Path) -> None:
+def claim_folder(output_dir: Path) -> None:
     """Make OUT where it is not there.
 
     Raises UserError where it can't be written, or holds something that is no benchmark run.
     """
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        in_use = any(output_dir.iterdir()) and not (output_dir / IDENTITY_FILE).is_file()
-        with tempfile.TemporaryFile(dir=output_dir):
-            pass
-    except OSError as error:
-        raise UserError(f"{output_dir}: can't be written ({error.strerror}); choose another --output_dir") from error
-    if in_use:
+    check_folder(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    if any(output_dir.iterdir()) and not (output_dir / IDENTITY_FILE).is_file():
         raise UserError(f"{output_dir}: is in use and holds no benchmark run; choose another --output_dir")
 
 
@@ -145,7 +139,7 @@ def open_folder(output_dir: Path, identity: dict) -> None:
 
     Raises UserError for a folder that holds something else.
     """
-    check_folder(output_dir)
+    claim_folder(output_dir)
     path = output_dir / IDENTITY_FILE
     identity = json.loads(json.dumps(identity))
     if path.is_file():

@@ -12,7 +12,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.config.files import write_json
+from ftkit.config.files import check_folder, write_json
 from ftkit.evaluation.judge.judge import read_judgements
 from ftkit.evaluation.judge.prompts import Answered
 
@@ -46,6 +46,7 @@ def claim(folder: Path, settings: dict, answers: dict[str, list[Answered]]) -> N
 
     Raises UserError for a folder in use by something else, or by another judging, unless that never got a judgement.
     """
+    check_folder(folder)
     note = {**settings, ANSWERS: {model: fingerprint(rows) for model, rows in answers.items()}}
     path = folder / NOTE
     if path.is_file():
@@ -54,10 +55,7 @@ def claim(folder: Path, settings: dict, answers: dict[str, list[Answered]]) -> N
             raise UserError(f"{folder}: {difference(before, note)}; choose another --output_dir")
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: is in use and holds no judgements; choose another --output_dir")
-    try:
-        write_json(path, note)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be written to ({error.strerror}); choose another --output_dir") from error
+    write_json(path, note)
 
 
 def fingerprint(rows: list[Answered]) -> str:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ftkit.config.files import whole_file
 from ftkit.evaluation.pages.page import is_number, number_text
 
 Points = list[tuple[float, float]]
@@ -126,4 +127,5 @@ def save_loss_png(train: Points, evaluation: Points, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
