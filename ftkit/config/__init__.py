@@ -6,6 +6,7 @@ errors.py      The error of a person's mistake
 estimate.py    How much memory a training run takes, by a closed formula
 files.py       Files that are written whole or not at all, and places that are tried out before work begins
 flags.py       The flag names of a command, read from the source of the installed libraries without importing them
+foreign.py     Files that others made: whatever a library raises on them is one line
 hardware.py    What a machine is good at: this one, by a probe, or another by name or from a file
 jsonl.py       JSON Lines as ftkit writes and reads them: an object per line, which ends at "\n" alone
 launch.py      What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came

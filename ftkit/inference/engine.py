@@ -286,7 +286,7 @@ def text_sides(settings: ModelSettings, adapters: dict[str, str], folder: str, *
 
 def text_side(folder: str, settings: ModelSettings, owner: str) -> tuple:
     """Tokenizer and template of a folder; UserError where `owner`, a model or adapter, was trained with others."""
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     template = template_of(tokenizer, settings.template, may_lack=settings.may_lack_template)
     if template:
         verify_lock(owner, tokenizer)
@@ -304,7 +304,7 @@ def with_base_side(texts: dict[str, tuple], folder: str, settings: ModelSettings
     """`texts` of adapters with the base's tokenizer and template in front, unless an adapter added tokens."""
     first = next(iter(texts.values()))
     try:
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     except UserError:  # a base without a tokenizer has only the adapters'
         return {BASE: first, **texts}
     if first[0].get_vocab() != tokenizer.get_vocab():

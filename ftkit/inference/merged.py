@@ -106,7 +106,7 @@ def held_out_rows(settings: MergeSettings, is_classifier: bool) -> tuple[str, li
 
 def measure_language_model(settings: MergeSettings, folder: str, out: Path, rows: list[dict]) -> dict[str, Any]:
     """What the reference is, in words, and the Divergence from it of the merged folder, loaded again."""
-    tokenizer = load_tokenizer(out)
+    tokenizer = load_tokenizer(out, trust_remote_code=settings.trust_remote_code)
     # In float32 arithmetic: what rounding the weights did, without the noise of computing in 16 bits.
     merged = load_model(out, trust_remote_code=settings.trust_remote_code).to(probe().device)
     template = None if "text" in rows[0] else install_template(tokenizer, "auto")

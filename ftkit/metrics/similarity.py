@@ -3,7 +3,7 @@
 EmbeddingSimilarity().compute(predictions=["Hi"], references=["Hello"], encoder="path/to/all-MiniLM-L6-v2")
 """
 
-from ftkit.config.errors import UserError, first_line
+from ftkit.config.foreign import foreign
 from ftkit.metrics.definition import TextMetric
 from ftkit.metrics.text_match import mean
 
@@ -32,10 +32,9 @@ def load_encoder(name: str) -> tuple:
     """Tokenizer and model of a sentence encoder. Raises UserError where there is none."""
     from transformers import AutoModel, AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name, use_safetensors=True).eval()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name}: no sentence encoder ({first_line(error)}); give the folder of one") from error
+    with foreign(name, "no sentence encoder", "give the folder of one"):
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return tokenizer, AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False).eval()
 
 
 def embed(texts: list[str], tokenizer, model):

@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from peft import TaskType
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import logging as hf_logging
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
-from ftkit.config.errors import UserError, first_line
+from ftkit.config.errors import UserError
+from ftkit.config.foreign import foreign
 from ftkit.model.adapters.methods import peft_config
 from ftkit.model.context import context_size
 from ftkit.model.finite import check_loaded
+from ftkit.model.loading import load_config
 from ftkit.model.weights.shards import safetensors_files
 
 OUTPUTS_FIX = "load it as float32, or take an earlier checkpoint"
@@ -60,22 +62,20 @@ def load_classifier(
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # that the head is new is no news
     try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=len(labels),
-            id2label=names,
-            label2id={name: number for number, name in names.items()},
-            problem_type=problem_type,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            attn_implementation=attn_implementation,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            **({"quantization_config": quantization_config} if quantization_config else {}),
-        )
-    except (ValueError, OSError) as error:
-        reason = first_line(error)
-        raise UserError(f"{folder}: does not load as a sequence classifier ({reason})") from error
+        with foreign(folder, "does not load as a sequence classifier"):
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=len(labels),
+                id2label=names,
+                label2id={name: number for number, name in names.items()},
+                problem_type=problem_type,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                attn_implementation=attn_implementation,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                **({"quantization_config": quantization_config} if quantization_config else {}),
+            )
     finally:
         hf_logging.set_verbosity(verbosity)
     check_loaded(model, files)
@@ -176,8 +176,8 @@ def unquantised_head(folder: str | Path, quantization_config: Any, *, trust_remo
     """The quantisation with the head left out of it, since the head is trained; None stays None."""
     if quantization_config is None:
         return None
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
+    config = load_config(folder, trust_remote_code=trust_remote_code)
+    with foreign(folder, "its model can't be built"), torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
     quantization_config.llm_int8_skip_modules = [*head_names(model), "pooler"]
     return quantization_config

@@ -19,11 +19,19 @@ from filelock import FileLock
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
 from ftkit.config.assets import BASE_NAME, bundled_base, cache_dir
 from ftkit.config.errors import UserError, first_line
+from ftkit.config.foreign import foreign
 from ftkit.model.finite import check_loaded
 from ftkit.model.padding import ensure_pad_token
 from ftkit.model.weights.conversion import import_weights
@@ -128,19 +136,27 @@ def _cached(stem: str, sources: Iterable[Path], convert: Callable[[Path], Any]) 
     return target
 
 
-def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_config(folder: str | Path, *, trust_remote_code: bool = False, **settings) -> PreTrainedConfig:
+    """The configuration of a model's local folder. settings: put over those of its config.json.
+
+    Raises UserError for one that is broken, unknown, or needs code of the folder that may not run.
+    """
+    with foreign(folder, "its config.json does not load"):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **settings)
+
+
+def load_tokenizer(
+    name: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a model or adapter, with a pad token (not eos where another exists; the vocabulary never grows).
 
-    Raises UserError if the model has none.
+    Raises UserError if the model has none, or one of its own code, unless that may run.
     """
     is_tokenizer_folder = (Path(name) / "tokenizer_config.json").is_file()  # an adapter's, too
     folder = str(name) if is_tokenizer_folder else local_model_folder(name, revision=revision)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError, KeyError) as error:
-        reason = first_line(error)
-        raise UserError(f"{folder}: has no tokenizer that loads ({reason}); save one there") from error
-    ensure_pad_token(tokenizer)
+    with foreign(folder, "has no tokenizer that loads", "save one there"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        ensure_pad_token(tokenizer)
     return tokenizer
 
 
@@ -162,24 +178,24 @@ def load_model(
         raise UserError(f"dtype {dtype}; allowed are {', '.join(DTYPES)}")
     folder = local_model_folder(name)
     files = safetensors_files(folder)
+    stored = {"quantization_config": quantization_config} if quantization_config else {}  # None would undo its own
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            attn_implementation=attn_implementation,
-            **(
-                {"quantization_config": quantization_config} if quantization_config else {}
-            ),  # None would undo a stored one
-            trust_remote_code=trust_remote_code,
-            device_map=device_map,
-            use_safetensors=True,
-        )
-    except SafetensorError as error:
+        with foreign(folder, "does not load as a causal language model"):
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                attn_implementation=attn_implementation,
+                **stored,
+                trust_remote_code=trust_remote_code,
+                device_map=device_map,
+                use_safetensors=True,
+            )
+    except UserError as error:
+        if not isinstance(error.__cause__, SafetensorError):
+            raise
         path = broken_weights(folder)
-        raise UserError(f"{path}: not a readable safetensors file ({error}); save or download it again") from error
-    except (ValueError, OSError) as error:
-        reason = first_line(error)
-        raise UserError(f"{folder}: does not load as a causal language model ({reason})") from error
+        reason = first_line(error.__cause__)
+        raise UserError(f"{path}: not a readable safetensors file ({reason}); save or download it again") from error
     check_loaded(model, files)
     return model
 

@@ -30,7 +30,9 @@ def load_trained_classifier(
     labels = adapter_labels(name, folder) if is_adapter else stored_labels(folder)
     if labels is None:
         raise UserError(f"{name}: is no classifier; train one: ftkit classify --model_name_or_path {folder}")
-    tokenizer = load_tokenizer(tokenizer_folder(name, folder) if is_adapter else folder)
+    tokenizer = load_tokenizer(
+        tokenizer_folder(name, folder) if is_adapter else folder, trust_remote_code=trust_remote_code
+    )
     tokenizer.padding_side = "right"
     if read_lock(name):
         verify_lock(name, tokenizer)

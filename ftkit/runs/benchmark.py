@@ -60,7 +60,7 @@ def benchmark_before(run, trainer, tokenizer, base_folder: str | None = None) ->
     measure(run, trainer, chosen, "before", tokenizer, trained)
     templated = [one for one in chosen if one.task.template]  # the others are asked without any, the same for both
     if base_folder and templated:
-        original = load_tokenizer(base_folder)
+        original = load_tokenizer(base_folder, trust_remote_code=training.trust_remote_code)
         own = template_of(original, "auto", may_lack=True)
         if own and original.chat_template != tokenizer.chat_template:
             measure(run, trainer, templated, OWN, original, own)

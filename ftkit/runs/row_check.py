@@ -138,14 +138,13 @@ def text_side(recipe: Recipe, model: str, max_length: int | None) -> tuple:
     """
     from ftkit.config.quiet import quiet_libraries
     from ftkit.model.context import context_size
-    from ftkit.model.loading import load_tokenizer, local_model_folder
-    from ftkit.training.facts import read_config
+    from ftkit.model.loading import load_config, load_tokenizer, local_model_folder
     from ftkit.training.methods.classify import text_context
     from ftkit.training.plan import row_limit
 
     quiet_libraries()
     folder = local_model_folder(model)
-    tokenizer, config = load_tokenizer(folder), read_config(folder, trust_remote_code=False)
+    tokenizer, config = load_tokenizer(folder), load_config(folder)
     context = text_context(config, tokenizer) if recipe.name == "classify" else context_size(config)
     _, _, training = found(recipe.settings)
     is_asked = max_length is not None

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from ftkit.config.estimate import Shape
 from ftkit.config.hardware import Hardware
@@ -16,11 +16,6 @@ from ftkit.training.plan import Facts
 PROBED_LAYERS = 2  # both kinds of attention where a model alternates
 PROBED_TOKENS = 256  # of the vocabulary
 ISOLATION_TOLERANCE = 0.02  # relative; a leak moves hidden states by far more, bf16 rounding by less
-
-
-def read_config(folder: str, *, trust_remote_code: bool) -> PretrainedConfig:
-    """The configuration of a model's folder."""
-    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def model_facts(

@@ -28,8 +28,8 @@ from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
-from ftkit.model.loading import check_vocabulary, load_model, load_tokenizer, local_model_folder
-from ftkit.training.facts import model_facts, read_config, timed_head
+from ftkit.model.loading import check_vocabulary, load_config, load_model, load_tokenizer, local_model_folder
+from ftkit.training.facts import model_facts, timed_head
 from ftkit.training.plan import PACKED_ATTENTION, Facts, row_limit
 
 STREAM_SAMPLE = 1000  # first rows of a stream, from which the plan is made and the receipt is counted
@@ -106,7 +106,7 @@ def prepare_data(
     if model.adapter:
         check_adapter_folder(model.adapter, folder, trust_remote_code=training.trust_remote_code)
     origin = model.adapter or folder
-    tokenizer = load_tokenizer(origin)
+    tokenizer = load_tokenizer(origin, trust_remote_code=training.trust_remote_code)
     is_new = may_change_template and data.template != "auto"
     if is_new:
         verify_tokenizer(origin, tokenizer)
@@ -117,7 +117,7 @@ def prepare_data(
         verify_lock(origin, tokenizer)
         if template and data.template == "auto":  # what it was called when it was first trained with
             template = replace(template, name=lock["template"]["name"] or template.name)
-    config = read_config(folder, trust_remote_code=training.trust_remote_code)
+    config = load_config(folder, trust_remote_code=training.trust_remote_code)
     limit = row_limit(training.max_length, context_size(config), is_asked="max_length" in settings.given)
     tokenize = partial(tokenize, untrained_rows=data.untrained_rows)
     train = tokenize(rows.train, tokenizer, template, max_length=limit)

@@ -19,10 +19,10 @@ from ftkit.model.adapters.loading import check_adapter_folder
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
-from ftkit.model.loading import load_tokenizer, local_model_folder
+from ftkit.model.loading import load_config, load_tokenizer, local_model_folder
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 from ftkit.training.budget import budget_lines
-from ftkit.training.facts import model_facts, read_config
+from ftkit.training.facts import model_facts
 from ftkit.training.plan import PACKED_ATTENTION, Facts
 from ftkit.training.preparation import load_trained
 
@@ -76,13 +76,13 @@ def prepare_blocks(settings) -> PreparedText:
     folder, documents, order = None, [], []
     if not model.is_new:
         folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
-    config = read_config(folder, trust_remote_code=training.trust_remote_code) if folder else None
+    config = load_config(folder, trust_remote_code=training.trust_remote_code) if folder else None
     if config:
         check_context(config, data.block_size)
     if model.adapter:
         check_adapter_folder(model.adapter, folder, trust_remote_code=training.trust_remote_code)
     origin = model.adapter or folder
-    tokenizer = load_tokenizer(model.tokenizer or origin)
+    tokenizer = load_tokenizer(model.tokenizer or origin, trust_remote_code=training.trust_remote_code)
     if origin and not model.tokenizer:
         verify_tokenizer(origin, tokenizer)
     seed = training.seed if training.data_seed is None else training.data_seed

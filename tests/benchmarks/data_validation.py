@@ -64,7 +64,9 @@ def load(path: Path) -> int:
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache:
         loader = LOADERS[path.suffix[1:]]
-        return len(datasets.load_dataset(loader, data_files=str(path), split="train", cache_dir=cache))
+        return len(
+            datasets.load_dataset(loader, data_files=str(path), split="train", cache_dir=cache, trust_remote_code=False)
+        )
 
 
 def child(reader: str, path: Path) -> None:

@@ -63,14 +63,14 @@ def trl_alone(model: str, folder: Path, rows: list[dict]) -> list[dict]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
     from trl import DPOConfig, DPOTrainer
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     pairs = []
     for row in rows:
         paired = ", paired with an input that provides further context" if row["input"] else ""
         field = f"\n\n### Input:\n{row['input']}" if row["input"] else ""
         prompt = HEADING.format(paired=paired, instruction=row["instruction"], field=field)
         pairs.append({"prompt": prompt, "chosen": row["chosen"], "rejected": row["rejected"]})
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, trust_remote_code=False)
     set_seed(SEED)
     trainer = DPOTrainer(
         model=PeftModel.from_pretrained(base, str(folder / "adapter"), is_trainable=True),

@@ -90,7 +90,7 @@ def test_an_adapter_of_a_padded_vocabulary_loads_on_its_plain_base(tiny_folder, 
     trained.save_pretrained(tmp_path / "a")
     AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / "a")
     job = {"kind": "adapter", "base": str(tiny_folder), "vocabulary": stored_vocabulary(tmp_path / "a")}
-    ids, found = logits_of(job | {"custom_code": False, "classifier": False, "num_labels": None}, tmp_path / "a", {})
+    ids, found = logits_of(job | {"runs_code": False, "classifier": False, "num_labels": None}, tmp_path / "a", {})
     with torch.no_grad():
         assert torch.equal(found, trained(torch.tensor([ids])).logits[0]) and found.shape[-1] == 320
 
@@ -134,3 +134,11 @@ def test_a_commit_that_does_not_load_is_one_line(hub, pushed_folder):
     with pytest.raises(UserError, match="was pushed but does not load in a fresh process: ") as error:
         push_folder(pushed_folder, REPO)
     assert "\n" not in str(error.value) and WRITE_TOKEN not in str(error.value)
+
+
+@pytest.mark.parametrize("auto_map", [{"AutoConfig": "other/repo--own.Own"}, {"AutoModel": "other/repo--own.Own"}])
+def test_code_of_others_is_not_run_to_load_a_push_back(hub, pushed_folder, auto_map):
+    path = pushed_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": auto_map, "model_type": "own"}))
+    assert push_folder(pushed_folder, REPO).check.endswith("it needs code that is not ftkit's, so it was not run")
+    assert not load_back.has_own_code(pushed_folder)

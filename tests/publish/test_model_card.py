@@ -83,7 +83,7 @@ def test_the_licence_is_the_base_cards_or_not_there(run_folder, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "config", "expected"),
     [
-        ("", {}, ["AutoModelForCausalLM.from_pretrained(\"HuggingFaceTB/SmolLM2-135M\")", "PeftModel.from_pretrained(model, model_id)"]),
+        ("", {}, ["AutoModelForCausalLM.from_pretrained(\"HuggingFaceTB/SmolLM2-135M\", trust_remote_code=False)", "PeftModel.from_pretrained(model, model_id)"]),
         ("ftgpt: true\n", {}, ["load_model(local_model_folder(\"HuggingFaceTB/SmolLM2-135M\", ftgpt=True))"]),
         ("", {"trainable_token_indices": {"embed_tokens": [5]}}, ["model.resize_token_embeddings(len(tokenizer))"]),
     ],
@@ -103,7 +103,7 @@ def test_the_usage_snippet_is_python_for_this_adapter(run_folder, settings, conf
 def test_a_models_snippet_trusts_code_only_where_there_is_some(run_folder):
     (run_folder / "adapter_config.json").unlink()
     for auto_map, argument in (
-        ({}, "from_pretrained(model_id)\ninputs"),
+        ({}, "from_pretrained(model_id, trust_remote_code=False)\ninputs"),
         ({"AutoModel": "m.M"}, "(model_id, trust_remote_code=True)"),
     ):
         (run_folder / "config.json").write_text(json.dumps({"auto_map": auto_map}))

@@ -152,7 +152,7 @@ def hub_splits(name: str, config: str | None, streaming: bool) -> dict[str, Spli
     import datasets
 
     try:
-        loaded = datasets.load_dataset(name, config, **({"streaming": True} if streaming else {}))
+        loaded = datasets.load_dataset(name, config, streaming=streaming, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         bundled = list_assets("datasets")
         reason = f"{type(error).__name__}: {first_line(error)}"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model_state_dict
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from ftkit.config.errors import UserError, first_line
 from ftkit.model.adapters.embeddings import (
@@ -41,6 +41,7 @@ from ftkit.model.adapters.files import (
     recorded_base,
 )  # fmt: skip
 from ftkit.model.adapters.methods import keep_four_bit_gradients
+from ftkit.model.loading import load_config
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code
         labels = adapter_labels(adapter, base_folder)
         auto = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
         settings = {"num_labels": len(labels)} if labels else {}
-        config = AutoConfig.from_pretrained(base_folder, trust_remote_code=trust_remote_code, **settings)
+        config = load_config(base_folder, trust_remote_code=trust_remote_code, **settings)
         vocabulary = stored_vocabulary(adapter)
         if vocabulary is not None:
             config.get_text_config().vocab_size = vocabulary
@@ -260,11 +261,12 @@ def changes_base(config: PeftConfig) -> bool:
 
 
 def check_loaded(model: PeftModel, adapter: str | Path, name: str) -> None:
-    """Assert that the adapter in the model is, value by value, the one in the file."""
+    """Raise UserError unless the adapter in the model is, value by value, the one in the file."""
     # Not model.state_dict(): it copies every weight of the base.
     state = dict(model.named_buffers(remove_duplicate=False)) | dict(model.named_parameters(remove_duplicate=False))
     loaded = get_peft_model_state_dict(model, state, adapter_name=name, save_embedding_layers=False)
     for key, tensor in adapter_tensors(adapter):
         if key in loaded:
-            assert torch.equal(loaded[key].cpu(), tensor.to(loaded[key].dtype)), f"{adapter}: {key} was not loaded"
+            if not torch.equal(loaded[key].cpu(), tensor.to(loaded[key].dtype)):
+                raise UserError(f"{adapter}: PEFT loaded something else as {key} than the file holds; upgrade peft")
     check_stored(model, adapter, state)

@@ -57,7 +57,7 @@ def merge_adapter(
     check_method(adapter, config)
     folder = resolve_base(adapter, base)
     with staged_folder(output_dir) as staging:
-        tokenizer = load_tokenizer(tokenizer_folder(adapter, folder))
+        tokenizer = load_tokenizer(tokenizer_folder(adapter, folder), trust_remote_code=trust_remote_code)
         verify_lock(adapter, tokenizer)
         quantization = trained_quantization(adapter) if as_trained else None
         model = load_base(folder, adapter, quantization, trust_remote_code=trust_remote_code)
@@ -139,9 +139,9 @@ def load_base(
         if labels is None:
             model = load_model(folder, quantization_config=quantization, **settings)
         else:
-            pad_token_id = load_tokenizer(tokenizer_folder(adapter, folder)).pad_token_id
+            tokenizer = load_tokenizer(tokenizer_folder(adapter, folder), trust_remote_code=trust_remote_code)
             quantization = unquantised_head(folder, quantization, trust_remote_code=trust_remote_code)
-            settings |= {"quantization_config": quantization, "pad_token_id": pad_token_id}
+            settings |= {"quantization_config": quantization, "pad_token_id": tokenizer.pad_token_id}
             if recorded_base(adapter) is None:  # of PEFT alone; ours choose one class
                 settings["problem_type"] = stored_problem(folder)
             model = load_classifier(folder, labels, **settings).model

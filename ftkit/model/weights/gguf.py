@@ -1,6 +1,6 @@
 """Turns a .gguf file into a plain safetensors folder of the original class, with the tokenizer corrected.
 
-    convert_gguf("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2")    # then AutoModelForCausalLM.from_pretrained("smollm2")
+    convert_gguf("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2")    # then load_model("smollm2")
 
 The weights are dequantised to float32 one tensor at a time. transformers' own loader holds all of them, cannot save
 what it loaded, loses the digit splitting of some tokenizers and the scaled RoPE of Llama 3.

@@ -240,7 +240,7 @@ def check_shapes(tensors: Mapping[str, OutputTensor], config: PreTrainedConfig, 
     is_classifier = config.architectures[0].endswith("ForSequenceClassification")
     auto_class = AutoModelForSequenceClassification if is_classifier else AutoModelForCausalLM
     with torch.device("meta"):
-        model = auto_class.from_config(config)
+        model = auto_class.from_config(config, trust_remote_code=False)
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     if config.tie_word_embeddings:
         shapes.pop("lm_head.weight", None)

@@ -45,8 +45,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 {model_id}
-tokenizer = AutoTokenizer.from_pretrained(model_id)
-model = AutoModelForCausalLM.from_pretrained("{base}"){resize}
+tokenizer = AutoTokenizer.from_pretrained(model_id, trust_remote_code=False)
+model = AutoModelForCausalLM.from_pretrained("{base}", trust_remote_code=False){resize}
 model = PeftModel.from_pretrained(model, model_id)
 """
 
@@ -56,7 +56,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 {model_id}
-tokenizer = AutoTokenizer.from_pretrained(model_id)
+tokenizer = AutoTokenizer.from_pretrained(model_id, trust_remote_code=False)
 model = load_model(local_model_folder("{base}", ftgpt={ftgpt})){resize}
 model = PeftModel.from_pretrained(model, model_id)
 """
@@ -85,7 +85,9 @@ from transformers import pipeline
 
 {model_id}
 model, tokenizer, labels = load_trained_classifier(model_id)
-classify = pipeline("text-classification", model=model, tokenizer=tokenizer, truncation=True)
+classify = pipeline(
+    "text-classification", model=model, tokenizer=tokenizer, truncation=True, trust_remote_code=False
+)
 print(classify("..."))  # {labels}
 """
 

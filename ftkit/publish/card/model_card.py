@@ -163,7 +163,7 @@ def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
         )  # fmt: skip
     else:
         custom = bool(read_object(folder / "config.json").get("auto_map"))
-        remote_code = ", trust_remote_code=True" if custom else ""
+        remote_code = f", trust_remote_code={custom}"
         code = card_text.MODEL_USAGE.format(model_id=f'model_id = "{name}"  # this folder', remote_code=remote_code)
     flag = "adapter" if adapter else "model_name_or_path"
     lines = ["```python", code + (card_text.CHAT if chats else card_text.CONTINUE), "```", ""]
@@ -187,7 +187,7 @@ def classifier_usage(folder: Path, name: str, labels: list[str]) -> str:
     code = text.format(
         model_id=f'model_id = "{name}"  # this folder',
         labels=", ".join(labels),
-        remote_code=", trust_remote_code=True" if custom else "",
+        remote_code=f", trust_remote_code={custom}",
     )
     return f"```python\n{code}```\n\nor `ftkit classify --predict FILE --model_name_or_path {name}`."
 

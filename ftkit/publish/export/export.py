@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ftkit import __version__
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
 from ftkit.inference.end_tokens import stored_end_tokens
-from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
+from ftkit.model.loading import load_config, load_model, load_tokenizer, local_model_folder
 from ftkit.model.weights.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
 from ftkit.model.weights.gguf import convert_gguf
 from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder, staged_folder, write_shards
@@ -193,11 +193,11 @@ def _write_gguf_folder(
 
 def _certify_plain(source: Path, folder: Path, is_rounded: bool, dtype: str) -> Certificate:
     """Compare source and plain folder, one model in memory at a time, both computing in float32."""
-    tokenizer, exported = load_tokenizer(source), AutoTokenizer.from_pretrained(folder)
+    tokenizer, exported = load_tokenizer(source), load_tokenizer(folder)
     if not has_same_tokens(tokenizer, exported):
         raise UserError(f"{source}: its tokenizer reads text differently after saving; save it with save_pretrained")
     before = observe(load_model(source), tokenizer)
-    after = observe(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), exported)
+    after = observe(load_model(folder), exported)
     return compare(before, after, KINDS.get(dtype, "f32") if is_rounded else "f32")
 
 
@@ -209,12 +209,14 @@ def _certify_gguf(source: Path, path: Path, quantization: str, scratch: Path) ->
     back = convert_gguf(path, scratch / "back")
     tokenizer, exported = load_tokenizer(source), load_tokenizer(back)
     before = observe(load_model(source), tokenizer)
-    if transformers_reads(AutoConfig.from_pretrained(back)):
+    if transformers_reads(load_config(back)):
         reader = "transformers"
         with redirect_stderr(io.StringIO()):  # its progress bar has no switch
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
+            )
     else:
-        reader, model = "ftkit", AutoModelForCausalLM.from_pretrained(back)
+        reader, model = "ftkit", load_model(back, dtype="auto")
     facts = {"read_back_by": reader, "are_tokens_equal": has_same_tokens(tokenizer, exported)}
     return compare(before, observe(model, tokenizer), quantization), facts
 

@@ -46,8 +46,9 @@ def logits_of(job: dict, name: str, where: dict):
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    trust = {"trust_remote_code": True, "code_revision": where.get("revision")} if job["custom_code"] else {}
-    tokenizer = AutoTokenizer.from_pretrained(name, **where, **trust)
+    trust = job["runs_code"]
+    code = where | ({"code_revision": where.get("revision")} if trust else {})
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **code)
     if tokenizer.chat_template:
         ids = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, return_dict=True)["input_ids"]
     else:
@@ -58,14 +59,14 @@ def logits_of(job: dict, name: str, where: dict):
     if job["kind"] == "adapter":
         from peft import PeftModel
 
-        model = auto.from_pretrained(job["base"], **settings, **({"trust_remote_code": True} if trust else {}))
+        model = auto.from_pretrained(job["base"], trust_remote_code=trust, **settings)
         rows = model.get_input_embeddings().num_embeddings
         if rows != (wanted := job["vocabulary"] or max(rows, len(tokenizer))):
             torch.manual_seed(0)  # rows that the adapter does not carry are drawn, here and there the same
             model.resize_token_embeddings(wanted, mean_resizing=False)
         model = PeftModel.from_pretrained(model, name, **where)
     else:
-        model = auto.from_pretrained(name, **where, **settings, **trust)
+        model = auto.from_pretrained(name, trust_remote_code=trust, **code, **settings)
     with torch.no_grad():
         logits = model.eval()(input_ids=torch.tensor([ids])).logits.float()
     return ids, logits[0]

@@ -10,10 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from transformers import CONFIG_MAPPING
+
 from ftkit.config.errors import UserError
 from ftkit.model.adapters.embeddings import stored_vocabulary
 from ftkit.model.adapters.files import adapter_labels, resolve_base
-from ftkit.publish.hub.upload_plan import UploadPlan, read_json
+from ftkit.model.configuration_ftgpt import AUTO_MAP, CODE_FILES
+from ftkit.publish.hub.upload_plan import UploadPlan, read_json, reason_to_skip_code
 
 MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule
 # The longest that the fresh process may take: to start and run, and to download at 1 MiB/s.
@@ -31,12 +34,17 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
     """Download the commit into a temporary cache and load it, without ftkit; return what was found in one line.
 
     All files must have the SHA-256 of those sent; the logits of a rendered prompt must equal those of the local folder
-    (a .gguf file, and an adapter whose base is not here, are compared by their hashes alone).
+    (a .gguf file, an adapter whose base is not here, and a model that needs code other than FTGPT's own are compared
+    by their hashes alone).
     Raises UserError if the commit cannot be loaded, or is something else.
     """
     base = local_base(plan.folder) if plan.kind == "adapter" else None
-    loadable = plan.kind == "model" or base is not None
-    config = read_json(Path(base or plan.folder) / "config.json") if loadable else {}
+    loadable, runs_code, config = plan.kind == "model" or base is not None, False, {}
+    if loadable:
+        model_folder = Path(base or plan.folder)
+        config, runs_code = read_json(model_folder / "config.json"), has_own_code(model_folder)
+    needs_code = bool(config.get("auto_map")) and config.get("model_type") not in {*CONFIG_MAPPING} - {"ftgpt"}
+    loadable = loadable and (runs_code or not needs_code)
     labels = adapter_labels(plan.folder) if plan.kind == "adapter" else None
     job = {
         "repo_id": repo_id,
@@ -45,7 +53,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         "sha256": {file.name: file.sha256() for file in plan.files},
         "kind": plan.kind if loadable else "files",
         "base": base,
-        "custom_code": bool(config.get("auto_map")),
+        "runs_code": runs_code,
         "classifier": bool(labels)
         or any("SequenceClassification" in name for name in config.get("architectures") or []),
         "vocabulary": stored_vocabulary(plan.folder) if plan.kind == "adapter" else None,
@@ -58,6 +66,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         raise UserError(f"{pushed}: {len(wrong)} files are not what was sent, such as {wrong[0]}; push again")
     if not loadable:
         reason = "a .gguf file is not run here" if plan.kind == "gguf" else "its base is not here, so it was not run"
+        reason = "it needs code that is not ftkit's, so it was not run" if needs_code else reason
         return f"{pushed}: loaded back, {num_files} files equal by SHA-256; {reason}"
     if not outcome["finite"] or not outcome["same_tokens"] or outcome["difference"] > MAX_DIFFERENCE:
         raise UserError(
@@ -66,6 +75,14 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
     return (
         f"{pushed}: loaded back in a fresh process without ftkit: {num_files} files equal by SHA-256, logits equal "
         f"on {outcome['num_tokens']} tokens (largest difference {outcome['difference']:.1g})"
+    )
+
+
+def has_own_code(folder: Path) -> bool:
+    """Whether a folder is an FTGPT whose code is, byte by byte, that of this ftkit: the only code that is run."""
+    own = read_json(folder / "config.json").get("auto_map") == AUTO_MAP
+    return own and all(
+        (folder / name).is_file() and not reason_to_skip_code(folder / name, name) for name in CODE_FILES
     )
 
 

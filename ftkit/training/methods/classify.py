@@ -40,8 +40,8 @@ from ftkit.model.classifier import (
     unquantised_head,
 )
 from ftkit.model.context import context_size
-from ftkit.model.loading import check_vocabulary, load_tokenizer, local_model_folder
-from ftkit.training.facts import model_facts, read_config
+from ftkit.model.loading import check_vocabulary, load_config, load_tokenizer, local_model_folder
+from ftkit.training.facts import model_facts
 from ftkit.training.method import Method, Run
 from ftkit.training.plan import Facts, row_limit
 from ftkit.training.preparation import describe_rows
@@ -108,10 +108,10 @@ def prepare_labelled_data(settings) -> LabelledData:
     positive = positive_class(data.positive_label, rows.labels)
     folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     check_head(folder, rows.labels)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, trust_remote_code=training.trust_remote_code)
     verify_tokenizer(folder, tokenizer)
     tokenizer.padding_side = "right"  # a causal model's states then do not depend on padding
-    config = read_config(folder, trust_remote_code=training.trust_remote_code)
+    config = load_config(folder, trust_remote_code=training.trust_remote_code)
     context = text_context(config, tokenizer)
     limit = row_limit(training.max_length, context, is_asked="max_length" in settings.given)
     tokenizer.model_max_length = limit  # what a pipeline cuts at when it is asked to
