@@ -2,6 +2,7 @@
 
 benchmark.py  --benchmark_tasks: before and after by itself
 decisions.py  Decisions taken over from a run, or made on the first process and told to all
+killing.py    Runs that are killed on purpose, and what is left of them
 lifecycle.py  The one story of a run
 recipe.py     What a trainer is
 recipes.py    The trainers by name

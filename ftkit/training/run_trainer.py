@@ -1,5 +1,6 @@
 """What ftkit adds to every TRL trainer: safe checkpoints, the compact loss head, progress and metrics, one adapter."""
 
+import contextlib
 import functools
 
 from peft import PeftModel
@@ -55,6 +56,14 @@ class RunMixin(GuardMixin, CheckpointMixin):
             self.batch_totals.add(inputs)
         return super().training_step(model, inputs, *args, **kwargs)
 
+    def _load_from_checkpoint(self, *args, **kwargs):
+        with kept_precision(self.model):
+            super()._load_from_checkpoint(*args, **kwargs)
+
+    def _load_best_model(self):
+        with kept_precision(self.model):
+            super()._load_best_model()
+
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict=state_dict)
         if self.template_lock and self.args.should_save:
@@ -62,6 +71,16 @@ class RunMixin(GuardMixin, CheckpointMixin):
 
     def create_model_card(self, *args, **kwargs):
         """Leave OUT/README.md to ftkit, which writes it once, with the results."""
+
+
+@contextlib.contextmanager
+def kept_precision(model):
+    """Give trained weights their data type back: PEFT reads the bf16 adapter of a quantised base as fp32."""
+    dtypes = {name: weight.dtype for name, weight in model.named_parameters() if weight.requires_grad}
+    yield
+    for name, weight in model.named_parameters():
+        if name in dtypes:
+            weight.data = weight.data.to(dtypes[name])
 
 
 def trains_new_tokens(model: PeftModel) -> bool:
