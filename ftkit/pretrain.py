@@ -25,6 +25,7 @@ RECIPE = Recipe(
     ),
     settings="ftkit.config.settings.pretrain:SETTINGS",
     method="ftkit.training.methods.pretrain:METHOD",
+    held_out="ftkit.evaluation.held_out.likelihoods:HELD_OUT_TEXT",
 )  # fmt: skip
 main = RECIPE.main
 

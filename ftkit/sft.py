@@ -25,6 +25,7 @@ RECIPE = Recipe(
     settings="ftkit.config.settings.sft:SETTINGS",
     method="ftkit.training.methods.sft:METHOD",
     rows="ftkit.data.rows.formats:CONVERSATIONS",
+    held_out="ftkit.evaluation.held_out.likelihoods:HELD_OUT_ANSWERS",
 )  # fmt: skip
 main = RECIPE.main
 

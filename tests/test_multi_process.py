@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ftkit.evaluation.results import read_results
+
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 LORA = ["--use_peft", "--lora_r", "4", "--lora_dropout", "0"]
@@ -156,16 +158,27 @@ def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs, texts):
     return folder
 
 
+def assert_same_scores(folder: Path, reference: Path) -> None:
+    """Held-out rows, of which each process has scored its share."""
+    for name in ("before/results.json", "results.json"):
+        (task,), (expected,) = (read_results(path / name).tasks.values() for path in (folder, reference))
+        assert task.num_items == expected.num_items > 1
+        values, wanted = ({name: one.value for name, one in some.scores.items()} for some in (task, expected))
+        assert values == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize("method", ["full", "lora packed", "dpo lora"])
 def test_two_processes_train_as_one(method, two_process_runs, tiny_folder, rows, pairs, tmp_path):
     command, data = ("dpo", pairs) if method == "dpo lora" else ("sft", rows)
     in_one_process(flags(tiny_folder, data, tmp_path / "one", 4, method), command)
     assert_same_run(two_process_runs / method, tmp_path / "one")
+    assert_same_scores(two_process_runs / method, tmp_path / "one")
 
 
 def test_two_processes_pretrain_as_one(two_process_runs, tiny_folder, texts, tmp_path):
     in_one_process(pretrain_flags(tiny_folder, texts, tmp_path / "one", 4), "pretrain")
     assert_same_run(two_process_runs / "text", tmp_path / "one")
+    assert_same_scores(two_process_runs / "text", tmp_path / "one")
 
 
 def test_the_run_folder_is_written_once(two_process_runs):

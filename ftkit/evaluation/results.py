@@ -34,6 +34,8 @@ METRIC_NAMES = {  # of metrics whose name is not what a reader calls them
     "reward_accuracy": "pairs in the right order by implicit reward",
     "chosen_logps": "log-probability of chosen, nats",
     "rejected_logps": "log-probability of rejected, nats",
+    "answer_loss": "answer loss, nats per token",
+    "loss": "loss, nats per token",
     "roc_auc": "ROC AUC",
     "f1": "F1",
     "brier": "Brier score",

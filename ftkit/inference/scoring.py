@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,11 +62,25 @@ def _last_quoted(instruction: str) -> str:
     return "".join(quoted[-1]) if quoted else instruction
 
 
+class TokenScores(NamedTuple):
+    """Of one row's scored tokens: summed negative log-likelihood in nats, their number, and how many of them are the
+    likeliest token at their place."""
+
+    loss: float
+    num_tokens: int
+    num_right: int
+
+
 def answer_loss(model, rows: Sequence[dict], pad_token_id: int, batch_size: int = 8) -> list[tuple[float, int]]:
-    """Return for each row, in order, (summed negative log-likelihood in nats, number) of its trained tokens.
+    """Loss and number of tokens of each row, as `token_scores` gives them."""
+    return [score[:2] for score in token_scores(model, rows, pad_token_id, batch_size)]
+
+
+def token_scores(model, rows: Sequence[dict], pad_token_id: int, batch_size: int = 8) -> list[TokenScores]:
+    """Return the scores of each row's trained tokens, in order.
 
     rows: {"input_ids", "labels"}, labels as in training (IGNORE_INDEX is not scored; label t is predicted at t - 1).
-    sum(nll) / sum(number) is the mean loss per token that transformers reports; a row without any is (0.0, 0).
+    sum(loss) / sum(num_tokens) is the mean loss per token that transformers reports; a row without any is (0.0, 0, 0).
     Logits exist at scored positions only where the model's head is a plain function of its backbone's output, which is
     checked on the shortest row; soft-capped, scaled and prompt-tuned models take their full forward.
     Raises ValueError where input_ids and labels differ in length.
@@ -74,18 +89,18 @@ def answer_loss(model, rows: Sequence[dict], pad_token_id: int, batch_size: int 
         if len(row["input_ids"]) != len(row["labels"]):
             raise ValueError(f"row {number}: {len(row['input_ids'])} input_ids and {len(row['labels'])} labels")
     scored = [index for index, row in enumerate(rows) if any(label != IGNORE_INDEX for label in row["labels"][1:])]
-    losses = [(0.0, 0)] * len(rows)
+    scores = [TokenScores(0.0, 0, 0)] * len(rows)
     if not scored:
-        return losses
+        return scores
     scored.sort(key=lambda index: -len(rows[index]["input_ids"]))
     with evaluation_mode(model):
         scorer = choose_scorer(model, rows[scored[-1]]["input_ids"])
         for start in range(0, len(scored), batch_size):
             indices = scored[start : start + batch_size]
             batch = padded([rows[index] for index in indices], pad_token_id, model.device)
-            for index, total, number in zip(indices, *batch_loss(scorer, *batch), strict=True):
-                losses[index] = (total, number)
-    return losses
+            for index, score in zip(indices, batch_scores(scorer, *batch), strict=True):
+                scores[index] = score
+    return scores
 
 
 def padded(rows: list[dict], pad_token_id: int, device) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,20 +112,22 @@ def padded(rows: list[dict], pad_token_id: int, device) -> tuple[Tensor, Tensor,
     return tuple(torch.tensor(values, device=device) for values in (ids, mask, labels))
 
 
-def batch_loss(scorer: Callable, input_ids_BT, attention_mask_BT, labels_BT) -> tuple[list[float], list[int]]:
-    """Summed loss and number of scored tokens of each row."""
+def batch_scores(scorer: Callable, input_ids_BT, attention_mask_BT, labels_BT) -> list[TokenScores]:
+    """The scores of each row."""
     targets_BT = F.pad(labels_BT[:, 1:], (0, 1), value=IGNORE_INDEX)
     kept_BT = targets_BT != IGNORE_INDEX
-    losses_N = torch.cat(
-        [
-            F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-            for logits_NV, targets_N in scorer(input_ids_BT, attention_mask_BT, kept_BT, targets_BT[kept_BT])
-        ]
-    )
+    parts = [
+        (F.cross_entropy(logits_NV.float(), targets_N, reduction="none"), logits_NV.argmax(dim=-1) == targets_N)
+        for logits_NV, targets_N in scorer(input_ids_BT, attention_mask_BT, kept_BT, targets_BT[kept_BT])
+    ]
     row_of_N = kept_BT.nonzero()[:, 0]
-    totals_B = torch.zeros(len(labels_BT), dtype=torch.float64, device=labels_BT.device)
-    totals_B.index_add_(0, row_of_N, losses_N.double())
-    return totals_B.tolist(), kept_BT.sum(dim=1).tolist()
+    sums = []
+    for values in zip(*parts, strict=True):
+        totals_B = torch.zeros(len(labels_BT), dtype=torch.float64, device=labels_BT.device)
+        sums.append(totals_B.index_add_(0, row_of_N, torch.cat(values).double()).tolist())
+    losses, num_right = sums
+    counts = kept_BT.sum(dim=1).tolist()
+    return [TokenScores(*row) for row in zip(losses, counts, map(int, num_right), strict=True)]
 
 
 def choose_scorer(model, input_ids: Sequence[int]) -> Callable[..., Iterator[tuple[Tensor, Tensor]]]:

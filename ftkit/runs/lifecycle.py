@@ -50,6 +50,8 @@ def train(command: str, method: Method, held_out: HeldOut | None, settings):
     trainer = method.build_trainer(run, method.load(run))
     receipt = method.receipt(run, trainer)
     announce(run, method, trainer, receipt)
+    if held_out and is_sharded(trainer):
+        held_out = left_out(trainer)
     before = held_out.measure(run, trainer) if held_out and held_out.before else None
     trainer.train(resume_from_checkpoint=checkpoint)
     if held_out and (after := held_out.measure(run, trainer)) is not None and trainer.is_world_process_zero():
@@ -129,6 +131,12 @@ def write_plan(run: Run, trainer, receipt: dict) -> None:
         labels = list(receipt.get("classes", []))
         name, in_4bit = model.model_name_or_path, model.load_in_4bit
         record_base(run.output_dir, run.data.folder, name, load_in_4bit=in_4bit, labels=labels)
+
+
+def left_out(trainer) -> None:
+    """Say why held-out rows are not measured one by one."""
+    if trainer.is_world_process_zero():
+        say("no results.json: a held-out row is scored by one process, and none holds whole weights; see metrics.jsonl")
 
 
 def close_stream(run: Run, trainer, receipt: dict) -> None:

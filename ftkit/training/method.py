@@ -65,10 +65,10 @@ class Method:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How held-out rows are scored.
+    """How held-out rows are scored, one by one; left out where the weights are sharded.
 
-    measure(run, trainer): called in all processes, before training where `before` is set, and after; None where it
-    can't be. report(run, before, after): in the first process; writes OUT/results.json, returns lines for a person.
+    measure(run, trainer): called in all processes, before training where `before` is set, and after; None where there
+    are none. report(run, before, after): in the first process; writes OUT/results.json, returns lines for a person.
     """
 
     measure: Callable[[Run, Trainer], Any]

@@ -31,7 +31,7 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer():
 
 def runs_of(tmp_path, before, after):
     """What a run writes of pairs about their numbers."""
-    model = SimpleNamespace(model_name_or_path="org/base", use_peft=True)
+    model = SimpleNamespace(model_name_or_path="org/base", use_peft=True, adapter=None)
     run = SimpleNamespace(
         settings=SimpleNamespace(model=model, data=SimpleNamespace(dataset_name="pairs")),
         decided=SimpleNamespace(dtype="float32"), output_dir=str(tmp_path / "out"), config=SimpleNamespace(seed=3),

@@ -17,7 +17,7 @@ from ftkit.metrics.classification import calibration_bins, measure
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 from ftkit.model.classifier import text_probabilities
 from ftkit.training.method import HeldOut, Run
-from ftkit.training.sharing import is_sharded, shared
+from ftkit.training.sharing import shared
 
 EVALUATION_FILE = "evaluation.json"  # for the report and the model card
 LOWER_IS_BETTER = ("brier", "expected_calibration_error")
@@ -180,9 +180,9 @@ def held_out_rows(rows: LabelledRows) -> tuple[str, list[dict] | None]:
 
 
 def measure_held_out(run: Run, trainer) -> np.ndarray | None:
-    """(rows, classes) probabilities of the held-out rows; None without any, or where the weights are sharded."""
+    """(rows, classes) probabilities of the held-out rows; None without any."""
     _, rows = held_out_rows(run.data.rows)
-    if not rows or is_sharded(trainer):
+    if not rows:
         return None
     settings = {"max_length": run.decided.max_length, "batch_size": run.config.per_device_eval_batch_size}
 

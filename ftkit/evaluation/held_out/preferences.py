@@ -9,7 +9,7 @@ from ftkit.evaluation.results import Item, Score, content_id, mean_score, task_o
 from ftkit.inference.scoring import answer_loss
 from ftkit.metrics.paired_tests import share_difference
 from ftkit.training.method import HeldOut, Run
-from ftkit.training.sharing import is_sharded, shared
+from ftkit.training.sharing import shared
 
 TASK = "preferences"
 
@@ -97,9 +97,9 @@ def results_line(before: list[Item], after: list[Item]) -> str:
 
 
 def measure_held_out(run: Run, trainer) -> list[PairScore] | None:
-    """Log-probabilities of the held-out pairs; None where nothing is held out, or where the weights are sharded."""
+    """Log-probabilities of the held-out pairs; None where nothing is held out."""
     data = run.data
-    if not data.test or is_sharded(trainer):
+    if not data.test:
         return None
     sequences = list(data.test.sequences())
     pairs = list(zip(sequences[::2], sequences[1::2], strict=True))

@@ -16,6 +16,8 @@ def write_held_out(
     """Write results.json with one task; return its path. facts: what else its settings name."""
     model = run.settings.model
     name = {"name": model.model_name_or_path or "random weights", "dtype": run.decided.dtype}
+    if model.adapter:
+        name |= {"adapter": model.adapter}
     if is_trained:
         name |= {"adapter": run.output_dir} if model.use_peft else {"name": run.output_dir}
     facts = {"dataset_name": run.settings.data.dataset_name, **(facts or {})}
