@@ -9,7 +9,8 @@ from ftkit.config.hardware import Hardware, named_hardware, probe
 from ftkit.config.launch import has_accelerator, is_first_process, world_size
 from ftkit.config.run_folder import RunRecord
 from ftkit.config.settings.needs import without_effect
-from ftkit.training.plan import Decided, Facts, decide
+from ftkit.training.decided import Decided, Facts
+from ftkit.training.plan import decide
 
 # Flags beside --config OUT/run.yaml that change nothing of what is decided.
 UNRELATED = {

@@ -4,10 +4,13 @@ batch_totals.py      Running totals of a streamed run
 budget.py            What a pretraining run costs, and how fast it goes
 callbacks.py         What a run tells while it goes
 checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
+decided.py           What decisions rest on, and what they are: two frozen records
 facts.py             What decisions rest on, found out on the first process without loading the weights
 guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
+fitting.py           What fits the device: memory, recomputed activations, fused layers, the loss head's kernel
 method.py            How one trainer makes its data ready and trains
 methods/             One file a trainer
+packing.py           Rows in blocks, and how attention keeps documents apart
 plan.py              What a run does, decided once, each value with its reason
 plan_text.py         The plan of a run as a person reads it, before the first step or, with --plan, instead of it
 preparation.py       Rows and weights made ready for a trainer

@@ -11,7 +11,7 @@ from ftkit.model.context import context_size
 from ftkit.model.fast.head_kernels import HeadShape, fastest_kernel
 from ftkit.model.fast.packed_attention import NAME as BY_DOCUMENT
 from ftkit.model.fast.packed_attention import register_packed_attention
-from ftkit.training.plan import Facts
+from ftkit.training.decided import Facts
 
 PROBED_LAYERS = 2  # both kinds of attention where a model alternates
 PROBED_TOKENS = 256  # of the vocabulary

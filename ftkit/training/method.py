@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, Trainer
 
 from ftkit.config.hardware import Hardware
 from ftkit.config.settings.common import RunSettings
-from ftkit.training.plan import Decided, Facts
+from ftkit.training.decided import Decided, Facts
 
 
 @dataclass

@@ -29,8 +29,10 @@ from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients,
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
 from ftkit.model.loading import check_vocabulary, load_config, load_model, load_tokenizer, local_model_folder
+from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts, timed_head
-from ftkit.training.plan import PACKED_ATTENTION, Facts, row_limit
+from ftkit.training.packing import PACKED_ATTENTION
+from ftkit.training.plan import row_limit
 
 STREAM_SAMPLE = 1000  # first rows of a stream, from which the plan is made and the receipt is counted
 SHUFFLE_BUFFER = 1000  # rows of a stream that are mixed

@@ -22,8 +22,9 @@ from ftkit.model.fast.packed_attention import use_packed_attention
 from ftkit.model.loading import load_config, load_tokenizer, local_model_folder
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 from ftkit.training.budget import budget_lines
+from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts
-from ftkit.training.plan import PACKED_ATTENTION, Facts
+from ftkit.training.packing import PACKED_ATTENTION
 from ftkit.training.preparation import load_trained
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens

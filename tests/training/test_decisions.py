@@ -14,8 +14,9 @@ from ftkit.config.errors import UserError
 from ftkit.config.estimate import Shape
 from ftkit.config.hardware import PRESETS, Hardware, named_hardware
 from ftkit.model.fast import head_kernels, loss_head, packed_attention
-from ftkit.training import plan
-from ftkit.training.plan import Facts, decide
+from ftkit.training import fitting, packing
+from ftkit.training.decided import Facts
+from ftkit.training.plan import decide
 
 spec = spec_from_file_location("asked", Path(__file__).with_name("asked.py"))
 sys.modules["asked"] = module_from_spec(spec)
@@ -328,6 +329,6 @@ def test_settings_of_the_schedule_that_a_person_gave_stay():
 
 def test_the_plan_names_backends_and_limits_as_their_own_modules_do():
     """The plan imports none of them, so that `ftkit data check` reads rows without torch."""
-    assert plan.PACKED_ATTENTION == packed_attention.NAME
-    assert plan.KERNEL_VARIABLE == head_kernels.VARIABLE
-    assert plan.FEW_LOGITS == loss_head.CHUNK_LOGITS
+    assert packing.PACKED_ATTENTION == packed_attention.NAME
+    assert fitting.KERNEL_VARIABLE == head_kernels.VARIABLE
+    assert fitting.FEW_LOGITS == loss_head.CHUNK_LOGITS

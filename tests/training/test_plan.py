@@ -7,7 +7,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ftkit.training.facts import ISOLATION_TOLERANCE, packing_leak
-from ftkit.training.plan import num_updates, plan_packing
+from ftkit.training.packing import plan_packing
+from ftkit.training.plan import num_updates
 
 
 def test_packing_keeps_the_tokens_of_an_update():

@@ -14,7 +14,7 @@ from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
 from ftkit.config.run_folder import RunRecord
-from ftkit.config.settings.needs import Need, never
+from ftkit.config.settings.needs import Need, never, plain
 
 UNRECORDED = {"hub_token", "resume_from_checkpoint", "plan", "hardware"}  # secrets, and what is about one start only
 
@@ -26,11 +26,6 @@ LORA_SETTINGS = (
 PEFT_SETTINGS = (*LORA_SETTINGS, "peft_method", "num_virtual_tokens")
 PUSH_SETTINGS = ("hub_model_id", "hub_token", "hub_private_repo", "hub_revision")
 UNSCHEDULED = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules without a warm-up
-
-
-def plain(value):
-    """An enum's value; anything else as it is."""
-    return getattr(value, "value", value)
 
 
 def setting(default, help, **metadata):

@@ -31,6 +31,11 @@ def never(asked) -> bool:
     return False
 
 
+def plain(value):
+    """An enum's value; anything else as it is."""
+    return getattr(value, "value", value)
+
+
 def unmet(asked) -> Iterator[tuple[str, Need]]:
     """The settings that were given and have no effect, each with its first Need that does not hold."""
     found = set()

@@ -41,9 +41,10 @@ from ftkit.model.classifier import (
 )
 from ftkit.model.context import context_size
 from ftkit.model.loading import check_vocabulary, load_config, load_tokenizer, local_model_folder
+from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts
 from ftkit.training.method import Method, Run
-from ftkit.training.plan import Facts, row_limit
+from ftkit.training.plan import row_limit
 from ftkit.training.preparation import describe_rows
 from ftkit.training.run_trainer import RunMixin
 

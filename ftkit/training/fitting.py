@@ -1,0 +1,86 @@
+"""What fits the device: the memory of a step, recomputed activations, fused layers and the kernel of the loss head."""
+
+import dataclasses
+import os
+
+from ftkit.config.estimate import Work, peak_memory_gib
+from ftkit.training.decided import Facts
+
+MEMORY_SHARE = 0.85  # of a device's memory that the estimate may fill before activations are recomputed
+FEW_LOGITS = 256 * 49_152  # of a batch; so few are scored faster whole
+KERNEL_VARIABLE = "FTKIT_LOSS_HEAD"  # names the loss head's kernel
+
+
+def memory(asked, facts: Facts, values: dict, reasons: dict) -> dict:
+    """The estimated peak, and whether activations are recomputed: only where memory asks for it."""
+    training, hardware = asked.training, facts.hardware
+    wanted = training.activation_checkpointing
+    wanted = training.gradient_checkpointing if wanted is None else wanted
+    work = work_of(asked, facts, values)
+    without = peak_memory_gib(facts.shape, work)
+    checkpointing = without > MEMORY_SHARE * hardware.memory_gib if wanted is None else wanted
+    estimate = peak_memory_gib(facts.shape, dataclasses.replace(work, checkpointing=bool(checkpointing)))
+    if wanted is None:
+        reasons["activation_checkpointing"] = (
+            f"about {without:.1f} GiB without it, {hardware.memory_gib:.0f} GiB are there"
+        )
+    return {
+        "activation_checkpointing": bool(checkpointing),
+        "num_parameters": facts.shape.num_parameters,
+        "peak_memory_gib": round(estimate, 2),
+    }
+
+
+def work_of(asked, facts: Facts, values: dict) -> Work:
+    """What a forward pass holds, for the memory estimate, without recomputed activations."""
+    model, shape = asked.model, facts.shape
+    is_pairs = hasattr(asked.training, "precompute_ref_log_probs")
+    row = values["block_length"] or max(facts.lengths, default=values["max_length"] or 0)
+    rows = values["per_device_train_batch_size"] * (2 if is_pairs else 1)
+    copies = 2 if is_pairs and not model.use_peft and not asked.training.precompute_ref_log_probs else 1
+    stored = 2.0 if values["dtype"] in ("bfloat16", "float16") else 4.0
+    stored = 0.52 if model.load_in_4bit else 1.05 if model.load_in_8bit else stored
+    half = values["bf16"] or bool(asked.training.fp16)
+    return Work(
+        tokens=rows * row,
+        num_trained=shape.num_lora(model.lora_r) if model.use_peft else shape.num_parameters,
+        weight_bytes=stored,
+        half=half,
+        autocast=half and stored == 4.0,
+        checkpointing=False,
+        copies=copies,
+        on_gpu=not values["use_cpu"],
+    )
+
+
+def kernels(asked, facts: Facts, values: dict, reasons: dict) -> dict:
+    """Fused layers and the kernel of the loss head."""
+    model, training = asked.model, asked.training
+    plain_lora = model.use_peft and model.peft_method == "lora" and not (model.use_dora or model.lora_dropout)
+    can_fuse = plain_lora and values["use_cpu"] and not (model.load_in_4bit or model.load_in_8bit)
+    if training.fused_lora and not can_fuse:
+        reasons["fused_lora"] = "asked for, without effect: plain LoRA layers are fused on a CPU only"
+    fuse = can_fuse and training.fused_lora is not False
+    return {"fused_lora": fuse, "loss_head": loss_head(asked, facts, values, reasons)}
+
+
+def loss_head(asked, facts: Facts, values: dict, reasons: dict) -> str:
+    """The kernel of the loss head, "off" for the model's own loss."""
+    training = asked.training
+    if training.compact_loss_head is False:
+        return "off"
+    block_size = getattr(asked.data, "block_size", None)
+    num_logits = values["per_device_train_batch_size"] * (block_size or 0) * facts.shape.vocab_size
+    is_open = training.compact_loss_head is None and training.loss_head_kernel == "auto"
+    if is_open and block_size and num_logits <= FEW_LOGITS:
+        reasons["loss_head"] = "so few logits are scored faster whole"
+        return "off"
+    named = training.loss_head_kernel
+    named = os.environ.get(KERNEL_VARIABLE, "auto") if named == "auto" else named
+    if named != "auto":
+        return named
+    if values["use_cpu"] or facts.head_kernel is None:
+        reasons["loss_head"] = "scores trained tokens only, in chunks"
+        return "compact"
+    reasons["loss_head"] = "the faster one, timed on this device"
+    return facts.head_kernel
