@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     """Measure, fine-tune, measure again, and show both."""
     args = parse(argv)
     from ftkit.config.files import check_folder
-    from ftkit.config.run_folder import check_output_dir
+    from ftkit.config.output_folder import check_new_folder
     from ftkit.evaluation.held_out.answers import answered, write_answers
     from ftkit.evaluation.pages.report import write_report
     from ftkit.publish.card.model_card import write_model_card
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     start = time.perf_counter()
     output_dir = Path(args.output_dir) if args.output_dir else free_folder()
     check_folder(output_dir)
-    check_output_dir(str(output_dir), resume=False)
+    check_new_folder(output_dir)
     train, test = own_rows(args) if args.data else bundled_rows(args)
     say(f"base model {args.model}")
     data, adapter, template = output_dir / "data", output_dir / "adapter", choose_template(args.model)

@@ -18,13 +18,13 @@ def main(argv: list[str]) -> None:
     """Parse the command line, make the tokenizer, save it and say what it is worth."""
     args = parse(argv)
     from ftkit.config.files import check_folder
+    from ftkit.config.output_folder import check_new_folder
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.config.run_folder import check_output_dir
     from ftkit.data.tokens.bpe import control_tokens, load_gpt2, train_bpe
 
     quiet_libraries()
     check_folder(args.output_dir)
-    check_output_dir(args.output_dir, resume=False)
+    check_new_folder(args.output_dir)
     train, held_out = read_texts(args)
     tokens = control_tokens(args.control_tokens)
     if args.gpt2:

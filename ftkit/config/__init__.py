@@ -10,10 +10,11 @@ foreign.py     Files that others made: whatever a library raises on them is one 
 hardware.py    What a machine is good at: this one, by a probe, or another by name or from a file
 jsonl.py       JSON Lines as ftkit writes and reads them: an object per line, which ends at "\n" alone
 launch.py      What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came
+output_folder.py  What an output folder holds, and the lock of the process that writes it
 parser.py      Command lines
 quiet.py       Silences what libraries say about themselves, so that what a run says about your data can be seen
 reporting.py   Where --report_to can send a run's measurements, and whether it can from here
-run_folder.py  The run folder: claimed, and described by run.yaml
+run_folder.py  The record of a run, run.yaml
 settings/      The settings of each trainer, as dataclasses over TRL's
 versions.py    The versions that a run was made with, also from a checkout that is not installed
 """

@@ -1,6 +1,6 @@
-"""The run folder: claimed before anything is written, described by run.yaml, never silently overwritten.
+"""The record of a run, run.yaml.
 
-run.yaml holds what was asked and what was decided, so that `ftkit X --config OUT/run.yaml --output_dir NEW` repeats the
+It holds what was asked and what was decided, so that `ftkit X --config OUT/run.yaml --output_dir NEW` repeats the
 run: with the same decisions on the same kind of hardware, and with new ones elsewhere.
 """
 
@@ -37,21 +37,6 @@ def digest_of(asked: dict) -> str:
     import json
 
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def check_output_dir(output_dir: str, *, resume: bool) -> None:
-    """Raise UserError when OUT is already used and not resumed, or resumed and not there."""
-    folder = Path(output_dir)
-    if folder.is_file():
-        raise UserError(f"{folder}: is a file; give --output_dir a folder")
-    used = folder.is_dir() and any(folder.iterdir())
-    if used and not resume:
-        raise UserError(
-            f"{folder}: already holds files; continue that run with --resume_from_checkpoint, "
-            "or choose another --output_dir"
-        )
-    if resume and not used:
-        raise UserError(f"{folder}: holds no run to resume; drop --resume_from_checkpoint")
 
 
 def write_run_yaml(output_dir: str, record: RunRecord) -> None:

@@ -2,8 +2,11 @@
 
 benchmark.py  --benchmark_tasks: before and after by itself
 decisions.py  Decisions taken over from a run, or made on the first process and told to all
+first_process.py  What the first process finds out for all
+identity.py   What makes a run that run, and how it differs from the one that a folder holds
 killing.py    Runs that are killed on purpose, and what is left of them
 lifecycle.py  The one story of a run
+opening.py    How a run begins: its folder is taken, and what is there is gone on with
 recipe.py     What a trainer is
 recipes.py    The trainers by name
 row_check.py  What a trainer would refuse in rows before it reads any weights

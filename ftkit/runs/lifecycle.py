@@ -14,8 +14,8 @@ from ftkit.config.hardware import use_all_cores
 from ftkit.config.launch import check_world, is_first_process
 from ftkit.config.quiet import quiet_libraries
 from ftkit.config.reporting import check_report_to
-from ftkit.config.run_folder import RunRecord, check_output_dir, write_run_yaml
-from ftkit.data.templates.lock import make_lock, write_lock
+from ftkit.config.run_folder import RunRecord, write_run_yaml
+from ftkit.data.templates.lock import write_lock
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
 from ftkit.model.adapters.files import record_base
 from ftkit.model.adapters.methods import count_parameters
@@ -23,9 +23,11 @@ from ftkit.publish.card.model_card import write_model_card
 from ftkit.publish.hub.hub import check_push, push_folder
 from ftkit.runs.benchmark import benchmark_after, benchmark_before, check_benchmark
 from ftkit.runs.decisions import decide_for_all
+from ftkit.runs.first_process import on_first_process
+from ftkit.runs.opening import Start, begin, check_state, close_folder, identity_of, output_folder, take_folder
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import SampleCallback
-from ftkit.training.checkpointing import resolve_resume, save_model_safely
+from ftkit.training.checkpointing import save_model_safely
 from ftkit.training.method import HeldOut, Method, Run
 from ftkit.training.plan import num_updates
 from ftkit.training.plan_text import plan_lines
@@ -36,68 +38,76 @@ STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_t
 
 
 def train(command: str, method: Method, held_out: HeldOut | None, settings):
-    """Run into settings.training.output_dir and return the trainer, or None with --plan.
+    """Run into settings.training.output_dir and return the trainer; None with --plan, and where the run is finished.
 
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
     settings = with_base_of_adapter(settings)
-    checkpoint = open_run(settings)
-    data = method.prepare(settings)
-    run = decide_run(command, method, settings, data)
-    if settings.training.plan:
-        say("\n".join(plan_lines(run, method, None)))
-        return None
+    check_run(settings.training)
+    with output_folder(settings.training):
+        data = method.prepare(settings)
+        start = on_first_process(settings.training, lambda: begin(command, settings, data))
+        if start.is_finished:
+            if is_first_process():
+                say(f"finished: {settings.training.output_dir} holds this run already; --overwrite starts over")
+            return None
+        run = decide_run(command, method, settings, data, start)
+        if settings.training.plan:
+            say("\n".join(plan_lines(run, method, None)))
+            return None
+        return train_run(run, method, held_out, start)
+
+
+def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
+    """What comes after the decisions: the model loaded, announced, trained, measured and saved; the trainer."""
     trainer = method.build_trainer(run, method.load(run))
+    trainer.run_identity, trainer.takes_new_settings = identity_of(start), bool(start.changed)
     receipt = method.receipt(run, trainer)
-    announce(run, method, trainer, receipt)
+    announce(run, method, trainer, receipt, start)
     if held_out and is_sharded(trainer):
         held_out = left_out(trainer)
     before = held_out.measure(run, trainer) if held_out and held_out.before else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=start.checkpoint)
     if held_out and (after := held_out.measure(run, trainer)) is not None and trainer.is_world_process_zero():
         say("\n".join(held_out.report(run, before, after)))
     if method.finish:
         receipt |= method.finish(run, trainer)
     close_stream(run, trainer, receipt)
-    close_run(run, method, trainer, receipt)
+    close_run(run, method, trainer, receipt, start)
     return trainer
 
 
-def open_run(settings) -> str | None:
-    """Check what can be checked before data and weights are read; return the checkpoint to resume from, or None.
+def check_run(training) -> None:
+    """Check what can be checked before data and weights are read.
 
-    Raises UserError for a --report_to without its package, an output folder that is used, missing or can't be written,
-    processes that did not come, a repository that can't be written, and benchmark tasks that are not there.
+    Raises UserError for a --report_to without its package, an output folder that holds something else or can't be
+    written, processes that did not come, a repository that can't be written, and benchmark tasks that are not there.
     """
-    training = settings.training
     check_report_to(training.report_to)
     check_world(use_cpu=bool(training.use_cpu))
-    resume = bool(training.resume_from_checkpoint)
     if is_first_process() and not training.plan:  # the others may look when the first has already begun to write
         check_folder(training.output_dir)
-        check_output_dir(training.output_dir, resume=resume)
+        check_state(training)
         if training.push_to_hub:
             check_push(hub_repository(training), training.hub_token, private=bool(training.hub_private_repo))
-    checkpoint = resolve_resume(training.output_dir, training.resume_from_checkpoint) if resume else None
     check_benchmark(training)
     use_all_cores()
     quiet_libraries()
     set_seed(training.seed)  # new rows of the vocabulary and adapters start from random weights
-    return checkpoint
 
 
-def decide_run(command: str, method: Method, settings, data) -> Run:
+def decide_run(command: str, method: Method, settings, data, start: Start) -> Run:
     """The run with all that is decided, and the configuration its trainer takes."""
-    decided, hardware, notes = decide_for_all(settings, lambda machine: method.facts(settings, data, machine))
+    decided, hardware, notes = decide_for_all(settings, lambda machine: method.facts(settings, data, machine), start)
     if settings.training.plan:  # maybe for a machine that TRL's configuration would refuse here
         config = settings.training
     else:
         names = {field.name for field in dataclasses.fields(settings.training)}
         config = settings.training.configured(decided.trainer_settings(names))
-    return Run(command, settings, decided, hardware, data, config, decided.num_updates, notes=notes)
+    return Run(command, settings, decided, hardware, data, config, decided.num_updates, notes=[*start.notes, *notes])
 
 
-def announce(run: Run, method: Method, trainer, receipt: dict) -> None:
+def announce(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:
     """What comes before the first step: plan and receipt printed and written, samples, --benchmark_tasks before."""
     data, config = run.data, run.config
     run.num_trained, run.num_parameters = count_parameters(trainer.model)
@@ -111,8 +121,11 @@ def announce(run: Run, method: Method, trainer, receipt: dict) -> None:
         data.stream_counts.clear()  # of the rows that were read for the plan and the receipt
         trainer.batch_totals = BatchTotals(receipt["end_of_turn_id"])
     trainer.data = data  # whose rows are named where the run stops
-    trainer.template_lock = make_lock(data.tokenizer, data.template.name if data.template else None)
+    trainer.template_lock = start.template_lock
     if trainer.is_world_process_zero():
+        if start.checkpoint:
+            run.notes.append(f"resumed    at update {start.step} of {run.num_updates}, from {start.checkpoint}")
+        take_folder(start, config)
         say("\n".join(plan_lines(run, method, receipt)))
         if method.show:
             say(method.show(receipt, color=sys.stderr.isatty()))
@@ -152,7 +165,7 @@ def close_stream(run: Run, trainer, receipt: dict) -> None:
         say("stream: " + ", ".join(parts))
 
 
-def close_run(run: Run, method: Method, trainer, receipt: dict) -> None:
+def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:
     """Save the result, describe it, push it if asked, and say where it is and what to run next."""
     save_model_safely(trainer)
     verdict = benchmark_after(run, trainer, trained_rows(run.data))
@@ -164,6 +177,7 @@ def close_run(run: Run, method: Method, trainer, receipt: dict) -> None:
         write_loss_plot(output_dir)
         write_report(output_dir)
         write_model_card(output_dir, receipt, run.command)
+        close_folder(start, run.config)
         if verdict:
             say(verdict)
         say(f"done: {output_dir} (report.html shows the run); next: {next_command(run, method)}")

@@ -15,6 +15,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
+import torch
 from transformers import Trainer
 
 from ftkit.config.disk import writing
@@ -69,20 +70,29 @@ def verify_checkpoint(folder: str | Path) -> list[str]:
     return problems + [f"{name}: not written with this checkpoint" for name in sorted(unlisted)]
 
 
-def newest_valid_checkpoint(output_dir: str | Path, *, without_manifest: bool = False) -> Path | None:
+def newest_valid_checkpoint(
+    output_dir: str | Path, *, without_manifest: bool = False, run_id: str | None = None
+) -> Path | None:
     """Return the newest checkpoint that its manifest describes; log a warning for each newer one that is skipped.
 
     With `without_manifest`, a checkpoint that a plain Trainer wrote (no manifest, a trainer_state.json) counts.
+    run_id: of the run whose checkpoints count, if only those of one do.
     """
     for folder in reversed(list_checkpoints(output_dir)):
         problems = verify_checkpoint(folder)
+        if not problems and run_id and read_manifest(folder).get("run", {}).get("id") != run_id:
+            problems = [f"{MANIFEST_NAME}: written by another run"]
         if not problems or without_manifest and problems == [NO_MANIFEST] and (folder / TRAINER_STATE_NAME).is_file():
             return folder
         logger.warning("%s is skipped: %s", folder, _few(problems))
     return None
 
 
-def resolve_resume(output_dir: str | Path, value: str | Path | bool | None) -> str | None:
+class VerifiedCheckpoint(str):
+    """The folder of a checkpoint that was found whole, so that it is not looked through again."""
+
+
+def resolve_resume(output_dir: str | Path, value: str | Path | bool | None) -> VerifiedCheckpoint | None:
     """Return the checkpoint that `--resume_from_checkpoint VALUE` means, None for none.
 
     True or "true" is the newest valid one in `output_dir`. Raises UserError if there is none, or if the folder that is
@@ -90,6 +100,8 @@ def resolve_resume(output_dir: str | Path, value: str | Path | bool | None) -> s
     """
     if value is None or str(value).lower() in ("", "false", "none"):
         return None
+    if isinstance(value, VerifiedCheckpoint):
+        return value
     if str(value).lower() == "true":
         folder = newest_valid_checkpoint(output_dir)
         if folder is None:
@@ -98,26 +110,37 @@ def resolve_resume(output_dir: str | Path, value: str | Path | bool | None) -> s
             raise UserError(
                 f"{output_dir}: no valid checkpoint to resume from; {hint}start over without --resume_from_checkpoint"
             )
-    else:
-        folder = Path(value)
-        problems = verify_checkpoint(folder)
-        if problems == [NO_MANIFEST] and not (folder / TRAINER_STATE_NAME).is_file():
+        return resumable(folder)
+    folder = Path(value)
+    problems = verify_checkpoint(folder)
+    if problems == [NO_MANIFEST]:
+        if not (folder / TRAINER_STATE_NAME).is_file():
             raise UserError(
                 f"{folder}: not a checkpoint (no {TRAINER_STATE_NAME}); name a folder checkpoint-N, or true"
             )
-        if problems == [NO_MANIFEST]:
-            logger.warning("%s has no manifest: it is taken as it is, damage would go unseen", folder)
-            return str(folder)
-        if problems:
-            raise UserError(
-                f"{folder}: damaged, {_few(problems)}; take the newest valid one: --resume_from_checkpoint true"
-            )
-    if not json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))["resumable"]:
+        logger.warning("%s has no manifest: it is taken as it is, damage would go unseen", folder)
+        return VerifiedCheckpoint(folder)
+    if problems:
+        raise UserError(
+            f"{folder}: damaged, {_few(problems)}; take the newest valid one: --resume_from_checkpoint true"
+        )
+    return resumable(folder)
+
+
+def resumable(folder: Path) -> VerifiedCheckpoint:
+    """A valid checkpoint. Raises UserError for one that holds no optimizer state."""
+    if not read_manifest(folder)["resumable"]:
         raise UserError(
             f"{folder}: saved with save_only_model, without optimizer state; train on from its weights: "
             f"--model_name_or_path {folder}"
         )
-    return str(folder)
+    return VerifiedCheckpoint(folder)
+
+
+def read_manifest(folder: str | Path) -> dict:
+    """The manifest of a valid checkpoint; {} where it has none."""
+    path = Path(folder) / MANIFEST_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def publish_folder(staging: str | Path, final: str | Path) -> None:
@@ -171,8 +194,14 @@ def remove_leftovers(output_dir: str | Path) -> None:
 
 
 class CheckpointMixin:
-    """Trainer part: staged checkpoints with a manifest, safe rotation, no step more when a finished run is resumed."""
+    """Trainer part: staged checkpoints with a manifest, safe rotation, no step more when a finished run is resumed.
 
+    run_identity: whose checkpoints these are; noted in each manifest as "run". takes_new_settings: whether a resume
+    takes learning rate, schedule, weight decay and the like from the settings, and not from the checkpoint.
+    """
+
+    run_identity: dict | None = None
+    takes_new_settings = False
     _is_staging = False
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
@@ -188,6 +217,12 @@ class CheckpointMixin:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        fresh = [hyperparameters(group) for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint and self.takes_new_settings:
+            take_settings(self.optimizer, self.lr_scheduler, fresh)
 
     def _get_output_dir(self, trial):
         run_dir = super()._get_output_dir(trial)
@@ -227,7 +262,8 @@ class CheckpointMixin:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
-            _write_manifest(staging, self.state.global_step, resumable=not self.args.save_only_model)
+            resumable = not self.args.save_only_model
+            _write_manifest(staging, self.state.global_step, resumable=resumable, run=self.run_identity)
 
     def _finalize_training(self, *args, **kwargs):
         # With save_total_limit=1 Trainer deletes the newest checkpoint here if an older one is the best
@@ -260,13 +296,40 @@ def _delete_folder(folder: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _write_manifest(folder: Path, step: int, *, resumable: bool) -> None:
+def hyperparameters(group: dict) -> dict:
+    """The settings of a group of an optimizer's parameters."""
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def take_settings(optimizer, scheduler, fresh: list[dict]) -> None:
+    """Give an optimizer that was loaded from a checkpoint, and its schedule, the settings they were made with.
+
+    fresh: `hyperparameters` of each group before it was loaded. The schedule stays at the update it had reached.
+    """
+    for group, settings in zip(optimizer.param_groups, fresh, strict=True):
+        group.update({name: value for name, value in settings.items() if name != "lr"})
+    scheduler = getattr(scheduler, "scheduler", scheduler)  # of accelerate's wrapper
+    if not hasattr(scheduler, "lr_lambdas"):  # no function of the update, such as reduce_lr_on_plateau
+        return
+    scheduler.base_lrs = [settings["initial_lr"] for settings in fresh]
+    factors = [function(scheduler.last_epoch) for function in scheduler.lr_lambdas]
+    scheduler._last_lr = [rate * factor for rate, factor in zip(scheduler.base_lrs, factors, strict=True)]
+    for group, rate in zip(optimizer.param_groups, scheduler._last_lr, strict=True):
+        group["lr"] = rate
+
+
+def environment() -> dict:
+    """What the bits of a result may depend on beside a run's settings: versions of libraries, and threads."""
+    versions = {"python": platform.python_version()}
+    versions.update({name: metadata.version(name) for name in RECORDED_PACKAGES})
+    return {"versions": versions, "num_threads": torch.get_num_threads()}
+
+
+def _write_manifest(folder: Path, step: int, *, resumable: bool, run: dict | None = None) -> None:
     files = {
         name: {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in _files(folder)
     }
-    versions = {"python": platform.python_version()}
-    versions.update({name: metadata.version(name) for name in RECORDED_PACKAGES})
-    manifest = {"step": step, "resumable": resumable, "versions": versions, "files": files}
+    manifest = {"step": step, "resumable": resumable, **environment(), "run": run or {}, "files": files}
     (folder / MANIFEST_NAME).write_text(_manifest_text(manifest), encoding="utf-8")
 
 

@@ -148,6 +148,8 @@ def build_receipt(settings, counted, scored, train, validation, tokenizer) -> di
         "num_held_out_documents": len(scored.ids) if scored else 0,
         "num_held_out_bytes": scored.num_bytes if scored else 0,
         "num_held_out_blocks": len(validation) if validation else 0,
+        "sha256": counted.sha256,
+        "held_out_sha256": scored.sha256 if scored else None,
         "first_rows": [token_spans(ids, ids, tokenizer)],
     }
     return receipt

@@ -1,4 +1,4 @@
-"""A used folder is never overwritten, and run.yaml comes back as it was written."""
+"""run.yaml comes back as it was written."""
 
 import json
 
@@ -6,29 +6,7 @@ import pytest
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
-from ftkit.config.run_folder import RunRecord, check_output_dir, read_record, read_run_yaml, write_run_yaml
-
-
-def test_a_new_or_empty_folder_is_free(tmp_path):
-    check_output_dir(str(tmp_path / "new"), resume=False)
-    check_output_dir(str(tmp_path), resume=False)
-
-
-def test_a_used_folder_is_refused_with_both_ways_out(tmp_path):
-    (tmp_path / "run.yaml").write_text("")
-    with pytest.raises(
-        UserError, match="already holds files; continue that run with --resume_from_checkpoint, or choose"
-    ):
-        check_output_dir(str(tmp_path), resume=False)
-    check_output_dir(str(tmp_path), resume=True)
-
-
-def test_a_file_or_nothing_to_resume_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file"):
-        check_output_dir(str(tmp_path / "file"), resume=False)
-    with pytest.raises(UserError, match="holds no run to resume"):
-        check_output_dir(str(tmp_path / "new"), resume=True)
+from ftkit.config.run_folder import RunRecord, read_record, read_run_yaml, write_run_yaml
 
 
 def test_run_yaml_round_trips(tmp_path):

@@ -16,7 +16,14 @@ from ftkit.config.errors import UserError
 from ftkit.config.run_folder import RunRecord
 from ftkit.config.settings.needs import Need, never, plain
 
-UNRECORDED = {"hub_token", "resume_from_checkpoint", "plan", "hardware"}  # secrets, and what is about one start only
+UNRECORDED = {
+    "hub_token",
+    "resume_from_checkpoint",
+    "plan",
+    "hardware",
+    "overwrite",
+    "allow_changes",
+}  # secrets, and what is about one start only
 
 
 LORA_SETTINGS = (
@@ -139,6 +146,10 @@ class TrainerArguments:
 
     plan: bool = setting(False, "Print what would be done and why, and stop before the weights are loaded.")
     hardware: str | None = setting(None, "With --plan: plan for another machine, such as h100-80gb, or a FILE.yaml.")
+    overwrite: bool = setting(False, "Start over: remove the run that --output_dir holds.")
+    allow_changes: str | None = setting(
+        None, "Go on with a run though these settings, or what it rests on, have changed: NAME,..."
+    )
     activation_checkpointing: bool | None = setting(
         None, "Recompute activations in backward to save memory. Default: only where memory asks for it."
     )
@@ -159,6 +170,10 @@ class TrainerArguments:
     benchmark_limit: int | None = setting(None, "Only so many items of each of them, or of each of its subjects.")
 
     needs = (
+        Need(("overwrite",), lambda asked: not asked.training.resume_from_checkpoint,
+             "starts over and --resume_from_checkpoint goes on; drop one of them"),
+        Need(("allow_changes",), lambda asked: not asked.training.overwrite,
+             "is about a run that goes on, and --overwrite starts over; drop one of them"),
         Need(("hardware",), lambda asked: asked.training.plan, "plans for another machine; add --plan"),
         Need(("benchmark_data", "benchmark_limit"), lambda asked: asked.training.benchmark_tasks,
              "has no effect without --benchmark_tasks; name the tasks, or leave it out"),

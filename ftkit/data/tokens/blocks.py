@@ -4,6 +4,7 @@ blocks = join_blocks(tokenize_documents(texts, tokenizer), block_size=512)
 print(format_block(blocks[0], tokenizer, num_tokens=12))      # the input/target pairs of a block
 """
 
+import hashlib
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,14 @@ class TokenizedDocuments:
     def num_tokens(self) -> int:
         """Tokens of all documents, end tokens included."""
         return sum(map(len, self.ids))
+
+    @property
+    def sha256(self) -> str:
+        """Of all tokens, in their order, in hexadecimal."""
+        digest = hashlib.sha256()
+        for ids in self.ids:
+            digest.update(ids.tobytes())
+        return digest.hexdigest()
 
 
 def tokenize_documents(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> TokenizedDocuments:
