@@ -23,6 +23,23 @@ def smollm2_gguf() -> Path:
 
 
 @pytest.fixture(scope="session")
+def unfinish():
+    """Makes of a finished run's folder what a kill before the checkpoint `lost` was saved leaves."""
+    import json
+    import shutil
+
+    def undo(folder: Path, lost: str) -> Path:
+        shutil.rmtree(folder / lost)
+        for name in ("README.md", "report.html", "loss.png", "model.safetensors", "adapter_model.safetensors"):
+            (folder / name).unlink(missing_ok=True)
+        note = folder / ".ftkit/run.json"
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"is_finished": False}))
+        return folder
+
+    return undo
+
+
+@pytest.fixture(scope="session")
 def word_rows() -> list[dict]:
     """64 Alpaca rows that a tiny model can tell apart: a word, and the same word in upper case."""
     words = [f"{first}{second}" for first in ("ba", "co", "du", "fe", "gi", "ho", "ja", "ku") for second in "lmnprstv"]

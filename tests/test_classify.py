@@ -219,12 +219,11 @@ def test_early_stopping_keeps_the_best_weights_and_says_what_it_held_out(classif
     assert all(torch.equal(kept[name], saved[name]) for name in kept)
 
 
-def test_resume_ends_as_the_whole_run_and_run_yaml_repeats_it(classify, tmp_path):
+def test_resume_ends_as_the_whole_run_and_run_yaml_repeats_it(classify, tmp_path, unfinish):
     flags = ["--use_peft", "--max_steps", "4", "--save_steps", "2", "--test_size", "16"]
     whole, part = classify(*flags, out="whole"), classify(*flags, out="part")
-    for name in ("checkpoint-4", "adapter_model.safetensors"):  # as if it had been killed in step 3
-        (part / name).rename(tmp_path / f"lost-{name}")
-    resumed = classify(*flags, "--resume_from_checkpoint", out="part")
+    unfinish(part, "checkpoint-4")
+    resumed = classify(*flags, out="part")
     assert metrics(resumed) == metrics(whole)
     ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -175,12 +175,11 @@ def test_an_sft_run_goes_on_from_an_adapter(sft_adapter, tmp_path):
     assert metrics(out)[0] < metrics(sft_adapter)[0] - 0.1  # it starts from what was learned
 
 
-def test_resume_ends_as_the_whole_run(dpo, tmp_path):
+def test_resume_ends_as_the_whole_run(dpo, unfinish):
     flags = ["--use_peft", "--max_steps", "4", "--save_steps", "2", "--learning_rate", "1e-3"]
     whole, part = dpo(*flags, out="whole"), dpo(*flags, out="part")
-    for name in ("checkpoint-4", "adapter_model.safetensors"):  # as if it had been killed in step 3
-        (part / name).rename(tmp_path / f"lost-{name}")
-    resumed = dpo(*flags, "--resume_from_checkpoint", out="part")
+    unfinish(part, "checkpoint-4")
+    resumed = dpo(*flags, out="part")
     assert metrics(resumed) == metrics(whole)
     ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -65,7 +65,7 @@ def test_killed_at_a_random_step_and_resumed_in_mid_epoch_gives_the_same_bits(
         stop_at(killed_at, patch)
         with pytest.raises(KeyboardInterrupt):
             run(text_folder, tiny_folder, tmp_path / "killed", *settings)
-    resumed = run(text_folder, tiny_folder, tmp_path / "killed", *settings, "--resume_from_checkpoint")
+    resumed = run(text_folder, tiny_folder, tmp_path / "killed", *settings)
     steps_a_pass = len(whole.train_dataset) // 4
     assert (killed_at // 50 * 50) % steps_a_pass, "the checkpoint lies inside a pass"
     assert resumed.state.global_step == 300 and resumed.state.epoch > 2
@@ -153,7 +153,7 @@ def test_a_stream_is_trained_on_and_resumes_with_the_same_bits(text_folder, tiny
         stop_at(8, patch)
         with pytest.raises(KeyboardInterrupt):
             run(text_folder, tiny_folder, tmp_path / "killed", *settings)
-    run(text_folder, tiny_folder, tmp_path / "killed", *settings, "--resume_from_checkpoint")
+    run(text_folder, tiny_folder, tmp_path / "killed", *settings)
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 

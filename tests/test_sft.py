@@ -158,7 +158,7 @@ def test_a_bundled_dataset_is_found_by_its_name(sft):
     assert json.loads((out / "receipt.json").read_text())["num_rows"] == 4500
 
 
-def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, word_rows, capsys):
+def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, word_rows, capsys, unfinish):
     path = tmp_path / "stream.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in word_rows))
     flags = ["--dataset_streaming", "--test_size", "8", "--max_steps", "4", "--save_steps", "2", "--logging_steps", "1"]
@@ -168,8 +168,8 @@ def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, 
     assert receipt["stream"]["num_trained_tokens"] > 0 and receipt["stream"]["num_rows"] >= len(word_rows) - 8
     logged = [json.loads(line).get("tokens", 0) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert receipt["stream"]["num_tokens"] == max(logged)  # what TRL counted
-    (part / "checkpoint-4").rename(tmp_path / "lost")
-    assert losses(sft(*flags, "--resume_from_checkpoint", out="part", data=path)) == losses(whole)
+    unfinish(part, "checkpoint-4")
+    assert losses(sft(*flags, out="part", data=path)) == losses(whole)
     path.write_text("".join(json.dumps(word_rows[i % 64]) + "\n" for i in range(3000)) + '{"instruction": "a"}\n')
     argv = ["--dataset_name", str(path), "--dataset_streaming", "--max_steps", "400", "--packing", "false"]
     argv += ["--model_name_or_path", yaml.safe_load((whole / "run.yaml").read_text())["asked"]["model_name_or_path"]]
@@ -254,14 +254,12 @@ def test_a_lora_on_the_embedding_is_asked_trained_on_merged_and_planned_for_uplo
     assert "adapter_model.safetensors" in capsys.readouterr().out
 
 
-def test_resume_goes_on_from_the_newest_checkpoint_and_ends_as_the_whole_run(sft, tmp_path, tiny_folder, rows_file):
+def test_resume_goes_on_from_the_newest_checkpoint_and_ends_as_the_whole_run(sft, unfinish):
     whole = sft("--max_steps", "4", "--logging_steps", "1", out="whole")
     flags = ["--max_steps", "4", "--logging_steps", "1", "--save_steps", "2"]
     part = sft(*flags, out="part")
-    for name in ("checkpoint-4", "model.safetensors"):  # as if it had been killed in step 3
-        path = part / name
-        path.rename(tmp_path / f"lost-{name}")
-    resumed = sft(*flags, "--resume_from_checkpoint", out="part")
+    unfinish(part, "checkpoint-4")
+    resumed = sft(*flags, out="part")
     assert losses(resumed) == losses(whole)
     from safetensors.torch import load_file
 

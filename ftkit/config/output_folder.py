@@ -94,7 +94,7 @@ def state_of(folder: str | Path) -> State:
     visible = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if not visible:
         return State.EMPTY
-    if RUN_FILE not in visible:
+    if RUN_FILE not in visible and not any(folder.glob("checkpoint-*/manifest.json")):
         return State.OTHER
     return State.FINISHED if CARD in visible else State.UNFINISHED
 

@@ -57,6 +57,10 @@ def test_a_run_without_a_note_is_finished_where_it_has_its_card(tmp_path):
     assert state_of(touch(tmp_path, "README.md")) is State.FINISHED
 
 
+def test_a_checkpoint_alone_is_of_an_unfinished_run(tmp_path):
+    assert state_of(touch(tmp_path, "checkpoint-2/manifest.json")) is State.UNFINISHED
+
+
 def test_files_of_something_else_are_known(tmp_path):
     assert state_of(touch(tmp_path, "thesis.tex")) is State.OTHER
     with pytest.raises(UserError, match="already holds files"):

@@ -126,7 +126,7 @@ def test_a_continued_training_is_benchmarked_anew(tiny_folder, task_files):
     path = task_files / "out/benchmark/after/results.json"
     train(tiny_folder, task_files, *flags)
     first = read_results(path)
-    train(tiny_folder, task_files, *flags, "--max_steps", "6", "--resume_from_checkpoint", "true")
+    train(tiny_folder, task_files, *flags, "--max_steps", "6", "--allow_changes", "max_steps")
     second = read_results(path)
     assert (first.model["step"], second.model["step"]) == (3, 6)
     assert first.model["weights_hash"] != second.model["weights_hash"] and second.model["load_in_4bit"] is False

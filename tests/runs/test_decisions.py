@@ -8,7 +8,7 @@ import torch
 
 from ftkit.config import hardware
 from ftkit.config.errors import UserError
-from ftkit.runs import decisions
+from ftkit.runs import decisions, first_process
 
 SETTINGS = SimpleNamespace(training=SimpleNamespace(use_cpu=False, ddp_backend=None, ddp_timeout=60), record=None)
 
@@ -17,7 +17,7 @@ SETTINGS = SimpleNamespace(training=SimpleNamespace(use_cpu=False, ddp_backend=N
 def two_processes(monkeypatch):
     """A process of two, of which the first sends `sent`; returns what was asked of PartialState."""
     started = {}
-    monkeypatch.setattr(decisions, "world_size", lambda: 2)
+    monkeypatch.setattr(first_process, "world_size", lambda: 2)
     monkeypatch.setattr(accelerate, "PartialState", lambda **settings: started.update(settings))
 
     def broadcast(outcome):
@@ -30,7 +30,7 @@ def two_processes(monkeypatch):
 
 def test_only_the_first_process_looks_at_the_hardware_and_decides(two_processes, monkeypatch):
     two_processes["received"] = ("decided", "hardware", [])
-    monkeypatch.setattr(decisions, "is_first_process", lambda: False)
+    monkeypatch.setattr(first_process, "is_first_process", lambda: False)
     monkeypatch.setattr(decisions, "probe", lambda **_: pytest.fail("probed"))
     assert decisions.decide_for_all(SETTINGS, lambda _: pytest.fail("asked")) == ("decided", "hardware", [])
     assert two_processes["sent"] is None and two_processes["backend"] == "gloo"
@@ -41,7 +41,7 @@ def test_a_mistake_found_by_the_first_process_ends_all_with_one_line(two_process
         raise UserError("--packing: rows see each other; drop --packing")
 
     monkeypatch.setattr(decisions, "make", refuse)
-    monkeypatch.setattr(decisions, "is_first_process", lambda: True)
+    monkeypatch.setattr(first_process, "is_first_process", lambda: True)
     with pytest.raises(UserError, match="--packing: rows see each other"):
         decisions.decide_for_all(SETTINGS, None)
     assert isinstance(two_processes["sent"], UserError)  # so that the others raise it, too

@@ -1,6 +1,5 @@
 """The same command begins, goes on or does nothing; what changed is refused by name, or goes on by permission."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -30,15 +29,9 @@ def finished(files, tmp_path_factory):
 
 
 @pytest.fixture
-def killed(finished, tmp_path):
+def killed(finished, tmp_path, unfinish):
     """The folder as a kill between checkpoint-2 and checkpoint-4 leaves it."""
-    out = Path(shutil.copytree(finished, tmp_path / "out"))
-    shutil.rmtree(out / "checkpoint-4")
-    for name in ("README.md", "report.html", "loss.png", "adapter_model.safetensors", "adapter_config.json"):
-        (out / name).unlink()
-    note = json.loads((out / ".ftkit/run.json").read_text())
-    (out / ".ftkit/run.json").write_text(json.dumps(note | {"is_finished": False}))
-    return out
+    return unfinish(Path(shutil.copytree(finished, tmp_path / "out")), "checkpoint-4")
 
 
 def test_the_same_command_goes_on_and_ends_with_the_same_bits(files, killed, finished, capsys):
