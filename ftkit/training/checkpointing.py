@@ -38,36 +38,48 @@ WEIGHT_PATTERNS = ("model*.safetensors*", "adapter_model*.safetensors*")
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
     """Return the folders `checkpoint-N` of `output_dir`, by N, valid or not."""
     found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in Path(output_dir).glob("checkpoint-*")]
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match and path.is_dir())]
+    named = sorted((int(match[1]), path) for match, path in found if match)
+    return [path for _, path in named if os.path.isdir(path)]  # also where a failing disk says nothing of one
 
 
 def verify_checkpoint(folder: str | Path) -> list[str]:
     """Return what is wrong with a checkpoint, one "file: problem" each; an empty list if its manifest describes it."""
     folder = Path(folder)
-    manifest_path = folder / MANIFEST_NAME
-    if not manifest_path.is_file():
-        return [NO_MANIFEST]
     try:
-        text = manifest_path.read_text(encoding="utf-8")
-        manifest = json.loads(text)
-        intact = text == _manifest_text(manifest)
-    except (ValueError, TypeError, AttributeError):  # not UTF-8, not JSON, not our JSON
+        if not (folder / MANIFEST_NAME).is_file():
+            return [f"{MANIFEST_NAME}: not a file" if os.path.lexists(folder / MANIFEST_NAME) else NO_MANIFEST]
+        content = (folder / MANIFEST_NAME).read_bytes()
+        unlisted = set(_files(folder)) - {MANIFEST_NAME}
+    except OSError as error:
+        return [f"{MANIFEST_NAME}: can't be read ({error.strerror})"]
+    try:
+        manifest = json.loads(content.decode("utf-8"))
+        step, files = manifest["step"], manifest["files"].items()
+        expected = [(name, file["size"], file["sha256"]) for name, file in files]
+        intact = content.decode("utf-8") == _manifest_text(manifest)
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # not UTF-8, not JSON, not our JSON
         intact = False
     if not intact:
         return [f"{MANIFEST_NAME}: damaged"]
     problems = []
-    if re.fullmatch(r"checkpoint-\d+", folder.name) and folder.name != f"checkpoint-{manifest['step']}":
-        problems.append(f"{MANIFEST_NAME}: written for step {manifest['step']}")
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{name}: missing")
-        elif path.stat().st_size != expected["size"]:
-            problems.append(f"{name}: {path.stat().st_size} bytes, {expected['size']} were written")
-        elif _sha256(path) != expected["sha256"]:
-            problems.append(f"{name}: contents changed")
-    unlisted = set(_files(folder)) - set(manifest["files"]) - {MANIFEST_NAME}
+    if re.fullmatch(r"checkpoint-\d+", folder.name) and folder.name != f"checkpoint-{step}":
+        problems.append(f"{MANIFEST_NAME}: written for step {step}")
+    problems += [f"{one[0]}: {problem}" for one in expected if (problem := _problem_of(folder, *one))]
+    unlisted -= {name for name, _, _ in expected}
     return problems + [f"{name}: not written with this checkpoint" for name in sorted(unlisted)]
+
+
+def _problem_of(folder: Path, name: str, size: int, sha256: str) -> str | None:
+    """What is wrong with one file of a checkpoint, or None."""
+    path = folder / name
+    try:
+        if not path.is_file():
+            return "missing"
+        if path.stat().st_size != size:
+            return f"{path.stat().st_size} bytes, {size} were written"
+        return None if _sha256(path) == sha256 else "contents changed"
+    except OSError as error:  # closed to this user, or on a failing disk
+        return f"can't be read ({error.strerror})"
 
 
 def newest_valid_checkpoint(
@@ -342,7 +354,7 @@ def _manifest_text(manifest: dict) -> str:
 
 def _files(folder: Path) -> list[str]:
     """Names relative to `folder` of all files in it, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not os.path.isdir(path))
 
 
 def _sha256(path: Path) -> str:

@@ -13,18 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from checkpointed import build_trainer, names, train, weights_digest
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer
-from trl import SFTConfig, SFTTrainer
+from transformers import LlamaForCausalLM, Trainer
+from trl import SFTTrainer
 
 import ftkit
 from ftkit.config.disk import fault_line
 from ftkit.config.errors import UserError
 from ftkit.training import checkpointing
 from ftkit.training.checkpointing import (
-    CheckpointMixin,
     list_checkpoints,
     newest_valid_checkpoint,
     publish_folder,
@@ -34,69 +32,6 @@ from ftkit.training.checkpointing import (
     verify_checkpoint,
 )
 from ftkit.training.space import checkpoint_bytes, model_bytes
-
-VOCAB_SIZE = 64
-
-
-class CheckpointedSFTTrainer(CheckpointMixin, SFTTrainer):
-    pass
-
-
-def build_trainer(output_dir, *, trainer_class=CheckpointedSFTTrainer, **arguments):
-    """Five updates over eight rows, checkpoints at 2, 4 and the end; dropout makes the random state matter."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCAB_SIZE, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        attention_dropout=0.2, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
-    generator = torch.Generator().manual_seed(1)
-    rows = [torch.randint(3, VOCAB_SIZE, (6 + i % 3,), generator=generator).tolist() for i in range(8)]
-    dataset = Dataset.from_dict({"input_ids": rows, "labels": [[-100, *row[1:]] for row in rows]})
-    core = Tokenizer(models.WordLevel({f"t{i}": i for i in range(VOCAB_SIZE)}, unk_token="t3"))
-    settings = dict(
-        output_dir=str(output_dir), max_steps=5, per_device_train_batch_size=2, save_strategy="steps", save_steps=2,
-        save_total_limit=3, logging_steps=1, report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False,
-        dataset_kwargs={"skip_prepare_dataset": True}, learning_rate=1e-2, disable_tqdm=True, seed=3,
-    )  # fmt: skip
-    return trainer_class(
-        model=LlamaForCausalLM(config),
-        args=SFTConfig(**{**settings, **arguments}),
-        train_dataset=dataset,
-        eval_dataset=dataset.select(range(2)) if "eval_strategy" in arguments else None,
-        processing_class=PreTrainedTokenizerFast(
-            tokenizer_object=core, pad_token="t0", bos_token="t1", eos_token="t2", unk_token="t3"
-        ),
-    )
-
-
-def weights_digest(model):
-    digest = hashlib.sha256()
-    for _, tensor in sorted(model.state_dict().items()):
-        digest.update(tensor.detach().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def train(output_dir, resume=None, **arguments):
-    trainer = build_trainer(output_dir, **arguments)
-    trainer.train(resume_from_checkpoint=resume)
-    return trainer
-
-
-def names(folder):
-    return [path.name for path in list_checkpoints(folder)]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """(folder, weights digest) of an uninterrupted run."""
-    folder = tmp_path_factory.mktemp("finished")
-    return folder, weights_digest(train(folder).model)
-
-
-@pytest.fixture
-def run_folder(finished, tmp_path):
-    """A copy of the finished run that a test may damage."""
-    return Path(shutil.copytree(finished[0], tmp_path / "run"))
 
 
 def test_checkpoint_holds_what_a_resume_needs_a_manifest_and_no_pickled_arguments(finished):
@@ -131,72 +66,9 @@ def test_resuming_a_finished_run_takes_no_step(tmp_path):
     assert train(tmp_path, resume=True, max_steps=8).state.global_step == 8
 
 
-def damage_cut(path):
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def damage_flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def damage_empty(path):
-    path.write_bytes(b"")
-
-
-DAMAGES = {
-    damage_cut: "bytes, ",
-    damage_flip: "contents changed",
-    damage_empty: "0 bytes, ",
-    Path.unlink: "missing",
-}
-CHECKPOINT_FILES = [
-    "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "config.json",
-    "tokenizer.json", "tokenizer_config.json", "generation_config.json",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CHECKPOINT_FILES)
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_file_is_named_and_the_older_checkpoint_taken(damage, name, run_folder, caplog):
-    newest = run_folder / "checkpoint-5"
-    damage(newest / name)
-    (problem,) = verify_checkpoint(newest)
-    assert problem.startswith(f"{name}: ") and DAMAGES[damage] in problem
-    with caplog.at_level(logging.WARNING):
-        assert newest_valid_checkpoint(run_folder) == run_folder / "checkpoint-4"
-    assert f"{newest} is skipped: {name}: " in caplog.text
-    with pytest.raises(UserError, match=f"checkpoint-5: damaged, {name}: .*; take the newest valid one"):
-        resolve_resume(run_folder, newest)
-
-
-def test_any_changed_byte_of_the_manifest_is_found(run_folder):
-    path = run_folder / "checkpoint-4" / "manifest.json"
-    content = path.read_bytes()
-    for position in range(0, len(content), 7):
-        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-        assert verify_checkpoint(path.parent) == ["manifest.json: damaged"], position
-    for replacement in (b"", content[:-1], content + b" ", b"[]", b"{}", b"\xff"):
-        path.write_bytes(replacement)
-        assert verify_checkpoint(path.parent) == ["manifest.json: damaged"], replacement
-    path.unlink()
-    assert verify_checkpoint(path.parent) == ["manifest.json: missing"]
-
-
-def test_added_file_and_wrong_step_are_found(run_folder):
-    newest = run_folder / "checkpoint-4"
-    (newest / "sub").mkdir()
-    (newest / "sub" / "empty").touch()
-    assert verify_checkpoint(newest) == ["sub/empty: not written with this checkpoint"]
-    shutil.rmtree(newest / "sub")
-    newest.rename(run_folder / "checkpoint-40")
-    assert verify_checkpoint(run_folder / "checkpoint-40") == ["manifest.json: written for step 4"]
-
-
 def test_resume_from_the_older_checkpoint_replaces_the_damaged_one(finished, run_folder):
     for name in ("checkpoint-4", "checkpoint-5"):
-        damage_flip(run_folder / name / "optimizer.pt")
+        (run_folder / name / "optimizer.pt").write_bytes(b"damaged")
     assert weights_digest(train(run_folder, resume=True).model) == finished[1]
     assert [verify_checkpoint(path) for path in list_checkpoints(run_folder)] == [[], [], []]
 
