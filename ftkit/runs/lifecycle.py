@@ -33,10 +33,12 @@ from ftkit.training.plan import num_updates
 from ftkit.training.plan_text import plan_lines
 from ftkit.training.preparation import with_base_of_adapter
 from ftkit.training.sharing import is_sharded
+from ftkit.training.stopping import stoppable
 
 STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_tokens_lost", "num_neutralised_rows")
 
 
+@stoppable
 def train(command: str, method: Method, held_out: HeldOut | None, settings):
     """Run into settings.training.output_dir and return the trainer; None with --plan, and where the run is finished.
 
@@ -110,6 +112,7 @@ def decide_run(command: str, method: Method, settings, data, start: Start) -> Ru
 def announce(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:
     """What comes before the first step: plan and receipt printed and written, samples, --benchmark_tasks before."""
     data, config = run.data, run.config
+    trainer.saves_by_clock = run.decided.saves_by_clock
     run.num_trained, run.num_parameters = count_parameters(trainer.model)
     if isinstance(trainer.train_dataset, Dataset):
         run.num_sequences = len(trainer.train_dataset)

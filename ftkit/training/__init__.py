@@ -1,9 +1,11 @@
 """Thin subclasses of TRL's trainers, and what surrounds a run: plan, checkpoints, progress, the run folder.
 
+agreement.py         What one process decides, made the decision of all of them
 batch_totals.py      Running totals of a streamed run
 budget.py            What a pretraining run costs, and how fast it goes
 callbacks.py         What a run tells while it goes
 checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
+counters.py          What a trainer has counted: kept in a checkpoint, taken up by a resume
 decided.py           What decisions rest on, and what they are: two frozen records
 facts.py             What decisions rest on, found out on the first process without loading the weights
 guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
@@ -16,8 +18,10 @@ plan_text.py         The plan of a run as a person reads it, before the first st
 preparation.py       Rows and weights made ready for a trainer
 run_trainer.py       What ftkit adds to every TRL trainer
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
+saving.py            When a checkpoint is written
 sharing.py           Work on held-out rows shared by the processes of a run, instead of done whole by each of them
 space.py             How much room on the disk a run's checkpoints take
 stopped_batch.py     The rows of a batch by name, for a run that stops
+stopping.py          Signals of a run: saved at the next update, and ended
 text_preparation.py  Text and weights made ready for pretraining
 """

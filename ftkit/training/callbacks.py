@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
-from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
+from ftkit.config.jsonl import append_jsonl, read_log, write_jsonl
 
 TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "grad_norm", "mean_token_accuracy")
 PREFERENCE_METRICS = (
@@ -48,20 +48,21 @@ class MetricsCallback(TrainerCallback):
     evaluation and saving does not count.
     """
 
-    def __init__(self, output_dir: str):
+    def __init__(self, output_dir: str, num_tokens_seen: Callable[[], int] = int):
         self.path = Path(output_dir) / "metrics.jsonl"
+        self.num_tokens_seen = num_tokens_seen
         self.training_seconds = 0.0
         self.last_seconds = 0.0
-        self.last_tokens = 0
+        self.last_tokens = None
         self.last_record = None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Drop the lines of steps that a resumed run does again."""
-        if self.path.is_file() and state.is_world_process_zero:
-            records = read_jsonl(self.path)
-            write_jsonl(self.path, (record for record in records if record["step"] <= state.global_step))
+        if state.is_world_process_zero:
+            roll_back(self.path, state.global_step)
 
     def on_step_begin(self, args, state, control, **kwargs):
+        if self.last_tokens is None:  # those of a resumed run were trained on before
+            self.last_tokens = self.num_tokens_seen()
         self.step_start = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -85,7 +86,7 @@ class MetricsCallback(TrainerCallback):
         """What metrics.jsonl keeps of a training step, with speed and memory."""
         tokens = int(logs.get("num_tokens", 0))
         seconds = self.training_seconds - self.last_seconds
-        rate = (tokens - self.last_tokens) / seconds if seconds > 0 else 0.0
+        rate = (tokens - (self.last_tokens or 0)) / seconds if seconds > 0 else 0.0
         self.last_seconds, self.last_tokens = self.training_seconds, tokens
         kept = {key: logs[key] for key in (*TRAINING_METRICS, *PREFERENCE_METRICS) if key in logs}
         memory = {"tokens": tokens, "useful_tokens_per_second": round(rate, 1), "peak_memory_gib": peak_memory_gib()}
@@ -106,6 +107,12 @@ class TrainingProgress(ProgressCallback):
             seconds = self.metrics.training_seconds / done
             minutes = seconds * (state.max_steps - state.global_step) / 60
             tell(f"{seconds:.1f} s per update; about {minutes:.1f} minutes to go, evaluation aside")
+
+    def close(self) -> None:
+        """Leave the bars as they are, on lines of their own."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -139,6 +146,10 @@ class SampleCallback(TrainerCallback):
         self.questions = questions
         self.answer = answer
         self.in_all_processes = in_all_processes
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            roll_back(self.path, state.global_step)
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         if not (state.is_world_process_zero or self.in_all_processes):
@@ -180,6 +191,16 @@ class BothFallCallback(TrainerCallback):
                     f"the start (rewards {chosen:.3f} and {rejected:.3f}); to hold the chosen ones up, add the sft "
                     "loss (--loss_type sigmoid sft), lower --learning_rate or raise --beta"
                 )
+
+
+def roll_back(path: Path, step: int) -> None:
+    """Leave the records of a file up to a checkpoint's step: a resumed run writes the later ones again.
+
+    A cut last line, or one that is no record, goes too. A run that starts has none.
+    """
+    if path.is_file():
+        records = read_log(path)
+        write_jsonl(path, [record for record in records if step and record.get("step", 0) <= step])
 
 
 def tell(text: str) -> None:

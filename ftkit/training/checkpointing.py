@@ -222,7 +222,12 @@ class CheckpointMixin:
         if self.args.should_save:
             remove_leftovers(self.args.output_dir)
         self.accelerator.wait_for_everyone()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        evaluates_first = self.args.eval_on_start
+        self.args.eval_on_start = evaluates_first and not resume_from_checkpoint  # it was evaluated, and written down
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.args.eval_on_start = evaluates_first
 
     def _run_epoch(self, *args, **kwargs):
         if self.state.global_step >= self.state.max_steps:

@@ -45,7 +45,8 @@ class Decided:
     attention: the backend. loss_head: kernel of the LM head, "off" for the model's own loss. max_length: longest row.
     block_length: of packed rows or of text, None where rows stay apart. num_updates: about as many as there will be.
     num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step. facts: the digest
-    of those it rests on.
+    of those it rests on. saves_by_clock: whether it is saved when ten minutes have passed, and not too often
+    (`ftkit.training.saving`).
     """
 
     use_cpu: bool
@@ -75,6 +76,7 @@ class Decided:
     load_best_model_at_end: bool
     metric_for_best_model: str | None
     greater_is_better: bool | None
+    saves_by_clock: bool
     ddp_backend: str | None
     ddp_find_unused_parameters: bool | None
     num_parameters: int

@@ -14,7 +14,8 @@ from ftkit.training.fitting import kernels, memory
 from ftkit.training.packing import attention, blocks
 
 MIN_LOGS = 20  # a short run logs more often than every 10 updates, so that its curve has this many points
-BEST_WEIGHTS_KEPT = 2  # checkpoints, where the best weights are chosen and nobody says how many are kept
+CHECKPOINTS_KEPT = 2  # where nobody chose: the newest, and another one should it be damaged, or the best
+SAVES = 10  # of a run, where nobody chose
 
 
 def row_limit(max_length: int | None, context: int | None, *, is_asked: bool) -> int | None:
@@ -45,7 +46,7 @@ def decide(asked, given: frozenset[str], facts: Facts) -> Decided:
     values |= memory(asked, facts, values, reasons)
     values |= kernels(asked, facts, values, reasons)
     values |= evaluation(asked, given, facts, reasons)
-    values |= saving(asked, values)
+    values |= saving(asked, given, values, reasons)
     values |= logging(asked, given, values["num_updates"], reasons)
     return Decided(**values, facts=facts.digest(), reasons={name: text for name, text in reasons.items() if text})
 
@@ -146,24 +147,31 @@ def evaluation(asked, given: frozenset[str], facts: Facts, reasons: dict) -> dic
     return {"eval_strategy": strategy, "eval_on_start": on_start}
 
 
-def saving(asked, values: dict) -> dict:
-    """When checkpoints are written; where early stopping chooses the best weights, at each evaluation."""
-    training = asked.training
+def saving(asked, given: frozenset[str], values: dict, reasons: dict) -> dict:
+    """When checkpoints are written: as the person chose, at each evaluation where one of them chooses the best weights,
+    else SAVES times or more (see `ftkit.training.saving`)."""
+    training, is_open = asked.training, not given & {"save_strategy", "save_steps"}
     found = {
         "save_strategy": plain(training.save_strategy), "save_steps": training.save_steps,
         "save_total_limit": training.save_total_limit, "load_best_model_at_end": training.load_best_model_at_end,
         "metric_for_best_model": training.metric_for_best_model, "greater_is_better": training.greater_is_better,
+        "saves_by_clock": is_open,
     }  # fmt: skip
     if getattr(training, "chooses_best", False):
         metric = training.best_metric
         found |= {"metric_for_best_model": metric, "greater_is_better": training.higher_is_better(metric)}
     if getattr(training, "early_stopping_patience", None):
-        found |= {
-            "save_strategy": values["eval_strategy"],
-            "save_steps": training.eval_steps or training.save_steps,
-            "save_total_limit": training.save_total_limit or BEST_WEIGHTS_KEPT,
-            "load_best_model_at_end": True,
-        }
+        found["load_best_model_at_end"] = is_open = True
+    if is_open and "save_total_limit" not in given:
+        found["save_total_limit"] = CHECKPOINTS_KEPT
+    if is_open and found["load_best_model_at_end"] and values["eval_strategy"] != "no":
+        steps = training.eval_steps or training.save_steps
+        return found | {"save_strategy": values["eval_strategy"], "save_steps": steps}
+    if is_open:
+        reasons["save_steps"] = (
+            "a tenth of the run; sooner when ten minutes have passed, later where saving takes a tenth of the time"
+        )
+        found |= {"save_strategy": "steps", "save_steps": math.ceil(values["num_updates"] / SAVES)}
     return found
 
 

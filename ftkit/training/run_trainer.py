@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 
 from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -12,7 +13,10 @@ from ftkit.model.fast.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
+from ftkit.training.counters import load_counters, save_counters
 from ftkit.training.guards import GuardMixin
+from ftkit.training.saving import SavingCallback
+from ftkit.training.stopping import current, with_deaf_workers
 
 
 class RunMixin(GuardMixin, CheckpointMixin):
@@ -21,6 +25,7 @@ class RunMixin(GuardMixin, CheckpointMixin):
     has_compact_heads = False
     template_lock: dict | None = None  # saved with every model and checkpoint
     batch_totals: BatchTotals | None = None  # of a stream, whose rows can't be counted beforehand
+    saves_by_clock = False  # whether nobody chose when to save
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -33,7 +38,7 @@ class RunMixin(GuardMixin, CheckpointMixin):
             kept = {"selected_adapters": [self.model.active_adapter]}
             kept |= {"save_embedding_layers": False} if trains_new_tokens(self.model) else {}
             self.model.save_pretrained = functools.partial(self.model.save_pretrained, **kept)
-        metrics = MetricsCallback(self.args.output_dir)
+        metrics = MetricsCallback(self.args.output_dir, self.num_tokens_seen)
         progress_bar = not self.args.disable_tqdm
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
@@ -49,6 +54,46 @@ class RunMixin(GuardMixin, CheckpointMixin):
 
         self.args.loss_head_kernel = use_compact_loss_heads(self, kernel=self.args.loss_head_kernel)
         self.has_compact_heads = True
+
+    def train(self, *args, **kwargs):
+        """As CheckpointMixin.train; saves when it is due, and ends with Stopped after the save a signal asked for."""
+        signals = current()
+        self.pop_callback(SavingCallback)
+        self.saving = SavingCallback(self.accelerator, signals, by_clock=self.saves_by_clock)
+        self.add_callback(self.saving)  # the last: it decides after all others
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            signals.is_updating = False
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, TrainingProgress):
+                    callback.close()
+
+    def _save_checkpoint(self, model, trial):
+        start = time.monotonic()
+        super()._save_checkpoint(model, trial)
+        self.saving.saved(self.state, time.monotonic() - start)
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        save_counters(self, output_dir)
+
+    def _load_rng_state(self, checkpoint):
+        super()._load_rng_state(checkpoint)
+        if checkpoint:
+            load_counters(self, checkpoint)
+
+    def num_tokens_seen(self) -> int:
+        """Tokens trained on so far, without padding."""
+        return getattr(self, "_total_train_tokens", 0)
+
+    def get_train_dataloader(self):
+        """Batches to train on."""
+        return with_deaf_workers(super().get_train_dataloader())
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        """Batches to evaluate on."""
+        return with_deaf_workers(super().get_eval_dataloader(eval_dataset))
 
     def training_step(self, model, inputs, *args, **kwargs):
         """One step, whose batch is counted where rows are a stream."""

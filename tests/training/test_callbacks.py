@@ -49,6 +49,27 @@ def test_a_resumed_run_drops_the_lines_it_does_again(tmp_path):
     assert [line["step"] for line in lines(path)] == [1, 2]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+def test_records_are_rolled_back_to_the_checkpoint_and_a_cut_line_goes(tmp_path, name):
+    path = tmp_path / name
+    callback = MetricsCallback(str(tmp_path)) if name == "metrics.jsonl" else SampleCallback(str(tmp_path), [], list)
+    whole = "".join(f'{{"step": {step}, "loss": 1.0}}\n' for step in (0, 1, 1, 2))
+    for tail in ('{"step": 3, "lo', '{"step": 3}', "\x00\x00"):
+        path.write_text(whole + tail)
+        callback.on_train_begin(None, state_at(1), None)
+        assert [line["step"] for line in lines(path)] == [0, 1, 1]
+    callback.on_train_begin(None, state_at(0), None)  # nothing that was done before a first checkpoint
+    assert path.read_text() == ""
+
+
+def test_the_first_speed_after_a_resume_counts_the_tokens_since(tmp_path):
+    callback = MetricsCallback(str(tmp_path), lambda: 900)
+    callback.on_step_begin(None, state_at(3), None)
+    callback.training_seconds = 2.0
+    callback.on_log(None, state_at(4), None, logs={"loss": 1.0, "num_tokens": 1000.0})
+    assert lines(tmp_path / "metrics.jsonl")[0]["useful_tokens_per_second"] == 50.0
+
+
 def test_samples_are_answered_printed_and_kept(tmp_path, capsys):
     questions = [{"prompt": "Plural of\nmouse?", "reference": "mice"}]
     callback = SampleCallback(str(tmp_path), questions, answer=lambda model: [f"{model} says mice"])

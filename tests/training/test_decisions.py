@@ -244,6 +244,30 @@ def test_a_short_run_logs_often():
     assert decided(asked("sft", max_steps=3)).logging_steps == 1
 
 
+def test_a_run_is_saved_ten_times_by_the_clock_unless_the_person_chose():
+    found = decided(asked("sft", max_steps=101))
+    assert (found.save_strategy, found.save_steps, found.save_total_limit, found.saves_by_clock) == (
+        "steps",
+        11,
+        2,
+        True,
+    )
+    assert "a tenth of the run" in found.reasons["save_steps"]
+    assert decided(asked("sft", max_steps=3)).save_steps == 1
+    assert decided(asked("sft", save_total_limit=5)).save_total_limit == 5
+    for chosen in ({"save_strategy": "no"}, {"save_strategy": "epoch"}, {"save_steps": 7}):
+        kept = decided(asked("sft", **chosen))
+        assert {name: getattr(kept, name) for name in chosen} == chosen
+        assert (kept.saves_by_clock, kept.save_total_limit) == (False, None)
+
+
+def test_the_best_weights_are_chosen_from_saves_at_evaluations():
+    found = decided(asked("sft", load_best_model_at_end=True, eval_strategy="steps", eval_steps=5), num_test=9)
+    assert (found.save_strategy, found.save_steps, found.saves_by_clock) == ("steps", 5, True)
+    found = decided(asked("sft", load_best_model_at_end=True), num_test=9)
+    assert (found.eval_strategy, found.save_strategy) == ("epoch", "epoch")
+
+
 def test_several_processes_share_the_rows():
     one, two = (decide(s := asked("sft", packing=False), s.given, facts(MACHINES[name])) for name in ("80gb", "2x80gb"))
     assert one.num_updates == 2 * two.num_updates

@@ -202,8 +202,12 @@ class FTClassificationTrainer(RunMixin, Trainer):
         return measure(prediction.label_ids, probabilities, positive=self.positive)
 
     def log(self, logs, *args, **kwargs):
-        logs["num_tokens"] = self.state.num_input_tokens_seen
+        logs["num_tokens"] = self.num_tokens_seen()
         super().log(logs, *args, **kwargs)
+
+    def num_tokens_seen(self) -> int:
+        """Trainer counts them, and keeps the number in its state."""
+        return self.state.num_input_tokens_seen
 
 
 def build_trainer(run: Run, loaded: LoadedClassifier) -> FTClassificationTrainer:

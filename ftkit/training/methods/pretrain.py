@@ -79,8 +79,12 @@ class FTPretrainTrainer(RunMixin, HeadedTrainer):
                 logs[f"{prefix}perplexity"] = math.exp(min(loss, 700.0))
                 if self.tokens_per_byte is not None:
                     logs[f"{prefix}bits_per_byte"] = bits_per_byte(loss, self.tokens_per_byte)
-        logs["num_tokens"] = self.state.global_step * self.tokens_per_update
+        logs["num_tokens"] = self.num_tokens_seen()
         super().log(logs, start_time)
+
+    def num_tokens_seen(self) -> int:
+        """Every block is full."""
+        return self.state.global_step * self.tokens_per_update
 
 
 def bits_per_byte(loss: float, tokens_per_byte: float) -> float:

@@ -1,0 +1,229 @@
+"""A signal at any moment of any trainer saves what there is to save; the resumed run is the uninterrupted one.
+
+Run as a script, it is the harness: it imports the trainers once and forks a process for each run.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+
+import ftkit
+
+# Runs of 6 updates, 3 an epoch, saved after updates 4 and 6; held-out rows are scored and answered at 0, 3 and 6. A
+# signal comes in an update, in the scoring or answering or saving after it, before the first update, or when the last
+# checkpoint is whole.
+TABLE = [  # trainer, moment, signal, exit code, newest checkpoint when the process ends
+    ("sft", "update 2", "SIGTERM", 143, 2),
+    ("sft", "update 2", "SIGINT", 130, 2),
+]
+HELD_OUT, COMMON = 2, "--bf16 false --disable_tqdm --logging_steps 2 --save_strategy steps --save_steps 4 --seed 3"
+SAMPLES = "--num_samples 1 --sample_max_new_tokens 3 --per_device_train_batch_size 4 --learning_rate 1e-2"
+FLAGS = {
+    "sft": "--template alpaca --use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
+    "full": "--template alpaca --packing false --num_train_epochs 2 --test_size 2",
+    "dpo": "--template alpaca --use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
+    "classify": "--use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
+    "pretrain": "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --dropout 0.2 --block_size 32 "
+    "--max_steps 6 --eval_strategy steps --eval_steps 3 --test_size 2",
+}
+SPEED = ("useful_tokens_per_second", "peak_memory_gib")  # of a line of metrics.jsonl; all else is compared
+
+
+def name_of(point) -> str:
+    """How a point of the table is called."""
+    return " ".join(map(str, point[:3])).replace(" ", "-")
+
+
+def run_harness(folder: Path, model: Path, points: list) -> dict[str, list[str]]:
+    """What is wrong with each point, by its name."""
+    (folder / "points.json").write_text(json.dumps(points))
+    environment = {**os.environ, "PYTHONPATH": str(Path(ftkit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, str(folder), str(model)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_sample_of_signals_saves_and_goes_on(tmp_path, tiny_folder):
+    points = TABLE[:1]
+    assert run_harness(tmp_path, tiny_folder, points) == {name_of(point): [] for point in points}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, tiny_folder) -> dict[str, list[str]]:
+    """Of the whole table."""
+    return run_harness(tmp_path_factory.mktemp("signals"), tiny_folder, TABLE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", TABLE, ids=name_of)
+def test_every_signal_saves_and_goes_on(point, results):
+    assert results[name_of(point)] == []
+
+
+class Harness:
+    """Runs trainers in forked processes, each into a folder of its own."""
+
+    def __init__(self, folder: Path, model: Path):
+        self.folder, self.model = folder, model
+        words = [first + second for first in ("ba", "co", "du", "fe") for second in "lmnp"][: 12 + HELD_OUT]
+        rows = {
+            "sft": [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in words],
+            "dpo": [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in words],
+            "classify": [{"text": word, "label": ("ham", "spam")[at % 2]} for at, word in enumerate(words)],
+            "pretrain": [{"text": f"{word} {word.upper()} " * 12} for word in words],
+        }
+        for name, some in rows.items():
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+
+    def argv(self, trainer: str, out: Path, resume: bool) -> list[str]:
+        """The command line."""
+        rows = self.folder / f"{'sft' if trainer == 'full' else trainer}.jsonl"
+        name = "--tokenizer" if trainer == "pretrain" else "--model_name_or_path"
+        more = ["--resume_from_checkpoint"] if resume else []
+        flags = [name, str(self.model), "--dataset_name", str(rows), "--output_dir", str(out), *more]
+        return [*flags, *FLAGS[trainer].split(), *COMMON.split(), *SAMPLES.split()]
+
+    def run(self, trainer: str, out: Path, *, resume: bool = False, strike=None) -> tuple[int, str]:
+        """A run's exit code and what it printed."""
+        log = out.with_suffix(".log")
+        process = os.fork()
+        if process == 0:
+            code = 99
+            try:
+                with log.open("w") as file:
+                    for number in (1, 2):
+                        os.dup2(file.fileno(), number)
+                if strike:
+                    arm(*strike)
+                from ftkit.config.parser import run
+
+                command = "sft" if trainer == "full" else trainer
+                code = run(importlib.import_module(f"ftkit.{command}").main, self.argv(trainer, out, resume))
+            except SystemExit as error:
+                code = error.code
+            except BaseException:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(code)
+        status = os.waitpid(process, 0)[1]
+        return os.waitstatus_to_exitcode(status), log.read_text()
+
+    def problems(self, point, whole: dict) -> list[str]:
+        """What is not as it should be when a point is run and the same command goes on."""
+        from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
+
+        trainer, moment, name, code, newest = point
+        out = self.folder / name_of(point)
+        found, text = self.run(trainer, out, strike=(moment, name))
+        checkpoints = list_checkpoints(out)
+        problems = [f"{path.name}: {problem}" for path in checkpoints for problem in verify_checkpoint(path)]
+        steps = [int(path.name.rpartition("-")[2]) for path in checkpoints]
+        if found != code:
+            problems.append(f"exit code {found}")
+        if max(steps, default=None) != newest:
+            problems.append(f"checkpoints {steps}")
+        if name == "SIGUSR1" and moment.startswith("update") and int(moment.split()[1]) not in steps:
+            problems.append(f"not saved, {steps}")
+        if "Traceback" in text:
+            problems.append("a traceback")
+        if code and name != "SIGINT twice" and said(moment, newest) not in text:
+            problems.append("the last line")
+        if code and not problems:
+            if not steps:
+                shutil.rmtree(out)
+            found, text = self.run(trainer, out, resume=bool(steps))
+            if found:
+                problems.append(f"exit code {found} of the resume")
+        if not problems:
+            again = outcome(out)
+            problems = [part for part in whole if again[part] != whole[part]]
+            text = "\n".join(f"{part} {whole[part]}\n{again[part]}" for part in problems)
+        shutil.rmtree(out, ignore_errors=True)
+        return problems and [*problems, text]
+
+
+def said(moment: str, newest: int | None) -> str:
+    """What a run that was ended says last."""
+    if newest is None:
+        return "stopped before the first update; the same command starts again"
+    return f"stopped at update {newest} of 6; checkpoint-{newest} is whole; the same command goes on"
+
+
+def arm(moment: str, name: str) -> None:
+    """Have this process send itself a signal at a moment, once."""
+    from transformers import Trainer
+
+    from ftkit.training import run_trainer
+    from ftkit.training.callbacks import SampleCallback
+
+    kind, _, step = moment.partition(" ")
+    owner, method = {
+        "update": (run_trainer.RunMixin, "training_step"),
+        "scoring": (Trainer, "prediction_step"),
+        "answering": (SampleCallback, "on_evaluate"),
+        "saving": (Trainer, "_save_optimizer_and_scheduler"),
+        "before": (Trainer, "get_train_dataloader"),
+        "after": (Trainer, "_load_best_model" if False else "end"),
+    }[kind]
+    original, struck = getattr(owner, method), []
+
+    def striking(self, *args, **kwargs):
+        state = args[1] if kind == "answering" else self.state
+        now = state.global_step + (kind == "update")
+        if not struck and (not step or now == int(step)):
+            struck.append(True)
+            for _ in range(2 if name == "SIGINT twice" else 1):
+                os.kill(os.getpid(), getattr(signal, name.split()[0]))
+        return original(self, *args, **kwargs)
+
+    setattr(owner, method, striking)
+
+
+def outcome(out: Path) -> dict:
+    """What two equal runs share: weights, the records of training and evaluation, samples."""
+    import hashlib
+
+    weights = next(path for path in sorted(out.glob("*.safetensors")))
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().split("\n") if line]
+    for record in metrics:
+        for key in SPEED:
+            record.pop(key, None)
+    return {
+        "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "metrics": metrics,
+        "samples": (out / "samples.jsonl").read_text(),
+    }
+
+
+def main(folder: Path, model: Path) -> None:
+    """Run the points in FOLDER/points.json, and write what is wrong with them."""
+    import torch
+
+    for name in ("sft", "dpo", "classify", "pretrain"):
+        importlib.import_module(f"ftkit.training.methods.{name}")
+        importlib.import_module(f"ftkit.config.settings.{name}")
+    importlib.import_module("ftkit.runs.lifecycle")
+    torch.set_num_threads(1)
+    points = json.loads((folder / "points.json").read_text())
+    harness, whole, results = Harness(folder, model), {}, {}
+    for trainer in dict.fromkeys(point[0] for point in points):
+        out = folder / f"whole-{trainer}"
+        code, text = harness.run(trainer, out)
+        assert code == 0, text
+        whole[trainer] = outcome(out)
+    for point in points:
+        results[name_of(point)] = harness.problems(point, whole[point[0]])
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
