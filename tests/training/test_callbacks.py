@@ -3,6 +3,8 @@
 import json
 from types import SimpleNamespace
 
+import pytest
+
 from ftkit.training.callbacks import MetricsCallback, SampleCallback, one_line, peak_memory_gib
 
 

@@ -84,15 +84,14 @@ class Harness:
         for name, some in rows.items():
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
 
-    def argv(self, trainer: str, out: Path, resume: bool) -> list[str]:
+    def argv(self, trainer: str, out: Path) -> list[str]:
         """The command line."""
         rows = self.folder / f"{'sft' if trainer == 'full' else trainer}.jsonl"
         name = "--tokenizer" if trainer == "pretrain" else "--model_name_or_path"
-        more = ["--resume_from_checkpoint"] if resume else []
-        flags = [name, str(self.model), "--dataset_name", str(rows), "--output_dir", str(out), *more]
+        flags = [name, str(self.model), "--dataset_name", str(rows), "--output_dir", str(out)]
         return [*flags, *FLAGS[trainer].split(), *COMMON.split(), *SAMPLES.split()]
 
-    def run(self, trainer: str, out: Path, *, resume: bool = False, strike=None) -> tuple[int, str]:
+    def run(self, trainer: str, out: Path, strike=None) -> tuple[int, str]:
         """A run's exit code and what it printed."""
         log = out.with_suffix(".log")
         process = os.fork()
@@ -107,7 +106,7 @@ class Harness:
                 from ftkit.config.parser import run
 
                 command = "sft" if trainer == "full" else trainer
-                code = run(importlib.import_module(f"ftkit.{command}").main, self.argv(trainer, out, resume))
+                code = run(importlib.import_module(f"ftkit.{command}").main, self.argv(trainer, out))
             except SystemExit as error:
                 code = error.code
             except BaseException:
@@ -123,7 +122,7 @@ class Harness:
 
         trainer, moment, name, code, newest = point
         out = self.folder / name_of(point)
-        found, text = self.run(trainer, out, strike=(moment, name))
+        found, text = self.run(trainer, out, (moment, name))
         checkpoints = list_checkpoints(out)
         problems = [f"{path.name}: {problem}" for path in checkpoints for problem in verify_checkpoint(path)]
         steps = [int(path.name.rpartition("-")[2]) for path in checkpoints]
@@ -138,11 +137,9 @@ class Harness:
         if code and name != "SIGINT twice" and said(moment, newest) not in text:
             problems.append("the last line")
         if code and not problems:
-            if not steps:
-                shutil.rmtree(out)
-            found, text = self.run(trainer, out, resume=bool(steps))
+            found, text = self.run(trainer, out)
             if found:
-                problems.append(f"exit code {found} of the resume")
+                problems.append(f"exit code {found} of the same command")
         if not problems:
             again = outcome(out)
             problems = [part for part in whole if again[part] != whole[part]]
@@ -172,7 +169,7 @@ def arm(moment: str, name: str) -> None:
         "answering": (SampleCallback, "on_evaluate"),
         "saving": (Trainer, "_save_optimizer_and_scheduler"),
         "before": (Trainer, "get_train_dataloader"),
-        "after": (Trainer, "_load_best_model" if False else "end"),
+        "after": (Trainer, "end"),
     }[kind]
     original, struck = getattr(owner, method), []
 
