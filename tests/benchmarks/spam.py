@@ -115,7 +115,8 @@ def train(args, data: Path, model: str, out: Path, flags: list[str]) -> tuple[np
 
 def table(truth: np.ndarray, found: dict[str, np.ndarray], minutes: dict[str, float], args) -> str:
     """F1, precision, recall and ROC AUC with 95 % intervals, and the paired difference of F1 from the cut baseline's."""
-    from ftkit.evaluation.held_out.classification import confusion_matrix, evaluate_classifier, matrix_measures
+    from ftkit.evaluation.held_out.classification import evaluate_classifier
+    from ftkit.metrics.classification import confusion_matrix, matrix_measures
     from ftkit.metrics.intervals import bootstrap_statistic
 
     def f1(told, drawn):

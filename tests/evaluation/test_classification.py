@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ftkit.evaluation.held_out.classification import (
-    area_under_curve,
-    confusion_matrix,
-    evaluate_classifier,
-    evaluation_lines,
-    intervals,
-    matrix_measures,
-    measure,
-)
+from ftkit.evaluation.held_out.classification import evaluate_classifier, evaluation_lines
+from ftkit.metrics.classification import area_under_curve, confusion_matrix, intervals, matrix_measures, measure
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 
 

@@ -1,20 +1,22 @@
-"""A classifier on held-out rows: measures with intervals, confusion matrix, calibration; results.json with its items.
+"""A classifier on held-out rows: measured with intervals, written as results.json with its items, and its page's part.
 
 evaluation = evaluate_classifier(references, probabilities, ["ham", "spam"])
 print("\n".join(evaluation_lines(evaluation | {"split": "test"})))
 """
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from ftkit.config.files import write_json
+from ftkit.config.jsonl import read_log
 from ftkit.data.tokens.labelled import LabelledRows, some
 from ftkit.evaluation.held_out.writing import write_held_out
-from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, task_of
-from ftkit.metrics.classification import calibration_bins, measure
-from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
+from ftkit.evaluation.pages.charts import Chart, Line
+from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, items_file, metric_text, task_of
+from ftkit.metrics.classification import calibration_bins, class_measures, confusion_matrix, intervals, measure
 from ftkit.model.classifier import text_probabilities
 from ftkit.training.method import HeldOut, Run
 from ftkit.training.sharing import shared
@@ -22,7 +24,9 @@ from ftkit.training.sharing import shared
 EVALUATION_FILE = "evaluation.json"  # for the report and the model card
 LOWER_IS_BETTER = ("brier", "expected_calibration_error")
 TASK = "classification"
-NUM_RESAMPLES = 2000
+MAX_SHOWN_CLASSES = 20  # of a confusion matrix
+NUM_MISTAKES = 8
+MISTAKE_CHARACTERS = 400
 
 
 def evaluate_classifier(references, probabilities, labels: list[str], *, positive: int = 1, seed: int = 0) -> dict:
@@ -59,85 +63,6 @@ def evaluate_classifier(references, probabilities, labels: list[str], *, positiv
         "calibration": calibration_bins(references, probabilities),
         "warnings": warnings,
     }
-
-
-def intervals(references, probabilities, *, positive: int = 1, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % intervals of `measure`'s metrics: Wilson's for accuracy and, of two classes, precision and recall; the
-    percentile bootstrap over rows for others.
-
-    Without an interval are a measure that is the same in every draw, and the calibration error, to which resampled
-    rows only ever add.
-    """
-    num_classes = probabilities.shape[1]
-    predictions = probabilities.argmax(axis=1)
-    errors = np.square(probabilities - np.eye(num_classes)[references]).sum(axis=1) / (2 if num_classes == 2 else 1)
-    scored = [1] if num_classes == 2 else range(num_classes)
-    ranks = {number: np.unique(probabilities[:, number], return_inverse=True)[1] for number in scored}
-
-    def statistic(rows):
-        areas = [area_under_curve(references[rows] == number, ranks[number][rows]) for number in scored]
-        found = matrix_measures(confusion_matrix(references[rows], predictions[rows], num_classes), positive)
-        area = np.nanmean(areas) if np.isfinite(areas).any() else np.nan
-        return found | {"roc_auc": area, "brier": errors[rows].mean()}
-
-    found = bootstrap_statistic(statistic, len(references), seed=seed, num_resamples=NUM_RESAMPLES)
-    confusion = confusion_matrix(references, predictions, num_classes)
-    shares = {"accuracy": (np.trace(confusion), len(references))}
-    if num_classes == 2:
-        shares["precision"] = confusion[positive, positive], confusion[:, positive].sum()
-        shares["recall"] = confusion[positive, positive], confusion[positive].sum()
-    found |= {name: wilson_interval(int(part), int(whole)) for name, (part, whole) in shares.items() if whole}
-    return {name: (low, high) for name, (low, high) in found.items() if low < high}
-
-
-def confusion_matrix(references, predictions, num_classes: int) -> np.ndarray:
-    """(classes, classes) counts: true class by row, predicted class by column."""
-    pairs = np.asarray(references) * num_classes + np.asarray(predictions)
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def matrix_measures(confusion: np.ndarray, positive: int) -> dict[str, float]:
-    """Precision, recall, F1 and Matthews correlation of a confusion matrix, as scikit-learn's, in a few microseconds.
-
-    Of two classes, of the one numbered `positive`; of more, the mean over the classes that occur.
-    """
-    right, found, true = np.diag(confusion).astype(float), confusion.sum(axis=0), confusion.sum(axis=1)
-    shares = [share(right, found), share(right, true), share(2 * right, found + true)]
-    picked = [positive] if len(confusion) == 2 else np.flatnonzero(found + true)
-    total = confusion.sum()
-    scale = np.sqrt(float(total**2 - found @ found)) * np.sqrt(float(total**2 - true @ true))
-    correlation = (right.sum() * total - found @ true) / scale if scale else 0.0
-    named = zip(("precision", "recall", "f1"), shares, strict=True)
-    return {name: float(values[picked].mean()) for name, values in named} | {"matthews_correlation": float(correlation)}
-
-
-def class_measures(confusion: np.ndarray, labels: list[str]) -> dict[str, dict[str, float]]:
-    """Rows, precision, recall and F1 of each class; None where a share is of nothing."""
-    found = {}
-    for number, name in enumerate(labels):
-        right, predicted, true = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
-        parts = {"precision": (right, predicted), "recall": (right, true), "f1": (2 * right, predicted + true)}
-        shares = {key: float(part / whole) if whole else None for key, (part, whole) in parts.items()}
-        found[name] = {"num_rows": int(true)} | shares
-    return found
-
-
-def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, and 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-
-
-def area_under_curve(is_positive: np.ndarray, ranks: np.ndarray) -> float:
-    """ROC AUC of scores given as ranks, ties sharing one; NaN where one of the two classes is absent.
-
-    The chance that a positive row ranks above a negative one, ties counting half (Hanley & McNeil 1982).
-    """
-    size = int(ranks.max()) + 1
-    positives = np.bincount(ranks[is_positive], minlength=size)
-    negatives = np.bincount(ranks[~is_positive], minlength=size)
-    pairs = positives.sum() * negatives.sum()
-    below = np.cumsum(negatives) - negatives / 2
-    return float(positives @ below / pairs) if pairs else float("nan")
 
 
 def item_of(row: dict, chances: np.ndarray, labels: list[str]) -> Item:
@@ -206,6 +131,77 @@ def report(run: Run, before: None, after: np.ndarray) -> list[str]:
     items = [item_of(row, chances, labels) for row, chances in zip(rows, after, strict=True)]
     write_held_out(run, task_of(TASK, items, scores), items, facts={"split": split, "labels": labels})
     return evaluation_lines(evaluation)
+
+
+def classifier_parts(folder: Path) -> dict:
+    """What classification.html shows of OUT/evaluation.json and the items beside it; {} without them."""
+    path = folder / EVALUATION_FILE
+    if not path.is_file():
+        return {}
+    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    positive, commonest = evaluation["positive"], evaluation["commonest"]
+    rows = f"{evaluation['num_rows']} held-out {evaluation['split']} rows"
+    baseline = f"Always saying {commonest['label']} would be right in {commonest['accuracy']:.1%}."
+    about = f"F1, precision and recall are of {positive}." if positive else "Means over classes."
+    labels = evaluation["labels"][:MAX_SHOWN_CLASSES]
+    return {
+        "note": f"{rows}; the line in each bar is the 95 % interval. {about} {baseline}",
+        "warnings": evaluation.get("warnings", []),
+        "measures": [measure_line(name, found) for name, found in evaluation["measures"].items()],
+        "labels": labels,
+        "confusion": [confusion_line(evaluation, number) for number in range(len(labels))],
+        "num_left_out": len(evaluation["labels"]) - len(labels),
+        "calibration": calibration_chart(evaluation["calibration"]),
+        "mistakes": mistakes(read_log(folder / items_file(TASK))),
+    }
+
+
+def measure_line(name: str, found: dict) -> tuple[str, str, str, Score | None]:
+    """Name, value, interval, and what is drawn as a bar."""
+    is_bar = found["value"] is not None and name not in NO_SHARES
+    return (
+        metric_text(name),
+        *measure_texts(found),
+        Score(found["value"], found.get("low"), found.get("high")) if is_bar else None,
+    )
+
+
+def confusion_line(evaluation: dict, number: int) -> tuple[str, list[tuple], list[str]]:
+    """A class, (shade, share of the row, count) of each prediction, and its precision and recall."""
+    name, counts = evaluation["labels"][number], evaluation["confusion"][number]
+    cells = [
+        ("hit" if column == number else "miss", f"{count / max(1, sum(counts)):.3f}", f"{count:,}")
+        for column, count in enumerate(counts[:MAX_SHOWN_CLASSES])
+    ]
+    shares = (evaluation["classes"][name][key] for key in ("precision", "recall"))
+    return name, cells, ["-" if share is None else f"{share:.3f}" for share in shares]
+
+
+def calibration_chart(bins: list[dict]) -> Chart:
+    """A dot for each bin: confidence across, accuracy up, its area by its rows; the diagonal is where they agree."""
+    most = max(found["num_rows"] for found in bins)
+    points = [(100 * found["confidence"], 100 - 100 * found["accuracy"]) for found in bins]
+    dots = [
+        (x, y, 3 + 8 * (found["num_rows"] / most) ** 0.5,
+         f"{found['num_rows']} rows: {found['confidence']:.1%} sure, {found['accuracy']:.1%} right")
+        for found, (x, y) in zip(bins, points, strict=True)
+    ]  # fmt: skip
+    marks = [(25.0 * number, f"{number / 4:g}") for number in range(5)]
+    lines = [Line("", "diagonal", [(0, 100), (100, 0)]), Line("", "train", points), Line("", "eval", [], dots)]
+    up = [(100 - place, text) for place, text in marks]
+    return Chart("Accuracy by confidence", "probability of the predicted class", marks, up, lines)
+
+
+def mistakes(items: list[dict]) -> list[tuple[str, str]]:
+    """Text and note of the wrongly classified rows of which the model was most confident."""
+    wrong = [item for item in items if item["prediction"] != item["reference"]]
+    wrong.sort(key=lambda item: -item["extra"]["probabilities"][item["prediction"]])
+    shown = []
+    for item in wrong[:NUM_MISTAKES]:
+        text, chance = item["prompt"].strip(), item["extra"]["probabilities"][item["prediction"]]
+        text = text if len(text) <= MISTAKE_CHARACTERS else text[:MISTAKE_CHARACTERS] + " …"
+        shown.append((text, f"{item['prediction']} ({chance:.1%}), is {item['reference']}; {item['extra']['source']}"))
+    return shown
 
 
 HELD_OUT = HeldOut(measure_held_out, report, before=False)

@@ -1,7 +1,6 @@
 """Self-contained HTML pages and their charts, from the Jinja2 templates in this folder.
 
 charts.py          Charts of a page as places in percent; and the loss curve as a PNG
-classification.py  The part of report.html about a classifier
 page.py            Self-contained HTML pages: escaped, light and dark, for any width and paper
 report.py          OUT/report.html
 """

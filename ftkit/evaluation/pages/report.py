@@ -9,8 +9,8 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import RunRecord, read_record, read_run_yaml
+from ftkit.evaluation.held_out.classification import classifier_parts
 from ftkit.evaluation.pages.charts import Chart, loss_chart, loss_points, save_loss_png
-from ftkit.evaluation.pages.classification import classifier_parts
 from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, readable_lines, write_page
 from ftkit.evaluation.results import FILE, befores_of, compared_scores, measured_runs
 from ftkit.evaluation.verdict.pairing import read_run_and_befores
