@@ -25,7 +25,6 @@ TOP_LEVEL = {
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 MAX_LINES, P90_LINES = 60, 25  # of a function
 # The sets below may only shrink.
-UNTYPED = {"ftkit.config.settings.*"}  # modules that mypy passes over, in pyproject.toml
 ACTS_AT_IMPORT = {
     "__main__.py",  # which is run, never imported
     "model/__init__.py",  # registers FTGPT with transformers' Auto classes, and says so
@@ -216,9 +215,10 @@ def is_public_class(node: ast.stmt) -> bool:
     return isinstance(node, ast.ClassDef) and not node.name.startswith("_")
 
 
-def test_no_more_modules_go_without_a_type_check():
+def test_no_module_goes_without_a_type_check():
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert set(re.findall(r'^  "(ftkit\.[\w.*]+)",', settings, flags=re.MULTILINE)) <= UNTYPED
+    assert 'files = ["ftkit/config", "ftkit/runs", "ftkit/inference"]' in settings
+    assert not re.findall(r'^  "(ftkit\.[\w.*]+)",', settings, flags=re.MULTILINE) and "ignore_errors" not in settings
 
 
 def test_lines_are_cut_at_their_ends_alone_and_written_by_one_module():

@@ -67,7 +67,8 @@ def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
     receipt = method.receipt(run, trainer)
     announce(run, method, trainer, receipt, start)
     if held_out and is_sharded(trainer):
-        held_out = left_out(trainer)
+        held_out = None
+        say_why_left_out(trainer)
     before = held_out.measure(run, trainer) if held_out and held_out.before else None
     trainer.train(resume_from_checkpoint=start.checkpoint)
     if held_out and (after := held_out.measure(run, trainer)) is not None and trainer.is_world_process_zero():
@@ -149,7 +150,7 @@ def write_plan(run: Run, trainer, receipt: dict) -> None:
         record_base(run.output_dir, run.data.folder, name, load_in_4bit=in_4bit, labels=labels)
 
 
-def left_out(trainer) -> None:
+def say_why_left_out(trainer) -> None:
     """Say why held-out rows are not measured one by one."""
     if trainer.is_world_process_zero():
         say("no results.json: a held-out row is scored by one process, and none holds whole weights; see metrics.jsonl")

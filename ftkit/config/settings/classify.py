@@ -7,7 +7,7 @@ from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
-from ftkit.config.settings.needs import Need, never
+from ftkit.config.settings.needs import Need, Needs, never
 
 MEASURES = ("loss", "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier")
 LOWER_IS_BETTER = ("loss", "brier")
@@ -90,7 +90,7 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
     loss_head_kernel: str = setting("auto", NOT_USED, choices=["auto", "compact", "trl"])
     sample_max_new_tokens: int = setting(0, NOT_USED)
 
-    needs = (
+    needs = Needs([
         Need(("compact_loss_head", "loss_head_kernel", "sample_max_new_tokens"), never,
              "has no effect: a classifier has no LM head; drop it"),
         Need(("save_strategy",), lambda asked: not asked.training.early_stopping_patience,
@@ -99,7 +99,7 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
              "with --early_stopping_patience: weights are saved at each evaluation; see --eval_steps"),
         Need(("greater_is_better",), lambda asked: not asked.training.early_stopping_patience,
              "with --early_stopping_patience follows from --metric_for_best_model; drop it"),
-    )  # fmt: skip
+    ])  # fmt: skip
     default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
     head_learning_rate = 1e-3
 

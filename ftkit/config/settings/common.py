@@ -7,14 +7,14 @@ import copy
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trl import ModelConfig, ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
 from ftkit.config.run_folder import RunRecord
-from ftkit.config.settings.needs import Need, never, plain
+from ftkit.config.settings.needs import Need, Needs, never, plain
 
 UNRECORDED = {
     "hub_token",
@@ -44,7 +44,7 @@ def setting(default, help, **metadata):
 class DataArguments(ScriptArguments):
     """Where the rows come from and how they become text."""
 
-    needs = (Need(("ignore_bias_buffers",), never, "has no effect in ftkit; drop it"),)
+    needs = Needs([Need(("ignore_bias_buffers",), never, "has no effect in ftkit; drop it")])
 
     template: str = setting("auto", "Prompt template: a bundled name, a .jinja file, or auto (the tokenizer's own).")
     add_template_tokens: bool = setting(False, "Add the template's control tokens to the vocabulary and train them.")
@@ -103,7 +103,7 @@ class ModelArguments(ModelConfig):
     num_frozen_layers: int = setting(0, "Freeze the embeddings and this many first layers (full fine-tuning only).")
 
     model_is_required = True  # pretraining may start from scratch
-    needs = (
+    needs = Needs([
         Need(PEFT_SETTINGS, lambda asked: not asked.model.adapter,
              "with --adapter: the adapter has its own; drop one of them"),
         Need(PEFT_SETTINGS, lambda asked: asked.model.use_peft,
@@ -117,7 +117,7 @@ class ModelArguments(ModelConfig):
         Need(("model_revision",), lambda asked: not Path(asked.model.model_name_or_path or ".").exists(),
              "names a version of a Hub model, and the model is a local one; drop it"),
         Need(("lora_task_type",), never, "follows from the command; drop it"),
-    )  # fmt: skip
+    ])  # fmt: skip
 
     def __post_init__(self):
         if self.load_in_4bit and self.load_in_8bit:
@@ -144,6 +144,14 @@ class TrainerArguments:
     configuration that a trainer takes.
     """
 
+    if TYPE_CHECKING:  # what the class right of it defines
+        default_learning_rates: tuple[float, ...] = ()
+        lr_scheduler_type: Any = None
+        load_best_model_at_end: Any = None
+        save_strategy: Any = None
+        push_to_hub: bool = False
+        logging_nan_inf_filter: bool = False
+
     plan: bool = setting(False, "Print what would be done and why, and stop before the weights are loaded.")
     hardware: str | None = setting(None, "With --plan: plan for another machine, such as h100-80gb, or a FILE.yaml.")
     overwrite: bool = setting(False, "Start over: remove the run that --output_dir holds.")
@@ -169,7 +177,7 @@ class TrainerArguments:
     benchmark_data: str | None = setting(None, "Rows of those tasks: TASK=PATH,...")
     benchmark_limit: int | None = setting(None, "Only so many items of each of them, or of each of its subjects.")
 
-    needs = (
+    needs = Needs([
         Need(("overwrite",), lambda asked: not asked.training.resume_from_checkpoint,
              "starts over and --resume_from_checkpoint goes on; drop one of them"),
         Need(("allow_changes",), lambda asked: not asked.training.overwrite,
@@ -201,7 +209,7 @@ class TrainerArguments:
         Need(("logging_nan_inf_filter",), lambda asked: not asked.training.logging_nan_inf_filter,
              "would hide a loss that is not finite, which ends the run; drop it"),
         Need(("do_train", "do_eval", "do_predict"), never, "has no effect: see --eval_strategy; drop it"),
-    )  # fmt: skip
+    ])  # fmt: skip
 
     @property
     def looks_for_best(self) -> bool:
@@ -228,7 +236,7 @@ class TrainerArguments:
         config.logging_nan_inf_filter = False  # which would log the mean of earlier losses in place of NaN
         config.gradient_checkpointing = config.activation_checkpointing  # transformers of Python 3.10 know only this
         try:
-            super(TrainerArguments, config).__post_init__()
+            super(TrainerArguments, config).__post_init__()  # type: ignore[misc]
         except ValueError as error:
             raise UserError(f"settings that do not go together: {' '.join(str(error).split())}") from error
         return config

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from trl import DPOConfig
 
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
-from ftkit.config.settings.needs import Need, never
+from ftkit.config.settings.needs import Need, Needs, never
 
 SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")  # losses with --label_smoothing
 
@@ -16,7 +16,7 @@ class PreferenceDataArguments(DataArguments):
 
     dataset_format: str = setting("auto", "Row format.", choices=["auto", "alpaca", "prompt", "messages"])
 
-    needs = (Need(("allow_empty_mask",), never, "has no effect: a pair has two answers; drop it"),)
+    needs = Needs([Need(("allow_empty_mask",), never, "has no effect: a pair has two answers; drop it")])
 
 
 @dataclass
@@ -27,7 +27,7 @@ class DPOArguments(TrainerArguments, DPOConfig):
 
     default_learning_rates = (1e-6, 1e-5)  # all weights (TRL's default), PEFT
 
-    needs = (
+    needs = Needs([
         Need(("truncation_mode",), lambda asked: asked.training.truncation_mode == "keep_start",
              "would cut the prompt; use keep_start"),
         Need(("precompute_ref_batch_size",), lambda asked: asked.training.precompute_ref_log_probs,
@@ -38,13 +38,13 @@ class DPOArguments(TrainerArguments, DPOConfig):
              "belongs to --loss_type discopop; drop one of them"),
         Need(("f_alpha_divergence_coef",), lambda asked: asked.training.f_divergence_type == "alpha_divergence",
              "belongs to --f_divergence_type alpha_divergence; drop one of them"),
-        Need(("label_smoothing",), lambda asked: set(SMOOTHED) & set(asked.training.loss_type),
+        Need(("label_smoothing",), lambda asked: not set(SMOOTHED).isdisjoint(asked.training.loss_type),
              f"has no effect on this --loss_type; those with labels are {', '.join(SMOOTHED)}"),
         Need(("label_smoothing_factor",), never,
              "has no effect on pairs; use --label_smoothing"),
         Need(("dataset_num_proc", "padding_free", "model_init_kwargs"), never,
              "has no effect: ftkit reads rows and model itself, and TRL pads pairs; drop it"),
-    )  # fmt: skip
+    ])  # fmt: skip
 
 
 SETTINGS = (PreferenceDataArguments, ModelArguments, DPOArguments)

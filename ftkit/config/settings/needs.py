@@ -1,7 +1,7 @@
 """What a setting needs to have an effect: tables of Needs beside the settings, checked in one place.
 
     class DPOArguments(TrainerArguments, DPOConfig):
-        needs = (Need(("ref_model_sync_steps",), lambda asked: asked.training.sync_ref_model, "needs ..."),)
+        needs = Needs([Need(("ref_model_sync_steps",), lambda asked: asked.training.sync_ref_model, "needs ..."),])
 
 A dataclass does not know what a person gave and what is a default, so `__post_init__` can't check this.
 """
@@ -24,6 +24,10 @@ class Need:
     holds: Callable[[Any], bool]
     reason: str
     is_refused: bool = True
+
+
+class Needs(tuple[Need, ...]):
+    """The table of a class of settings."""
 
 
 def never(asked) -> bool:

@@ -10,7 +10,7 @@ from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, plain, setting
-from ftkit.config.settings.needs import Need, never
+from ftkit.config.settings.needs import Need, Needs, never
 
 FROM_SCRATCH = (
     "preset", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
@@ -56,13 +56,13 @@ class PretrainModelArguments(ModelArguments):
     dropout: float = setting(0.0, "Dropout of a new model.")  # one or two passes over the text do not overfit
 
     model_is_required = False
-    needs = (
+    needs = Needs([
         Need(FROM_SCRATCH, lambda asked: asked.model.is_new,
              "is of a new model, and weights are given; drop one of them"),
         Need(("ftgpt",), lambda asked: not asked.model.is_new, "has no effect: a new model is an FTGPT; drop it"),
         Need(("dtype",), lambda asked: not asked.model.is_new or asked.model.dtype in ("auto", "float32"),
              "of a new model is float32; see --bf16 and --save_dtype"),
-    )  # fmt: skip
+    ])  # fmt: skip
 
     def __post_init__(self):
         super().__post_init__()
@@ -100,7 +100,7 @@ class PretrainArguments(TrainerArguments, _BaseConfig):
     dataloader_drop_last: bool = setting(True, "Leave out the last, smaller batch of a pass.")
     remove_unused_columns: bool = setting(False, "Leave out columns that the model does not take.")
 
-    needs = (
+    needs = Needs([
         Need(("decay_share",), lambda asked: plain(asked.training.lr_scheduler_type) == "warmup_stable_decay",
              "belongs to --lr_scheduler_type warmup_stable_decay; drop one of them"),
         Need(("min_learning_rate_share",), lambda asked: plain(asked.training.lr_scheduler_type) in WITH_MINIMUM,
@@ -109,7 +109,7 @@ class PretrainArguments(TrainerArguments, _BaseConfig):
              "with --lr_scheduler_kwargs: both describe the schedule; drop one of them"),
         Need(("remove_unused_columns",), never, "has no effect: blocks hold what is needed alone; drop it"),
         Need(("num_train_epochs",), lambda asked: not asked.training.max_tokens, "--max_tokens ends the run", False),
-    )  # fmt: skip
+    ])  # fmt: skip
     default_learning_rates = (1e-3, 1e-4)  # a new model, trained weights
     loss_type = "nll"  # the loss is a mean over tokens, which the compact head makes use of
 

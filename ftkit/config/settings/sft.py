@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from trl import SFTConfig
 
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
-from ftkit.config.settings.needs import Need, never
+from ftkit.config.settings.needs import Need, Needs, never
 
 
 @dataclass
@@ -20,7 +20,7 @@ class SFTArguments(TrainerArguments, SFTConfig):
 
     default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
 
-    needs = (
+    needs = Needs([
         Need(("assistant_only_loss", "completion_only_loss"), never,
              "has no effect: ftkit always trains the answers and their end token only; drop it"),
         Need(("chat_template_path",), never,
@@ -33,7 +33,7 @@ class SFTArguments(TrainerArguments, SFTConfig):
              "without --packing: rows stay apart; drop one of them"),
         Need(("packing_strategy",), lambda asked: asked.training.packing_strategy != "wrapped",
              "wrapped lets rows see each other; use bfd or bfd_split"),
-    )  # fmt: skip
+    ])  # fmt: skip
 
 
 SETTINGS = (DataArguments, ModelArguments, SFTArguments)
