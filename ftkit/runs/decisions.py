@@ -18,12 +18,12 @@ UNRELATED = {
     "hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "num_samples",
     "sample_max_new_tokens", "benchmark_tasks", "benchmark_data", "benchmark_limit",
 }  # fmt: skip
-NOT_COMPARED = frozenset({"reasons", "facts", "peak_memory_gib", "num_updates"})
+NOT_COMPARED = frozenset({"reasons", "facts", "peak_memory_gib", "checkpoint_bytes", "num_updates"})
 # Of a run that goes on: what changes no weight, what belongs to a kind of device, and what is kept where settings
 # changed by permission.
 FREE = frozenset({
     "activation_checkpointing", "eval_strategy", "eval_on_start", "logging_steps", "save_strategy", "save_steps",
-    "save_total_limit", "num_parameters", "peak_memory_gib", "facts", "reasons",
+    "save_total_limit", "num_parameters", "peak_memory_gib", "checkpoint_bytes", "facts", "reasons",
 })  # fmt: skip
 OF_DEVICE = {"use_cpu", "attention", "fused_lora", "loss_head", "ddp_backend", "ddp_find_unused_parameters"}
 PRECISION = {"bf16", "dtype"}

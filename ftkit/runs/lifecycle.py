@@ -33,6 +33,7 @@ from ftkit.training.plan import num_updates
 from ftkit.training.plan_text import plan_lines
 from ftkit.training.preparation import with_base_of_adapter
 from ftkit.training.sharing import is_sharded
+from ftkit.training.space import check_room
 from ftkit.training.stopping import stoppable
 
 STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_tokens_lost", "num_neutralised_rows")
@@ -57,6 +58,8 @@ def train(command: str, method: Method, held_out: HeldOut | None, settings):
         if settings.training.plan:
             say("\n".join(plan_lines(run, method, None)))
             return None
+        if is_first_process():
+            check_room(run)
         return train_run(run, method, held_out, start)
 
 

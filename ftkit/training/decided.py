@@ -44,9 +44,9 @@ class Decided:
 
     attention: the backend. loss_head: kernel of the LM head, "off" for the model's own loss. max_length: longest row.
     block_length: of packed rows or of text, None where rows stay apart. num_updates: about as many as there will be.
-    num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step. facts: the digest
-    of those it rests on. saves_by_clock: whether it is saved when ten minutes have passed, and not too often
-    (`ftkit.training.saving`).
+    num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step. checkpoint_bytes: of
+    what is saved at once, at least. facts: the digest of those it rests on. saves_by_clock: whether it is saved when
+    ten minutes have passed, and not too often (`ftkit.training.saving`).
     """
 
     use_cpu: bool
@@ -81,6 +81,7 @@ class Decided:
     ddp_find_unused_parameters: bool | None
     num_parameters: int
     peak_memory_gib: float
+    checkpoint_bytes: int
     facts: str
     reasons: dict[str, str] = field(default_factory=dict)
 

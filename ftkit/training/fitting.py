@@ -3,11 +3,14 @@
 import dataclasses
 import os
 
-from ftkit.config.estimate import Work, peak_memory_gib
+from ftkit.config.estimate import Shape, Work, peak_memory_gib
+from ftkit.config.settings.needs import plain
 from ftkit.training.decided import Facts
 
 MEMORY_SHARE = 0.85  # of a device's memory that the estimate may fill before activations are recomputed
 FEW_LOGITS = 256 * 49_152  # of a batch; so few are scored faster whole
+SURE_SHARE_OF_LORA = 0.8  # of the weights that a LoRA on all linear layers is estimated to have
+MOMENTS = {"adamw_torch": 2, "adamw_torch_fused": 2}  # that an optimizer keeps of each weight, as the weight is stored
 KERNEL_VARIABLE = "FTKIT_LOSS_HEAD"  # names the loss head's kernel
 
 
@@ -28,7 +31,24 @@ def memory(asked, facts: Facts, values: dict, reasons: dict) -> dict:
         "activation_checkpointing": bool(checkpointing),
         "num_parameters": facts.shape.num_parameters,
         "peak_memory_gib": round(estimate, 2),
+        "checkpoint_bytes": checkpoint_bytes(asked, facts.shape, values["dtype"]),
     }
+
+
+def checkpoint_bytes(asked, shape: Shape, dtype: str) -> int:
+    """Bytes of a checkpoint's tensors at least, or of the result where no checkpoints are written: what is not known
+    here, such as which modules an adapter is on, counts nothing."""
+    model, training = asked.model, asked.training
+    if model.use_peft or model.adapter:  # PEFT keeps an adapter in float32
+        is_on_all = model.lora_target_modules in (None, "all-linear", ["all-linear"])
+        is_known = is_on_all and model.peft_method == "lora" and not model.adapter
+        num_saved, stored = shape.num_lora(model.lora_r) * SURE_SHARE_OF_LORA if is_known else 0, 4
+    else:
+        num_saved, stored = shape.num_parameters, 4 if dtype == "float32" else 2
+    some_frozen = model.num_frozen_layers or getattr(model, "num_trained_layers", None)
+    has_state = plain(training.save_strategy) != "no" and not training.save_only_model and not some_frozen
+    kept = MOMENTS.get(plain(training.optim), 0) * stored if has_state else 0
+    return int(num_saved * (stored + kept))
 
 
 def work_of(asked, facts: Facts, values: dict) -> Work:

@@ -2,6 +2,7 @@
 
 import torch
 
+from ftkit.config.disk import size_text
 from ftkit.training.method import Method, Run
 
 SHOWN = (  # decisions that are printed before every run; --plan prints all
@@ -19,7 +20,8 @@ def plan_lines(run: Run, method: Method, receipt: dict | None) -> list[str]:
     return [
         f"hardware   {run.hardware.describe()}; {torch.get_num_threads()} threads",
         f"model      {name}: {size:.2f} M parameters{trained}, loaded as {decided.dtype}, "
-        f"{decided.attention} attention; about {decided.peak_memory_gib:.1f} GiB at the peak",
+        f"{decided.attention} attention; about {decided.peak_memory_gib:.1f} GiB at the peak, "
+        f"{size_text(decided.checkpoint_bytes)} on disk per checkpoint",
         *decided_lines(run, everything=receipt is None),
         *run.notes,
         *method.describe(run, receipt),

@@ -1,5 +1,6 @@
 """How much room on the disk a run's checkpoints take: measured of a trainer, estimated before weights are loaded."""
 
+import math
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,35 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from transformers import Trainer
+
+from ftkit.config.files import check_space
+
+NUMBERS = ("", "a checkpoint", "two checkpoints", "three checkpoints", "four checkpoints", "five checkpoints")
+
+
+def check_room(run) -> None:
+    """Raise UserError where what a run will hold at once surely does not fit on the disk of its folder.
+
+    What the folder holds already, as that of a run which goes on, is replaced in time and asks for no more room.
+    """
+    folder, num = Path(run.output_dir), num_at_once(run.decided, run.settings.training.num_train_epochs)
+    there = sum(path.stat().st_size for path in folder.glob("checkpoint-*/*") if path.is_file())
+    what = "the result" if num == 0 else NUMBERS[num] if num < len(NUMBERS) else f"{num} checkpoints"
+    fix = "free some space, " + ("lower --save_total_limit, " * (num > 2)) + "or choose another --output_dir"
+    check_space(folder, max(1, num) * run.decided.checkpoint_bytes - there, what, fix)
+
+
+def num_at_once(decided, num_train_epochs: float) -> int:
+    """How many checkpoints lie on the disk at once at least: the old ones stay until the next one is whole."""
+    if decided.save_strategy == "steps":
+        steps = decided.save_steps if decided.save_steps >= 1 else decided.save_steps * decided.num_updates
+        made = math.ceil(decided.num_updates / max(steps, 1))
+    else:
+        epochs = math.ceil(num_train_epochs) if decided.max_steps <= 0 else 1
+        made = {"no": 0, "epoch": epochs}.get(decided.save_strategy, 1)
+    if decided.saves_by_clock:
+        return min(made, 2)  # a save is put off where it takes long
+    return min(made, decided.save_total_limit + 1) if decided.save_total_limit else made
 
 
 def model_bytes(trainer: Trainer) -> int:
