@@ -21,15 +21,14 @@ FLOAT16_FIX = "float16 holds nothing above 65,504: load it as float32 or bfloat1
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether every value is finite; without a copy the size of the tensor in the usual precisions."""
-    # A sum is infinite or NaN if any value is; only an overflow of finite values needs the full look.
-    return bool(torch.isfinite(sum_of(tensor))) or bool(torch.isfinite(tensor.float()).all())
+    """Whether every value of a floating-point tensor is finite, without a copy of it."""
+    return not tensor.numel() or bool(extremes(tensor).isfinite().all())
 
 
-def sum_of(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor's values in float32."""
-    values = tensor if tensor.element_size() > 1 else tensor.float()  # of float8 there is no sum
-    return values.sum(dtype=torch.float32)
+def extremes(tensor: torch.Tensor) -> torch.Tensor:
+    """(lowest, highest) value in float32, both NaN if any value is."""
+    values = tensor if tensor.element_size() > 1 else tensor.float()  # float8 knows no order
+    return torch.stack(values.aminmax()).float()
 
 
 def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
@@ -44,10 +43,8 @@ def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
             by_device[values.device].append((name, values))
     found = []
     for named in by_device.values():
-        sums = torch.stack([sum_of(values) for _, values in named]).isfinite().tolist()
-        found += [
-            name for (name, values), finite in zip(named, sums, strict=True) if not finite and not is_finite(values)
-        ]
+        finite = torch.stack([extremes(values) for _, values in named]).isfinite().all(dim=1).tolist()
+        found += [name for (name, _), is_good in zip(named, finite, strict=True) if not is_good]
     return found
 
 

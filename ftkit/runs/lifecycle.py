@@ -78,7 +78,7 @@ def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
         say("\n".join(held_out.report(run, before, after)))
     if method.finish:
         receipt |= method.finish(run, trainer)
-    close_stream(run, trainer, receipt)
+    close_receipt(run, trainer, receipt)
     close_run(run, method, trainer, receipt, start)
     return trainer
 
@@ -159,17 +159,19 @@ def say_why_left_out(trainer) -> None:
         say("no results.json: a held-out row is scored by one process, and none holds whole weights; see metrics.jsonl")
 
 
-def close_stream(run: Run, trainer, receipt: dict) -> None:
-    """Write into receipt.json, as "stream", what was really read and trained on in all; nothing without a stream."""
-    if not trainer.batch_totals:
-        return
-    totals = trainer.batch_totals.as_dict(trainer.accelerator)
-    counts = run.data.stream_counts
-    receipt["stream"] = {**{name: counts[name] for name in STREAM_COUNTS if name in counts}, **totals}
+def close_receipt(run: Run, trainer, receipt: dict) -> None:
+    """Write into receipt.json which tensors have moved, and of a stream what was really read and trained on in all."""
+    if trainer.moved.report:
+        receipt["moved"] = trainer.moved.report
+    if trainer.batch_totals:
+        counts = run.data.stream_counts
+        totals = trainer.batch_totals.as_dict(trainer.accelerator)
+        receipt["stream"] = {**{name: counts[name] for name in STREAM_COUNTS if name in counts}, **totals}
     if trainer.is_world_process_zero():
         write_json(Path(run.output_dir) / "receipt.json", receipt)
-        parts = (f"{value:,} {name.removeprefix('num_')}" for name, value in receipt["stream"].items())
-        say("stream: " + ", ".join(parts))
+        if trainer.batch_totals:
+            parts = (f"{value:,} {name.removeprefix('num_')}" for name, value in receipt["stream"].items())
+            say("stream: " + ", ".join(parts))
 
 
 def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:

@@ -7,11 +7,13 @@ callbacks.py         What a run tells while it goes
 checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
 counters.py          What a trainer has counted: kept in a checkpoint, taken up by a resume
 decided.py           What decisions rest on, and what they are: two frozen records
+explosion.py         Warns of a run that is finite and yet lost
 facts.py             What decisions rest on, found out on the first process without loading the weights
-guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
 fitting.py           What fits the device: memory, recomputed activations, fused layers, the loss head's kernel
+guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
 method.py            How one trainer makes its data ready and trains
 methods/             One file a trainer
+moved.py             Whether training has moved what it says it trains, and nothing else
 packing.py           Rows in blocks, and how attention keeps documents apart
 plan.py              What a run does, decided once, each value with its reason
 plan_text.py         The plan of a run as a person reads it, before the first step or, with --plan, instead of it

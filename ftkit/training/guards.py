@@ -16,6 +16,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
 from ftkit.model.finite import not_finite
 from ftkit.training.checkpointing import list_checkpoints
+from ftkit.training.explosion import Explosion
 from ftkit.training.stopped_batch import batch_rows, some
 
 STOPPED_BATCH = "stopped_batch.json"
@@ -35,6 +36,7 @@ class GuardMixin:
         self.batches: list[dict] = []  # of this update
         self.batch_losses: list[torch.Tensor] = []
         self.skips_in_a_row = 0
+        self.explosion = Explosion()
 
     def train(self, *args, **kwargs):
         """As Trainer.train; what an earlier run stopped at is removed."""
@@ -63,6 +65,8 @@ class GuardMixin:
             self.stop(f"the loss is {loss}")
         if math.isfinite(norm):
             self.skips_in_a_row = 0
+            if self.is_world_process_zero():
+                self.explosion.watch(self.state.global_step + 1, loss, norm)
             return
         self.skips_in_a_row += 1
         if not self.args.fp16:  # whose scaler skips an update that overflows, and lowers its scale

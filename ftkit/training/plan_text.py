@@ -3,6 +3,7 @@
 import torch
 
 from ftkit.config.disk import size_text
+from ftkit.training.explosion import rate_warning
 from ftkit.training.method import Method, Run
 
 SHOWN = (  # decisions that are printed before every run; --plan prints all
@@ -23,6 +24,7 @@ def plan_lines(run: Run, method: Method, receipt: dict | None) -> list[str]:
         f"{decided.attention} attention; about {decided.peak_memory_gib:.1f} GiB at the peak, "
         f"{size_text(decided.checkpoint_bytes)} on disk per checkpoint",
         *decided_lines(run, everything=receipt is None),
+        *rate_lines(run),
         *run.notes,
         *method.describe(run, receipt),
     ]
@@ -36,6 +38,14 @@ def decided_lines(run: Run, *, everything: bool) -> list[str]:
         return []
     lines = [f"  {name} {shown(getattr(decided, name))}: {decided.reasons[name]}" for name in names]
     return ["decided    (each has a flag of its name)", *lines]
+
+
+def rate_lines(run: Run) -> list[str]:
+    """A warning of a learning rate that is out of reason."""
+    optimizer, model = str(getattr(run.config.optim, "value", run.config.optim)), run.settings.model
+    is_soft_prompt = model.use_peft and model.peft_method == "prompt_tuning"
+    warning = rate_warning(run.decided.learning_rate, optimizer, is_soft_prompt=is_soft_prompt)
+    return [f"warning    {warning}"] if warning else []
 
 
 def shown(value) -> str:

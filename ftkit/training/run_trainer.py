@@ -15,6 +15,7 @@ from ftkit.training.callbacks import MetricsCallback, TrainingProgress
 from ftkit.training.checkpointing import CheckpointMixin
 from ftkit.training.counters import load_counters, save_counters
 from ftkit.training.guards import GuardMixin
+from ftkit.training.moved import MovedTensors
 from ftkit.training.saving import SavingCallback
 from ftkit.training.stopping import current, with_deaf_workers
 
@@ -38,6 +39,8 @@ class RunMixin(GuardMixin, CheckpointMixin):
             kept = {"selected_adapters": [self.model.active_adapter]}
             kept |= {"save_embedding_layers": False} if trains_new_tokens(self.model) else {}
             self.model.save_pretrained = functools.partial(self.model.save_pretrained, **kept)
+        self.moved = MovedTensors()
+        self.add_callback(self.moved)
         metrics = MetricsCallback(self.args.output_dir, self.num_tokens_seen)
         progress_bar = not self.args.disable_tqdm
         for callback in (ProgressCallback, PrinterCallback):

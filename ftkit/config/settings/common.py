@@ -5,6 +5,7 @@ Import this only after the flags were checked (`ftkit.config.parser`): it import
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -220,6 +221,10 @@ class TrainerArguments:
     def __post_init__(self):  # TRL's comes with `configured`: it overwrites, and looks at the device
         if not self.output_dir:
             raise UserError("--output_dir is missing; give the folder for the run, such as --output_dir runs/first")
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{item.name} is {value}; give a number that is finite")
         if self.fp16 and self.bf16:
             raise UserError("--fp16 and --bf16 are two precisions; give one of them")
 
