@@ -20,6 +20,7 @@ from transformers import Trainer
 
 from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
+from ftkit.training.callbacks import tell
 from ftkit.training.space import checkpoint_bytes, model_bytes, removed_on_error
 
 logger = logging.getLogger(__name__)
@@ -239,7 +240,12 @@ class CheckpointMixin:
         fresh = [hyperparameters(group) for group in self.optimizer.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint and self.takes_new_settings:
+            before = self.optimizer.param_groups[0]["lr"]
             take_settings(self.optimizer, self.lr_scheduler, fresh)
+            now = self.optimizer.param_groups[0]["lr"]
+            if self.args.should_save:
+                steps = self.state.max_steps
+                tell(f"learning rate: {before:g} until here, goes on at {now:g}, laid over {steps} updates")
 
     def _get_output_dir(self, trial):
         run_dir = super()._get_output_dir(trial)
