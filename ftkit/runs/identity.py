@@ -32,7 +32,7 @@ BY_CONTENT = {
     "dataset_name", "dataset_config", "dataset_train_split", "dataset_test_split", "dataset_format", "test_size",
     "validation_size", "document_separator", "model_name_or_path", "model_revision", "adapter", "tokenizer", "template",
 }  # fmt: skip
-CONTENT = ("rows", "held_out_rows", "base", "adapter", "tokenizer", "template", "num_processes")
+CONTENT = ("rows", "held_out_rows", "base", "adapter", "tokenizer", "template", "num_processes", "tokens")
 
 
 def fingerprint(command: str, settings, data, lock: dict) -> dict[str, Any]:
@@ -53,6 +53,7 @@ def fingerprint(command: str, settings, data, lock: dict) -> dict[str, Any]:
         "tokenizer": lock["tokenizer"]["sha256"],
         "template": lock["template"]["sha256"],
         "num_processes": world_size(),
+        "tokens": hash_of_rows(data.train.rows) if hasattr(data.train, "rows") else training_rows,
     }
 
 
@@ -127,6 +128,8 @@ def differences(before: dict, now: dict, decided: dict, default: dict) -> dict[s
         if old != new:
             found[name] = f"{shown(old)} then, {shown(new)} now"
     changed = {name: "changed" for name in CONTENT if before.get(name) != now.get(name)}
+    if found or len(changed) > 1:
+        changed.pop("tokens", None)  # what the rows became follows from the rest
     if "num_processes" in changed:
         changed["num_processes"] = f"{before['num_processes']} then, {now['num_processes']} now"
     return found | changed

@@ -103,6 +103,21 @@ def moved_weight(run):
     save_file(weights, path, {"format": "pt"})
 
 
+def one_token_more(run):
+    run.edit("model/tokenizer.json", lambda text: json.dumps(with_token(json.loads(text), "<new>")))
+
+
+def with_token(tokenizer: dict, content: str) -> dict:
+    """A tokenizer.json with another added token."""
+    added = tokenizer["added_tokens"]
+    number = 1 + max([*tokenizer["model"]["vocab"].values(), *(token["id"] for token in added)])
+    return tokenizer | {"added_tokens": [*added, added[-1] | {"id": number, "content": content}]}
+
+
+def lower_case(run):
+    run.edit("model/tokenizer.json", lambda text: json.dumps(json.loads(text) | {"normalizer": {"type": "Lowercase"}}))
+
+
 def new_adapter(run):
     run.settings.pop("lora_dropout")
     run.settings["adapter"] = str(run.out / "checkpoint-2")
@@ -129,7 +144,7 @@ REFUSED = {
     "data skip": (flag("--ignore_data_skip"), "ignore_data_skip: false then, true now"),
     "loss": (setting("loss_type", "dft"), "loss_type: "),
     "loss head": (flag("--no_compact_loss_head"), "compact_loss_head: not given then, false now"),
-    "fused layers": (flag("--no_fused_lora"), "fused_lora: true then, false now"),
+    "fused layers": (flag("--fused_lora"), "fused_lora: false then, true now"),
     "packing": (setting("packing", "false"), "packing: true then, false now"),
     "length": (setting("max_length", "200"), "max_length: 256 then, 200 now"),
     "length dropped": (without("max_length"), "max_length: 256 then, "),
@@ -151,9 +166,9 @@ REFUSED = {
     "a row more": (lengthened, "rows: changed"),
     "a row less": (shortened, "rows: changed"),
     "a held-out row edited": (edited("rows/test.jsonl", "FEL", "FEM"), "held_out_rows: changed"),
-    "other rows": (setting("dataset_name", "instructions"), "rows: changed"),
     "template": (setting("template", "phi3"), "template: changed"),
-    "tokenizer": (edited("model/tokenizer.json", '"bo"', '"bO"'), "tokenizer: changed"),
+    "vocabulary": (one_token_more, "tokenizer: changed"),
+    "normalizer": (lower_case, "tokens: changed"),
     "base weights": (moved_weight, "base: changed"),
     "base configuration": (edited("model/config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'), "base: changed"),
 }  # fmt: skip
@@ -166,7 +181,7 @@ PASSES = {
     "logging": flag("--logging_strategy", "steps", "--logging_steps", "3"),
     "checkpoints kept": flag("--save_total_limit", "1"),
     "saving more often": setting("save_steps", "1"),
-    "no evaluation": lambda run: run.flags.extend(["--eval_strategy", "no"]),
+    "no evaluation": lambda run: run.flags.__setitem__(slice(2, None), ["--eval_strategy", "no"]),
     "evaluating more often": flag("--eval_steps", "1"),
     "batch of the evaluation": flag("--per_device_eval_batch_size", "1"),
     "samples": flag("--num_samples", "3"),
@@ -177,7 +192,7 @@ PASSES = {
     "from run.yaml": None,
 }
 BY_DEFAULT = {
-    "seed", "learning rate", "rank", "rows in another order", "a held-out row edited", "tokenizer", "base weights",
+    "seed", "learning rate", "rank", "rows in another order", "a held-out row edited", "normalizer", "base weights",
     "moved", "samples",
 }  # fmt: skip
 
