@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.launch import threads_are_chosen, world_size
+from ftkit.config.launch import local_rank, local_world_size, threads_are_chosen, world_size
 
 PROBE_SIZE = 768  # rows of the square matrices multiplied by the probe: about 1 GFLOP per product
 QUANTIZING_DEVICES = ("cpu", "cuda", "xpu")  # bitsandbytes has kernels for these
@@ -116,16 +116,17 @@ def gemm_seconds(dtype, device: str) -> float:
 
 @lru_cache(maxsize=2)
 def probe(*, use_cpu: bool = False) -> Hardware:
-    """Look at the accelerator, or at the CPU where there is none or `use_cpu` says so."""
+    """Look at this process's accelerator, or at the CPU where there is none or `use_cpu` says so."""
     import psutil
     import torch
 
     accelerator = None if use_cpu or not torch.accelerator.is_available() else torch.accelerator.current_accelerator()
     kind = accelerator.type if accelerator else "cpu"
-    speedup = gemm_seconds(torch.float32, kind) / gemm_seconds(torch.bfloat16, kind)
+    device = f"cuda:{local_rank()}" if kind == "cuda" else kind
+    speedup = gemm_seconds(torch.float32, device) / gemm_seconds(torch.bfloat16, device)
     name, memory = cpu_name() if kind == "cpu" else kind, psutil.virtual_memory().total
     if kind == "cuda":
-        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        properties = torch.cuda.get_device_properties(local_rank())
         name, memory = properties.name, properties.total_memory
     can_quantize = kind in QUANTIZING_DEVICES and importlib.util.find_spec("bitsandbytes") is not None
     return Hardware(kind, name, usable_cores(), memory / 2**30, speedup, world_size(), can_quantize)
@@ -139,5 +140,5 @@ def use_all_cores() -> int:
     import torch
 
     if not threads_are_chosen():
-        torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, usable_cores() // local_world_size()))
     return torch.get_num_threads()

@@ -9,6 +9,7 @@ from ftkit.config.errors import UserError
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 LOCAL_RANKS = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
+LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
 SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
 
@@ -58,6 +59,11 @@ def rank(environ: Mapping[str, str] = os.environ) -> int:
 def local_rank(environ: Mapping[str, str] = os.environ) -> int:
     """Number of this process among those of this machine, from 0."""
     return _first_of(LOCAL_RANKS, environ, 0)
+
+
+def local_world_size(environ: Mapping[str, str] = os.environ) -> int:
+    """Number of processes on this machine."""
+    return _first_of(LOCAL_SIZES, environ, 1)
 
 
 def _first_of(names: tuple[str, ...], environ: Mapping[str, str], default: int) -> int:

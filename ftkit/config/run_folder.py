@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 
 LIBRARIES = ("ftkit", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 SCHEMA_VERSION = 2  # 1 was a flat file of settings, without sections
@@ -76,15 +76,19 @@ def as_record(content: dict, path: str | Path) -> RunRecord:
 
 
 def read_record(folder: str | Path) -> RunRecord | None:
-    """The record of a run folder; None where there is no run.yaml."""
+    """The record of a run folder; None where there is no run.yaml. Raises UserError for a damaged one."""
     import yaml
 
     path = Path(folder) / "run.yaml"
     if not path.is_file():
         return None
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not settings as a run writes them ({content}); restore it or delete it")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        reason = "" if isinstance(content, dict) else str(content)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        content, reason = {}, first_line(error)
+    if reason:
+        raise UserError(f"{path}: not settings as a run writes them ({reason}); restore it or delete it")
     return as_record(content, path)
 
 

@@ -30,9 +30,9 @@ STEPS_BEFORE_ESTIMATE = 3  # the first steps are slower; the estimate waits for 
 
 
 def peak_memory_gib() -> float:
-    """Most memory so far, in GiB: of the GPU where there is one, else resident memory of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
+    """Most memory so far, in GiB: of the GPU where this process uses one, else resident memory."""
+    if torch.cuda.is_available() and (allocated := torch.cuda.max_memory_allocated()):
+        return allocated / 2**30
     status = Path("/proc/self/status")
     if status.is_file():  # ru_maxrss may start from the value of the process that started this one
         line = next(line for line in status.read_text().split("\n") if line.startswith("VmHWM:"))

@@ -213,12 +213,14 @@ def test_list_finds_adapters_without_reading_weights(make_run, tmp_path, capsys)
     make_run("a/checkpoint-5"), make_run("cut/checkpoint-7")
     (make_run("broken") / "adapter_config.json").write_text("{")
     (make_run("untyped") / "adapter_config.json").write_text("{}")
+    (make_run("unrecorded") / "base.json").write_text("[")
     adapters.main(["list", str(tmp_path / "runs")])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     shown = {row[0].removeprefix(f"{tmp_path}/runs/"): row[1:] for row in rows[1:]}
-    assert shown.keys() == {"a", "deep/b", "soft", "cut/checkpoint-7", "broken", "untyped"}
+    assert shown.keys() == {"a", "deep/b", "soft", "cut/checkpoint-7", "broken", "untyped", "unrecorded"}
     assert shown["a"][:2] == ["LoRA", "4"] and shown["a"][-1].endswith("llama") and shown["a"][3] == "MiB"
     assert shown["deep/b"][:3] == ["LoRA", "DoRA", "8"] and shown["soft"][:3] == ["prompt", "tuning", "4"]
+    assert shown["unrecorded"][-1] == "base.json"
     assert shown["broken"][0] == shown["untyped"][0] == "unreadable"
     adapters.main(["list", "--checkpoints", str(tmp_path / "runs")])
     assert "a/checkpoint-5" in capsys.readouterr().out

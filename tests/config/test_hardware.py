@@ -1,6 +1,7 @@
 """The probe describes this machine, and cores are cut by a container's quota."""
 
 import os
+from types import SimpleNamespace
 
 import torch
 
@@ -32,3 +33,15 @@ def test_omp_num_threads_is_respected(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert hardware.use_all_cores() == before
+
+
+def test_each_process_of_a_machine_measures_its_own_gpu(monkeypatch):
+    measured = set()
+    monkeypatch.setattr(hardware, "gemm_seconds", lambda dtype, device: measured.add(str(device)) or 1.0)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    about = lambda index: SimpleNamespace(name=f"GPU {index}", total_memory=2**30)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "get_device_properties", about)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    found = hardware.probe.__wrapped__()
+    assert (found.device, found.name, measured) == ("cuda", "GPU 1", {"cuda:1"})

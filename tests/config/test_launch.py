@@ -131,14 +131,15 @@ def test_threads_set_by_a_launcher_are_not_the_persons(chosen):
     assert done.stdout.strip() == str(chosen), done.stderr
 
 
-def test_processes_of_one_machine_share_its_cores(monkeypatch):
+@pytest.mark.parametrize("variable", ["LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"])
+def test_processes_of_one_machine_share_its_cores(monkeypatch, variable):
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     try:
         assert use_all_cores() == usable_cores()
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(usable_cores()))
+        monkeypatch.setenv(variable, str(usable_cores()))
         assert use_all_cores() == 1
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(10 * usable_cores()))
+        monkeypatch.setenv(variable, str(10 * usable_cores()))
         assert use_all_cores() == 1
     finally:
         torch.set_num_threads(before)

@@ -50,6 +50,13 @@ def test_a_later_schema_is_refused_by_name(tmp_path):
         read_record(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"asked: [", b"asked:\n  name: f\xfcr\n", b"- a\n"])
+def test_a_damaged_run_yaml_is_one_line_wherever_it_is_read(tmp_path, content):
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(UserError, match="run.yaml: not settings as a run writes them .*; restore it or delete it"):
+        read_run_yaml(tmp_path)
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})

@@ -248,11 +248,20 @@ def test_what_cannot_be_installed_is_one_line(tmp_path, bpe):
     path.write_text("{% for m in messages %}")
     with pytest.raises(UserError, match=r"^the template refuses this conversation \(.*\); change it or choose "):
         install_template(bpe, str(path))
+    path.write_bytes("{# für #}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}".encode("latin-1"))
+    with pytest.raises(UserError, match=r"endless.jinja:1: not UTF-8 .*; save the template as UTF-8"):
+        install_template(bpe, str(path))
     bpe.eos_token = None
     with pytest.raises(UserError, match="the tokenizer has no eos token to close an answer; set eos_token"):
         install_template(bpe, "alpaca")
     with pytest.raises(UserError, match="the tokenizer has no eos token to close a text; set eos_token"):
         templates.plain_text_info(bpe)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_template(tmp_path):
+    path = tmp_path / "mine.jinja"
+    path.write_text("{{ messages }}", encoding="utf-8-sig")
+    assert templates.read_template(str(path)) == "{{ messages }}"
 
 
 def test_a_tokenizer_without_offsets_is_refused(bpe, monkeypatch):

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ftkit.training.callbacks import MetricsCallback, SampleCallback, one_line, peak_memory_gib
 
@@ -87,3 +88,9 @@ def test_one_line_cuts_and_flattens():
 
 def test_peak_memory_is_this_process():
     assert 0.05 < peak_memory_gib() < 64
+
+
+def test_peak_memory_of_a_run_on_the_cpu_of_a_gpu_machine_is_not_the_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    assert peak_memory_gib() > 0.05

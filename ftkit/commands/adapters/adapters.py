@@ -77,7 +77,10 @@ def summary_row(adapter: Path) -> tuple[str, ...]:
     if not record.is_file():
         record = adapter.parent / "base.json"
     if record.is_file():
-        base = json.loads(record.read_text(encoding="utf-8")).get("name", base)
+        try:
+            base = json.loads(record.read_text(encoding="utf-8")).get("name", base)
+        except (ValueError, AttributeError, OSError):
+            base = f"broken {record.name}"
     return str(adapter), method, str(rank or "-"), size, base
 
 

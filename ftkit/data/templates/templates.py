@@ -131,7 +131,11 @@ def read_template(name_or_path: str) -> str:
         hint = did_you_mean(name_or_path, ["auto", *bundled])
         names = ", ".join(["auto", *bundled])
         raise UserError(f'unknown template "{name_or_path}"{hint}; allowed: {names}, or the path of a .jinja file')
-    return path.read_text(encoding="utf-8").removesuffix("\n")
+    try:
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not UTF-8 ({error.reason}); save the template as UTF-8") from error
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:

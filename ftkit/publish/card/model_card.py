@@ -11,7 +11,6 @@ import json
 import re
 from pathlib import Path
 
-from ftkit.config.errors import UserError, first_line
 from ftkit.config.files import write_text
 from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import read_run_yaml
@@ -50,7 +49,7 @@ def write_model_card(output_dir: str, receipt: dict, method: str = "sft") -> Pat
 def card_for(folder: str | Path, repo_id: str) -> str:
     """The text of a card for a folder that has none: from its run if it is one's, else from its configuration."""
     folder = Path(folder)
-    settings = settings_of(folder)
+    settings = read_run_yaml(folder)
     receipt = folder / "receipt.json"
     numbers = json.loads(receipt.read_text(encoding="utf-8")) if settings and receipt.is_file() else {}
     return with_repo_id(card_text_of(folder, numbers, run_command(folder)), repo_id)
@@ -58,7 +57,7 @@ def card_for(folder: str | Path, repo_id: str) -> str:
 
 def card_text_of(folder: Path, receipt: dict, method: str) -> str:
     """Metadata and text of the card."""
-    settings = settings_of(folder)
+    settings = read_run_yaml(folder)
     base = base_of_folder(folder, settings)
     base_name = public_name(base) if base else None
     data = settings.get("dataset_name")
@@ -232,17 +231,6 @@ def base_of_folder(folder: Path, settings: dict) -> str | None:
     names = [name for name in names if isinstance(name, str) and name]
     cached = [f"{match[1]}/{match[2]}" for name in names if (match := CACHED_ID.search(name))]
     return next(iter([name for name in names if is_hub_id(name)] + cached + names), None)
-
-
-def settings_of(folder: Path) -> dict:
-    """The settings of the folder's run; {} where it is not a run's. Raises UserError for a damaged run.yaml."""
-    import yaml
-
-    try:
-        return read_run_yaml(folder)
-    except yaml.YAMLError as error:
-        reason = f"not settings as a run writes them ({first_line(error)}); restore it or delete it"
-        raise UserError(f"{folder / 'run.yaml'}: {reason}") from error
 
 
 def is_adapter(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.run_folder import read_run_yaml
 from ftkit.data.templates.lock import LOCK_FILE, read_lock, verify_lock
 from ftkit.model import configuration_ftgpt
 from ftkit.model.adapters.files import base_of_adapter
@@ -29,7 +30,6 @@ from ftkit.publish.card.model_card import (
     is_hub_id,
     is_unfilled,
     public_name,
-    settings_of,
     with_repo_id,
 )
 from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, check_weights
@@ -210,7 +210,7 @@ def rewritten(name: str, folder: Path, repo_id: str, warnings: list[str]) -> Upl
         value = {key: item for key, item in value.items() if not holds_list(item)}
         note = "without rows"
     if name == "adapter_config.json":
-        value["base_model_name_or_path"] = base = public_name(base_of_folder(folder, settings_of(folder)))
+        value["base_model_name_or_path"] = base = public_name(base_of_folder(folder, read_run_yaml(folder)))
         if not is_hub_id(base):
             warnings.append(
                 f"the base {base} is no model of the Hub, so others need that file to use the adapter; "
