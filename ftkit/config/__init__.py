@@ -1,6 +1,7 @@
 """Settings: errors a person can act on, bundled files, flags and run.yaml.
 
 assets.py      Finds the bundled files (templates/, datasets/)
+caches.py      Caches are a convenience: where they can't be written, a temporary folder stands in
 disk.py        What disks do to files: faults on the way, and too little room
 errors.py      The error of a person's mistake
 estimate.py    How much memory a training run takes, by a closed formula

@@ -1,6 +1,5 @@
 """Finds the bundled files (templates/, datasets/): in a checkout first, else inside the installed package."""
 
-import os
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
@@ -43,10 +42,3 @@ def bundled_base() -> Path | None:
     """Folder of the small base model that comes with ftkit; None where this copy was made without it."""
     folder = PACKAGE / "assets" / BASE_NAME
     return folder if (folder / "config.json").is_file() else None
-
-
-def cache_dir() -> Path:
-    """Where converted weights are kept: $FTKIT_CACHE, else ~/.cache/ftkit (XDG_CACHE_HOME is honoured)."""
-    if "FTKIT_CACHE" in os.environ:
-        return Path(os.environ["FTKIT_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ftkit"

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ftkit.config.caches import use_writable_caches
 from ftkit.config.disk import fault_line, writing
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.flags import check_flags, flag_names, given_values
+from ftkit.config.launch import is_first_process
 
 
 def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help for the settings") -> dict:
@@ -141,6 +143,8 @@ def build_parser(dataclasses: tuple, prog: str):
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run a command; return its exit code: 0, or 2 with one line on stderr for a person's mistake or a disk's fault."""
+    if (line := use_writable_caches(os.environ)) and is_first_process():
+        print(line, file=sys.stderr)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at import of a kernel that is optional
     try:
         main(sys.argv[1:] if argv is None else argv)

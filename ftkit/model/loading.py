@@ -29,7 +29,8 @@ from transformers import (
 )
 
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
-from ftkit.config.assets import BASE_NAME, bundled_base, cache_dir
+from ftkit.config.assets import BASE_NAME, bundled_base
+from ftkit.config.caches import cached
 from ftkit.config.errors import UserError, first_line
 from ftkit.config.foreign import foreign
 from ftkit.model.finite import check_loaded
@@ -124,16 +125,17 @@ def _cached(stem: str, sources: Iterable[Path], convert: Callable[[Path], Any]) 
     for path in sources:
         stat = path.stat()
         key.update(f"\0{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
-    target = cache_dir() / "converted" / f"{stem}-{key.hexdigest()[:12]}"
-    if target.is_dir():
-        return target
+    return cached(f"converted/{stem}-{key.hexdigest()[:12]}", lambda target: _convert_once(target, convert))
+
+
+def _convert_once(target: Path, convert: Callable[[Path], Any]) -> None:
+    """Make a cached conversion, one process at a time."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / f".{target.name}.lock"):
         for leftover in target.parent.glob(f".{target.name}.*.tmp"):  # of a killed process: the lock is ours
             shutil.rmtree(leftover, ignore_errors=True)
         if not target.is_dir():
             convert(target)
-    return target
 
 
 def load_config(folder: str | Path, *, trust_remote_code: bool = False, **settings) -> PreTrainedConfig:

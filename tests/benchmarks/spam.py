@@ -22,7 +22,7 @@ NUM_RESAMPLES = 5000
 
 
 def main() -> None:
-    from ftkit.config.assets import cache_dir
+    from ftkit.config.caches import cache_dir
     from ftkit.data.tokens.labelled import load_labelled_rows
     from ftkit.model.loading import find_bundled_smollm2
 

@@ -22,11 +22,3 @@ def test_a_checkout_is_preferred(tmp_path, monkeypatch):
 def test_an_unknown_template_names_the_nearest():
     with pytest.raises(UserError, match='no bundled template "alpacca.jinja"; did you mean "alpaca"'):
         assets.asset_path("templates", "alpacca.jinja")
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path))
-    assert assets.cache_dir() == tmp_path
-    monkeypatch.delenv("FTKIT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert str(assets.cache_dir()) == "/x/ftkit"

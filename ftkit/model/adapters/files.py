@@ -6,6 +6,7 @@
 Only safetensors are read, and no code that an adapter's configuration names is imported.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -16,7 +17,7 @@ import torch
 from peft import PeftType, TaskType
 from safetensors import SafetensorError, safe_open
 
-from ftkit.config.assets import cache_dir
+from ftkit.config.caches import cached
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json, write_text
 from ftkit.config.run_folder import read_run_yaml
@@ -27,6 +28,7 @@ from ftkit.model.weights.shards import safetensors_files
 CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 BASE_RECORD = "base.json"
 CLASSIFIER_HEADS = ("classifier", "score")  # PEFT's names of the heads that a classifier's adapter holds
+SHA256 = re.compile(r"[0-9a-f]{64}")
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
@@ -159,10 +161,13 @@ def base_fingerprint(folder: str | Path) -> str:
     for path in safetensors_files(folder):
         stat = path.stat()
         key.update(f"\0{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
-    cached = cache_dir() / "fingerprints" / key.hexdigest()
-    if not cached.is_file():
-        write_text(cached, weights_fingerprint(folder))
-    return cached.read_text(encoding="ascii")
+    path = cached(f"fingerprints/{key.hexdigest()}", lambda path: write_text(path, weights_fingerprint(folder)))
+    found = path.read_text(encoding="ascii", errors="replace")
+    if not SHA256.fullmatch(found):  # cut by a loss of power
+        found = weights_fingerprint(folder)
+        with contextlib.suppress(OSError):
+            write_text(path, found)
+    return found
 
 
 def adapter_tensors(adapter: str | Path) -> Iterator[tuple[str, torch.Tensor]]:
