@@ -7,6 +7,8 @@ write_json(Path("runs/a/receipt.json"), receipt)
 
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pathlib import Path
 from ftkit.config.disk import free_bytes, size_text, temporary_name, writing
 from ftkit.config.errors import UserError, first_line
 
+TRIAL_PREFIX = ".ftkit-"  # of a folder that is made to try a place out
 LONGEST_INSIDE = "x" * 48  # about as long as the path, in OUT, of a file of a checkpoint that is being written
 
 
@@ -38,6 +41,23 @@ def whole_file(path: Path, *, need: int | None = None) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_temporary(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder of files that `whole_file` and `check_folder` make."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
+            path.unlink()
+        elif path.name.startswith(TRIAL_PREFIX) and path.is_dir():
+            shutil.rmtree(path)
+
+
+def give_modes(folder: Path) -> None:
+    """Give a folder and all in it the modes of what this process makes: some libraries let only its owner read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+
+
 def write_json(path: Path, value) -> None:
     """Write `value` as indented JSON; NaN and infinities are an error, as they are no JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -57,7 +77,7 @@ def check_folder(path: str | Path, flag: str = "--output_dir") -> None:
         there = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
         if not there.is_dir():
             raise UserError(f"{path}: {there} is a file; give {flag} a folder")
-        with tempfile.TemporaryDirectory(prefix=".ftkit-", dir=there) as trial:
+        with tempfile.TemporaryDirectory(prefix=TRIAL_PREFIX, dir=there) as trial:
             made = trial / folder.relative_to(there)
             made.mkdir(parents=True, exist_ok=True)
             (made / LONGEST_INSIDE).write_bytes(b"x")

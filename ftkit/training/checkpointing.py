@@ -16,10 +16,13 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from transformers import Trainer
+from peft import PeftModel
+from transformers import PreTrainedModel, Trainer
 
 from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
+from ftkit.config.files import give_modes, remove_temporary
+from ftkit.config.output_folder import HIDDEN_FOLDER
 from ftkit.training.callbacks import tell
 from ftkit.training.space import checkpoint_bytes, model_bytes, removed_on_error
 
@@ -30,7 +33,6 @@ NO_MANIFEST = f"{MANIFEST_NAME}: missing"
 STAGING_NAME = ".staging"  # inside the output folder, so that publishing is a rename on one file system
 DELETING_PREFIX = ".deleting-"
 TRAINER_STATE_NAME = "trainer_state.json"
-PICKLED_ARGUMENTS_NAME = "training_args.bin"  # Trainer writes it, nothing reads it back
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 ENTRY_FILES = ("config.json", "adapter_config.json")  # a loader opens these first, so they are published last
 WEIGHT_PATTERNS = ("model*.safetensors*", "adapter_model*.safetensors*")
@@ -159,6 +161,7 @@ def read_manifest(folder: str | Path) -> dict:
 def publish_folder(staging: str | Path, final: str | Path) -> None:
     """Sync everything in `staging` to disk, then rename it to `final`; a folder already there is replaced."""
     staging, final = Path(staging), Path(final)
+    give_modes(staging)
     _sync_tree(staging)
     if final.exists():
         _delete_folder(final)
@@ -182,7 +185,7 @@ def save_model_safely(trainer: Trainer, output_dir: str | Path | None = None) ->
         trainer.save_model(str(staging), _internal_call=True)
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
-            (staging / PICKLED_ARGUMENTS_NAME).unlink(missing_ok=True)
+            give_modes(staging)
             _sync_tree(staging)
     if trainer.args.should_save:
         names = sorted(_files(staging), key=lambda name: (name in ENTRY_FILES, name))
@@ -204,6 +207,8 @@ def remove_leftovers(output_dir: str | Path) -> None:
         if path.is_dir():
             logger.warning("%s, left by an interrupted run, is removed", path)
             shutil.rmtree(path)
+    for folder in (Path(output_dir), Path(output_dir) / HIDDEN_FOLDER):
+        remove_temporary(folder)
 
 
 class CheckpointMixin:
@@ -252,9 +257,16 @@ class CheckpointMixin:
         return os.path.join(run_dir, STAGING_NAME) if self._is_staging else run_dir
 
     def _save(self, output_dir=None, state_dict=None):
-        super()._save(output_dir, state_dict=state_dict)
-        if self.args.should_save:
-            Path(output_dir or self.args.output_dir, PICKLED_ARGUMENTS_NAME).unlink(missing_ok=True)
+        """As Trainer._save, but without its pickle of the arguments, which hold the token of the Hub."""
+        folder = output_dir or self.args.output_dir
+        if not self.args.should_save and not getattr(self, "is_distributed_loading_by_transformers", False):
+            return
+        model = self.model
+        if not isinstance(model, PreTrainedModel | PeftModel):  # wrapped, by FSDP
+            model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        model.save_pretrained(folder, state_dict=state_dict, is_main_process=self.args.should_save)
+        if self.args.should_save and self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
 
     def _save_checkpoint(self, model, trial):
         run_dir = Path(self._get_output_dir(trial))

@@ -197,8 +197,20 @@ def test_leftovers_are_removed_and_named(tmp_path, caplog):
     for name in (".staging/checkpoint-3", ".deleting-checkpoint-1", "checkpoint-2"):
         (tmp_path / name).mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
+        for name in (
+            ".run.yaml.123",
+            ".metrics.jsonl.4567",
+            ".ftkit/.run.json.89",
+            ".env",
+            ".notes.old",
+            ".ftkit/lock",
+        ):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / ".ftkit-trial" / "a").mkdir(parents=True)
         remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2", ".ftkit", ".env", ".notes.old"}
+    assert [path.name for path in (tmp_path / ".ftkit").iterdir()] == ["lock"]
     assert ".staging, left by an interrupted run, is removed" in caplog.text
 
 

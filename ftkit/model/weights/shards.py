@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import give_modes
 
 MAX_SHARD_BYTES = 5 * 10**9
 SINGLE_FILE = "model.safetensors"
@@ -163,15 +164,9 @@ def staged_folder(output_dir: str | Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", suffix=".tmp", dir=output_dir.parent))
     try:
         yield staging
-        staging.chmod(0o777 & ~_umask())
+        give_modes(staging)
         if output_dir.is_dir():
             output_dir.rmdir()
         os.rename(staging, output_dir)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
