@@ -17,7 +17,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.launch import local_rank, sharding
 
 WENT_WRONG = "the run that made it went wrong: take an earlier checkpoint, or train again with a lower --learning_rate"
-FLOAT16_FIX = "float16 holds nothing above 65,504: load it as float32 or bfloat16"
+FLOAT16_FIX = "float16 holds nothing above 65,504: take float32 or bfloat16"
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -62,12 +62,17 @@ def check_loaded(model: nn.Module, files: Iterable[Path]) -> None:
     files = list(files)
     if sharding() and local_rank():
         return  # whose weights have no values yet: they come from the first process of this machine
+    check_finite(model, files[0].parent)
+    if getattr(model, "hf_quantizer", None) is not None:
+        check_finite_files(files)
+
+
+def check_finite(model: nn.Module, source: str | Path) -> None:
+    """Raise UserError, with the tensor's name, if a weight holds NaN or infinity. source: what it is made of."""
     if names := not_finite(model.named_parameters()):
         dtype = str(model.get_parameter(names[0]).dtype).removeprefix("torch.")
         fix = FLOAT16_FIX if dtype == "float16" else WENT_WRONG
-        raise UserError(f"{files[0].parent}: {some_of(names)} NaN or infinity as {dtype}; {fix}")
-    if getattr(model, "hf_quantizer", None) is not None:
-        check_finite_files(files)
+        raise UserError(f"{source}: {some_of(names)} NaN or infinity as {dtype}; {fix}")
 
 
 def check_finite_files(paths: Iterable[Path]) -> None:

@@ -16,6 +16,7 @@ def save_counters(trainer, folder: str | Path) -> None:
         "logged": trainer._globalstep_last_logged,
         "tokens": getattr(trainer, "_total_train_tokens", None),  # TRL's trainers have one
         "metrics": {name: list(values) for name, values in metrics_of(trainer).items()},
+        "first_losses": trainer.explosion.first,
         "stream": totals.counts.cpu() if totals and totals.counts is not None else None,
     }
     torch.save(counted, counters_path(trainer, folder))
@@ -29,6 +30,7 @@ def load_counters(trainer, folder: str | Path) -> None:
     counted = torch.load(path, weights_only=True, map_location="cpu")
     trainer._tr_loss.copy_(counted["loss"])
     trainer._globalstep_last_logged = counted["logged"]
+    trainer.explosion.first = counted["first_losses"]
     if counted["tokens"] is not None:
         trainer._total_train_tokens = counted["tokens"]
     for name, values in counted["metrics"].items():

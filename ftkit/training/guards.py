@@ -17,7 +17,7 @@ from ftkit.config.files import write_json
 from ftkit.model.finite import not_finite
 from ftkit.training.checkpointing import list_checkpoints
 from ftkit.training.explosion import Explosion
-from ftkit.training.stopped_batch import batch_rows, some
+from ftkit.training.stopped_batch import batch_rows, some, those_at_fault
 
 STOPPED_BATCH = "stopped_batch.json"
 SKIPS_IN_A_ROW = 24  # updates that fp16 may skip: its loss scale starts at 2**16, halves each time, and is then below 1
@@ -75,7 +75,7 @@ class GuardMixin:
             self.stop(f"the gradient norm is {norm} in {SKIPS_IN_A_ROW} updates in a row, at any scale of the loss;")
 
     def _save_checkpoint(self, model, trial):
-        self.check_saved(optimizer_tensors(self.optimizer))
+        self.check_saved(optimizer_tensors(self.optimizer, self.model))
         super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir=None, *args, **kwargs):
@@ -99,7 +99,8 @@ class GuardMixin:
     def stop(self, reason: str, *, is_done: bool = False) -> NoReturn:
         """Keep the batch and raise UserError; all processes call this. is_done: whether the update has been made."""
         update = self.state.global_step + (not is_done)
-        rows = gathered(self.accelerator, batch_rows(self.batches, self.batch_losses, self.data, self.processing_class))
+        rows = batch_rows(self.batches, self.batch_losses, self.data, self.processing_class)
+        rows = those_at_fault(gathered(self.accelerator, rows))
         out = Path(self.args.output_dir)
         if rows and self.args.should_save:
             write_json(out / STOPPED_BATCH, {"update": update, "reason": reason, "rows": rows})
@@ -129,12 +130,13 @@ def update_numbers(losses: list[torch.Tensor], grad_norm, accelerator) -> tuple[
     return loss, norm
 
 
-def optimizer_tensors(optimizer) -> Iterator[tuple[str, torch.Tensor]]:
-    """The state of an optimizer by name, as far as it is tensors."""
-    for number, state in enumerate(getattr(optimizer, "state", {}).values()):
-        for name, value in state.items():
+def optimizer_tensors(optimizer, model) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of an optimizer's state, by name and that of the parameter they belong to."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for parameter, state in getattr(optimizer, "state", {}).items():
+        for kind, value in state.items():
             if isinstance(value, torch.Tensor):
-                yield f"the optimizer's {name} of parameter {number}", value
+                yield f"the optimizer's {kind} of {names.get(id(parameter), 'a parameter')}", value
 
 
 def gathered(accelerator, items: list) -> list:

@@ -15,20 +15,22 @@ ROWS_NAMED = 3  # in a message; the file has all
 def batch_rows(batches: list[dict], losses: list[torch.Tensor], data, tokenizer) -> list[dict]:
     """What is known of the rows in `batches`: source (`file:line`, None where it is not known), tokens, text, loss.
 
-    losses: of the batches. Where some are not finite only their batches are meant. data: of the run, whose `origins`
-    yields (token ids, source) of its rows; None for none.
+    losses: of the batches, written as text: what is not finite is no JSON. data: of the run, whose `origins` yields
+    (token ids, source) of its rows; None for none.
     """
-    values = [loss.item() for loss in losses]
-    values += [None] * (len(batches) - len(values))
-    pairs = list(zip(batches, values, strict=True))
-    wrong = [pair for pair in pairs if pair[1] is not None and not math.isfinite(pair[1])]
-    found = [(ids, str(loss)) for batch, loss in wrong or pairs for ids in sequences(batch)]
+    values = [str(loss.item()) for loss in losses]
+    found = [(ids, loss) for batch, loss in zip(batches, values, strict=True) for ids in sequences(batch)]
     sources = sources_of([ids for ids, _ in found], data)
-    texts = [tokenizer.decode(ids) for ids, _ in found]
+    texts = [tokenizer.decode(ids)[:LONGEST_TEXT] for ids, _ in found]
     return [
-        {"source": source, "num_tokens": len(ids), "loss": loss, "text": text[:LONGEST_TEXT]}
+        {"source": source, "num_tokens": len(ids), "loss": loss, "text": text}
         for (ids, loss), source, text in zip(found, sources, texts, strict=True)
     ]
+
+
+def those_at_fault(rows: list[dict]) -> list[dict]:
+    """The rows of batches whose loss is not finite; all of them where no loss says which."""
+    return [row for row in rows if not math.isfinite(float(row["loss"]))] or rows
 
 
 def sequences(batch: dict) -> Iterator[list[int]]:

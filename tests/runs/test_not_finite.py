@@ -8,6 +8,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,3 +198,43 @@ def test_the_batch_is_kept_with_the_lines_of_its_rows(trainer, files, tmp_path, 
         assert len(words) > 1 or words[0] in row["text"]
         assert row["loss"] == "nan" and row["num_tokens"] > 1
     assert kept["rows"][0]["source"].split(", ")[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_all_processes_stop_where_the_loss_of_one_is_not_finite(files, tmp_path):
+    out, script = tmp_path / "out", Path(__file__).with_name("not_finite_in_one_process.py")
+    line = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29733",
+        str(script),
+    ]
+    argv = ["sft", *files.flags("sft", out), *FLAGS[:6], "--per_device_train_batch_size", "2"]
+    done = subprocess.run([*line, *argv], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 1  # torchrun's, of processes that end with 2
+    assert done.stderr.count("the loss is nan at update 3; nothing of it was saved") == 2, done.stderr[-3000:]
+    assert "exitcode  : 2" in done.stderr
+    assert [path.name for path in list_checkpoints(out)] == ["checkpoint-1", "checkpoint-2"]
+    rows = json.loads((out / "stopped_batch.json").read_text())["rows"]
+    assert [row["loss"] for row in rows] == ["nan"] * len(rows) and 1 <= len(rows) <= 2  # those of one process
+
+
+@pytest.mark.parametrize("trainer", ["sft"])
+def test_the_same_command_goes_on_once_the_cause_is_gone(trainer, files, tmp_path, monkeypatch):
+    out, announce = tmp_path / "out", lifecycle.announce
+    argv = argv_of(files, trainer, out, Way(""), held_out=False)
+
+    def announce_and_inject(run, method, built, *rest):
+        announce(run, method, built, *rest)
+        bad_loss(built, math.nan)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "announce", announce_and_inject)
+        assert run(load_recipe(trainer).main, argv) == 2
+    assert run(load_recipe(trainer).main, argv) == 0
+    assert list_checkpoints(out)[-1].name == "checkpoint-5"
+    assert not (out / "stopped_batch.json").exists()

@@ -23,6 +23,7 @@ from ftkit.model.adapters.files import adapter_labels, recorded_base, resolve_ba
 from ftkit.model.adapters.loading import peft_config_of, put_adapter
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config, tied_targets
 from ftkit.model.classifier import load_classifier, stored_problem, unquantised_head
+from ftkit.model.finite import check_finite
 from ftkit.model.loading import load_model, load_tokenizer
 from ftkit.model.weights.shards import staged_folder
 
@@ -68,13 +69,15 @@ def merge_adapter(
         check_biases(adapter, model)
         if is_apart:
             untie(model)
-        model = model.merge_and_unload(safe_merge=True)
+        model = model.merge_and_unload()
         source = next(
             (path for path in (Path(adapter), run_folder(adapter)) if (path / "generation_config.json").is_file()), None
         )
         if source:
             model.generation_config = GenerationConfig.from_pretrained(source)
-        model.to(getattr(torch, dtype)).save_pretrained(staging)
+        model.to(getattr(torch, dtype))
+        check_finite(model, adapter)
+        model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
         copy_lock(adapter, staging)
     return Path(output_dir)
