@@ -7,7 +7,6 @@ Everything it does is one `ftkit sft` command, which it prints, between two meas
 """
 
 import itertools
-import json
 import math
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from ftkit.config.assets import BASE_NAME, asset_path
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
 
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
         write_answers(folder, model, items, num_fewshot=NUM_EXAMPLES * (name == FEWSHOT))
     write_answers(adapter, {"name": args.model, "adapter": str(adapter)}, after)
     write_report(adapter)
-    write_model_card(str(adapter), json.loads((adapter / "receipt.json").read_text(encoding="utf-8")))
+    write_model_card(str(adapter), read_object(adapter / "receipt.json"))
     print_examples(before[BASE], after)
     print_results(adapter)
     say(

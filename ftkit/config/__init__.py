@@ -9,6 +9,7 @@ files.py       Files that are written whole or not at all, and places that are t
 flags.py       The flag names of a command, read from the source of the installed libraries without importing them
 foreign.py     Files that others made: whatever a library raises on them is one line
 hardware.py    What a machine is good at: this one, by a probe, or another by name or from a file
+json_object.py  JSON objects in files; a damaged one is one line
 jsonl.py       JSON Lines as ftkit writes and reads them: an object per line, which ends at "\n" alone
 launch.py      What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came
 output_folder.py  What an output folder holds, and the lock of the process that writes it

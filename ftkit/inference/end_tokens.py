@@ -3,9 +3,10 @@
 end_token_ids(tokenizer, template, model.generation_config.eos_token_id)
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from ftkit.config.json_object import read_object
 
 CONFIG_FILES = ("generation_config.json", "config.json")  # the first that names end tokens counts, as in transformers
 
@@ -26,7 +27,7 @@ def stored_end_tokens(folder: str | Path) -> int | list[int] | None:
     """The `eos_token_id` that a model's folder names, as transformers would load it."""
     for name in CONFIG_FILES:
         path = Path(folder) / name
-        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        found = read_object(path).get("eos_token_id") if path.is_file() else None
         if found is not None:
             return found
     return None

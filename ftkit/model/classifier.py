@@ -3,7 +3,6 @@
 loaded = load_classifier(folder, ["ham", "spam"], pad_token_id=tokenizer.pad_token_id)
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from transformers.utils import logging as hf_logging
 import ftkit.model  # noqa: F401  (registers FTGPT)
 from ftkit.config.errors import UserError
 from ftkit.config.foreign import foreign
+from ftkit.config.json_object import read_object
 from ftkit.model.adapters.methods import peft_config
 from ftkit.model.context import context_size
 from ftkit.model.finite import check_loaded
@@ -99,7 +99,7 @@ def check_head(folder: str | Path, labels: list[str]) -> None:
 
 def stored_labels(folder: str | Path) -> list[str] | None:
     """The classes of a classifier's folder in order; None where the folder holds another kind of model."""
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    config = read_object(Path(folder) / "config.json")
     if not any(name.endswith(CLASSIFIER_SUFFIX) for name in config.get("architectures") or []):
         return None
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers leaves its default out
@@ -108,7 +108,7 @@ def stored_labels(folder: str | Path) -> list[str] | None:
 
 def stored_problem(folder: str | Path) -> str:
     """What the outputs are by a folder's configuration; ONE_CLASS where it says nothing."""
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    config = read_object(Path(folder) / "config.json")
     return config.get("problem_type") or ONE_CLASS
 
 

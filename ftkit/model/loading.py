@@ -33,6 +33,7 @@ from ftkit.config.assets import BASE_NAME, bundled_base
 from ftkit.config.caches import cached
 from ftkit.config.errors import UserError, first_line
 from ftkit.config.foreign import foreign
+from ftkit.config.json_object import read_object
 from ftkit.model.finite import check_loaded
 from ftkit.model.padding import ensure_pad_token
 from ftkit.model.weights.conversion import import_weights
@@ -85,7 +86,7 @@ def _check_model_folder(folder: Path) -> None:
     if (folder / "config.json").is_file():
         return
     if (folder / "adapter_config.json").is_file():
-        base = json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+        base = read_object(folder / "adapter_config.json").get("base_model_name_or_path")
         raise UserError(f"{folder}: is a PEFT adapter of {base}, not a model; pass the base and --adapter {folder}")
     ggufs = sorted(folder.glob("*.gguf"))
     hint = f"name the file itself: {ggufs[0]}" if ggufs else WAYS
@@ -116,7 +117,7 @@ def _download(name: str, revision: str | None, ways: str = WAYS) -> Path:
 
 
 def _model_type(folder: Path) -> str:
-    return json.loads((folder / "config.json").read_text("utf-8")).get("model_type", "")
+    return read_object(folder / "config.json").get("model_type", "")
 
 
 def _cached(stem: str, sources: Iterable[Path], convert: Callable[[Path], Any]) -> Path:

@@ -368,7 +368,10 @@ BROKEN = {
         lambda folder: (folder / "adapter_model.safetensors").unlink(),
         "adapter_model.safetensors: missing",
     ),
-    "broken config": (lambda folder: (folder / "adapter_config.json").write_text("["), "adapter_config.json: not JSON"),
+    "broken config": (
+        lambda folder: (folder / "adapter_config.json").write_text("["),
+        "adapter_config.json:1: not valid JSON",
+    ),
     "base is gone": (lost_base, "its base is not here (/gone: no such folder"),
 }
 

@@ -241,8 +241,14 @@ def pickled(folder):
 
 FOLDERS = {
     "no config": (lambda folder: (folder / "adapter_config.json").unlink(), "no adapter_config.json in it"),
-    "broken config": (lambda folder: (folder / "adapter_config.json").write_text("{"), "adapter_config.json: not JSON"),
-    "not an object": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "peft_type is list"),
+    "broken config": (
+        lambda folder: (folder / "adapter_config.json").write_text("{"),
+        "adapter_config.json:1: not valid JSON",
+    ),
+    "not an object": (
+        lambda folder: (folder / "adapter_config.json").write_text("[]"),
+        "adapter_config.json:1: expected a JSON object",
+    ),
     "unknown method": (lambda folder: edit_config(folder, peft_type="MAGIC"), "peft_type is MAGIC"),
     "code to import": (
         lambda folder: edit_config(folder, megatron_config={"a": 1}, megatron_core="antigravity"),

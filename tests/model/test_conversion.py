@@ -321,7 +321,7 @@ def test_broken_folders_are_one_line_errors(tmp_path):
     with pytest.raises(UserError, match="only pickled weights .pytorch_model.bin"):
         import_weights(source, tmp_path / "ftgpt")
     (source / "config.json").write_text("{")
-    with pytest.raises(UserError, match="config.json: not JSON"):
+    with pytest.raises(UserError, match="config.json:1: not valid JSON"):
         import_weights(source, tmp_path / "ftgpt")
 
 

@@ -4,13 +4,13 @@ evaluation = evaluate_classifier(references, probabilities, ["ham", "spam"])
 print("\n".join(evaluation_lines(evaluation | {"split": "test"})))
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from ftkit.config.files import write_json
+from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.data.tokens.labelled import LabelledRows, some
 from ftkit.evaluation.held_out.writing import write_held_out
@@ -138,7 +138,7 @@ def classifier_parts(folder: Path) -> dict:
     path = folder / EVALUATION_FILE
     if not path.is_file():
         return {}
-    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    evaluation = read_object(path, "train again")
     positive, commonest = evaluation["positive"], evaluation["commonest"]
     rows = f"{evaluation['num_rows']} held-out {evaluation['split']} rows"
     baseline = f"Always saying {commonest['label']} would be right in {commonest['accuracy']:.1%}."

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, write_json
+from ftkit.config.json_object import read_object
 from ftkit.evaluation.judge.judge import read_judgements
 from ftkit.evaluation.judge.prompts import Answered
 
@@ -66,11 +67,8 @@ def fingerprint(rows: list[Answered]) -> str:
 
 def read_note(path: Path) -> dict:
     """Raises UserError for a file that is no note of a judging."""
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: is no note of a judging ({error}); choose another --output_dir") from error
-    if not isinstance(note, dict) or not isinstance(note.get(ANSWERS), dict):
+    note = read_object(path, "choose another --output_dir")
+    if not isinstance(note.get(ANSWERS), dict):
         raise UserError(f"{path}: is no note of a judging; choose another --output_dir")
     return note
 

@@ -3,10 +3,10 @@
 Everything is read from the run folder; what a run did not write is left out.
 """
 
-import json
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import RunRecord, read_record, read_run_yaml
 from ftkit.evaluation.held_out.classification import classifier_parts
@@ -39,7 +39,7 @@ def write_report(output_dir: str | Path) -> Path:
     before it, evaluation.json, and the benchmark of --benchmark_tasks. Raises UserError for results that are damaged.
     """
     folder = Path(output_dir)
-    settings, receipt = read_run_yaml(str(folder)), read_object(folder / "receipt.json")
+    settings, receipt = read_run_yaml(str(folder)), receipt_of(folder)
     runs = measured_runs(folder)
     metrics, evaluation = read_log(folder / "metrics.jsonl"), classifier_parts(folder)
     parts = {
@@ -65,9 +65,10 @@ def write_report(output_dir: str | Path) -> Path:
     )
 
 
-def read_object(path: Path) -> dict:
-    """A JSON file's object, or {} where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def receipt_of(folder: Path) -> dict:
+    """What receipt.json holds; {} where there is none."""
+    path = folder / "receipt.json"
+    return read_object(path, "restore it, or delete it") if path.is_file() else {}
 
 
 def settings_lines(record: RunRecord | None) -> list[tuple[str, list[tuple[str, str]]]]:

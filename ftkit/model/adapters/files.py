@@ -8,7 +8,6 @@ Only safetensors are read, and no code that an adapter's configuration names is 
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from ftkit.config.caches import cached
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json, write_text
+from ftkit.config.json_object import read_object
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.classifier import stored_labels
 from ftkit.model.loading import local_model_folder, weights_fingerprint
@@ -40,12 +40,9 @@ def read_adapter_config(adapter: str | Path) -> dict:
     path = Path(adapter) / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"{adapter}: no {CONFIG_FILE} in it; give the output folder of a run with --use_peft")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); save the adapter again") from error
-    if not isinstance(config, dict) or config.get("peft_type") not in set(PeftType):
-        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+    config = read_object(path, "save the adapter again")
+    if config.get("peft_type") not in set(PeftType):
+        kind = config.get("peft_type")
         raise UserError(f"{path}: peft_type is {kind}, which the installed PEFT does not know; upgrade peft")
     if config.get("megatron_config"):  # PEFT would import the module named beside it
         raise UserError(f"{path}: megatron_config names code to import; set it to null")
@@ -109,7 +106,7 @@ def record_base(
     base_folder: local folder of the base (`local_model_folder`). name: what the person called it. load_in_4bit: whether
     it was loaded so. labels: the classes in order, if the adapter makes a classifier of it. One process calls this.
     """
-    config = json.loads((Path(base_folder) / "config.json").read_text(encoding="utf-8"))
+    config = read_object(Path(base_folder) / "config.json")
     sizes = config.get("text_config", config)
     record = {
         "name": str(name),
@@ -126,11 +123,10 @@ def recorded_base(adapter: str | Path) -> dict | None:
     path = run_folder(adapter) / BASE_RECORD
     if not path.is_file():
         return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {"name": str(record["name"]), "sha256": str(record["sha256"])} | record
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not as a run writes it ({error!r}); restore it, or delete it") from error
+    record = read_object(path, "restore it, or delete it")
+    if missing := {"name", "sha256"} - record.keys():
+        raise UserError(f"{path}: not as a run writes it (no {min(missing)}); restore it, or delete it")
+    return {"name": str(record["name"]), "sha256": str(record["sha256"])} | record
 
 
 def adapter_labels(adapter: str | Path, base_folder: str | Path | None = None) -> list[str] | None:

@@ -6,7 +6,6 @@ The base is loaded in float32, the update added in float32, and the sum rounded 
 quantised base (QLoRA) is merged into the dequantised weights, which are the ones it was trained on.
 """
 
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -17,6 +16,7 @@ from peft import PeftConfig, PeftModel
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, verify_lock
 from ftkit.model.adapters.embeddings import tied_adapted, untie
 from ftkit.model.adapters.files import adapter_labels, recorded_base, resolve_base, run_folder, run_settings
@@ -130,7 +130,7 @@ def load_base(
 
     For a classifier's adapter it has a head, which the adapter replaces.
     """
-    own = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+    own = read_object(Path(folder) / "config.json").get("quantization_config")
     if own and own.get("quant_method") != "bitsandbytes":
         raise UserError(f"{folder}: is quantised by {own.get('quant_method')}; merge into the unquantised model")
     quantization = BitsAndBytesConfig.from_dict(own) if own else quantization

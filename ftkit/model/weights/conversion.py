@@ -7,7 +7,6 @@ What corresponds to what stands in weight_tables.py; this file reads, checks and
 time, so a conversion needs the memory of the largest tensor, whatever the size of the model.
 """
 
-import json
 import logging
 import re
 import shutil
@@ -20,6 +19,7 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.weights.shards import MAX_SHARD_BYTES, SafetensorsFolder, TensorSource, staged_folder, write_shards
 from ftkit.model.weights.tables import FAMILIES, Facts, Family, apply_table, check_shapes
@@ -142,10 +142,7 @@ def export_weights(
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path.parent}: has no {path.name}; name a model folder, as save_pretrained writes it")
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); save or download the model again") from error
+    return read_object(path)
 
 
 def _to_ftgpt_config(family: Family, original: PreTrainedConfig, where: Path) -> FTGPTConfig:

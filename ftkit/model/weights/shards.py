@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import give_modes
+from ftkit.config.json_object import read_object
 
 MAX_SHARD_BYTES = 5 * 10**9
 SINGLE_FILE = "model.safetensors"
@@ -87,7 +88,7 @@ def safetensors_files(folder: str | Path) -> list[Path]:
     if (folder / SINGLE_FILE).is_file():
         return [folder / SINGLE_FILE]
     if index.is_file():
-        files = [folder / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
+        files = [folder / name for name in sorted(set(read_object(index)["weight_map"].values()))]
         missing = [path.name for path in files if not path.is_file()]
         if missing:
             raise UserError(f"{folder}: {len(missing)} shards are missing, such as {missing[0]}; download it again")

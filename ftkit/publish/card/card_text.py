@@ -1,8 +1,8 @@
 """The texts and tables of a model card."""
 
-import json
 from pathlib import Path
 
+from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.evaluation.results import (
     AFTER,
@@ -165,7 +165,7 @@ def list_settings(settings: dict, folder: Path, public_name) -> list[tuple]:
     }
     config = folder / "adapter_config.json"
     if config.is_file():
-        lora = json.loads(config.read_text(encoding="utf-8"))
+        lora = read_object(config)
         shown |= {ours: lora[name] for name, ours in LORA_SETTINGS.items() if lora.get(name) is not None}
         if isinstance(lora.get("target_modules"), list):
             shown["lora_target_modules"] = ", ".join(sorted(lora["target_modules"]))
@@ -194,7 +194,7 @@ def results_text(folder: Path) -> str:
     records = {"evaluation.json": classification_text, "merge.json": change_text, "export.json": change_text}
     for name, describe in records.items():
         if (folder / name).is_file():
-            parts.append(describe(json.loads((folder / name).read_text(encoding="utf-8"))))
+            parts.append(describe(read_object(folder / name)))
     if (folder / "loss.png").is_file():
         parts.append("![loss against updates](loss.png)")
     return "\n\n".join(filter(None, parts)) or UNRECORDED

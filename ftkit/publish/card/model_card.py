@@ -7,11 +7,11 @@ Nothing is claimed that the folder does not show: a licence only if the base's o
 id, a result in the metadata only where the data has a Hub id. Paths of this machine are cut to their last part.
 """
 
-import json
 import re
 from pathlib import Path
 
 from ftkit.config.files import write_text
+from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.adapters.embeddings import stored_vocabulary
@@ -51,7 +51,7 @@ def card_for(folder: str | Path, repo_id: str) -> str:
     folder = Path(folder)
     settings = read_run_yaml(folder)
     receipt = folder / "receipt.json"
-    numbers = json.loads(receipt.read_text(encoding="utf-8")) if settings and receipt.is_file() else {}
+    numbers = read_object(receipt) if settings and receipt.is_file() else {}
     return with_repo_id(card_text_of(folder, numbers, run_command(folder)), repo_id)
 
 
@@ -279,11 +279,6 @@ def trains_tokens(folder: Path) -> bool:
 def adapter_object(folder: Path) -> dict:
     """An adapter's configuration; {} for a folder that holds none."""
     return read_object(folder / "adapter_config.json") if is_adapter(folder) else {}
-
-
-def read_object(path: Path) -> dict:
-    """A JSON object."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def run_command(folder: Path) -> str:

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 
 from ftkit import __version__
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
 from ftkit.inference.end_tokens import stored_end_tokens
 from ftkit.model.loading import load_config, load_model, load_tokenizer, local_model_folder
@@ -127,12 +128,8 @@ def _public_name(name: str | None) -> str | None:
     return Path(name).name if name and Path(name).expanduser().exists() else name
 
 
-def _settings(folder: Path) -> dict:
-    return json.loads((folder / "config.json").read_text("utf-8"))
-
-
 def _check_is_causal(folder: Path) -> None:
-    settings = _settings(folder)
+    settings = read_object(folder / "config.json")
     if any(name.endswith("ForSequenceClassification") for name in settings.get("architectures") or ()):
         raise UserError(f"{folder}: is a classifier; export takes causal language models")
     if settings.get("quantization_config"):
@@ -141,9 +138,9 @@ def _check_is_causal(folder: Path) -> None:
 
 def _write_plain(source: Path, staging: Path, family: str, dtype: str, scratch: Path) -> dict:
     """Write the plain folder of a family, by an allow-list of files; return facts for export.json."""
-    if _settings(source).get("model_type") == "ftgpt":
+    if read_object(source / "config.json").get("model_type") == "ftgpt":
         source = export_weights(source, scratch / "plain", family)
-    settings = _settings(source)
+    settings = read_object(source / "config.json")
     if settings.get("model_type") != family:
         found = settings.get("model_type", "")
         hint = f"choose --format {found}" if found in PLAIN_FORMATS else "a plain folder needs no export: push it"
@@ -181,7 +178,7 @@ def _write_gguf_folder(
         if not tokenizer.chat_template:
             raise UserError(f"{source}: has no chat template, so no TEMPLATE for Ollama; choose --format gguf")
         pieces = probe_template(tokenizer)
-    is_ftgpt = _settings(source).get("model_type") == "ftgpt"
+    is_ftgpt = read_object(source / "config.json").get("model_type") == "ftgpt"
     plain = export_weights(source, scratch / "plain") if is_ftgpt else source
     facts = write_gguf(plain, staging / GGUF_FILE, quantization, name=name)
     if format_name == "ollama":

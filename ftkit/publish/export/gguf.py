@@ -5,7 +5,6 @@
 For llama.cpp, Ollama and what is built on them. `ftkit.model.weights.gguf` is the way back. Tensors pass one at a time.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.model.loading import load_tokenizer
 from ftkit.model.weights.conversion import OriginalTensors
 from ftkit.model.weights.gguf import ROPE_FACTORS, SETTINGS
@@ -82,7 +82,7 @@ def write_gguf(folder: str | Path, path: str | Path, quantization: str = "f16", 
 
 def read_plain_config(folder: Path) -> PreTrainedConfig:
     """The configuration of a folder that GGUF can hold; UserError for another architecture."""
-    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    settings = read_object(folder / "config.json")
     model_type = settings.get("model_type", "")
     if model_type not in GGUF_TENSORS:
         raise UserError(

@@ -13,10 +13,11 @@ from pathlib import Path
 from transformers import CONFIG_MAPPING
 
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.model.adapters.embeddings import stored_vocabulary
 from ftkit.model.adapters.files import adapter_labels, resolve_base
 from ftkit.model.configuration_ftgpt import AUTO_MAP, CODE_FILES
-from ftkit.publish.hub.upload_plan import UploadPlan, read_json, reason_to_skip_code
+from ftkit.publish.hub.upload_plan import UploadPlan, reason_to_skip_code
 
 MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule
 # The longest that the fresh process may take: to start and run, and to download at 1 MiB/s.
@@ -42,7 +43,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
     loadable, runs_code, config = plan.kind == "model" or base is not None, False, {}
     if loadable:
         model_folder = Path(base or plan.folder)
-        config, runs_code = read_json(model_folder / "config.json"), has_own_code(model_folder)
+        config, runs_code = read_object(model_folder / "config.json"), has_own_code(model_folder)
     needs_code = bool(config.get("auto_map")) and config.get("model_type") not in {*CONFIG_MAPPING} - {"ftgpt"}
     loadable = loadable and (runs_code or not needs_code)
     labels = adapter_labels(plan.folder) if plan.kind == "adapter" else None
@@ -80,7 +81,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
 
 def has_own_code(folder: Path) -> bool:
     """Whether a folder is an FTGPT whose code is, byte by byte, that of this ftkit: the only code that is run."""
-    own = read_json(folder / "config.json").get("auto_map") == AUTO_MAP
+    own = read_object(folder / "config.json").get("auto_map") == AUTO_MAP
     return own and all(
         (folder / name).is_file() and not reason_to_skip_code(folder / name, name) for name in CODE_FILES
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.model.finite import is_finite
 
 # Forms that the issuers document for secret scanners; a secret itself is never printed.
@@ -76,7 +77,7 @@ def check_vocabulary_of(folder: Path, weights: list[Path]):
 
 def embedding_rows(folder: Path, weights: list[Path]) -> int | None:
     """Rows of a model's token embedding as saved; raises UserError where config.json says another number."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = read_object(folder / "config.json")
     said = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     for path in weights:
         with safe_open(path, framework="pt") as file:

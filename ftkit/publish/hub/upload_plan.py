@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.json_object import read_object
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.data.templates.lock import LOCK_FILE, read_lock, verify_lock
 from ftkit.model import configuration_ftgpt
@@ -155,7 +156,7 @@ def shard_names(folder: Path) -> set[str]:
         if (folder / single).is_file():
             names.add(single)
         elif (folder / index).is_file():
-            names |= {index, *json.loads((folder / index).read_text("utf-8"))["weight_map"].values()}
+            names |= {index, *read_object(folder / index)["weight_map"].values()}
     return names
 
 
@@ -204,7 +205,7 @@ def rewritten(name: str, folder: Path, repo_id: str, warnings: list[str]) -> Upl
         return UploadFile(name, path) if named == text else UploadFile(name, path, named.encode(), note)
     if not name.endswith(".json") or name in TOKENIZER_FILES | {"config.json", LOCK_FILE} or WEIGHTS.fullmatch(name):
         return UploadFile(name, path)
-    original = read_json(path)
+    original = read_object(path)
     value, note = without_local_paths(original), "without this machine's paths"
     if name == "receipt.json":
         value = {key: item for key, item in value.items() if not holds_list(item)}
@@ -229,17 +230,6 @@ def holds_list(value) -> bool:
 def new_card(folder: Path, repo_id: str, note: str) -> UploadFile:
     """A model card in place of the folder's."""
     return UploadFile("README.md", folder / "README.md", card_for(folder, repo_id).encode(), note)
-
-
-def read_json(path: Path) -> dict:
-    """Raises UserError with file and line for what is no JSON object."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg}); save the model again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}:1: expected a JSON object; save the model again")
-    return value
 
 
 def without_local_paths(value):
@@ -296,7 +286,7 @@ def check_code(plan: UploadPlan, names: set[str]) -> None:
     """Raise UserError for a model whose config names code that is not published."""
     if plan.kind != "model":
         return
-    auto_map = read_json(plan.folder / "config.json").get("auto_map") or {}
+    auto_map = read_object(plan.folder / "config.json").get("auto_map") or {}
     targets = [target for value in auto_map.values() for target in (value if isinstance(value, list) else [value])]
     for target in filter(None, targets):
         file = target.split(".")[0] + ".py"
