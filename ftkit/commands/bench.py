@@ -4,6 +4,8 @@ ftkit bench --model_name_or_path M --tasks knowledge,reasoning --output_dir OUT
 ftkit bench --adapter runs/mine --tasks mmlu,my/task.yaml --task_data mmlu=path/to/mmlu --limit 50 --output_dir OUT
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.config.errors import UserError
@@ -26,15 +28,22 @@ def main(argv: list[str]) -> None:
     from ftkit.evaluation.bench.choosing import choose_tasks
 
     chosen = choose_tasks(args)
-    claim(args.output_dir)
-    results = benchmark(args, chosen)
-    if results is None:
-        return
+    with claimed(args):
+        was_finished = is_finished(args.output_dir)
+        results = benchmark(args, chosen)
+        if results is not None:
+            report(results, args.output_dir, was_finished)
+
+
+def report(results, folder: str, was_finished: bool) -> None:
+    """Print the scores; write the page of a run that has just come to its end."""
     from ftkit.evaluation.bench.report import write_bench_report
 
-    folder = args.output_dir
-    page = write_bench_report(f"{folder}/results.json")
     print(table(results))
+    if was_finished:
+        print(f"finished: {folder} holds this benchmark already; --overwrite starts over")
+        return
+    page = write_bench_report(f"{folder}/results.json")
     print(f"done: {folder}/results.json, {page}; next: ftkit compare BEFORE/results.json {folder}/results.json")
 
 
@@ -49,6 +58,7 @@ def parser() -> CommandParser:
     add("--tasks", help="names of --list, their subjects (mmlu/astronomy), or your own .yaml files; commas between")
     add("--task_data", action="append", default=[], metavar="TASK=PATH", help="rows of a task: file, folder or Hub id")
     add("--output_dir", help="folder for results.json and the answered items; a run that was killed goes on there")
+    add("--overwrite", action="store_true", help="start over: remove the benchmark that --output_dir holds")
     add("--num_fewshot", type=int, help="examples in front of each question; default: the task's own")
     add("--limit", type=int, help="only so many items of each task, or of each of its subjects")
     add("--template", default="auto", help="bundled name, .jinja file, auto: the model's own, or none: plain text")
@@ -87,13 +97,31 @@ def check(args) -> None:
     check_folder(args.output_dir)
 
 
-def claim(output_dir: str) -> None:
-    """Raise UserError for a folder that can't be written or is another's, before a model is loaded for nothing."""
-    from ftkit.config.launch import is_first_process
-    from ftkit.evaluation.bench.bench import claim_folder
+@contextlib.contextmanager
+def claimed(args) -> Iterator[None]:
+    """Hold OUT's lock, in the first process, and remove what --overwrite replaces.
 
-    if is_first_process():
-        claim_folder(Path(output_dir))
+    Raises UserError for a folder that can't be written or is another's, before a model is loaded for nothing.
+    """
+    from ftkit.config.launch import is_first_process
+    from ftkit.config.output_folder import clear, held
+    from ftkit.evaluation.bench.bench import WRITTEN, claim_folder
+
+    if not is_first_process():
+        yield
+        return
+    claim_folder(Path(args.output_dir))
+    with held(args.output_dir):
+        if args.overwrite:
+            clear(args.output_dir, WRITTEN)
+        yield
+
+
+def is_finished(folder: str) -> bool:
+    """Whether the benchmark in a folder came to its end."""
+    from ftkit.evaluation.bench.bench import RESULTS_FILE
+
+    return (Path(folder) / RESULTS_FILE).is_file()
 
 
 def task_list() -> str:

@@ -6,6 +6,7 @@
 Everything it does is one `ftkit sft` command, which it prints, between two measurements on the same held-out rows.
 """
 
+import dataclasses
 import itertools
 import math
 import sys
@@ -33,20 +34,34 @@ NUM_SHOWN = 5
 
 
 def main(argv: list[str]) -> None:
-    """Measure, fine-tune, measure again, and show both."""
+    """Measure, fine-tune, measure again, and show both; what an unfinished demo of the same rows left is gone on with."""
     args = parse(argv)
-    from ftkit.config.files import check_folder
-    from ftkit.config.output_folder import check_new_folder
+    from ftkit.config.output_folder import State, held, refuse_other, state_of
+
+    train, test = own_rows(args) if args.data else bundled_rows(args)
+    note = note_of(args, train, test)
+    output_dir = Path(args.output_dir) if args.output_dir else free_folder(note)
+    check_claim(output_dir, note)
+    if state_of(output_dir) is State.OTHER:
+        raise refuse_other(output_dir)
+    if state_of(output_dir) is State.FINISHED:
+        print_results(output_dir / "adapter")
+        say(f"finished: {output_dir} holds this demo already; for a new one name another --output_dir")
+        return
+    with held(output_dir):
+        demonstrate(args, output_dir, note, train, test)
+
+
+def demonstrate(args, output_dir: Path, note, train: list[dict], test: list[dict]) -> None:
+    """The demo, into a folder of its own."""
+    from ftkit.config.output_folder import State, state_of, write_note
     from ftkit.evaluation.held_out.answers import answered, write_answers
     from ftkit.evaluation.pages.report import write_report
     from ftkit.publish.card.model_card import write_model_card
     from ftkit.runs.recipes import load_recipe
 
     start = time.perf_counter()
-    output_dir = Path(args.output_dir) if args.output_dir else free_folder()
-    check_folder(output_dir)
-    check_new_folder(output_dir)
-    train, test = own_rows(args) if args.data else bundled_rows(args)
+    write_note(output_dir, note)
     say(f"base model {args.model}")
     data, adapter, template = output_dir / "data", output_dir / "adapter", choose_template(args.model)
     for split, rows in (("train", train), ("test", test)):
@@ -55,7 +70,8 @@ def main(argv: list[str]) -> None:
     command = sft_command(args, data, template, adapter, len(train))
     say("\nfine-tuning; the same as:\n  ftkit " + " ".join(command))
     recipe = load_recipe("sft")
-    trainer = recipe.train(recipe.parse(command[1:]))
+    again = [] if state_of(adapter) is State.EMPTY else ["--overwrite"]
+    trainer = recipe.train(recipe.parse([*command[1:], *again]))
     say("measuring: after fine-tuning")
     after = answered(trainer.model, trainer.processing_class, template, test)
     for name, items in before.items():
@@ -65,6 +81,7 @@ def main(argv: list[str]) -> None:
     write_answers(adapter, {"name": args.model, "adapter": str(adapter)}, after)
     write_report(adapter)
     write_model_card(str(adapter), read_object(adapter / "receipt.json"))
+    write_note(output_dir, dataclasses.replace(note, is_finished=True))
     print_examples(before[BASE], after)
     print_results(adapter)
     say(
@@ -72,6 +89,26 @@ def main(argv: list[str]) -> None:
         f"  ftkit sft --config {adapter / 'run.yaml'} --dataset_name ROWS.jsonl --output_dir runs/mine"
         f"\nall of it took {(time.perf_counter() - start) / 60:.1f} minutes"
     )
+
+
+def note_of(args, train: list[dict], test: list[dict]):
+    """Whose demo it is: of which model, seed and rows."""
+    from ftkit.config.output_folder import RunNote
+    from ftkit.runs.identity import hash_of_rows
+
+    settings = {"model": args.model, "seed": args.seed}
+    return RunNote("try", {"settings": settings, "rows": hash_of_rows(train), "held_out_rows": hash_of_rows(test)})
+
+
+def check_claim(output_dir: Path, note) -> None:
+    """Raise UserError for a folder that can't be written, or holds another demo."""
+    from ftkit.config.files import check_folder
+    from ftkit.config.output_folder import read_note
+
+    check_folder(output_dir)
+    found = read_note(output_dir)
+    if found and (found.command, found.fingerprint) != (note.command, note.fingerprint):
+        raise UserError(f"{output_dir}: holds a run of other rows or another model; choose another --output_dir")
 
 
 def parse(argv: list[str]):
@@ -96,10 +133,15 @@ def parse(argv: list[str]):
     return args
 
 
-def free_folder() -> Path:
-    """The first of runs/try, runs/try-2, ... that does not exist."""
-    names = (Path("runs") / ("try" if number == 1 else f"try-{number}") for number in itertools.count(1))
-    return next(path for path in names if not path.exists())
+def free_folder(note) -> Path:
+    """The first of runs/try, runs/try-2, ... that does not exist, or holds this demo unfinished."""
+    from ftkit.config.output_folder import read_note
+
+    for number in itertools.count(1):
+        path = Path("runs") / ("try" if number == 1 else f"try-{number}")
+        found = read_note(path)
+        if not path.exists() or found and found.fingerprint == note.fingerprint and not found.is_finished:
+            return path
 
 
 def bundled_rows(args) -> tuple[list[dict], list[dict]]:

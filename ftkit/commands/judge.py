@@ -30,8 +30,9 @@ def main(argv: list[str]) -> None:
     parser = judge_parser()
     args = parser.parse_args(argv)
     check(args, parser)
+    from ftkit.config.output_folder import held
     from ftkit.evaluation.judge.answer_files import read_answers
-    from ftkit.evaluation.judge.folder import check_models, claim
+    from ftkit.evaluation.judge.folder import check_models, claim, forget
     from ftkit.evaluation.judge.votes import read_votes
 
     answers = read_answers(args.answers)
@@ -45,8 +46,12 @@ def main(argv: list[str]) -> None:
     people = read_votes(args.votes) if args.votes else []
     settings = judge_settings(args)
     questions = questions_of(answers, args)
-    claim(Path(args.output_dir), settings, answers)
-    report(questions, answers, people, settings, args)
+    folder = Path(args.output_dir)
+    with held(folder):
+        if args.overwrite:
+            forget(folder, answers)
+        claim(folder, settings, answers)
+        report(questions, answers, people, settings, args)
 
 
 def judge_parser() -> CommandParser:
@@ -78,6 +83,7 @@ def judge_parser() -> CommandParser:
     parser.add_argument("--input_price", type=float, help="of a million tokens that the judge reads")
     parser.add_argument("--output_price", type=float, help="of a million tokens that the judge writes")
     parser.add_argument("--output_dir", required=True, help="judgements, scores or votes; goes on if it was stopped")
+    parser.add_argument("--overwrite", action="store_true", help="start over: remove the judging in --output_dir")
     return parser
 
 

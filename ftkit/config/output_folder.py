@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -91,12 +91,18 @@ def state_of(folder: str | Path) -> State:
         raise UserError(f"{folder}: is a file; give --output_dir a folder")
     if note := read_note(folder):
         return State.FINISHED if note.is_finished else State.UNFINISHED
-    visible = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    visible = visible_names(folder)
     if not visible:
         return State.EMPTY
     if RUN_FILE not in visible and not any(folder.glob("checkpoint-*/manifest.json")):
         return State.OTHER
     return State.FINISHED if CARD in visible else State.UNFINISHED
+
+
+def visible_names(folder: str | Path) -> list[str]:
+    """Names of what a folder holds, which may be missing; hidden files are leftovers and do not count."""
+    folder = Path(folder)
+    return [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
 
 
 def check_new_folder(folder: str | Path) -> None:
@@ -110,9 +116,9 @@ def refuse_other(folder: str | Path) -> UserError:
     return UserError(f"{folder}: holds files that are not of a run; choose another --output_dir")
 
 
-def clear(folder: str | Path) -> None:
+def clear(folder: str | Path, patterns: Sequence[str] = WRITTEN) -> None:
     """Remove what a run wrote into a folder, for --overwrite, but its note and lock; a person's own files stay."""
-    for path in {path for pattern in WRITTEN for path in Path(folder).glob(pattern)}:
+    for path in {path for pattern in patterns for path in Path(folder).glob(pattern)}:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -15,18 +15,21 @@ from tqdm import tqdm
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, write_json
+from ftkit.config.output_folder import visible_names
 from ftkit.data.reading.loading import local_files
 from ftkit.evaluation.bench.records import ItemRecords
 from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_file import FOLDER, Task
 from ftkit.evaluation.bench.task_items import ItemSettings, TaskItem, build_items, resolved_data
 from ftkit.evaluation.bench.units import RUNS, Subject
-from ftkit.evaluation.results import Item, Results, TaskResult, items_file, write_results
+from ftkit.evaluation.results import Item, Results, TaskResult, items_file, read_results, write_results
 
 logger = logging.getLogger(__name__)
 
 IDENTITY_FILE = "bench.json"  # what a run measures; a run with another is not continued
 TIMES_FILE = "times.json"
+RESULTS_FILE = "results.json"
+WRITTEN = (IDENTITY_FILE, TIMES_FILE, RESULTS_FILE, "items", "report.html", "*.png")
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def run_benchmark(
     output_dir: str | Path,
     world: World = World(),  # noqa: B008
 ) -> Results:
-    """Answer every item, write OUT, and return the results; what OUT holds of the same run is not done again.
+    """Answer every item, write OUT, and return the results; what OUT holds of the same run is not done again, and
+    nothing where it is finished.
 
     results: everything but the tasks. Raises UserError for an OUT of another run, and a task that the subject can't do.
     """
@@ -104,6 +108,8 @@ def run_benchmark(
             if run.num_cut:
                 logger.warning("%s: %s of %s items %s", one.name, f"{run.num_cut:,}", f"{len(one.items):,}", run.cut)
     world.wait()
+    if (output_dir / RESULTS_FILE).is_file():  # written last
+        return read_results(output_dir / RESULTS_FILE)
     for one, run in zip(chosen, runs, strict=True):
         seconds = answer_task(run, one, output_dir, world)
         world.wait()
@@ -112,7 +118,7 @@ def run_benchmark(
             note_seconds(output_dir, one.name, seconds)
         world.wait()
     if world.rank == 0:
-        write_results(output_dir / "results.json", results)
+        write_results(output_dir / RESULTS_FILE, results)
     world.wait()
     return results
 
@@ -130,7 +136,7 @@ def claim_folder(output_dir: Path) -> None:
     """
     check_folder(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    if any(output_dir.iterdir()) and not (output_dir / IDENTITY_FILE).is_file():
+    if visible_names(output_dir) and not (output_dir / IDENTITY_FILE).is_file():
         raise UserError(f"{output_dir}: is in use and holds no benchmark run; choose another --output_dir")
 
 
@@ -146,7 +152,10 @@ def open_folder(output_dir: Path, identity: dict) -> None:
         found = read_dict(path)
         if found != identity:
             other = ", ".join(key for key in identity if found.get(key) != identity[key])
-            raise UserError(f"{output_dir}: holds another benchmark run (other {other}); choose another --output_dir")
+            raise UserError(
+                f"{output_dir}: holds another benchmark run (other {other}); --overwrite starts over, or choose "
+                "another --output_dir"
+            )
         logger.info("%s: going on with this run", output_dir)
         return
     write_json(path, identity)

@@ -8,12 +8,14 @@ MODEL/results.json scores, or votes.jsonl: the votes of pairs
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import astuple
 from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, write_json
 from ftkit.config.json_object import read_object
+from ftkit.config.output_folder import clear, visible_names
 from ftkit.evaluation.judge.judge import read_judgements
 from ftkit.evaluation.judge.prompts import Answered
 
@@ -53,10 +55,18 @@ def claim(folder: Path, settings: dict, answers: dict[str, list[Answered]]) -> N
     if path.is_file():
         before = read_note(path)
         if before != note and any(not one.failure for one in read_judgements(folder / JUDGEMENTS)):
-            raise UserError(f"{folder}: {difference(before, note)}; choose another --output_dir")
-    elif folder.is_dir() and any(folder.iterdir()):
+            raise UserError(
+                f"{folder}: {difference(before, note)}; choose another --output_dir, or start over by --overwrite"
+            )
+    elif visible_names(folder):
         raise UserError(f"{folder}: is in use and holds no judgements; choose another --output_dir")
     write_json(path, note)
+
+
+def forget(folder: Path, answers: Iterable[str]) -> None:
+    """Remove a judging, for --overwrite; nothing where the folder holds none. answers: the models' names."""
+    if (folder / NOTE).is_file():
+        clear(folder, [NOTE, JUDGEMENTS, VOTES, *(model_folder(model) for model in answers)])
 
 
 def fingerprint(rows: list[Answered]) -> str:
