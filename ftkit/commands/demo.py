@@ -34,7 +34,7 @@ NUM_SHOWN = 5
 
 
 def main(argv: list[str]) -> None:
-    """Measure, fine-tune, measure again, and show both; what an unfinished demo of the same rows left is gone on with."""
+    """Measure, fine-tune, measure again, and show both; go on in the folder of an unfinished demo of the same rows."""
     args = parse(argv)
     from ftkit.config.output_folder import State, held, refuse_other, state_of
 

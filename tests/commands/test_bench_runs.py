@@ -125,17 +125,14 @@ def test_the_answer_shown_is_the_one_that_the_main_metric_scores(tmp_path, metri
     assert item.prediction == answer and item.scores == {"acc": 0.0, "acc_norm": 1.0}
 
 
-@pytest.mark.parametrize(
-    ("kind", "metric"), [("generation", "exact_match"), ("multiple_choice", "acc"), ("perplexity", "perplexity")]
-)
-def test_weights_that_are_no_numbers_are_told(tiny_folder, tmp_path, kind, metric):
+def test_weights_that_are_no_numbers_are_refused_by_name(tiny_folder, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] *= torch.nan
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match="log-likelihoods are no numbers; do its weights hold NaN"):
-        run(folder, write_task(tmp_path, [ROW], kind, metric), tmp_path / "out")
+    with pytest.raises(UserError, match="tensor model.norm.weight holds NaN or infinity"):
+        run(folder, write_task(tmp_path, [ROW], "perplexity", "perplexity"), tmp_path / "out")
 
 
 def test_weights_that_were_cut_are_named(tiny_folder, tmp_path):
@@ -191,6 +188,7 @@ def test_a_broken_file_of_the_run_is_one_line(tiny_folder, tmp_path, name, conte
     task = write_task(tmp_path, [ROW])
     run(tiny_folder, task, tmp_path / "out")
     (tmp_path / "out" / name).write_text(content)
+    (tmp_path / "out/results.json").unlink()  # an unfinished one
     with pytest.raises(UserError, match=f"{name}: not as a run writes it"):
         run(tiny_folder, task, tmp_path / "out")
 
@@ -245,3 +243,30 @@ def test_the_bundled_generation_tasks_fit_the_bundled_base():
     for task in tasks:
         lengths = [len(encode(tokenizer, plain_prompt(task, item, item.prompts[0]))) for item in build_items(task)]
         assert max(lengths) + task.max_new_tokens <= 512, task.name
+
+
+def test_a_finished_benchmark_says_so_and_changes_nothing(tiny_folder, tmp_path, capsys):
+    task, out = write_task(tmp_path, [ROW]), tmp_path / "out"
+    run(tiny_folder, task, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    scores = capsys.readouterr().out.split("done:")[0]
+    run(tiny_folder, task, out)
+    printed = capsys.readouterr().out
+    assert printed.startswith(scores) and "holds this benchmark already; --overwrite starts over" in printed
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_overwrite_starts_a_benchmark_over_and_leaves_a_persons_files(tiny_folder, tmp_path):
+    out = tmp_path / "out"
+    run(tiny_folder, write_task(tmp_path, [ROW]), out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"\(other tasks\); --overwrite starts over"):
+        run(tiny_folder, write_task(tmp_path, [ROW, ROW | {"text": "due", "answer": 1}]), out)
+    run(tiny_folder, write_task(tmp_path, [ROW, ROW | {"text": "due", "answer": 1}]), out, "--overwrite")
+    assert (out / "notes.txt").is_file()
+
+
+def test_a_hidden_leftover_is_no_other_run(tiny_folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.bench.json.4242").write_text("{}")
+    run(tiny_folder, write_task(tmp_path, [ROW]), tmp_path / "out")

@@ -9,6 +9,7 @@ import pytest
 
 from ftkit.commands import demo
 from ftkit.config.errors import UserError
+from ftkit.config.output_folder import RunNote, write_note
 from ftkit.evaluation.held_out.answers import TASK, write_answers
 from ftkit.evaluation.results import Item, measured_runs
 
@@ -19,11 +20,21 @@ def test_bundled_rows_are_an_equal_share_of_each_quick_family():
     assert Counter(row["group"] for row in test) == dict.fromkeys(demo.QUICK_FAMILIES, 25)
 
 
-def test_the_folder_is_the_first_free_one(tmp_path, monkeypatch):
+def test_the_folder_is_the_first_free_one_or_the_one_of_the_same_unfinished_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(demo.free_folder()) == "runs/try"
-    (tmp_path / "runs/try").mkdir(parents=True)
-    assert str(demo.free_folder()) == "runs/try-2"
+    note = RunNote("try", {"rows": "1"})
+    assert str(demo.free_folder(note)) == "runs/try"
+    write_note("runs/try", RunNote("try", {"rows": "2"}))
+    write_note("runs/try-2", note)
+    assert str(demo.free_folder(note)) == "runs/try-2"
+    write_note("runs/try-2", RunNote("try", {"rows": "1"}, is_finished=True))
+    assert str(demo.free_folder(note)) == "runs/try-3"
+
+
+def test_a_folder_of_a_demo_on_other_rows_is_refused(tmp_path):
+    write_note(tmp_path, RunNote("try", {"rows": "2"}))
+    with pytest.raises(UserError, match="holds a run of other rows or another model; choose another --output_dir"):
+        demo.check_claim(tmp_path, RunNote("try", {"rows": "1"}))
 
 
 def answers(right, losses=(), groups=("case", "plural")):
