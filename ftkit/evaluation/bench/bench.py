@@ -141,11 +141,8 @@ def claim_folder(output_dir: Path) -> None:
 
 
 def open_folder(output_dir: Path, identity: dict) -> None:
-    """Claim OUT for a run, or find it claimed by the same one.
-
-    Raises UserError for a folder that holds something else.
-    """
-    claim_folder(output_dir)
+    """Note in OUT whose run it holds, or find the same noted. Raises UserError for another one."""
+    output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / IDENTITY_FILE
     identity = json.loads(json.dumps(identity))
     if path.is_file():
