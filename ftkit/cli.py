@@ -25,6 +25,7 @@ COMMANDS = {
     "arena": ("ftkit.commands.arena", "rank models from votes, and turn votes into training rows"),
     "adapters": ("ftkit.commands.adapters.adapters", "list, inspect and merge adapters"),
     "export": ("ftkit.commands.export", "plain folder, .gguf or Ollama model for other engines, proven equal"),
+    "check": ("ftkit.commands.check", "kill a short piece of a run, and see that it goes on, bit for bit"),
     "push": ("ftkit.commands.push", "publish a run or an export on the Hub, by an allow-list"),
 }
 

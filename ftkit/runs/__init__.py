@@ -9,5 +9,6 @@ lifecycle.py  The one story of a run
 opening.py    How a run begins: its folder is taken, and what is there is gone on with
 recipe.py     What a trainer is
 recipes.py    The trainers by name
+resume_check.py  Whether a run can be killed and goes on: a short piece of its own configuration is tried
 row_check.py  What a trainer would refuse in rows before it reads any weights
 """

@@ -1,5 +1,6 @@
 """Runs that are killed on purpose, at a file-system event below OUT or at a step, and what is left of them.
 
+    get_ready(["sft"], use_cpu=False)
     trial = Trial("sft", ("--config", "OUT/run.yaml"), Path("work"))
     expected = trial.reference()
     point = trial.kill(expected, [17])
@@ -247,16 +248,22 @@ def fork(work: Callable[[], int], log: Path) -> int:
         os._exit(status)
 
 
-def import_trainers(commands: Iterable[str]) -> None:
-    """Import what trainers need, so that forks of this process start at once. Starts no threads."""
+def get_ready(commands: Iterable[str], *, use_cpu: bool) -> None:
+    """Import what trainers need and probe the hardware, so that forks of this process start at once. Starts no threads.
+
+    use_cpu: as in the flags of the trials.
+    """
+    import matplotlib.figure  # noqa: F401
     import torch
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)  # threads that were started before a fork are missing after it
+    from ftkit.config.hardware import probe
     from ftkit.runs import lifecycle  # noqa: F401
     from ftkit.runs.recipe import found
     from ftkit.runs.recipes import load_recipe
 
+    probe(use_cpu=use_cpu)
     for command in commands:
         recipe = load_recipe(command)
         for part in (recipe.settings, recipe.method, recipe.held_out):

@@ -21,7 +21,7 @@ from pathlib import Path
 import measuring
 
 from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
-from ftkit.runs.killing import Expected, Point, Trial, forget_garbage, fork, import_trainers
+from ftkit.runs.killing import Expected, Point, Trial, forget_garbage, fork, get_ready
 
 WORDS = [f"{first}{second}" for first in ("ba", "co", "du", "fe") for second in "lmnprt"]
 ROWS = {
@@ -240,7 +240,7 @@ def main() -> int:
     work = args.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     names = args.only.split(",") if args.only else list(CONFIGURATIONS)
-    import_trainers({CONFIGURATIONS[name][0] for name in names})
+    get_ready({CONFIGURATIONS[name][0] for name in names}, use_cpu=True)
     make_inputs(work)
     path = work / "points.jsonl"
 
