@@ -111,7 +111,8 @@ class Result:
     def differences(self, expected: "Result") -> list[str]:
         """What is not as in another result, bit for bit; [] where all is."""
         names = (item.name for item in fields(self))
-        return [name for name in names if getattr(self, name) != getattr(expected, name)]
+        found = [name for name in names if getattr(self, name) != getattr(expected, name)]
+        return [*found, *sorted(self.files ^ expected.files)]
 
 
 def result_of(folder: Path) -> Result:
