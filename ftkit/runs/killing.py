@@ -236,16 +236,14 @@ def fork(work: Callable[[], int], log: Path) -> int:
         return process
     status = 1
     try:
-        printed = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(printed, 1)
-        os.dup2(printed, 2)
+        sys.stdout = sys.stderr = printed = log.open("w", encoding="utf-8", errors="replace")
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
         status = work() or 0
     except BaseException:  # whatever it is must not reach what this process is a copy of
         traceback.print_exc()
     finally:
         sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
 
 

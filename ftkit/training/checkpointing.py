@@ -22,7 +22,6 @@ from transformers import PreTrainedModel, Trainer
 from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
 from ftkit.config.files import give_modes, remove_temporary
-from ftkit.config.output_folder import HIDDEN_FOLDER
 from ftkit.training.callbacks import tell
 from ftkit.training.space import checkpoint_bytes, model_bytes, removed_on_error
 
@@ -207,7 +206,8 @@ def remove_leftovers(output_dir: str | Path) -> None:
         if path.is_dir():
             logger.warning("%s, left by an interrupted run, is removed", path)
             shutil.rmtree(path)
-    for folder in (Path(output_dir), Path(output_dir) / HIDDEN_FOLDER):
+    folders = [path for path in Path(output_dir).rglob("*") if path.is_dir()]
+    for folder in (Path(output_dir), *folders):
         remove_temporary(folder)
 
 
@@ -227,6 +227,8 @@ class CheckpointMixin:
         resume_from_checkpoint = resolve_resume(self.args.output_dir, resume_from_checkpoint)
         if self.args.should_save:
             remove_leftovers(self.args.output_dir)
+            if resume_from_checkpoint:
+                _rotate_again(Path(self.args.output_dir), Path(resume_from_checkpoint), self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
         evaluates_first = self.args.eval_on_start
         self.args.eval_on_start = evaluates_first and not resume_from_checkpoint  # it was evaluated, and written down
@@ -320,6 +322,13 @@ def _rotate(run_dir: Path, newest: Path, limit: int | None, best: str | None) ->
     deletable = [path for path in by_worth if path.resolve() not in protected]
     for path in deletable[: max(len(ours) - limit, 0)]:
         _delete_folder(path)
+
+
+def _rotate_again(run_dir: Path, checkpoint: Path, limit: int | None) -> None:
+    """Delete what a run that was killed before it had rotated left, if it goes on from a checkpoint of its own."""
+    if checkpoint in list_checkpoints(run_dir) and (checkpoint / MANIFEST_NAME).is_file():
+        state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        _rotate(run_dir, checkpoint, limit, state.get("best_model_checkpoint"))
 
 
 def _delete_folder(folder: Path) -> None:

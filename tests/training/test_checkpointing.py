@@ -129,6 +129,11 @@ def test_rotation_deletes_rolled_back_steps_first_and_never_what_has_no_manifest
     assert names(run_folder) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
 
 
+def test_a_rotation_that_a_kill_cut_short_is_made_up_for(run_folder):
+    train(run_folder, resume=True, save_total_limit=1)  # no more step, so no more save
+    assert names(run_folder) == ["checkpoint-5"]
+
+
 class Killed(BaseException):
     """Stands for a kill: no `except Exception` sees it."""
 
@@ -201,6 +206,7 @@ def test_leftovers_are_removed_and_named(tmp_path, caplog):
             ".run.yaml.123",
             ".metrics.jsonl.4567",
             ".ftkit/.run.json.89",
+            "checkpoint-2/.lock.json.4",
             ".env",
             ".notes.old",
             ".ftkit/lock",
@@ -211,6 +217,7 @@ def test_leftovers_are_removed_and_named(tmp_path, caplog):
         remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2", ".ftkit", ".env", ".notes.old"}
     assert [path.name for path in (tmp_path / ".ftkit").iterdir()] == ["lock"]
+    assert not list((tmp_path / "checkpoint-2").iterdir())
     assert ".staging, left by an interrupted run, is removed" in caplog.text
 
 
