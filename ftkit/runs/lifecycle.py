@@ -169,6 +169,8 @@ def close_receipt(run: Run, trainer, receipt: dict) -> None:
         receipt["stream"] = {**{name: counts[name] for name in STREAM_COUNTS if name in counts}, **totals}
     if trainer.is_world_process_zero():
         write_json(Path(run.output_dir) / "receipt.json", receipt)
+        if trainer.moved.report:
+            say(trainer.moved.line())
         if trainer.batch_totals:
             parts = (f"{value:,} {name.removeprefix('num_')}" for name, value in receipt["stream"].items())
             say("stream: " + ", ".join(parts))

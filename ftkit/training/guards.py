@@ -107,11 +107,14 @@ class GuardMixin:
         kept = list_checkpoints(out)
         saved = f", {kept[-1]} is as it was" if kept else ""
         named = some([row["source"] for row in rows if row["source"]])
-        fix = f", or look at its rows ({', '.join(filter(None, (named, str(out / STOPPED_BATCH))))})" if rows else ""
-        raise UserError(
-            f"{reason} {'after' if is_done else 'at'} update {update}; nothing of it was saved{saved}; "
-            f"lower --learning_rate{fix}"
+        batch = f", or look at its rows ({', '.join(filter(None, (named, str(out / STOPPED_BATCH))))})" if rows else ""
+        fix = (
+            f"lower --learning_rate{batch}"
+            if update
+            else "the weights or their precision are at fault"
         )
+        when = f"{'after' if is_done else 'at'} update {update}" if update else "before the first update"
+        raise UserError(f"{reason} {when}; nothing of it was saved{saved}; {fix}")
 
 
 def update_numbers(losses: list[torch.Tensor], grad_norm, accelerator) -> tuple[float, float]:

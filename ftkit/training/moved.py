@@ -106,6 +106,12 @@ class MovedTensors(TrainerCallback):
             self.warn([name for name in still if name not in self.warned])
         self.warned |= set(still)
 
+    def line(self) -> str:
+        """The report for a person, when there is one."""
+        groups = self.report["groups"].items()
+        counts = (f"{group} {count['moved']} of {count['tensors']}" for group, count in groups)
+        return f"moved      {', '.join(counts)} tensors, in {self.report['updates']} updates"
+
     def warn(self, names: list[str]) -> None:
         """Name the tensors that are not as they should be, by group."""
         by_group = defaultdict(list)

@@ -1,6 +1,6 @@
 """NaN and infinity, in whatever way they come up, end a run of any trainer within one update, and nothing of it is kept.
 
-Ten ways x four trainers x with and without held-out rows, of which the default suite runs one of each way.
+Eleven ways x four trainers x with and without held-out rows, of which the default suite runs one of each way.
 """
 
 import functools
@@ -114,6 +114,7 @@ WAYS = {
     "nan_optimizer": Way("NaN or infinity .* after update 3;|loss is nan after", functools.partial(bad_optimizer, value=math.nan)),
     "learning_rate": Way("(nan|inf|NaN or infinity.*) (at update [23]|after update [12]);", flags=("--learning_rate", "1e30"), last=2),
     "nan_base": Way("tensor .* holds NaN or infinity as float32", base=math.nan, last=0),
+    "huge_base": Way("(held-out loss|loss|held-out rows) .*(at update 1;|before the first update;|weights or the precision)", base=3e38, last=0),
     "inf_base": Way("tensor .* holds NaN or infinity as float32", base=math.inf, last=0),
 }  # fmt: skip
 SAMPLE = {(way, TRAINERS[number % 4], number % 3 == 0) for number, way in enumerate(WAYS)}
@@ -125,11 +126,14 @@ TABLE = [
 
 
 def damaged_base(source: Path, target: Path, value: float) -> Path:
-    """A copy of a model whose last tensor holds `value` once."""
+    """A copy of a model with `value` in its last tensor, or where that is finite, in all of its layers."""
     shutil.copytree(source, target)
     path = target / "model.safetensors"
     tensors = load_file(path)
     tensors[max(tensors)].view(-1)[-1] = value
+    for name in tensors if math.isfinite(value) else ():
+        if "mlp" in name:
+            tensors[name].fill_(value)
     save_file(tensors, path, metadata={"format": "pt"})
     return target
 

@@ -13,6 +13,7 @@ from ftkit.data.tokens.blocks import BlockCollator
 from ftkit.inference.asking import Sampling
 from ftkit.inference.engine import Engine
 from ftkit.model.adapters.methods import peft_config
+from ftkit.model.finite import check_finite
 from ftkit.training.budget import SpeedCallback, tokens_per_update, training_flops
 from ftkit.training.callbacks import MetricsCallback
 from ftkit.training.method import Method, Run
@@ -132,6 +133,7 @@ def finish(run: Run, trainer: FTPretrainTrainer) -> dict:
     """Round the weights to --save_dtype; for the card: size, tokens trained on, and 6ND of both."""
     if run.config.save_dtype != "float32":
         trainer.model.to(getattr(torch, run.config.save_dtype))
+        check_finite(trainer.model, run.output_dir)
     num_parameters = trainer.model.num_parameters()
     num_tokens = trainer.state.global_step * tokens_per_update(trainer.args, run.settings.data.block_size)
     operations = f"{training_flops(num_parameters, num_tokens):.2e}"
