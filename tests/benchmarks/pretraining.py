@@ -70,11 +70,12 @@ def bare_seconds(argv: list[str], updates: int) -> float:
     from ftkit.data.tokens.blocks import BlockCollator
     from ftkit.pretrain import RECIPE
     from ftkit.runs.lifecycle import decide_run
+    from ftkit.runs.opening import begin
     from ftkit.training.methods.pretrain import METHOD
 
     settings = RECIPE.parse(argv)
     data = METHOD.prepare(settings)
-    run = decide_run("pretrain", METHOD, settings, data)
+    run = decide_run("pretrain", METHOD, settings, data, begin("pretrain", settings, data))
     torch.manual_seed(settings.training.seed)
     model = METHOD.load(run).train()
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]

@@ -23,6 +23,7 @@ from ftkit.config.reporting import check_report_to
 from ftkit.config.settings.common import RunSettings
 from ftkit.config.settings.needs import check_needs, unmet, without_effect
 from ftkit.runs.lifecycle import decide_run
+from ftkit.runs.opening import begin
 from ftkit.runs.recipe import found
 from ftkit.runs.recipes import TRAINERS, load_recipe
 from ftkit.training.preparation import with_base_of_adapter
@@ -71,7 +72,8 @@ class Start:
 
     @cached_property
     def run(self):
-        return decide_run(self.command, self.method, self.settings, self.data)
+        start = begin(self.command, self.settings, self.data)
+        return decide_run(self.command, self.method, self.settings, self.data, start)
 
     @cached_property
     def trainer(self):
@@ -341,6 +343,8 @@ EFFECTS = {
 # Settings whose effect another test shows: where.
 ELSEWHERE = {
     "plan": "tests/runs/test_plan.py",
+    "overwrite": "tests/runs/test_opening.py",
+    "allow_changes": "tests/runs/test_changes_on_resume.py",
     "hardware": "tests/runs/test_plan.py",
     "benchmark_tasks": "tests/runs/test_benchmark.py",
     "benchmark_data": "tests/runs/test_benchmark.py",
@@ -475,6 +479,9 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"run_name": "x"}, "names the run for --report_to"),
         ({"hub_strategy": "end"}, "pushes once, at the end"),
         ({"do_train": True}, "see --eval_strategy"),
+        ({"overwrite": True, "resume_from_checkpoint": "true"}, "--resume_from_checkpoint goes on"),
+        ({"allow_changes": "seed", "overwrite": True}, "--overwrite starts over"),
+        ({"logging_nan_inf_filter": True}, "would hide a loss"),
         ({"dataset_num_proc": 2}, "read and cut them already"),
         ({"completion_only_loss": False}, "the answers and their end token only"),
         ({"chat_template_path": "x"}, "use --template"),
