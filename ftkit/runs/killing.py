@@ -162,6 +162,7 @@ class Trial:
     command: str
     flags: tuple[str, ...]
     work: Path
+    watcher = Moments
 
     @property
     def folder(self) -> Path:
@@ -183,7 +184,7 @@ class Trial:
         from ftkit.config.parser import run
         from ftkit.runs.recipes import load_recipe
 
-        Moments(self.folder, kill_at, record or self.work / "moments").start()
+        self.watcher(self.folder, kill_at, record or self.work / "moments").start()
         return run(load_recipe(self.command).main, self.argv)
 
     def reference(self) -> Expected:

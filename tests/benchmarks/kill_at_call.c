@@ -28,7 +28,7 @@ static int record = -1;
 /* Count a moment; true if it is the one at which the process is to be killed. */
 static int reach(const char *what, const char *name) {
     char line[PATH_MAX + 64];
-    int size = snprintf(line, sizeof line, "%s %s\n", what, name);
+    int size = snprintf(line, sizeof line, "%s%s%s\n", what, *name ? " " : "", name);
     if (REAL(write)(record, line, size) != size) return 0;
     return ++count == kill_at;
 }
@@ -111,6 +111,6 @@ int renameat(int at, const char *from, int there, const char *to) { change("rena
 int unlink(const char *path) { change("remove", AT_FDCWD, path); return REAL(unlink)(path); }
 int unlinkat(int at, const char *path, int flags) { change("remove", at, path); return REAL(unlinkat)(at, path, flags); }
 int rmdir(const char *path) { change("rmdir", AT_FDCWD, path); return REAL(rmdir)(path); }
-int mkdir(const char *path, mode_t mode) { change("mkdir", AT_FDCWD, path); return REAL(mkdir)(path, mode); }
+int mkdir(const char *path, mode_t mode) { if (access(path, F_OK)) change("mkdir", AT_FDCWD, path); return REAL(mkdir)(path, mode); }
 int fsync(int file) { change("fsync", file, ""); return REAL(fsync)(file); }
 int ftruncate64(int file, off64_t size) { change("truncate", file, ""); return REAL(ftruncate64)(file, size); }

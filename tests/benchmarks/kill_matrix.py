@@ -2,26 +2,33 @@
 
     python tests/benchmarks/kill_matrix.py --work kills
 
-Points are spread evenly over all moments of each configuration's run (`ftkit.runs.killing`), the last ones killed a
+Points are spread evenly over all moments of each configuration's run (`ftkit.runs.killing`), some of them killed a
 second time while they go on. Each is added to WORK/points.jsonl and to RESULTS.md as soon as it is known, and a matrix
 that was itself stopped goes on where it was. `--sample 20 --seed 7` tries that many points, chosen at random.
+
+With a C compiler the moments are system calls (kill_at_call.c): also those of safetensors, tokenizers and torch, and a
+write is killed half-way. Without one, or with `--python_events`, they are the events that Python announces.
 """
 
 import argparse
+import ctypes
 import dataclasses
+import fcntl
 import os
 import random
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import measuring
 
 from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
-from ftkit.runs.killing import Expected, Point, Trial, forget_garbage, fork, get_ready
+from ftkit.runs.killing import Expected, Moments, Point, Trial, forget_garbage, fork, get_ready, step_callback
 
 WORDS = [f"{first}{second}" for first in ("ba", "co", "du", "fe") for second in "lmnprt"]
 ROWS = {
@@ -52,6 +59,36 @@ POINTS, SECOND_KILLS = 48, 10  # of each configuration, and how many of them are
 SAMPLED_CONFIGURATIONS = 5  # of --sample: each costs a warm-up and a run without a kill
 TITLE = "runs that are killed and go on"
 SECONDS_TO_END = 5  # that the other process has when one was killed
+
+
+class CallMoments(Moments):
+    """Moments of kill_at_call.c, which this process was started with."""
+
+    def start(self) -> None:
+        from transformers import trainer
+
+        trainer.DEFAULT_CALLBACKS.append(step_callback(self))
+        library = ctypes.CDLL(None)
+        library.kill_at_call_arm(os.fsencode(self.folder), ctypes.c_long(self.kill_at), self.record)
+
+    def reach(self, name: str) -> None:
+        ctypes.CDLL(None).kill_at_call_reach(name.encode())
+
+
+def sees_calls() -> bool:
+    """Whether this process was started with kill_at_call.c."""
+    return hasattr(ctypes.CDLL(None), "kill_at_call_arm")
+
+
+def start_again(work: Path) -> None:
+    """Compile kill_at_call.c and start this command again with it; nothing without a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        return
+    library = work / "kill_at_call.so"
+    source = Path(__file__).with_name("kill_at_call.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "LD_PRELOAD": str(library)})
 
 
 class TwoProcesses(Trial):
@@ -150,7 +187,9 @@ def trial_of(name: str, work: Path) -> Trial:
     kind = TwoProcesses if name.endswith("two processes") else Trial
     folder = work / name.replace(" ", "-")
     folder.mkdir(exist_ok=True)
-    return kind(command, (*model, "--dataset_name", str(work / f"{command}.jsonl"), *EVERYWHERE, *flags), folder)
+    trial = kind(command, (*model, "--dataset_name", str(work / f"{command}.jsonl"), *EVERYWHERE, *flags), folder)
+    trial.watcher = CallMoments if sees_calls() else Moments
+    return trial
 
 
 def warm_up(trial: Trial) -> None:
@@ -213,10 +252,10 @@ def section(records: list[dict], argv: list[str]) -> str:
     minutes = sum(record["seconds"] for record in records) / 60
     return (
         f"    {' '.join(argv)}\n\n"
-        "A point is a kill -9 at a moment of the run (Python opens for writing, renames, makes or removes something\n"
-        "below OUT; the gradients of a step are there; a step has ended), every visible checkpoint verified, the same\n"
-        "command given again, and its metrics.jsonl, samples.jsonl, weights and names of files compared with those of a\n"
-        f"run that nobody killed. Tiny models, one thread, {minutes:.0f} minutes in all.\n\n"
+        "A point is a kill -9 at a moment of the run (a system call that opens for writing, writes half of its bytes,\n"
+        "syncs, renames, makes or removes something below OUT; the gradients of a step are there; a step has ended),\n"
+        "every visible checkpoint verified, the same command given again, and its metrics.jsonl, samples.jsonl, weights\n"
+        f"and names of files compared with those of a run that nobody killed. Tiny models, one thread, {minutes:.0f} minutes in all.\n\n"
         + measuring.table(header, rows)
     )
 
@@ -227,6 +266,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=POINTS, help="points of each configuration")
     parser.add_argument("--only", help=f"configurations, separated by commas: {', '.join(CONFIGURATIONS)}")
     parser.add_argument("--sample", type=int, help="only so many points of all, at random; RESULTS.md stays as it is")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes, one core each")
+    parser.add_argument("--python_events", action="store_true", help="kill at what Python announces alone")
     parser.add_argument("--seed", type=int, default=measuring.SEED, help="of --sample")
     parser.add_argument("--output", type=Path, default=measuring.RESULTS, help="the file whose section is replaced")
     args = parser.parse_args()
@@ -239,43 +280,71 @@ def main() -> int:
     args = parse()
     work = args.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
+    if not (args.python_events or sees_calls()):
+        start_again(work)
     names = args.only.split(",") if args.only else list(CONFIGURATIONS)
     get_ready({CONFIGURATIONS[name][0] for name in names}, use_cpu=True)
     make_inputs(work)
     path = work / "points.jsonl"
 
     def done(record: dict) -> None:
-        append_jsonl(path, [record])
-        if not args.sample:
-            measuring.write_section("kills", TITLE, section(read_jsonl(path), sys.argv), args.output)
+        with (work / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            append_jsonl(path, [record])
+            if not args.sample:
+                measuring.write_section("kills", TITLE, section(read_jsonl(path), sys.argv), args.output)
 
     def chosen(name: str, num_moments: int) -> list[list[int]]:
         return kills_of(name, num_moments, args.points)
 
     if args.sample:
-        chosen, names = sample(args.sample, args.seed, names)
-    for name in names:
-        try_points(name, trial_of(name, work), chosen, read_jsonl(path), done)
+        names, chosen = sample(args.sample, args.seed, names)
+
+    def try_all(names: list[str]) -> None:
+        for name in names:
+            try_points(name, trial_of(name, work), chosen, read_jsonl(path), done)
+
+    failed = in_parallel(try_all, [names[first :: args.jobs] for first in range(args.jobs)])
     records = read_jsonl(path)
     wrong = [record for record in records if record["invalid"] or record["status"] or record["differences"]]
     print(f"{len(records)} points, {len(wrong)} of them wrong", file=sys.stderr)
-    return bool(wrong)
+    return bool(wrong or failed)
+
+
+def in_parallel(work, parts: list[list[str]]) -> int:
+    """Do each part of the work in a fork of this process; how many of them failed."""
+    processes = []
+    for part in filter(None, parts):
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                work(part)
+                status = 0
+            except BaseException:  # this process is a copy, and must not go on as the other does
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        processes.append(process)
+    return sum(os.waitpid(process, 0)[1] != 0 for process in processes)
 
 
 def sample(size: int, seed: int, names: list[str]):
-    """Some configurations, and a function that chooses their points at random: `size` in all."""
-    generator = random.Random(seed)
-    names = generator.sample(names, min(len(names), SAMPLED_CONFIGURATIONS))
+    """Some configurations, and a function that chooses their points at random: `size` in all, some with two kills."""
+    names = random.Random(seed).sample(names, min(len(names), SAMPLED_CONFIGURATIONS))
     shares = {name: size // len(names) + (i < size % len(names)) for i, name in enumerate(names)}
 
     def chosen(name: str, num_moments: int) -> list[list[int]]:
+        generator = random.Random(f"{seed} {name}")
         firsts = [generator.randint(1, num_moments) for _ in range(shares[name])]
+        seconds = [generator.randint(1, 1 + num_moments - first) for first in firsts]
         return [
-            [first, *([generator.randint(1, 1 + num_moments - first)] if i % 4 == 0 else [])]
-            for i, first in enumerate(firsts)
+            [first, second][: 2 if i % 4 == 0 else 1]
+            for i, (first, second) in enumerate(zip(firsts, seconds, strict=True))
         ]
 
-    return chosen, names
+    return names, chosen
 
 
 if __name__ == "__main__":
