@@ -85,6 +85,8 @@ def carried_on(start: Start, decided: Decided, hardware: Hardware) -> tuple[Deci
     values = {name: record.decided[name] for name in kept}
     decided = dataclasses.replace(decided, **values, reasons=reasons)
     notes = differences(record, decided, "this run until now", FREE) if moved or start.changed else []
+    if (began_on := record.hardware.get("name")) != hardware.name:
+        notes.append(f"warning    bits may differ from an uninterrupted run: it began on {began_on}")
     return decided, ["decided    as when this run began", *notes]
 
 

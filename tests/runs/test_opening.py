@@ -1,5 +1,6 @@
 """The same command begins, goes on or does nothing; what changed is refused by name, or goes on by permission."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from ftkit.config.errors import UserError
 from ftkit.config.output_folder import State, read_note, state_of
+from ftkit.runs import decisions
 from ftkit.training.checkpointing import list_checkpoints
 
 HOLD = """
@@ -150,3 +153,28 @@ def test_a_name_that_is_none_is_refused_with_the_nearest(files, killed):
         UserError, match='--allow_changes: "max_step" is nothing a run rests on; did you mean "max_steps"'
     ):
         files.run("sft", killed, *SAVES, "--allow_changes", "max_step")
+
+
+def test_on_another_machine_it_goes_on_as_it_was_decided_and_says_that_bits_may_differ(
+    files, killed, finished, monkeypatch, capsys
+):
+    fast = dataclasses.replace(decisions.probe(use_cpu=True), name="CPU that is fast in bf16", bf16_speedup=4.0)
+    monkeypatch.setattr(decisions, "hardware_of", lambda training: fast)
+    trainer = files.run("sft", killed, *SAVES)
+    assert next(trainer.model.parameters()).dtype == torch.float32  # a new run would load the frozen base as bfloat16
+    printed = capsys.readouterr().err
+    assert "decided    as when this run began" in printed and "bits may differ from an uninterrupted run" in printed
+    assert are_equal(weights(killed), weights(finished))
+
+
+def test_on_another_kind_of_device_what_belongs_to_the_device_is_decided_there(files, killed, capsys):
+    path = killed / "run.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["hardware"] |= {"device": "cuda", "name": "NVIDIA H100 80GB HBM3"}
+    content["decided"] |= {"attention": "sdpa", "use_cpu": False, "fused_lora": False, "block_length": 320}
+    path.write_text(yaml.safe_dump(content))
+    trainer = files.run("sft", killed, *SAVES)
+    assert trainer.args.use_cpu and trainer.args.max_length == 320
+    printed = capsys.readouterr().err
+    assert "changed    attention: sdpa in this run until now, packed_sdpa here" in printed
+    assert "it began on NVIDIA H100 80GB HBM3" in printed
