@@ -5,6 +5,7 @@ file) and published by one rename, so a visible `checkpoint-N` is whole. Resumin
 still describes. Put `CheckpointMixin` left of a transformers Trainer: `class T(CheckpointMixin, SFTTrainer)`.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -12,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
 from ftkit.config.files import give_modes, remove_temporary
 from ftkit.training.callbacks import tell
+from ftkit.training.hashing import Hashes, sha256_of
 from ftkit.training.space import checkpoint_bytes, model_bytes, removed_on_error
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,8 @@ MANIFEST_NAME = "manifest.json"
 NO_MANIFEST = f"{MANIFEST_NAME}: missing"
 STAGING_NAME = ".staging"  # inside the output folder, so that publishing is a rename on one file system
 DELETING_PREFIX = ".deleting-"
+OPTIMIZER_NAME = "optimizer.pt"  # torch.save writes it from its beginning to its end
+SYNCING_THREADS = 8
 TRAINER_STATE_NAME = "trainer_state.json"
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 ENTRY_FILES = ("config.json", "adapter_config.json")  # a loader opens these first, so they are published last
@@ -79,7 +84,7 @@ def _problem_of(folder: Path, name: str, size: int, sha256: str) -> str | None:
             return "missing"
         if path.stat().st_size != size:
             return f"{path.stat().st_size} bytes, {size} were written"
-        return None if _sha256(path) == sha256 else "contents changed"
+        return None if sha256_of(path) == sha256 else "contents changed"
     except OSError as error:  # closed to this user, or on a failing disk
         return f"can't be read ({error.strerror})"
 
@@ -254,6 +259,13 @@ class CheckpointMixin:
                 steps = self.state.max_steps
                 tell(f"learning rate: {before:g} until here, goes on at {now:g}, laid over {steps} updates")
 
+    def _save_optimizer_and_scheduler(self, output_dir):
+        if not self.args.should_save:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        self.hashes.begin(Path(output_dir))  # the weights, while the optimizer's state is written
+        with self.hashes.following(Path(output_dir, OPTIMIZER_NAME)):
+            super()._save_optimizer_and_scheduler(output_dir)
+
     def _get_output_dir(self, trial):
         run_dir = super()._get_output_dir(trial)
         return os.path.join(run_dir, STAGING_NAME) if self._is_staging else run_dir
@@ -278,7 +290,8 @@ class CheckpointMixin:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         note = "this checkpoint is not saved, earlier ones are whole"
-        with writing(final, need=checkpoint_bytes(self), note=note), removed_on_error(staging):
+        on_disk = writing(final, need=checkpoint_bytes(self), note=note)
+        with Hashes() as self.hashes, on_disk, removed_on_error(staging):
             self._stage_checkpoint(model, trial, staging, final)
             if self.args.should_save:
                 publish_folder(staging, final)
@@ -300,7 +313,7 @@ class CheckpointMixin:
         if self.args.should_save:
             self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
             resumable = not self.args.save_only_model
-            _write_manifest(staging, self.state.global_step, resumable=resumable, run=self.run_identity)
+            _write_manifest(staging, self.hashes, self.state.global_step, resumable=resumable, run=self.run_identity)
 
     def _finalize_training(self, *args, **kwargs):
         # With save_total_limit=1 Trainer deletes the newest checkpoint here if an older one is the best
@@ -364,14 +377,19 @@ def take_settings(optimizer, scheduler, fresh: list[dict]) -> None:
 
 def environment() -> dict:
     """What the bits of a result may depend on beside a run's settings: versions of libraries, and threads."""
-    versions = {"python": platform.python_version()}
-    versions.update({name: metadata.version(name) for name in RECORDED_PACKAGES})
-    return {"versions": versions, "num_threads": torch.get_num_threads()}
+    return {"versions": dict(_versions()), "num_threads": torch.get_num_threads()}
 
 
-def _write_manifest(folder: Path, step: int, *, resumable: bool, run: dict | None = None) -> None:
+@functools.lru_cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    packages = ((name, metadata.version(name)) for name in RECORDED_PACKAGES)
+    return ("python", platform.python_version()), *packages
+
+
+def _write_manifest(folder: Path, hashes: Hashes, step: int, *, resumable: bool, run: dict | None = None) -> None:
     files = {
-        name: {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in _files(folder)
+        name: {"size": (folder / name).stat().st_size, "sha256": hashes.digest(folder / name)}
+        for name in _files(folder)
     }
     manifest = {"step": step, "resumable": resumable, **environment(), "run": run or {}, "files": files}
     (folder / MANIFEST_NAME).write_text(_manifest_text(manifest), encoding="utf-8")
@@ -389,17 +407,10 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not os.path.isdir(path))
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _sync_tree(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
+    paths = (*folder.rglob("*"), folder)
+    with ThreadPoolExecutor(SYNCING_THREADS) as pool:  # the system writes its journal once for several
+        list(pool.map(_sync, paths))
 
 
 def _sync(path: Path) -> None:
