@@ -1,8 +1,6 @@
 """`ftkit classify`: every method and family leaves a run that loads and predicts; the loss is right; mistakes are one line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -317,11 +315,3 @@ def test_predicting_a_text_file_names_what_is_wrong(classify, tmp_path, tiny_fol
         main(["--predict", str(source), "--model_name_or_path", str(tiny_folder)])
     with pytest.raises(UserError, match="exists; name a new file"):
         main(["--predict", str(source), "--model_name_or_path", str(tiny_folder), "--output_file", str(source)])
-
-
-def test_the_script_runs_by_path_from_another_folder_and_checks_flags_before_it_imports_torch(tmp_path):
-    script = Path(__file__).parents[1] / "ftkit/classify.py"
-    command = [sys.executable, "-X", "importtime", str(script), "--clas_weights", "none"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and 'unknown flag "--clas_weights"; did you mean "class_weights"?' in done.stderr
-    assert "| torch\n" not in done.stderr

@@ -28,7 +28,8 @@ def run_script(tmp_path_factory):
     environ = {**os.environ, "PYTHONPATH": str(packages), "HF_HUB_OFFLINE": "1"}
 
     def run(*line: str, code: str | None = None) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-S", *(["-c", code] if code else [str(ROOT / "ftkit" / line[0])]), *line[1:]]
+        start = ["-c", code] if code else ["-X", "importtime", str(ROOT / "ftkit" / line[0])]
+        command = [sys.executable, "-S", *start, *line[1:]]
         return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=600)
 
     assert "No module named 'ftkit'" in run(code="import yaml, ftkit").stderr
@@ -38,9 +39,13 @@ def run_script(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_each_script_starts(name, run_script):
+def test_each_script_starts_and_checks_flags_before_it_imports_torch(name, run_script):
     done = run_script(f"{name}.py", "--no_such_flag")
-    assert (done.returncode, done.stderr) == (2, 'unknown flag "--no_such_flag"; see --help\n')
+    imported = [line for line in done.stderr.split("\n") if line.startswith("import time:")]
+    said = [line for line in done.stderr.split("\n") if line not in imported]
+    assert (done.returncode, said) == (2, ['unknown flag "--no_such_flag"; see --help', ""])
+    assert any(line.endswith("ftkit.config.parser") for line in imported)
+    assert not any(line.endswith("| torch") for line in imported)
 
 
 @pytest.mark.slow

@@ -301,7 +301,7 @@ def trl_losses(tiny_folder, rows_file, tmp_path, *, packing: bool, lora: bool, s
 @pytest.mark.parametrize("packing", [True, False], ids=["packed", "unpacked"])
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
 def test_the_loss_trace_equals_that_of_trl_by_itself(sft, tiny_folder, rows_file, tmp_path, packing, lora):
-    steps = 20
+    steps = 8
     peft = ["--use_peft", "--lora_r", "8", "--lora_alpha", "32", "--lora_dropout", "0"] if lora else []
     out = sft(
         *peft, "--packing", str(packing), "--max_length", "256", "--max_steps", str(steps), "--learning_rate", "1e-3",

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from ftkit import classify, dpo, sft
 from ftkit.config.parser import run
+from ftkit.publish.hub import hub as pushing
 
 stand_in = sys.modules["hub_stand_in"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
@@ -23,6 +24,12 @@ def command(tiny_folder, tmp_path, rows: list[dict], *flags) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.fixture
+def not_loaded_back(monkeypatch):
+    """Spares a fresh process with its imports where another test has shown that such a push loads back."""
+    monkeypatch.setattr(pushing, "load_back", lambda *parts: "")
+
+
 def test_a_fine_tune_is_pushed_once_and_loads_back(hub, tiny_folder, tmp_path, word_rows, capsys):
     flags = ["--hub_model_id", "owner/tuned", "--hub_private_repo"]
     assert run(sft.main, command(tiny_folder, tmp_path, word_rows, *flags)) == 0
@@ -34,7 +41,7 @@ def test_a_fine_tune_is_pushed_once_and_loads_back(hub, tiny_folder, tmp_path, w
     assert "pushed: " in said and "loaded back" in said and stand_in.WRITE_TOKEN not in said
 
 
-def test_a_preference_run_is_pushed_with_its_results(hub, tiny_folder, tmp_path, word_rows):
+def test_a_preference_run_is_pushed_with_its_results(hub, not_loaded_back, tiny_folder, tmp_path, word_rows):
     rows = [{"instruction": row["input"], "chosen": row["output"], "rejected": row["input"]} for row in word_rows]
     argv = command(tiny_folder, tmp_path, rows, "--use_peft", "--test_size", "8", "--num_samples", "0")
     assert run(dpo.main, [*argv, "--hub_model_id", "owner/aligned"]) == 0
