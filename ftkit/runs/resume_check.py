@@ -5,6 +5,7 @@ points = check_resume("runs/first", num_kills=6, work=Path("/tmp/check"), say=pr
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.config.errors import UserError
@@ -24,8 +25,17 @@ LEFT_OUT = {  # settings of the run: its length, and what goes out of its folder
 }  # fmt: skip
 
 
-def check_resume(folder: str | Path, *, num_kills: int, work: Path, say: Callable[[str], None]) -> list[Point]:
-    """Train a short piece of a run, kill it at steps and file-system events, let it go on; what became of each.
+@dataclass(frozen=True)
+class Checked:
+    """points: what became of each kill. repeats: whether two runs that nobody killed are equal, bit for bit; they are
+    taken to be where no kill made a difference."""
+
+    points: list[Point]
+    repeats: bool
+
+
+def check_resume(folder: str | Path, *, num_kills: int, work: Path, say: Callable[[str], None]) -> Checked:
+    """Train a short piece of a run, kill it at steps and file-system events, let it go on.
 
     work: folder for the runs. say: called with a line about each point. Raises UserError where the folder holds no
     run, or the piece can't be trained.
@@ -45,7 +55,8 @@ def check_resume(folder: str | Path, *, num_kills: int, work: Path, say: Callabl
     for number in chosen_moments(expected.moments, num_kills):
         points.append(trial.kill(expected, [number]))
         say(describe(points[-1]))
-    return points
+    differs = any(point.differences for point in points)
+    return Checked(points, repeats=not differs or not trial.reference().result.differences(expected.result))
 
 
 def trained_record(folder: Path) -> RunRecord:

@@ -108,11 +108,7 @@ class GuardMixin:
         saved = f", {kept[-1]} is as it was" if kept else ""
         named = some([row["source"] for row in rows if row["source"]])
         batch = f", or look at its rows ({', '.join(filter(None, (named, str(out / STOPPED_BATCH))))})" if rows else ""
-        fix = (
-            f"lower --learning_rate{batch}"
-            if update
-            else "the weights or their precision are at fault"
-        )
+        fix = f"lower --learning_rate{batch}" if update else "the weights or their precision are at fault"
         when = f"{'after' if is_done else 'at'} update {update}" if update else "before the first update"
         raise UserError(f"{reason} {when}; nothing of it was saved{saved}; {fix}")
 

@@ -89,6 +89,24 @@ def test_a_kill_that_changes_the_result_is_exit_1(outcome, line, pretended, run_
     assert printed.out == f"{run_folder}: 1 of 2 kills changed the result\n"
 
 
+def test_runs_that_differ_without_a_kill_are_named_as_such(pretended, run_folder, capsys, monkeypatch):
+    real, runs = pretended.start, []
+
+    def start(trial, kill_at):
+        status = real(trial, kill_at)
+        runs.append(kill_at)
+        (trial.folder / "model.safetensors").write_bytes(str(len(runs)).encode())
+        return status
+
+    monkeypatch.setattr(pretended, "start", start)
+    with pytest.raises(SystemExit):
+        dispatch(["check", str(run_folder), "--resume", "--kills", "1"])
+    assert runs == [0, 9, 0, 0]  # once more without a kill
+    first, second = capsys.readouterr().out.strip().split("\n")
+    assert first.endswith("1 of 1 kills changed the result")
+    assert second.startswith("two runs that nobody killed differ as well") and "--full_determinism" in second
+
+
 def test_the_piece_has_the_settings_of_the_run_but_its_length(run_folder):
     piece = short_piece(resume_check.trained_record(run_folder))
     assert piece == {
