@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
-from ftkit.config.jsonl import json_line, write_jsonl
+from ftkit.config.jsonl import json_line, write_or_print
 from ftkit.config.parser import CommandParser
 
 
@@ -102,7 +102,7 @@ def write(path: str | None, predictions: list[dict]) -> None:
     if path is None:
         sys.stdout.writelines(map(json_line, predictions))
     else:
-        write_jsonl(Path(path), predictions)
+        write_or_print(Path(path), predictions)
 
 
 def report(args, rows: list[dict], probabilities, labels: list[str], problem: str) -> None:

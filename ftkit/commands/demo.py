@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ftkit.config.assets import BASE_NAME, asset_path
 from ftkit.config.errors import UserError
+from ftkit.config.files import check_folder
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
@@ -38,6 +39,8 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     from ftkit.config.output_folder import State, held, refuse_other, state_of
 
+    if args.output_dir:
+        check_folder(args.output_dir)
     train, test = own_rows(args) if args.data else bundled_rows(args)
     note = note_of(args, train, test)
     output_dir = Path(args.output_dir) if args.output_dir else free_folder(note)
@@ -102,7 +105,6 @@ def note_of(args, train: list[dict], test: list[dict]):
 
 def check_claim(output_dir: Path, note) -> None:
     """Raise UserError for a folder that can't be written, or holds another demo."""
-    from ftkit.config.files import check_folder
     from ftkit.config.output_folder import read_note
 
     check_folder(output_dir)

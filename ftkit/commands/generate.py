@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
-from ftkit.config.jsonl import write_jsonl
+from ftkit.config.jsonl import write_or_print
 from ftkit.inference.asking import asking_parser, model_settings, sampling_of
 
 
@@ -90,7 +90,7 @@ def write_answers(
         records = (
             {"prompt": prompt, "answers": next(iter(named.values())) if is_alone else named} for prompt, named in rows
         )
-        write_jsonl(Path(output_file), records)
+        write_or_print(Path(output_file), records)
         print(f"{len(rows)} prompts answered in {output_file}", file=sys.stderr)
         return
     for prompt, named in rows:

@@ -17,7 +17,7 @@ MAX_HELD_OUT_BYTES = 1_000_000  # enough for three digits
 def main(argv: list[str]) -> None:
     """Parse the command line, make the tokenizer, save it and say what it is worth."""
     args = parse(argv)
-    from ftkit.config.files import check_folder
+    from ftkit.config.files import check_folder, staged_folder
     from ftkit.config.output_folder import check_new_folder
     from ftkit.config.quiet import quiet_libraries
     from ftkit.data.tokens.bpe import control_tokens, load_gpt2, train_bpe
@@ -33,7 +33,8 @@ def main(argv: list[str]) -> None:
         tokenizer = train_bpe(train, args.vocab_size, tokens)
     if args.context:
         tokenizer.model_max_length = args.context
-    tokenizer.save_pretrained(args.output_dir)
+    with staged_folder(args.output_dir) as staging:
+        tokenizer.save_pretrained(staging)
     print("\n".join(report(tokenizer, held_out, args.compare)))
     command = f"ftkit pretrain --tokenizer {args.output_dir} --dataset_name D --output_dir OUT"
     print(f"saved: {args.output_dir}; next: {command}")

@@ -26,7 +26,8 @@ FIXES = {
 }
 OTHER_FIX = "put it right and run the same command again"
 RUST_ERRNO = re.compile(r"\(os error (\d+)\)")  # in the errors of safetensors and tokenizers
-TORCH_WORDS = ("PytorchStreamWriter failed", "unexpected pos ", "file write failed")  # of torch.save, whatever it met
+TORCH_STRERROR = re.compile(r"failed with strerror: (.+)")  # of torch.save, at a file that can't be opened
+TORCH_WORDS = ("PytorchStreamWriter failed", "unexpected pos ", "file write failed")  # at one that can't be written
 UNCOUNTED_BYTES = 32 << 20  # so much more than its tensors a checkpoint may hold, such as a tokenizer
 
 
@@ -34,6 +35,18 @@ def free_bytes(path: str | Path) -> int:
     """Bytes that may still be written to the disk of a file or folder, which may be missing."""
     path = Path(path).absolute()
     return shutil.disk_usage(next(part for part in (path, *path.parents) if os.path.exists(part))).free
+
+
+def require_room(path: str | Path, need: int) -> None:
+    """Raise the OSError of a full disk where so many bytes can't be written, before they are."""
+    if free_bytes(path) < need:
+        raise OSError(errno.ENOSPC, full_text(errno.ENOSPC, need, free_bytes(path)), str(path))
+
+
+def full_text(number: int, need: int | None, free: int) -> str:
+    """What is wrong with a disk that is full: the system's words, what is needed and what is free."""
+    needed = f"needs {size_text(need)}, " if need and need > free else ""
+    return f"{os.strerror(number)}, {needed}{size_text(free)} free"
 
 
 def size_text(num_bytes: int) -> str:
@@ -64,10 +77,7 @@ def writing(path: str | Path, *, need: int | None = None, note: str = "") -> Ite
         path, free = Path(path), free_bytes(path)
         if not isinstance(error, OSError) and need is not None and free < need + UNCOUNTED_BYTES:
             number = errno.ENOSPC
-        text = os.strerror(number)
-        if number in FULL:
-            needed = f"needs {size_text(need)}, " if need and need > free else ""
-            text += f", {needed}{size_text(free)} free"
+        text = full_text(number, need, free) if number in FULL else os.strerror(number)
         named = getattr(error, "filename", None) or temporary_name(path)
         where = path if str(named) == str(temporary_name(path)) else named
         raise OSError(number, text + (f"; {note}" if note else ""), str(where)) from error
@@ -80,6 +90,8 @@ def errno_of(error: BaseException) -> int | None:
     text = str(error)
     if found := RUST_ERRNO.search(text):
         return int(found[1])
+    if found := TORCH_STRERROR.search(text):
+        return next((number for number in errno.errorcode if os.strerror(number) == found[1]), errno.EIO)
     return errno.EIO if isinstance(error, RuntimeError) and any(words in text for words in TORCH_WORDS) else None
 
 

@@ -41,6 +41,32 @@ def whole_file(path: Path, *, need: int | None = None) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def staged_folder(output_dir: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `output_dir` by one rename, or vanishes if the body fails.
+
+    An empty folder that is there already, which may be a link or another disk, takes its files one by one.
+    Raises UserError if `output_dir` exists and is not an empty folder.
+    """
+    output_dir = Path(output_dir)
+    is_there = output_dir.is_dir()
+    if output_dir.is_file() or (is_there and any(output_dir.iterdir())):
+        raise UserError(f"{output_dir}: exists and is not empty; name a new folder or remove it first")
+    with writing(output_dir):
+        parent = output_dir if is_there else output_dir.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", suffix=".tmp", dir=parent))
+        try:
+            yield staging
+            give_modes(staging)
+            for path in staging.iterdir() if is_there else ():
+                os.rename(path, output_dir / path.name)
+            if not is_there:
+                os.rename(staging, output_dir)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
 def remove_temporary(folder: Path) -> None:
     """Remove what processes that were killed left in a folder of files that `whole_file` and `check_folder` make."""
     for path in folder.glob(".*"):

@@ -11,6 +11,7 @@ Rows that a person wrote are read by `ftkit.data.reading`, which names what is w
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> int:
     lines = [json_line(record) for record in records]
     write_text(path, "".join(lines))
     return len(lines)
+
+
+def write_or_print(path: Path, records: Iterable[dict]) -> None:
+    """Write a file of what took long to make; where it can't be written, print it before the OSError is raised."""
+    kept = list(records)
+    try:
+        write_jsonl(path, kept)
+    except OSError:
+        sys.stdout.writelines(map(json_line, kept))
+        raise
 
 
 def append_jsonl(path: Path, records: Iterable[dict]) -> None:

@@ -26,7 +26,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.files import give_modes, remove_temporary
 from ftkit.training.callbacks import tell
 from ftkit.training.hashing import Hashes, sha256_of
-from ftkit.training.space import checkpoint_bytes, model_bytes, removed_on_error
+from ftkit.training.space import checkpoint_bytes, folder_bytes, model_bytes, removed_on_error
 
 logger = logging.getLogger(__name__)
 
@@ -290,7 +290,8 @@ class CheckpointMixin:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         note = "this checkpoint is not saved, earlier ones are whole"
-        on_disk = writing(final, need=checkpoint_bytes(self), note=note)
+        need = max(checkpoint_bytes(self), *map(folder_bytes, list_checkpoints(run_dir)[-1:]), 0)
+        on_disk = writing(final, need=need, note=note)
         with Hashes() as self.hashes, on_disk, removed_on_error(staging):
             self._stage_checkpoint(model, trial, staging, final)
             if self.args.should_save:

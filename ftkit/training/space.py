@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ def check_room(run) -> None:
     What the folder holds already, as that of a run which goes on, is replaced in time and asks for no more room.
     """
     folder, num = Path(run.output_dir), num_at_once(run.decided, run.settings.training.num_train_epochs)
-    there = sum(path.stat().st_size for path in folder.glob("checkpoint-*/*") if path.is_file())
+    there = sum(map(folder_bytes, folder.glob("checkpoint-*")))
     what = "the result" if num == 0 else NUMBERS[num] if num < len(NUMBERS) else f"{num} checkpoints"
     fix = "free some space, " + ("lower --save_total_limit, " * (num > 2)) + "or choose another --output_dir"
     check_space(folder, max(1, num) * run.decided.checkpoint_bytes - there, what, fix)
@@ -54,6 +54,11 @@ def checkpoint_bytes(trainer: Trainer) -> int:
     return model_bytes(trainer) + tensor_bytes(value for value in values if isinstance(value, torch.Tensor))
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the files in a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+
+
 def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
     """Bytes of tensors as they are stored."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -66,4 +71,6 @@ def removed_on_error(folder: Path) -> Iterator[None]:
         yield
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # in use by others
+            folder.parent.rmdir()
         raise

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import ftkit
 from ftkit.cli import dispatch
 from ftkit.config.errors import UserError
 
@@ -53,10 +55,20 @@ def test_an_output_that_can_not_be_written_is_refused_before_anything_is_read(co
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.parametrize("command", ["sft", "bench", "generate"])
-def test_a_command_line_ends_with_one_line_and_exit_code_2(command, tmp_path):
+STARTS = {  # ways to start a command
+    "ftkit sft": ["-m", "ftkit", "sft"],
+    "python -m ftkit.sft": ["-m", "ftkit.sft"],
+    "ftkit/sft.py, as accelerate launches it": [str(Path(ftkit.__file__).with_name("sft.py"))],
+    "ftkit bench": ["-m", "ftkit", "bench"],
+    "ftkit generate": ["-m", "ftkit", "generate"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_command_line_ends_with_one_line_and_exit_code_2(start, tmp_path):
     (tmp_path / "file").write_text("kept")
-    argv = [word.format(out="file/out") for word in (command, *OUTPUTS[command][0])]
-    line = [sys.executable, "-m", "ftkit", *argv]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    command = next(name for name in ("sft", "bench", "generate") if name in start)
+    argv = [word.format(out="file/out") for word in OUTPUTS[command][0]]
+    line, environ = [sys.executable, *STARTS[start], *argv], {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environ)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("file/out: "), done.stderr

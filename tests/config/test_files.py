@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from ftkit.config import disk
-from ftkit.config.disk import errno_of, fault_line, size_text, temporary_name, writing
+from ftkit.config.disk import errno_of, fault_line, require_room, size_text, temporary_name, writing
 from ftkit.config.errors import UserError
-from ftkit.config.files import check_file, check_folder, check_space, write_text
+from ftkit.config.files import check_file, check_folder, check_space, staged_folder, write_text
 from ftkit.config.parser import run
 
 
@@ -105,6 +105,7 @@ def test_sizes_are_read_as_those_of_disks():
 FAULTS = {  # what a library raises, the number of the system
     "system": (OSError(errno.EROFS, "Read-only file system"), errno.EROFS),
     "safetensors and tokenizers": (Exception("I/O error: No space left on device (os error 28)"), errno.ENOSPC),
+    "torch as it opens": (RuntimeError("open file failed with strerror: Read-only file system"), errno.EROFS),
     "torch while it writes": (
         RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
         errno.EIO,
@@ -182,3 +183,30 @@ def test_output_that_can_not_be_printed_is_one_line():
         done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.endswith("; free some space and run the same command again\n")
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "link"])
+def test_a_staged_folder_appears_whole_or_not_at_all(kind, tmp_path):
+    out = tmp_path / "out"
+    if kind != "missing":
+        (tmp_path / "real").mkdir()
+        (tmp_path / "real").rename(out) if kind == "empty" else out.symlink_to("real")
+    before = listing(tmp_path)
+    with pytest.raises(OSError, match="out") as caught, staged_folder(out) as staging:
+        (staging / "part").write_text("x")
+        raise Exception("No space left on device (os error 28)")
+    assert caught.value.filename == str(out) and listing(tmp_path) == before
+    with staged_folder(out) as staging:
+        (staging / "sub").mkdir()
+        (staging / "sub" / "whole").write_text("x")
+    assert listing(out) == ["sub", "sub/whole"] and out.is_symlink() == (kind == "link")
+    with pytest.raises(UserError, match="out: exists and is not empty"), staged_folder(out):
+        pass
+
+
+def test_room_is_asked_for_before_weights_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 300_000_000)
+    require_room(tmp_path, 300_000_000)
+    with pytest.raises(OSError) as caught:
+        require_room(tmp_path, 812_000_000)
+    assert fault_line(caught.value).startswith(f"{tmp_path}: No space left on device, needs 812 MB, 300 MB free; free")

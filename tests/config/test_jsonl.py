@@ -13,6 +13,7 @@ from ftkit.config.jsonl import (
     read_jsonl,
     read_log,
     write_jsonl,
+    write_or_print,
 )
 
 # what str.splitlines cuts at, as Python's documentation lists it
@@ -100,3 +101,12 @@ def test_a_log_is_read_without_its_broken_lines_and_says_so_once(tmp_path, caplo
 def test_letters_stay_readable():
     assert json_line({"a": "é\u2028"}) == '{"a": "é\u2028"}\n'
     assert json.loads(json_line({"a": "é\u2028"})) == {"a": "é\u2028"}
+
+
+def test_what_took_long_to_make_is_printed_where_it_can_not_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_or_print(tmp_path / "file" / "answers.jsonl", ({"answer": text} for text in "ab"))
+    assert capsys.readouterr().out == '{"answer": "a"}\n{"answer": "b"}\n'
+    write_or_print(tmp_path / "answers.jsonl", [{"answer": "a"}])
+    assert capsys.readouterr().out == "" and (tmp_path / "answers.jsonl").read_text() == '{"answer": "a"}\n'

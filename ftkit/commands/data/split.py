@@ -11,7 +11,7 @@ from pathlib import Path
 from ftkit.commands.data.common import load_table, row_parser, share
 from ftkit.commands.data.dedup import check_threshold
 from ftkit.config.errors import UserError
-from ftkit.config.files import check_folder
+from ftkit.config.files import check_folder, staged_folder
 from ftkit.data.cleaning.near_duplicates import near_matches
 from ftkit.data.cleaning.overlap import question_of
 from ftkit.data.cleaning.splitting import column_groups, held_out_flags, question_groups
@@ -45,12 +45,12 @@ def main(argv: list[str]) -> None:
     else:
         groups = question_groups(table.rows, args.near)
     flags = held_out_flags(groups, args.test_size, args.seed)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for name, side in (("train", False), ("test", True)):
-        with row_writer(output_dir / f"{name}.jsonl") as write:
-            for record, flag in zip(table.records, flags, strict=True):
-                if flag is side:
-                    write(record.values)
+    with staged_folder(output_dir) as staging:
+        for name, side in (("train", False), ("test", True)):
+            with row_writer(staging / f"{name}.jsonl") as write:
+                for record, flag in zip(table.records, flags, strict=True):
+                    if flag is side:
+                        write(record.values)
     num_test = sum(flags)
     print(f"{len(flags):,} rows in {len(set(groups)):,} groups: {len(flags) - num_test:,} train, {num_test:,} test")
     print_leaks(table.rows, flags)

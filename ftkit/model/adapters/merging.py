@@ -15,7 +15,9 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
+from ftkit.config.disk import require_room
 from ftkit.config.errors import UserError
+from ftkit.config.files import staged_folder
 from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, verify_lock
 from ftkit.model.adapters.embeddings import tied_adapted, untie
@@ -25,7 +27,7 @@ from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_c
 from ftkit.model.classifier import load_classifier, stored_problem, unquantised_head
 from ftkit.model.finite import check_finite
 from ftkit.model.loading import load_model, load_tokenizer
-from ftkit.model.weights.shards import staged_folder
+from ftkit.model.weights.shards import num_weights
 
 MERGED_DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATION_DEFAULTS = {
@@ -57,6 +59,7 @@ def merge_adapter(
     config = peft_config_of(adapter)
     check_method(adapter, config)
     folder = resolve_base(adapter, base)
+    require_room(output_dir, num_weights(folder) * getattr(torch, dtype).itemsize)
     with staged_folder(output_dir) as staging:
         tokenizer = load_tokenizer(tokenizer_folder(adapter, folder), trust_remote_code=trust_remote_code)
         verify_lock(adapter, tokenizer)

@@ -19,9 +19,10 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import staged_folder
 from ftkit.config.json_object import read_object
 from ftkit.model.configuration_ftgpt import FTGPTConfig
-from ftkit.model.weights.shards import MAX_SHARD_BYTES, SafetensorsFolder, TensorSource, staged_folder, write_shards
+from ftkit.model.weights.shards import MAX_SHARD_BYTES, SafetensorsFolder, TensorSource, write_shards
 from ftkit.model.weights.tables import FAMILIES, Facts, Family, apply_table, check_shapes
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import staged_folder
 from ftkit.model.padding import ensure_pad_token
 from ftkit.model.weights.gguf_file import GgufFile, reading
-from ftkit.model.weights.shards import OutputTensor, staged_folder, write_shards
+from ftkit.model.weights.shards import OutputTensor, write_shards
 from ftkit.model.weights.tables import FAMILIES, GGUF_TENSORS, Facts, apply_table, check_shapes
 
 logger = logging.getLogger(__name__)

@@ -2,19 +2,18 @@
 
 import contextlib
 import json
+import math
 import os
-import shutil
 import struct
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ftkit.config.disk import require_room
 from ftkit.config.errors import UserError
-from ftkit.config.files import give_modes
 from ftkit.config.json_object import read_object
 
 MAX_SHARD_BYTES = 5 * 10**9
@@ -102,12 +101,23 @@ def safetensors_files(folder: str | Path) -> list[Path]:
     raise UserError(f"{folder}: has no weights; expected {SINGLE_FILE} or {INDEX_FILE}")
 
 
+def num_weights(folder: str | Path) -> int:
+    """Weights in a model's folder; fewer where several are packed into one, or a file can't be read."""
+    count = 0
+    for path in safetensors_files(folder):
+        with contextlib.suppress(SafetensorError), safe_open(path, framework="pt") as file:
+            count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    return count
+
+
 def write_shards(tensors: Mapping[str, OutputTensor], folder: Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
     """Write tensors as model.safetensors, or as numbered shards with an index when they exceed `max_shard_bytes`.
 
     One tensor's values exist at a time. Layout: https://huggingface.co/docs/safetensors (8 bytes of header length,
     a JSON header, the values).
     """
+    total = sum(tensor.spec.nbytes for tensor in tensors.values())
+    require_room(folder, total)
     shards = _plan_shards(tensors, max_shard_bytes)
     names = [SINGLE_FILE]
     if len(shards) > 1:
@@ -116,7 +126,6 @@ def write_shards(tensors: Mapping[str, OutputTensor], folder: Path, max_shard_by
         _write_safetensors(shard, folder / file_name)
     if len(shards) > 1:
         weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
-        total = sum(tensor.spec.nbytes for tensor in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
 
@@ -150,24 +159,3 @@ def _write_safetensors(tensors: Mapping[str, OutputTensor], path: Path) -> None:
             file.write(memoryview(values.contiguous().view(-1).view(torch.uint8).numpy()))
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def staged_folder(output_dir: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `output_dir` that becomes it by one rename, or vanishes if the body fails.
-
-    Raises UserError if `output_dir` exists and is not an empty folder.
-    """
-    output_dir = Path(output_dir)
-    if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
-        raise UserError(f"{output_dir}: exists and is not empty; name a new folder or remove it first")
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", suffix=".tmp", dir=output_dir.parent))
-    try:
-        yield staging
-        give_modes(staging)
-        if output_dir.is_dir():
-            output_dir.rmdir()
-        os.rename(staging, output_dir)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

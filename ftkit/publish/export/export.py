@@ -20,13 +20,14 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 
 from ftkit import __version__
 from ftkit.config.errors import UserError
+from ftkit.config.files import staged_folder
 from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
 from ftkit.inference.end_tokens import stored_end_tokens
 from ftkit.model.loading import load_config, load_model, load_tokenizer, local_model_folder
 from ftkit.model.weights.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
 from ftkit.model.weights.gguf import convert_gguf
-from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder, staged_folder, write_shards
+from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder, write_shards
 from ftkit.publish.export.certificate import Certificate, compare, observe
 from ftkit.publish.export.gguf import write_gguf
 from ftkit.publish.export.gguf_tokenizer import TRICKY_TEXT
