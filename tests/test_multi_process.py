@@ -133,6 +133,9 @@ def assert_same_run(folder: Path, reference: Path, tolerance: float = 1e-5) -> N
     whole = torch.cat([weight.flatten() for weight in expected.values()])
     moved = torch.cat([weights[name].flatten() for name in expected]) - whole
     assert moved.norm() <= tolerance * whole.norm()
+    counts, expected = (json.loads((path / "receipt.json").read_text())["moved"] for path in (folder, reference))
+    assert counts == expected  # also where each process holds a part of a tensor
+    assert all(count["moved"] == (group != "frozen") * count["tensors"] for group, count in counts["groups"].items())
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,16 @@ def checksums(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, int]:
     return found
 
 
+def checksums_of_all(model: nn.Module, args) -> dict[str, int]:
+    """`checksums` of a model's parameters, added up over processes, which may hold a part each. args: a run's."""
+    own = checksums(model.named_parameters())
+    if args.world_size == 1:
+        return own
+    sums = torch.tensor(list(own.values()), device=args.device)
+    torch.distributed.all_reduce(sums)
+    return dict(zip(own, sums.tolist(), strict=True))
+
+
 def sum_of_bits(values: torch.Tensor) -> torch.Tensor:
     """The bits as integers of 64, added up modulo 2**64: the same in any order."""
     flat = values.contiguous().view(-1).view(torch.uint8)
@@ -74,7 +84,7 @@ class MovedTensors(TrainerCallback):
         self.num_updates = 0  # that could move something
         self.is_trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         self.dtypes = {name: str(one.dtype).removeprefix("torch.") for name, one in model.named_parameters()}
-        self.start = checksums(model.named_parameters())
+        self.start = checksums_of_all(model, args)
 
     def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         """Count the updates whose learning rate is not 0."""
@@ -83,16 +93,16 @@ class MovedTensors(TrainerCallback):
     def on_step_end(self, args, state, control, model=None, **kwargs):
         """Compare after the first updates."""
         if self.num_updates == EARLY_UPDATES and self.report is None:
-            self.compare(model, state)
+            self.compare(model, args, state)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
         """Compare at the end."""
         if self.num_updates:
-            self.compare(model, state)
+            self.compare(model, args, state)
 
-    def compare(self, model: nn.Module, state) -> None:
+    def compare(self, model: nn.Module, args, state) -> None:
         """Make `report`, and warn once of each tensor that is not as it should be."""
-        now = checksums(model.named_parameters())
+        now = checksums_of_all(model, args)
         groups, still = defaultdict(lambda: {"tensors": 0, "moved": 0}), []
         for name, checksum in self.start.items():
             moved, is_trained = now[name] != checksum, self.is_trained[name]

@@ -62,8 +62,9 @@ def trained(num_updates: int, *, rate: float = 0.05, warmup: int = 0, spoil=lamb
     """The report of a run of plain SGD, and its warnings. spoil: called after each update."""
     torch.manual_seed(0)
     model, moved, state = Small(), MovedTensors(), SimpleNamespace(is_world_process_zero=True)
+    args = SimpleNamespace(world_size=1)
     optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=rate)
-    moved.on_train_begin(None, state, None, model=model)
+    moved.on_train_begin(args, state, None, model=model)
     for update in range(num_updates):
         optimizer.param_groups[0]["lr"] = 0.0 if update < warmup else rate
         optimizer.zero_grad()
@@ -71,8 +72,8 @@ def trained(num_updates: int, *, rate: float = 0.05, warmup: int = 0, spoil=lamb
         moved.on_pre_optimizer_step(None, state, None, optimizer=optimizer)
         optimizer.step()
         spoil(model)
-        moved.on_step_end(None, state, None, model=model)
-    moved.on_train_end(None, state, None, model=model)
+        moved.on_step_end(args, state, None, model=model)
+    moved.on_train_end(args, state, None, model=model)
     return moved.report, [record.getMessage() for record in caplog.records]
 
 
