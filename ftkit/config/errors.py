@@ -8,6 +8,13 @@ class UserError(ValueError):
     """A mistake in a command, a setting or a data file. Commands print it as one line and exit with 2."""
 
 
+class LimitError(Exception):
+    """Something that others made takes more time or memory than it may.
+
+    Also one line and exit 2, but no UserError: who passes over a refused row, say, must not meet it again at the next.
+    """
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's error that says something; the name of its kind where none does."""
     return next((line.strip() for line in str(error).split("\n") if line.strip()), type(error).__name__)

@@ -1,20 +1,32 @@
-"""Files that others made: whatever a library raises on them is one line.
+"""Files that others made: whatever they make a library do is one line, and nothing takes for ever.
 
-with foreign(folder, "has no tokenizer that loads"):
+config = read_object(folder / "config.json", "save the model again")    # bounded in size and depth
+with foreign(folder, "has no tokenizer that loads"):                    # any error of a library is one line
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+with within(8, f"{adapter}: fitting it to the model", "see its patterns"):  # bounded in time
+    ...
+tried(lambda: tokenizer(text), f"{folder}: its tokenizer", "take another")  # first in a process that may die
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import contextlib
+import gc
+import os
+import select
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ftkit.config.errors import UserError, first_line
+from ftkit.config.errors import LimitError, UserError, first_line
 
 ASKS_FOR_TRUST = "trust_remote_code=True"  # in transformers' error where a folder's own code would be needed
 RUST_PANIC = "PanicException"  # of a library in Rust; no Exception, and in no module to import
+TRIAL_CPU_SECONDS, TRIAL_WALL_SECONDS, TRIAL_BYTES = 2, 60, 2**30
 
 
-@contextmanager
+@contextlib.contextmanager
 def foreign(subject: str | Path, what: str, fix: str = "") -> Iterator[None]:
     """Inside, any error is a UserError `subject: what (reason); fix`, or says that code of its own would be needed.
 
@@ -22,10 +34,10 @@ def foreign(subject: str | Path, what: str, fix: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, LimitError):
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != RUST_PANIC:
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         if ASKS_FOR_TRUST in str(error):
             raise UserError(
@@ -33,3 +45,90 @@ def foreign(subject: str | Path, what: str, fix: str = "") -> Iterator[None]:
                 "choose another model"
             ) from error
         raise UserError(f"{subject}: {what} ({first_line(error)})" + (f"; {fix}" if fix else "")) from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library that is written in Rust gave up."""
+    return type(error).__name__ == RUST_PANIC
+
+
+class TimeIsUp(BaseException):
+    """Raised inside `within`; no Exception, so that no library takes it for a mistake of its own."""
+
+
+@contextlib.contextmanager
+def within(seconds: float, subject: str, fix: str) -> Iterator[None]:
+    """Raise LimitError once the work inside took so much of the processor's time, wherever Python code runs in it.
+
+    Without a limit outside the main thread, and on systems without such a timer.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "ITIMER_VIRTUAL"):
+        yield
+        return
+
+    def stop(*_) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    outer = signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1)  # again each second, should a library swallow it
+    try:
+        yield
+    except TimeIsUp as error:
+        raise LimitError(f"{subject} takes more than {seconds:g} seconds; {fix}") from error
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, *outer)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def tried(work: Callable[[], object], subject: str, fix: str) -> None:
+    """Do `work` once in a child process with limits of time and memory, before it is done here.
+
+    Raises LimitError where it breaks them or the child dies. Other errors are not looked at: they come again here.
+    Nothing is tried where processes can't be forked.
+    """
+    if not hasattr(os, "fork"):
+        return
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that other threads are gone in the child, which needs none of them
+        child = os.fork()
+    if not child:
+        _work_in_child(work, writer)
+    os.close(writer)
+    try:
+        ended, _, _ = select.select([reader], [], [], TRIAL_WALL_SECONDS)
+        said = os.read(reader, 1000).decode() if ended else ""
+    finally:
+        os.close(reader)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if not said:
+        said = f"takes more than {TRIAL_CPU_SECONDS} seconds, or breaks down"
+    if said != "done":
+        raise LimitError(f"{subject} {said}; {fix}")
+
+
+def _work_in_child(work: Callable[[], object], writer: int) -> None:
+    """Do `work` silently within the limits, write how it ended, and end the process."""
+    import resource
+
+    said = "done"
+    try:
+        gc.disable()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        resource.setrlimit(resource.RLIMIT_CPU, (TRIAL_CPU_SECONDS, TRIAL_CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if Path("/proc/self/statm").exists():
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + TRIAL_BYTES, used + TRIAL_BYTES))
+        work()
+    except (MemoryError, LimitError):
+        said = f"needs more than {TRIAL_BYTES >> 30} GiB"
+    except BaseException as error:
+        said = f"breaks down ({first_line(error)})" if is_panic(error) else said
+    finally:
+        os.write(writer, said.encode()[:1000])
+        os._exit(0)  # whatever happened: nothing of the parent's is to be cleaned up here

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftkit.config.caches import use_writable_caches
 from ftkit.config.disk import fault_line, writing
-from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.errors import LimitError, UserError, did_you_mean
 from ftkit.config.flags import check_flags, flag_names, given_values
 from ftkit.config.launch import is_first_process
 
@@ -38,6 +38,8 @@ def read_yaml_record(path: str, names: set[str], allowed: str = "see --help for 
     try:
         root = yaml.compose(text)
         content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise UserError(f"{path}: too deeply nested; write one setting per line") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -150,7 +152,7 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int
         main(sys.argv[1:] if argv is None else argv)
         with writing("standard output"):
             sys.stdout.flush()
-    except UserError as error:
+    except (UserError, LimitError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -85,7 +85,7 @@ def read_record(folder: str | Path) -> RunRecord | None:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         reason = "" if isinstance(content, dict) else str(content)
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         content, reason = {}, first_line(error)
     if reason:
         raise UserError(f"{path}: not settings as a run writes them ({reason}); restore it or delete it")

@@ -6,6 +6,7 @@ configuration_ftgpt.py  FTGPTConfig
 context.py              How many tokens a model sees at once
 fast/                   Fast paths, each equal to the plain path by test and off by one flag
 finite.py               Weights that hold NaN or infinity, found by name
+limits.py               What the files of a model or an adapter may ask for
 loading.py              Loads models and tokenizers by name
 modeling_ftgpt.py       FTGPT: one decoder, from token ids to logits, in one file
 padding.py              Gives a tokenizer a pad token that is not its end token, out of the tokens it already has

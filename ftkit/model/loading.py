@@ -35,6 +35,7 @@ from ftkit.config.errors import UserError, first_line
 from ftkit.config.foreign import foreign
 from ftkit.config.json_object import read_object
 from ftkit.model.finite import check_loaded
+from ftkit.model.limits import check_model_files, check_tokenizer_file, try_tokenizer
 from ftkit.model.padding import ensure_pad_token
 from ftkit.model.weights.conversion import import_weights
 from ftkit.model.weights.gguf import convert_gguf
@@ -84,6 +85,9 @@ def _resolve(name: str, revision: str | None) -> Path:
 
 def _check_model_folder(folder: Path) -> None:
     if (folder / "config.json").is_file():
+        check_model_files(folder)
+        if (folder / "adapter_config.json").is_file():  # transformers would load the base that this names in its place
+            raise UserError(f"{folder}: is a model and a PEFT adapter at once; move one of them to a folder of its own")
         return
     if (folder / "adapter_config.json").is_file():
         base = read_object(folder / "adapter_config.json").get("base_model_name_or_path")
@@ -157,8 +161,11 @@ def load_tokenizer(
     """
     is_tokenizer_folder = (Path(name) / "tokenizer_config.json").is_file()  # an adapter's, too
     folder = str(name) if is_tokenizer_folder else local_model_folder(name, revision=revision)
+    check_tokenizer_file(Path(folder))
     with foreign(folder, "has no tokenizer that loads", "save one there"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    try_tokenizer(tokenizer, folder)
+    with foreign(folder, "has a tokenizer that does not work", "save another one there"):
         ensure_pad_token(tokenizer)
     return tokenizer
 

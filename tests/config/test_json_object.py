@@ -64,3 +64,12 @@ def test_an_object_is_read_and_its_mistakes_have_their_line(tmp_path):
     path.write_text('{\n"a": 1,\n}')
     with pytest.raises(UserError, match=r"a.json:3: not valid JSON \(.*\); save or download it again"):
         read_object(path)
+
+
+def test_a_file_larger_than_any_and_a_number_without_end_are_one_line(tmp_path):
+    path = tmp_path / "config.json"
+    for content, message in ((b" " * 2**26 + b"{}", "larger than 64 MiB"), (b'{"a": ' + b"9" * 5000 + b"}", "Exceeds")):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message) as error:
+            read_object(path, "fix")
+        assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)

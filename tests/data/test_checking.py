@@ -34,8 +34,8 @@ def hub(monkeypatch):
     """Sets what a Hub dataset holds; it can only be had as a stream."""
 
     def hold(rows):
-        def load_dataset(name, config, streaming):
-            assert streaming
+        def load_dataset(name, config, streaming, trust_remote_code):
+            assert streaming and not trust_remote_code
             return {"train": datasets.IterableDataset.from_generator(lambda: iter(rows))}
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)

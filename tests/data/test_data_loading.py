@@ -133,7 +133,7 @@ def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
 
 def test_hub_rows_get_the_same_checks_with_row_numbers(monkeypatch):
     splits = {"train": datasets.Dataset.from_list([{"text": "a"}, {"text": None}])}
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: datasets.DatasetDict(splits))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, **_: datasets.DatasetDict(splits))
     with pytest.raises(UserError, match='^me/data/train:2: "text" is null; fill it in or delete the row$'):
         load_rows("me/data")
     splits["train"] = datasets.Dataset.from_list([{"text": "a"}])
@@ -145,7 +145,7 @@ def test_hub_rows_get_the_same_checks_with_row_numbers(monkeypatch):
 
 
 def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch):
-    def offline(name, config):
+    def offline(name, config, **_):
         raise ConnectionError("Couldn't reach 'me/data' on the Hub\nwith details")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)

@@ -43,7 +43,8 @@ class Repository:
 class HubStandIn:
     """The server. `requests` lists (method, path) in order; `fail(method, path)` may answer instead.
 
-    What `fail` returns: None (serve it), an HTTP status, "hang" (answer far too late) or "drop" (close the connection).
+    What `fail` returns: None (serve it), an HTTP status, "hang" (answer far too late), "drop" (close the connection),
+    "lose" (serve it, and close the connection without the answer) or "lose 504" (serve it, and answer 504).
     """
 
     def __init__(self):
@@ -117,10 +118,15 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         try:
-            if failure:
+            if isinstance(failure, int):
                 raise Answer(failure, {"error": "said so"})
             self._route(path)
-        except Answer as answer:
+        except Answer as served:
+            if failure == "lose":
+                self.close_connection = True
+                self.connection.close()
+                return
+            answer = Answer(504, {"error": "said so"}) if failure == "lose 504" else served
             headers = {"X-Error-Code": answer.error_code} if answer.error_code else {}
             self._send(answer.status, json.dumps(answer.body).encode(), headers)
         self.hub.after_request(self.command, path)

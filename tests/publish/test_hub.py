@@ -133,6 +133,53 @@ def test_a_failure_is_one_line_and_no_commit_and_the_push_can_be_repeated(
     assert set(hub.files(REPO)) == PUSHED and commits(hub) == 1
 
 
+COMMIT = "/api/models/owner/name/commit/main"
+
+
+@pytest.mark.parametrize("lost", ["lose", "lose 504"])
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "always"])
+def test_a_commit_whose_answer_is_lost_is_found_again(hub, pushed_folder, lost, times):
+    asked = []
+
+    def fail(method, path):
+        asked.extend([path] * (path == COMMIT))
+        return lost if path == COMMIT and len(asked) <= times else None
+
+    hub.fail = fail
+    result = push_folder(pushed_folder, REPO, check=False)
+    assert set(hub.files(REPO)) == PUSHED and commits(hub) == 1
+    assert result.commit == hub.repositories[REPO].branches["main"]
+
+
+def test_a_commit_of_somebody_else_is_not_taken_for_the_lost_one(hub, pushed_folder):
+    def fail(method, path):
+        if path == COMMIT:
+            hub.repositories[REPO].commit("main", {name: b"theirs" for name in PUSHED})
+            return "drop"
+
+    hub.fail = fail
+    with pytest.raises(UserError, match="could not be reached .*nothing was committed"):
+        push_folder(pushed_folder, REPO, check=False)
+
+
+def test_nothing_is_claimed_of_a_commit_that_the_hub_cannot_be_asked_about(hub, pushed_folder):
+    gone = []
+
+    def fail(method, path):
+        gone.extend([path] * (path == COMMIT))
+        return ("lose" if path == COMMIT else 503) if gone else None
+
+    hub.fail = fail
+    with pytest.raises(
+        UserError, match="can't be asked whether it was taken; run the same command again, which"
+    ) as error:
+        push_folder(pushed_folder, REPO, check=False)
+    one_line(error)
+    hub.fail = lambda method, path: None
+    push_folder(pushed_folder, REPO, check=False)
+    assert set(hub.files(REPO)) == PUSHED and commits(hub) == 1
+
+
 def test_a_hub_that_is_not_there_is_one_line(hub, pushed_folder, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="owner/name: the Hub could not be reached .*refused") as error:

@@ -5,12 +5,12 @@ ftkit adapters info runs/first
 ftkit adapters merge runs/first --output_dir merged --dtype bfloat16
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.json_object import read_object
 from ftkit.config.parser import CommandParser
 
 ACTIONS = ("list", "info", "merge")
@@ -66,7 +66,7 @@ def find_adapters(folder: Path, checkpoints: bool) -> list[Path]:
 def summary_row(adapter: Path) -> tuple[str, ...]:
     """One line of the list, without reading any weights; what can't be read is said in it."""
     try:
-        config = json.loads((adapter / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = read_object(adapter / CONFIG_FILE, "save it again")
         method, base = method_of(config), str(config.get("base_model_name_or_path"))
     except (ValueError, AttributeError, KeyError, OSError):
         return str(adapter), "unreadable", "-", "-", f"broken {CONFIG_FILE}"
@@ -78,7 +78,7 @@ def summary_row(adapter: Path) -> tuple[str, ...]:
         record = adapter.parent / "base.json"
     if record.is_file():
         try:
-            base = json.loads(record.read_text(encoding="utf-8")).get("name", base)
+            base = str(read_object(record, "restore it").get("name", base))
         except (ValueError, AttributeError, OSError):
             base = f"broken {record.name}"
     return str(adapter), method, str(rank or "-"), size, base

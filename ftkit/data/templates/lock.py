@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from itertools import zip_longest
@@ -24,6 +24,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_text
+from ftkit.config.foreign import foreign
+from ftkit.config.json_object import read_object
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.data.templates.rendering import own_template, render
 
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_FILE = "template.lock.json"
 LOCK_VERSION = 1
+RESTORE = "restore it, or train again"
 FIXED_CLOCK = "{%- macro strftime_now(format) -%}1 January 2026{%- endmacro -%}"  # stands in for transformers' own
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token")
 CHECKSUM_BYTES = 2  # of each entry of the vocabulary
@@ -101,13 +104,11 @@ def read_lock(folder: str | Path) -> dict | None:
     path = (folder.parent if folder.suffix == ".gguf" else folder) / LOCK_FILE
     if not path.is_file():
         return None
-    try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
-        version = lock["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not as training writes it ({error!r}); restore it, or train again") from error
-    if version != LOCK_VERSION:
-        raise UserError(f"{path}: has version {version}, this ftkit knows {LOCK_VERSION}; upgrade ftkit")
+    lock = read_object(path, RESTORE)
+    if "version" not in lock:
+        raise UserError(f"{path}: not as training writes it (no version); {RESTORE}")
+    if lock["version"] != LOCK_VERSION:
+        raise UserError(f"{path}: has version {lock['version']}, this ftkit knows {LOCK_VERSION}; upgrade ftkit")
     return lock
 
 
@@ -121,7 +122,7 @@ def verify_lock(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> LockS
     if lock is None:
         logger.warning("%s has no %s: nothing proves that it is asked as it was trained", folder, LOCK_FILE)
         return LockState.UNLOCKED
-    raise_on(folder, lock, first_difference(lock, tokenizer))
+    raise_on(folder, lock, first_difference, tokenizer)
     return LockState.LOCKED
 
 
@@ -130,7 +131,7 @@ def verify_tokenizer(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> 
     lock = read_lock(folder)
     if lock is None:
         return LockState.UNLOCKED
-    raise_on(folder, lock, tokenizer_difference(lock, tokenizer))
+    raise_on(folder, lock, tokenizer_difference, tokenizer)
     return LockState.LOCKED
 
 
@@ -140,8 +141,13 @@ def copy_lock(source: str | Path, target: str | Path) -> None:
         write_lock(target, lock)
 
 
-def raise_on(folder: str | Path, lock: dict, difference: str | None) -> None:
-    """Raise UserError for a difference."""
+def raise_on(
+    folder: str | Path, lock: dict, find: Callable[[dict, PreTrainedTokenizerBase], str | None],
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:  # fmt: skip
+    """Raise UserError for a difference that `find` finds, or where the lock lacks what it looks at."""
+    with foreign(Path(folder) / LOCK_FILE, "not as training writes it", RESTORE):
+        difference = find(lock, tokenizer)
     if difference:
         name = lock["template"]["name"] or ("its own" if lock["template"]["source"] else "none")
         raise UserError(

@@ -4,17 +4,31 @@ text, spans = render_marked(messages, tokenizer)
 """
 
 import re
+from contextlib import suppress
+from functools import lru_cache
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from ftkit.config.assets import list_assets
-from ftkit.config.errors import UserError
+from ftkit.config.errors import LimitError, UserError, first_line
+from ftkit.config.foreign import tried, within
 
 Span = tuple[int, int]  # characters [start, end) of a rendered conversation
+Tokens = tuple[tuple[str, str | tuple[str, ...]], ...]  # the special tokens that a template may name
 
 STAND_IN = "\u2060"  # for an answer: in no template, and no white space that one might strip
+MAX_CHARACTERS = 2**17  # of a template; the longest known ones have a sixth of it
+RENDER_SECONDS = 2  # of the processor, for a conversation
+OTHER_TEMPLATE = "choose another one by --template"
+TURNS = [{"role": "user", "content": "Hi.\n 1 2"}, {"role": "assistant", "content": "Yes."}] * 8
+TRIALS = (
+    # messages, whether they end where the assistant's answer starts
+    (TURNS[:1], True),
+    (TURNS[:2], False),
+    ([{"role": "system", "content": "Be brief."}, *TURNS[:3]], True),
+    (TURNS, False),
+)
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -26,6 +40,8 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
     if not template:
         names = "|".join(list_assets("templates"))
         raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; choose one: --template {names}")
+    if not isinstance(template, str):
+        raise UserError(f"{tokenizer.name_or_path}: its chat template is no text; {OTHER_TEMPLATE}")
     return template
 
 
@@ -47,17 +63,47 @@ def render_marked(
 ) -> tuple[str, list[Span]]:
     """Return the conversation as text and the characters inside `{% generation %}`, one span per answer."""
     template = template or own_template(tokenizer)
+    named = tokenizer.special_tokens_map.items()
+    tokens = tuple((name, tuple(token) if isinstance(token, list) else token) for name, token in named)
+    where = f"{tokenizer.name_or_path}: the template"
+    try_template(template, tokens, where)
+    with within(RENDER_SECONDS, where, OTHER_TEMPLATE):
+        return _render(messages, template, add_generation_prompt, tokens)
+
+
+def _render(messages: list[dict], template: str, add_generation_prompt: bool, tokens: Tokens) -> tuple[str, list[Span]]:
+    """As `render_marked`, without limits."""
     try:
         texts, spans = render_jinja_template(
             conversations=[messages],
             chat_template=template,
             return_assistant_tokens_mask=GENERATION_TAG.search(template) is not None,
             add_generation_prompt=add_generation_prompt,
-            **tokenizer.special_tokens_map,
+            **dict(tokens),
         )
-    except (TemplateError, TypeError) as error:
-        raise UserError(f"the template refuses this conversation ({error}); change it or choose --template") from error
+    except MemoryError as error:
+        raise LimitError(f"the template needs more memory than there is; {OTHER_TEMPLATE}") from error
+    except Exception as error:  # a template is somebody's program, so that whatever it raises is theirs
+        reason = first_line(error)
+        raise UserError(f"the template refuses this conversation ({reason}); change it or choose --template") from error
     return texts[0], spans[0] if spans else []
+
+
+@lru_cache
+def try_template(template: str, tokens: Tokens, where: str) -> None:
+    """Render conversations by a template for the first time where it can do no harm. where: what it is, in a message.
+
+    Raises UserError for one that is huge, LimitError for one that hangs or takes all memory.
+    """
+    if len(template) > MAX_CHARACTERS:
+        raise UserError(f"{where} has more than {MAX_CHARACTERS:,} characters; {OTHER_TEMPLATE}")
+
+    def work() -> None:
+        for messages, is_open in TRIALS:
+            with suppress(UserError):  # it may take no system text, say
+                _render(messages, template, is_open, tokens)
+
+    tried(work, where, OTHER_TEMPLATE)
 
 
 def render_prefixes(

@@ -13,20 +13,30 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import TemplateError
 from transformers import AddedToken, PreTrainedTokenizerBase
 
 from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.foreign import foreign, within
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.data.templates.forgery import break_strings, mend_strings
-from ftkit.data.templates.rendering import GENERATION_TAG, Span, own_template, render, render_marked, render_prefixes
+from ftkit.data.templates.rendering import (
+    GENERATION_TAG,
+    OTHER_TEMPLATE,
+    RENDER_SECONDS,
+    Span,
+    own_template,
+    render,
+    render_marked,
+    render_prefixes,
+)
 from ftkit.data.templates.role_markers import role_markers
 
 logger = logging.getLogger(__name__)
 
-CONTROL_TOKENS_COMMENT = re.compile(r"\{#-? control tokens: (.*?) -?#\}")
-HEADINGS_COMMENT = re.compile(r"\{#-? headings: (.*?) -?#\}")
+# Their length is bounded so that many unclosed ones take no time.
+CONTROL_TOKENS_COMMENT = re.compile(r"\{#-? control tokens: (.{0,4096}?) -?#\}")
+HEADINGS_COMMENT = re.compile(r"\{#-? headings: (.{0,4096}?) -?#\}")
 ANSWERS_TAG = re.compile(r"</?[a-z_]+>")  # such as <think>: no role, and answers may contain it
 END_OF_TURN_LINE = re.compile(r"(\{%- set end_of_turn = )'([^']*)'( -%\})")
 HEADER_GAP_LINE = re.compile(r"(\{%- set header_gap = )'\\n\\n'( -%\})")
@@ -181,6 +191,7 @@ def find_markers(
     tokenizer: PreTrainedTokenizerBase, source: str, controls: tuple[str, ...], allow_variant: bool
 ) -> tuple[str, str | None]:
     """Return how answers are found ("markers", "trl" or "offsets") and TRL's training variant where that is used."""
+    render(probe_messages(PROBES[0]), tokenizer)  # whatever is wrong with a template is said before TRL meets it
     if GENERATION_TAG.search(source):
         if not marks_end_of_turn(tokenizer, source, controls):
             logger.warning("the template's generation markers leave out the end token; answers are found by offsets")
@@ -212,8 +223,9 @@ def trl_variant(tokenizer: PreTrainedTokenizerBase) -> str | None:
     from trl.chat_template_utils import get_training_chat_template
 
     try:
-        return get_training_chat_template(tokenizer)
-    except (ValueError, TypeError, TemplateError):  # how TRL says that it knows no variant
+        with foreign("the template", "TRL knows no variant"), within(RENDER_SECONDS, "the template", OTHER_TEMPLATE):
+            return get_training_chat_template(tokenizer)
+    except UserError:
         return None
 
 

@@ -22,6 +22,7 @@ from ftkit.config.files import write_json, write_text
 from ftkit.config.json_object import read_object
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.classifier import stored_labels
+from ftkit.model.limits import check_adapter_config
 from ftkit.model.loading import local_model_folder, weights_fingerprint
 from ftkit.model.weights.shards import safetensors_files
 
@@ -41,11 +42,10 @@ def read_adapter_config(adapter: str | Path) -> dict:
     if not path.is_file():
         raise UserError(f"{adapter}: no {CONFIG_FILE} in it; give the output folder of a run with --use_peft")
     config = read_object(path, "save the adapter again")
-    if config.get("peft_type") not in set(PeftType):
-        kind = config.get("peft_type")
+    kind = config.get("peft_type")
+    if not isinstance(kind, str) or kind not in set(PeftType):
         raise UserError(f"{path}: peft_type is {kind}, which the installed PEFT does not know; upgrade peft")
-    if config.get("megatron_config"):  # PEFT would import the module named beside it
-        raise UserError(f"{path}: megatron_config names code to import; set it to null")
+    check_adapter_config(path, config)
     return config
 
 

@@ -19,7 +19,8 @@ import torch
 from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from ftkit.config.errors import UserError, first_line
+from ftkit.config.errors import UserError
+from ftkit.config.foreign import foreign, within
 from ftkit.model.adapters.embeddings import (
     BASE_COPY,
     check_stored,
@@ -45,6 +46,7 @@ from ftkit.model.loading import load_config
 
 logger = logging.getLogger(__name__)
 
+FIT_SECONDS = 8  # of the processor: hundreds of layers take two
 SHOWN_DIGITS = 12  # of a SHA-256 in a message
 LARGE_SCALING = 64  # lora_alpha over rank; published recipes stay at 4 and below
 LORA_FACTOR = re.compile(r"\.lora_(embedding_)?([AB])(\.weight)?$")
@@ -65,7 +67,7 @@ def check_adapter_folder(adapter: str | Path, base_folder: str | Path, *, trust_
 
 def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code: bool = False) -> None:
     """Raise UserError unless the adapter's tensors are those of the base's configuration, as `check_keys` does."""
-    try:
+    with foreign(base_folder, "its model can't be built"):
         labels = adapter_labels(adapter, base_folder)
         auto = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
         settings = {"num_labels": len(labels)} if labels else {}
@@ -75,8 +77,6 @@ def check_fit(adapter: str | Path, base_folder: str | Path, *, trust_remote_code
             config.get_text_config().vocab_size = vocabulary
         with torch.device("meta"):
             model = auto.from_config(config, trust_remote_code=trust_remote_code)
-    except ValueError as error:
-        raise UserError(f"{base_folder}: its model can't be built ({first_line(error)})") from error
     check_keys(adapter, model)
 
 
@@ -157,10 +157,10 @@ def check_keys(adapter: str | Path, model: PreTrainedModel) -> None:
 def peft_config_of(adapter: str | Path) -> PeftConfig:
     """The adapter's configuration as PEFT's object."""
     read_adapter_config(adapter)
-    try:
+    with foreign(Path(adapter) / CONFIG_FILE, "PEFT refuses it", "save the adapter again"):
         config = PeftConfig.from_pretrained(str(adapter))
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{Path(adapter) / CONFIG_FILE}: PEFT refuses it ({error}); save the adapter again") from error
+    if getattr(config, "prompt_tuning_init", None):
+        config.prompt_tuning_init = "RANDOM"  # its tensors are in the file: no tokenizer is loaded to make them again
     if config.task_type == TaskType.SEQ_CLS and not config.modules_to_save:
         config.modules_to_save = list(CLASSIFIER_HEADS)  # which older versions of PEFT left unsaid
     return config
@@ -180,12 +180,14 @@ def expected_shapes(model: PreTrainedModel, config: PeftConfig) -> Mapping[str, 
     sizes = model_config.get_text_config()
     sizes.vocab_size = max([sizes.vocab_size - 1, *rows]) + 1
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said again when the adapter is put on the model itself
-            skeleton = PeftModel(type(base)._from_config(model_config), config)
-    except ValueError as error:  # a target that this model has not
-        raise UserError(f"the adapter does not fit {model_config.model_type}: {first_line(error)}") from error
+    with (
+        foreign("the adapter", f"does not fit {model_config.model_type}"),
+        within(FIT_SECONDS, "fitting the adapter to the model", "look at the patterns of its adapter_config.json"),
+        torch.device("meta"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # said again when the adapter is put on the model itself
+        skeleton = PeftModel(type(base)._from_config(model_config), config)
     tensors = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
@@ -220,7 +222,9 @@ def put_adapter(
         check_company(model, adapter, config)
         model.load_adapter(str(adapter), adapter_name=name, is_trainable=is_trainable, torch_device="cpu")
     else:
-        model = PeftModel.from_pretrained(model, str(adapter), adapter_name=name, is_trainable=is_trainable)
+        model = PeftModel.from_pretrained(
+            model, str(adapter), adapter_name=name, is_trainable=is_trainable, config=config
+        )
     check_loaded(model, adapter, name)
     return model if is_trainable else model.eval()
 

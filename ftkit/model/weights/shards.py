@@ -87,7 +87,7 @@ def safetensors_files(folder: str | Path) -> list[Path]:
     if (folder / SINGLE_FILE).is_file():
         return [folder / SINGLE_FILE]
     if index.is_file():
-        files = [folder / name for name in sorted(set(read_object(index)["weight_map"].values()))]
+        files = [folder / name for name in sorted(set(shard_names(index)))]
         missing = [path.name for path in files if not path.is_file()]
         if missing:
             raise UserError(f"{folder}: {len(missing)} shards are missing, such as {missing[0]}; download it again")
@@ -108,6 +108,15 @@ def num_weights(folder: str | Path) -> int:
         with contextlib.suppress(SafetensorError), safe_open(path, framework="pt") as file:
             count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
     return count
+
+
+def shard_names(index: Path) -> list[str]:
+    """The files that an index of weights names. Raises UserError for none, and for files of other folders."""
+    fix = "download the model again"
+    names = read_object(index, fix).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) and "/" not in name for name in names.values()):
+        raise UserError(f"{index}: its weight_map does not name files beside it; {fix}")
+    return list(names.values())
 
 
 def write_shards(tensors: Mapping[str, OutputTensor], folder: Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:

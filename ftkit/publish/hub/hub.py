@@ -8,10 +8,13 @@ visible by one commit at the end, and a push that was cut off is repeated by the
 """
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from huggingface_hub.errors import HTTPError
 
 from ftkit.config.errors import UserError, first_line
 from ftkit.model.configuration_ftgpt import CODE_FILES
@@ -21,12 +24,15 @@ from ftkit.publish.hub.upload_plan import (
     LICENSE_FILES,
     RESULT_FILES,
     TOKENIZER_FILES,
+    UploadFile,
     UploadPlan,
     format_plan,
     plan_upload,
 )
 
 MAIN = "main"
+REFUSALS = (400, 401, 403, 404, 413, 422)  # statuses by which the Hub says that it has taken nothing
+HUB_ERRORS = (HTTPError, OSError, RuntimeError, ValueError)  # of the upload threads, of an odd answer
 REQUEST_TIMEOUT_SECONDS = 60  # of silence; huggingface_hub's own client waits for ever
 # Loaded in place of, or together with, what is pushed now, if they stayed from an earlier push.
 STALE = re.compile(r"(pytorch_|adapter_)?model(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
@@ -169,13 +175,52 @@ def commit_plan(api, plan: UploadPlan, repo_id: str, branch: str, message: str |
     there = api.list_repo_files(repo_id, revision=head)
     names = {file.name for file in plan.files}
     deleted = sorted(name for name in there if name not in names and is_stale(name, plan.kind))
-    operations = [
+    added = [
         CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content) for file in plan.files
     ]
-    operations += [CommitOperationDelete(name, is_folder=False) for name in deleted]
+    api.preupload_lfs_files(repo_id, added, revision=branch)
+    operations = [*added, *(CommitOperationDelete(name, is_folder=False) for name in deleted)]
     message = message or f"Push {plan.folder.resolve().name} with ftkit"
-    info = api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=head)
-    return info.oid, f"{api.endpoint}/{repo_id}" + (f"/tree/{branch}" if branch != MAIN else ""), deleted
+    try:
+        oid = api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=head).oid
+    except HUB_ERRORS as error:
+        if not (oid := taken_commit(api, plan, repo_id, branch, head, deleted, error)):
+            raise
+    return oid, f"{api.endpoint}/{repo_id}" + (f"/tree/{branch}" if branch != MAIN else ""), deleted
+
+
+def taken_commit(
+    api, plan: UploadPlan, repo_id: str, branch: str, head: str, deleted: list[str], error: Exception
+) -> str | None:
+    """The commit that the branch has now, if it holds what was sent although the Hub's answer was `error` or got lost.
+
+    head: what the branch had before. None where nothing was committed, or something else. Raises UserError where the
+    Hub can't be asked.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoFile
+
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSALS:
+        return None
+    try:
+        oid = api.repo_info(repo_id, revision=branch).sha
+        entries = api.list_repo_tree(repo_id, revision=oid, recursive=True) if oid != head else ()
+        there = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+    except HUB_ERRORS as second:
+        raise UserError(
+            f"{repo_id}: no answer to the commit came, and the Hub can't be asked whether it was taken; run the same "
+            "command again, which commits only what is missing there"
+        ) from second
+    is_ours = all(file.name in there and is_content(there[file.name], file) for file in plan.files)
+    return oid if there and is_ours and not there.keys() & set(deleted) else None
+
+
+def is_content(entry, file: UploadFile) -> bool:
+    """Whether a file of a repository has the content that is pushed: by its SHA-256, or git's SHA-1 of a small one."""
+    if entry.lfs:
+        return entry.lfs.sha256 == file.sha256()
+    content = file.path.read_bytes() if file.content is None else file.content
+    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def is_stale(name: str, kind: str) -> bool:
@@ -211,13 +256,13 @@ def patient_client() -> Iterator[None]:
 @contextlib.contextmanager
 def hub_errors(repo_id: str, token: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one line without the token."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
     except UserError:
         raise
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:  # of the upload threads, of an odd answer
+    except HUB_ERRORS as error:
         cause = error
         while not isinstance(cause, HfHubHTTPError) and cause.__cause__ is not None:
             cause = cause.__cause__
