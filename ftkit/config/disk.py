@@ -27,7 +27,8 @@ FIXES = {
 OTHER_FIX = "put it right and run the same command again"
 RUST_ERRNO = re.compile(r"\(os error (\d+)\)")  # in the errors of safetensors and tokenizers
 TORCH_STRERROR = re.compile(r"failed with strerror: (.+)")  # of torch.save, at a file that can't be opened
-TORCH_WORDS = ("PytorchStreamWriter failed", "unexpected pos ", "file write failed")  # at one that can't be written
+# Of torch.save, at a file that can't be written to its end.
+TORCH_WORDS = ("PytorchStreamWriter failed", "unexpected pos ", "file write failed", "iostream error")
 UNCOUNTED_BYTES = 32 << 20  # so much more than its tensors a checkpoint may hold, such as a tokenizer
 
 
@@ -78,8 +79,9 @@ def writing(path: str | Path, *, need: int | None = None, note: str = "") -> Ite
         if not isinstance(error, OSError) and need is not None and free < need + UNCOUNTED_BYTES:
             number = errno.ENOSPC
         text = full_text(number, need, free) if number in FULL else os.strerror(number)
-        named = getattr(error, "filename", None) or temporary_name(path)
-        where = path if str(named) == str(temporary_name(path)) else named
+        named = str(getattr(error, "filename", None) or temporary_name(path))
+        is_own = named == str(temporary_name(path)) or not (os.path.isabs(named) or os.path.lexists(named))
+        where = path if is_own else named  # shutil.rmtree names a file without its folder
         raise OSError(number, text + (f"; {note}" if note else ""), str(where)) from error
 
 

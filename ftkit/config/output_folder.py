@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
 
@@ -161,8 +162,9 @@ def locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # of a process that has just ended and removed it
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    with writing(path):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return descriptor
 
 

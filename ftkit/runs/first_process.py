@@ -9,7 +9,7 @@ from ftkit.config.launch import has_accelerator, is_first_process, world_size
 
 
 def on_first_process(training, find: Callable[[], Any]) -> Any:
-    """What `find()` returns in the first process, in every process; what it raises as UserError is raised in all."""
+    """What `find()` returns in the first process, in every process; its mistake or system error is raised in all."""
     if world_size() == 1:
         return find()
     import torch.distributed
@@ -22,9 +22,9 @@ def on_first_process(training, find: Callable[[], Any]) -> Any:
     if is_first_process():
         try:
             outcome = [find()]
-        except UserError as error:
+        except (UserError, OSError) as error:
             outcome = [error]
     torch.distributed.broadcast_object_list(outcome)
-    if isinstance(outcome[0], UserError):
+    if isinstance(outcome[0], UserError | OSError):
         raise outcome[0]
     return outcome[0]

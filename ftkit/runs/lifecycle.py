@@ -58,8 +58,7 @@ def train(command: str, method: Method, held_out: HeldOut | None, settings):
         if settings.training.plan:
             say("\n".join(plan_lines(run, method, None)))
             return None
-        if is_first_process():
-            check_room(run)
+        on_first_process(settings.training, lambda: check_room(run))
         return train_run(run, method, held_out, start)
 
 

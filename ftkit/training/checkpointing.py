@@ -210,7 +210,8 @@ def remove_leftovers(output_dir: str | Path) -> None:
     for path in (Path(output_dir) / STAGING_NAME, *Path(output_dir).glob(f"{DELETING_PREFIX}*")):
         if path.is_dir():
             logger.warning("%s, left by an interrupted run, is removed", path)
-            shutil.rmtree(path)
+            with writing(path):
+                shutil.rmtree(path)
     folders = [path for path in Path(output_dir).rglob("*") if path.is_dir()]
     for folder in (Path(output_dir), *folders):
         remove_temporary(folder)
@@ -335,7 +336,8 @@ def _rotate(run_dir: Path, newest: Path, limit: int | None, best: str | None) ->
     protected = {newest.resolve()} | ({Path(best).resolve()} if best else set())
     deletable = [path for path in by_worth if path.resolve() not in protected]
     for path in deletable[: max(len(ours) - limit, 0)]:
-        _delete_folder(path)
+        with writing(path, note=f"it should be deleted, {newest.name} is saved"):
+            _delete_folder(path)
 
 
 def _rotate_again(run_dir: Path, checkpoint: Path, limit: int | None) -> None:

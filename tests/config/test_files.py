@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 
@@ -111,6 +112,7 @@ FAULTS = {  # what a library raises, the number of the system
         errno.EIO,
     ),
     "torch at the end": (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), errno.EIO),
+    "torch at its own": (RuntimeError("basic_ios::clear: iostream error"), errno.EIO),
     "a mistake of ours": (RuntimeError("shape mismatch"), None),
     "a library's OSError without a number": (OSError("no file named model.safetensors"), None),
 }
@@ -183,6 +185,24 @@ def test_output_that_can_not_be_printed_is_one_line():
         done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.endswith("; free some space and run the same command again\n")
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="no name spaces here")
+def test_a_disk_that_can_only_be_read_is_refused_and_one_that_is_full(tmp_path):
+    (tmp_path / "disk").mkdir()
+    program = "from ftkit.config.files import check_folder; check_folder('disk/runs/a')"
+    line = f'{sys.executable} -c "{program}" 2>&1 | tail -1'
+    disks = (
+        "mount -t tmpfs -o ro tmpfs disk && {0}; mount -t tmpfs -o size=4k tmpfs disk && dd if=/dev/zero of=disk/x; {0}"
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", disks.format(line)], capture_output=True, text=True, cwd=tmp_path
+    )
+    if "can't be written" not in done.stdout:
+        pytest.skip("mounting is not allowed here")
+    refused = [line for line in done.stdout.split("\n") if "UserError" in line]
+    assert len(refused) == 2 and "(Read-only file system); choose another --output_dir" in refused[0]
+    assert "(No space left on device); choose another --output_dir" in refused[1]
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "link"])
