@@ -23,7 +23,7 @@ NOT_COMPARED = frozenset({"reasons", "facts", "peak_memory_gib", "checkpoint_byt
 # changed by permission.
 FREE = frozenset({
     "activation_checkpointing", "eval_strategy", "eval_on_start", "logging_steps", "save_strategy", "save_steps",
-    "save_total_limit", "num_parameters", "peak_memory_gib", "checkpoint_bytes", "facts", "reasons",
+    "save_total_limit", "saves_by_clock", "num_parameters", "peak_memory_gib", "checkpoint_bytes", "facts", "reasons",
 })  # fmt: skip
 OF_DEVICE = {"use_cpu", "attention", "fused_lora", "loss_head", "ddp_backend", "ddp_find_unused_parameters"}
 PRECISION = {"bf16", "dtype"}

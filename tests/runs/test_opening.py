@@ -178,3 +178,11 @@ def test_on_another_kind_of_device_what_belongs_to_the_device_is_decided_there(f
     printed = capsys.readouterr().err
     assert "changed    attention: sdpa in this run until now, packed_sdpa here" in printed
     assert "it began on NVIDIA H100 80GB HBM3" in printed
+
+
+def test_saving_may_be_chosen_for_what_is_left(files, tmp_path, unfinish):
+    flags = ("--max_steps", "4", "--use_peft")
+    files.run("sft", tmp_path / "out", *flags)  # saves as it is decided
+    unfinish(tmp_path / "out", "checkpoint-4")
+    trainer = files.run("sft", tmp_path / "out", *flags, "--save_strategy", "steps", "--save_steps", "3")
+    assert not trainer.saves_by_clock and trainer.args.save_steps == 3
