@@ -52,7 +52,7 @@ TEMPLATES = [
     Case("nested loops, shown", template(LOOPS), SHOW),
     Case("nested loops, checked", template(LOOPS), CHECK),
     Case("nested loops, planned", template(LOOPS), PLAN),
-    Case("nested loops, pushed", "many control tokens", template(LOOPS + PLAIN_TURN), PUSH),
+    Case("nested loops, pushed", template(LOOPS + PLAIN_TURN), PUSH),
     Case("loops only in long conversations", both(template(LATE), written("rows.jsonl", json.dumps({"messages": [
         {"role": role, "content": "a"} for role in ("user", "assistant") * 9]}) + "\n")), SHOW),
     Case("a long range", template("{{ range(10 ** 12) | list }}"), GENERATE),
@@ -261,6 +261,9 @@ def warm() -> None:
     import ftkit.evaluation.bench.bench  # noqa: F401
     import ftkit.inference.engine  # noqa: F401
     import ftkit.training.methods.sft  # noqa: F401
+    from ftkit.config.hardware import probe
+
+    probe()
 
 
 @pytest.fixture(scope="session")
@@ -291,6 +294,7 @@ def hold(case: Case, good: Path, folder: Path) -> None:
     assert ended.code == (0 if case.name in HARMLESS else 2), said
 
 
+@pytest.mark.slow
 def test_the_good_folders_pass(warm, good, tmp_path):
     for number, command in enumerate((GENERATE, SHOW, CHECK, PLAN, EXPORT, ADAPTED, INFO, MERGE, GO_ON, BENCH)):
         spoil = task() if command == BENCH else lambda folder: None
