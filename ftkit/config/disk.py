@@ -32,6 +32,10 @@ TORCH_WORDS = ("PytorchStreamWriter failed", "unexpected pos ", "file write fail
 UNCOUNTED_BYTES = 32 << 20  # so much more than its tensors a checkpoint may hold, such as a tokenizer
 
 
+class DiskFault(OSError):
+    """A fault of a disk in full words: what is needed and free, and what is intact."""
+
+
 def free_bytes(path: str | Path) -> int:
     """Bytes that may still be written to the disk of a file or folder, which may be missing."""
     path = Path(path).absolute()
@@ -41,7 +45,7 @@ def free_bytes(path: str | Path) -> int:
 def require_room(path: str | Path, need: int) -> None:
     """Raise the OSError of a full disk where so many bytes can't be written, before they are."""
     if free_bytes(path) < need:
-        raise OSError(errno.ENOSPC, full_text(errno.ENOSPC, need, free_bytes(path)), str(path))
+        raise DiskFault(errno.ENOSPC, full_text(errno.ENOSPC, need, free_bytes(path)), str(path))
 
 
 def full_text(number: int, need: int | None, free: int) -> str:
@@ -79,10 +83,11 @@ def writing(path: str | Path, *, need: int | None = None, note: str = "") -> Ite
         if not isinstance(error, OSError) and need is not None and free < need + UNCOUNTED_BYTES:
             number = errno.ENOSPC
         text = full_text(number, need, free) if number in FULL else os.strerror(number)
+        text = error.strerror if isinstance(error, DiskFault) else text
         named = str(getattr(error, "filename", None) or temporary_name(path))
         is_own = named == str(temporary_name(path)) or not (os.path.isabs(named) or os.path.lexists(named))
         where = path if is_own else named  # shutil.rmtree names a file without its folder
-        raise OSError(number, text + (f"; {note}" if note else ""), str(where)) from error
+        raise DiskFault(number, text + (f"; {note}" if note else ""), str(where)) from error
 
 
 def errno_of(error: BaseException) -> int | None:

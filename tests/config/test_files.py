@@ -139,6 +139,10 @@ def test_a_fault_while_writing_names_the_file_its_need_and_what_is_free(tmp_path
     with pytest.raises(OSError) as caught, writing(path):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "other"))
     assert fault_line(caught.value) == f"{tmp_path}/other: Permission denied; change its permissions, or name another"
+    with pytest.raises(OSError) as caught, writing(tmp_path / "checkpoint-4", note="earlier ones are whole"):
+        with writing(path, need=812_000_000):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(path) in str(caught.value) and "needs 812 MB, 300 MB free; earlier ones are whole" in str(caught.value)
     with pytest.raises(ZeroDivisionError), writing(path):
         raise ZeroDivisionError
 

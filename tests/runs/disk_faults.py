@@ -1,4 +1,4 @@
-"""Runs that meet faults of a disk, in forks of one process; prints what became of each as a line of JSON.
+"""Runs that meet faults of a disk, in forks of one process; WORK/outcomes.jsonl says what became of each.
 
     LD_PRELOAD=faults.so unshare -rm python tests/runs/disk_faults.py WORK '[["sft", "write", "run.yaml", "ENOSPC"], ...]'
 
@@ -7,7 +7,6 @@ that size, which is full for what does not fit. Each is run, looked at, and run 
 gone and room on the disk; then its losses, weights and files are compared with those of an undisturbed run.
 """
 
-import contextlib
 import ctypes
 import errno
 import hashlib
@@ -21,7 +20,7 @@ from pathlib import Path
 from endpoint_stand_in import EndpointStandIn
 from kill_matrix import ROWS, make_inputs
 
-from ftkit.config.jsonl import write_jsonl
+from ftkit.config.jsonl import append_jsonl, write_jsonl
 from ftkit.runs.killing import forget_garbage, fork, result_of
 from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
 
@@ -82,8 +81,7 @@ class Cases:
             operation, path, name = fault
             library = ctypes.CDLL(os.environ["LD_PRELOAD"])
             library.set_fault(operation.encode(), f"{self.out}/{path}".encode(), getattr(errno, name))
-        with contextlib.redirect_stdout(sys.stderr):
-            status = run(dispatch, self.argv(command))
+        status = run(dispatch, self.argv(command))
         (self.work / "met").write_text(str(library.num_faults() if fault else 1))
         return status
 
@@ -168,7 +166,7 @@ def main(work: str, cases: str) -> None:
             if command not in expected:
                 expected[command] = trials.reference(command)
             fault = fault[0] if isinstance(fault[0], int) else fault
-            print(json.dumps(trials.try_out(command, fault, expected[command])), flush=True)
+            append_jsonl(Path(work) / "outcomes.jsonl", [trials.try_out(command, fault, expected[command])])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ftkit.config.jsonl import read_jsonl
+
 HERE = Path(__file__).parent
 FAULTS = """
 sft       open    .ftkit/lock                                      EROFS
@@ -56,7 +58,7 @@ dpo       write   .receipt.json.*                                  EROFS
 dpo       write   metrics.jsonl                                    EIO
 dpo       write   .staging/checkpoint-4/.tmp*                      ENOSPC
 dpo       write   .staging/checkpoint-4/optimizer.pt               EIO
-dpo       rename  .report.html.*                                   EROFS
+dpo       rename  report.html                                      EROFS
 pretrain  write   .run.yaml.*                                      EDQUOT
 pretrain  write   .staging/checkpoint-4/.tmp*                      EIO
 pretrain  rename  checkpoint-4                                     EROFS
@@ -110,7 +112,7 @@ def outcome(request, tmp_path_factory):
     if library:
         environment["LD_PRELOAD"] = str(library)
     done = subprocess.run([*line, json.dumps(listed)], capture_output=True, text=True, env=environment)
-    found = dict(zip(tried, map(json.loads, done.stdout.strip().split("\n")), strict=False)) if done.stdout else {}
+    found = dict(zip(tried, read_jsonl(work / "outcomes.jsonl"), strict=False))
 
     def of(case: tuple) -> dict:
         if case not in tried:

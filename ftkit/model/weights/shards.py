@@ -126,7 +126,7 @@ def write_shards(tensors: Mapping[str, OutputTensor], folder: Path, max_shard_by
     a JSON header, the values).
     """
     total = sum(tensor.spec.nbytes for tensor in tensors.values())
-    require_room(folder, total)
+    require_room(folder.parent, total)
     shards = _plan_shards(tensors, max_shard_bytes)
     names = [SINGLE_FILE]
     if len(shards) > 1:
