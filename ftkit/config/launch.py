@@ -77,6 +77,11 @@ def is_first_process(environ: Mapping[str, str] = os.environ) -> bool:
     return rank(environ) == 0
 
 
+def is_lone_child_of_accelerate(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether `accelerate launch` started this process, and no other beside it by way of torchrun."""
+    return "ACCELERATE_MIXED_PRECISION" in environ and "TORCHELASTIC_RUN_ID" not in environ
+
+
 def sharding(environ: Mapping[str, str] = os.environ) -> str | None:
     """ "FSDP" or "DeepSpeed" where accelerate was asked to split the weights, else None."""
     chosen = (name for name in SHARDED if environ.get(name, "false").lower() in ("1", "true"))

@@ -4,6 +4,7 @@ Before the first update and after the last one a run ends at once: nothing is lo
 exit code is 128 + the signal's number, as a shell has it. Put `@stoppable` on the function that is the run.
 """
 
+import ctypes
 import functools
 import os
 import signal
@@ -11,9 +12,10 @@ import sys
 import threading
 from collections.abc import Callable
 
-from ftkit.config.launch import is_first_process
+from ftkit.config.launch import is_first_process, is_lone_child_of_accelerate
 
 SAVING = "SIGUSR1"
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 HEARD = ("SIGTERM", "SIGINT", SAVING)  # by name: Windows has no SIGUSR1
 
 
@@ -51,10 +53,11 @@ class Signals:
             self.save = True
         elif number == self.stop == signal.SIGINT:
             raise KeyboardInterrupt
-        else:
+        elif not self.is_updating:
             self.stop = number
-            if not self.is_updating:
-                raise self.stopped()
+            raise self.stopped()
+        elif not self.stop:
+            self.stop = number
             self.acknowledge()
 
     def acknowledge(self) -> None:
@@ -96,6 +99,8 @@ def stoppable(run: Callable) -> Callable:
     def listening(*args, **kwargs):
         if threading.current_thread() is not threading.main_thread():
             return run(*args, **kwargs)
+        if is_lone_child_of_accelerate():
+            end_with_parent()
         signals = Signals()
         before = {number: signal.signal(number, signals.receive) for number in heard_signals()}
         try:
@@ -111,10 +116,17 @@ def stoppable(run: Callable) -> Callable:
     return listening
 
 
+def end_with_parent() -> None:
+    """Have this process get a SIGTERM when the one that started it ends: accelerate passes no signal on. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def with_deaf_workers(loader):
     """A DataLoader whose workers leave the signals of a whole process group to the process that reads from them."""
-    if loader.num_workers:
-        loader.worker_init_fn = functools.partial(start_worker, loader.worker_init_fn)
+    start = functools.partial(start_worker, loader.worker_init_fn)
+    loader.worker_init_fn = start  # from which accelerate makes the loader of a resumed epoch
+    getattr(loader, "base_dataloader", loader).worker_init_fn = start  # inside accelerate's wrapper
     return loader
 
 
