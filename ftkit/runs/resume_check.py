@@ -8,17 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from ftkit.config.errors import UserError
-from ftkit.config.run_folder import RunRecord, read_record, write_run_yaml
+from ftkit.config.files import write_text
+from ftkit.config.run_folder import RunRecord, read_record
 from ftkit.runs.killing import FreshTrial, Point, Trial, get_ready
 from ftkit.runs.recipes import TRAINERS
 
 NUM_UPDATES = 6
 EVERY = 2  # updates, between two checkpoints and between two evaluations
-PIECE = {
-    "max_steps": NUM_UPDATES, "logging_strategy": "steps", "logging_steps": 1, "save_strategy": "steps",
-    "save_steps": EVERY, "disable_tqdm": True,
-}  # fmt: skip
+PIECE = {"max_steps": NUM_UPDATES, "logging_strategy": "steps", "logging_steps": 1, "disable_tqdm": True}
+SAVING = {"save_strategy": "steps", "save_steps": EVERY}
+EVALUATION = {"eval_strategy": "steps", "eval_steps": EVERY}
 LEFT_OUT = {  # settings of the run: its length, and what goes out of its folder
     "output_dir", "num_train_epochs", "max_tokens", "report_to", "run_name", "push_to_hub", "hub_model_id", "hub_token",
     "hub_private_repo", "hub_revision", "benchmark_tasks", "benchmark_data", "benchmark_limit",
@@ -40,9 +42,9 @@ def check_resume(folder: str | Path, *, num_kills: int, work: Path, say: Callabl
     work: folder for the runs. say: called with a line about each point. Raises UserError where the folder holds no
     run, or the piece can't be trained.
     """
-    record = trained_record(Path(folder))
-    write_run_yaml(str(work), RunRecord(record.command, short_piece(record)))
-    trial = make_trial(record, work)
+    command, record = trained_run(Path(folder))
+    write_text(work / "run.yaml", yaml.safe_dump(short_piece(record)))
+    trial = make_trial(command, work, use_cpu=bool(record.asked.get("use_cpu")))
     say(f"{NUM_UPDATES} updates with the settings of {folder}, in {work}")
     try:
         expected = trial.reference()
@@ -59,35 +61,36 @@ def check_resume(folder: str | Path, *, num_kills: int, work: Path, say: Callabl
     return Checked(points, repeats=not differs or not trial.reference().result.differences(expected.result))
 
 
-def trained_record(folder: Path) -> RunRecord:
-    """The record of a training run. Raises UserError where there is none."""
+def trained_run(folder: Path) -> tuple[str, RunRecord]:
+    """The trainer of a run, and the run's record. Raises UserError where there is none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the output folder of a training run")
     record = read_record(folder)
     if record is None:
         raise UserError(f"{folder}: holds no run.yaml; give the output folder of a training run")
-    if record.command not in TRAINERS:
+    if record.command is None or record.command not in TRAINERS:
         raise UserError(f"{folder}/run.yaml: of no trainer ({record.command}); known are {', '.join(TRAINERS)}")
-    return record
+    return record.command, record
 
 
 def short_piece(record: RunRecord) -> dict:
     """The settings of a run, but for its length."""
-    settings = {name: value for name, value in record.asked.items() if name not in LEFT_OUT}
+    settings = {name: value for name, value in record.asked.items() if name not in LEFT_OUT} | PIECE
+    if not settings.get("early_stopping_patience"):  # which saves at each evaluation
+        settings |= SAVING
     evaluates = (record.decided or record.asked).get("eval_strategy", "no") != "no"
-    return settings | PIECE | ({"eval_strategy": "steps", "eval_steps": EVERY} if evaluates else {})
+    return settings | EVALUATION if evaluates else settings
 
 
-def make_trial(record: RunRecord, work: Path) -> Trial:
+def make_trial(command: str, work: Path, *, use_cpu: bool) -> Trial:
     """A Trial in forks of this process, or in new processes on a GPU, and where forks of threaded libraries break."""
     from ftkit.config.launch import has_accelerator
 
     flags = ("--config", str(work / "run.yaml"))
-    use_cpu = bool(record.asked.get("use_cpu"))
     if sys.platform != "linux" or not use_cpu and has_accelerator():
-        return FreshTrial(record.command, flags, work)
-    get_ready([record.command], use_cpu=use_cpu)
-    return Trial(record.command, flags, work)
+        return FreshTrial(command, flags, work)
+    get_ready([command], use_cpu=use_cpu)
+    return Trial(command, flags, work)
 
 
 def chosen_moments(moments: Sequence[str], count: int) -> list[int]:
@@ -114,4 +117,4 @@ def describe(point: Point) -> str:
         found = f"the same command ends with {point.status}: {point.log.split(chr(10))[-1]}"
     elif point.differences:
         found = f"goes on, with different {', '.join(point.differences)}"
-    return f"killed at {' and at '.join(point.at)}: {found}"
+    return f"killed at {' and at '.join(point.at) or 'no moment'}: {found}"

@@ -56,7 +56,7 @@ def pretended(monkeypatch):
     monkeypatch.setattr(
         resume_check,
         "make_trial",
-        lambda record, work: Pretended(record.command, ("--config", str(work / "run.yaml")), work),
+        lambda command, work, use_cpu: Pretended(command, ("--config", str(work / "run.yaml")), work),
     )
     monkeypatch.setattr(Pretended, "attempts", [])
     return Pretended
@@ -108,12 +108,17 @@ def test_runs_that_differ_without_a_kill_are_named_as_such(pretended, run_folder
 
 
 def test_the_piece_has_the_settings_of_the_run_but_its_length(run_folder):
-    piece = short_piece(resume_check.trained_record(run_folder))
+    piece = short_piece(resume_check.trained_run(run_folder)[1])
     assert piece == {
         "model_name_or_path": "M", "dataset_name": "D", "learning_rate": 0.5, "max_steps": 6, "save_strategy": "steps",
         "save_steps": 2, "logging_strategy": "steps", "logging_steps": 1, "disable_tqdm": True, "eval_strategy": "steps",
         "eval_steps": 2,
     }  # fmt: skip
+
+
+def test_where_each_evaluation_saves_no_steps_of_saving_are_asked_for():
+    piece = short_piece(RunRecord("classify", {"early_stopping_patience": 2}, {"eval_strategy": "epoch"}))
+    assert piece["eval_steps"] == 2 and not {"save_strategy", "save_steps"} & piece.keys()
 
 
 def test_moments_are_chosen_evenly_from_steps_and_events():
@@ -147,12 +152,12 @@ def test_a_mistake_is_one_line_and_exit_2(argv, message, pretended, run_folder, 
     assert message in last
 
 
-@pytest.mark.parametrize(("accelerator", "asked", "kind"), [(True, {}, FreshTrial), (True, {"use_cpu": True}, Trial), (False, {}, Trial)])  # fmt: skip
-def test_runs_are_forked_on_a_cpu_alone(accelerator, asked, kind, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("accelerator", "use_cpu", "kind"), [(True, False, FreshTrial), (True, True, Trial), (False, False, Trial)])  # fmt: skip
+def test_runs_are_forked_on_a_cpu_alone(accelerator, use_cpu, kind, monkeypatch, tmp_path):
     monkeypatch.setattr("ftkit.config.launch.has_accelerator", lambda: accelerator)
     monkeypatch.setattr(resume_check, "get_ready", lambda *_, **__: None)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert type(resume_check.make_trial(RunRecord("sft", asked), tmp_path)) is kind
+    assert type(resume_check.make_trial("sft", tmp_path, use_cpu=use_cpu)) is kind
 
 
 @pytest.mark.slow
