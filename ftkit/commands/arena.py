@@ -74,6 +74,8 @@ def check(args) -> None:
 
 def ranking_lines(standings: list) -> list[str]:
     """A table, best first."""
+    from ftkit.evaluation.verdict.text import column_lines
+
     rows = [("model", "score (95 %)", "won", "tied", "lost")]
     rows += [
         (
@@ -83,8 +85,7 @@ def ranking_lines(standings: list) -> list[str]:
         )
         for one in standings
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return column_lines(rows)
 
 
 def write_rows_asked_for(votes: list, args) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 GIB = 2**30
 FOUR_BIT_BYTES = 0.52  # a weight in nf4 with doubly quantised constants (QLoRA, arXiv:2305.14314)
+EIGHT_BIT_BYTES = 1.05  # a weight in int8 with its scales
 HEAD_TILE_BYTES = 4 * 48 * 2**20  # the compact loss head: logits of a chunk, and what is made of them
 CUDA_CONTEXT_BYTES = 0.6 * GIB
 

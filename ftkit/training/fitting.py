@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from ftkit.config.estimate import Shape, Work, peak_memory_gib
+from ftkit.config.estimate import EIGHT_BIT_BYTES, FOUR_BIT_BYTES, Shape, Work, peak_memory_gib
 from ftkit.config.settings.needs import plain
 from ftkit.training.decided import Facts
 
@@ -59,7 +59,7 @@ def work_of(asked, facts: Facts, values: dict) -> Work:
     rows = values["per_device_train_batch_size"] * (2 if is_pairs else 1)
     copies = 2 if is_pairs and not model.use_peft and not asked.training.precompute_ref_log_probs else 1
     stored = 2.0 if values["dtype"] in ("bfloat16", "float16") else 4.0
-    stored = 0.52 if model.load_in_4bit else 1.05 if model.load_in_8bit else stored
+    stored = FOUR_BIT_BYTES if model.load_in_4bit else EIGHT_BIT_BYTES if model.load_in_8bit else stored
     half = values["bf16"] or bool(asked.training.fp16)
     return Work(
         tokens=rows * row,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ftkit.config.errors import UserError
-from ftkit.data.reading.documents import documents_of, iterate_texts, load_documents, stream_documents
+from ftkit.data.reading.documents import documents_of, load_documents, stream_documents
 
 
 def write(path, text: str):
@@ -102,7 +102,7 @@ def test_what_cannot_be_held_out_or_found_is_said(tmp_path):
     with pytest.raises(UserError, match='no split "training"; it has: train'):
         load_documents(str(path), train_split="training")
     with pytest.raises(UserError, match="gone.txt: no such file"):
-        list(iterate_texts([str(tmp_path / "gone.txt")]))
+        load_documents(str(tmp_path / "gone.txt"))
     bad = write(tmp_path / "bad.jsonl", '{"text": "fine"}\n{"text": 7}\n')
     with pytest.raises(UserError, match=r"bad\.jsonl:2"):
         load_documents(str(bad))

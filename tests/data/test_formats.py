@@ -4,13 +4,21 @@ import pytest
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.records import Record
-from ftkit.data.rows.formats import alpaca_row, detect_format, to_messages
+from ftkit.data.rows.columns import FormatCheck
+from ftkit.data.rows.formats import FORMATS, alpaca_row, to_messages
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 
 
 def records(*rows):
     return [Record(row, 10 + number) for number, row in enumerate(rows)]
+
+
+def detect_format(rows, path, format="auto"):
+    check = FormatCheck(path, FORMATS, format)
+    for record in rows:
+        check.check(record)
+    return check.format
 
 
 def convert(row, format=None):

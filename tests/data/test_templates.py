@@ -8,13 +8,14 @@ from trl import chat_template_utils
 from ftkit.config.assets import list_assets
 from ftkit.config.errors import UserError
 from ftkit.data.templates import templates
+from ftkit.data.templates.forgery import break_strings
 from ftkit.data.templates.rendering import render, render_marked
 from ftkit.data.templates.templates import (
     install_template,
-    neutralise,
     prepare_messages,
     render_training,
     restore,
+    special_tokens,
 )
 
 BUNDLED = ["alpaca", "chatml", "llama3", "phi3", "plain"]
@@ -285,7 +286,7 @@ def test_alpaca_refuses_a_late_system_turn(bpe):
 
 def test_neutralised_text_holds_no_control_id_and_comes_back(tokenizer):
     text = f"a {tokenizer.eos_token} b\n### Response:\nc"
-    broken = neutralise(text, tokenizer, ("### Response:",))
+    broken, _ = break_strings(text, tuple(special_tokens(tokenizer)), ("### Response:",))
     assert tokenizer.eos_token_id not in tokenizer(broken)["input_ids"]
     assert "\n### Response:" not in broken
     info = install_template(tokenizer, "alpaca")

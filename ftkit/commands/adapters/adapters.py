@@ -93,9 +93,9 @@ def method_of(config: dict) -> str:
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
     """Print columns, each as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    from ftkit.evaluation.verdict.text import column_lines
+
+    print("\n".join(column_lines(rows)))
 
 
 def show_adapter(argv: list[str]) -> None:

@@ -3,10 +3,8 @@
 documents = load_documents("corpus/", test_size=0.01)
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from ftkit.config.assets import list_assets
 from ftkit.config.errors import UserError
 from ftkit.data.reading.loading import DEFAULT_TEST_SPLIT, SPLIT_NAMES, Rows, find_splits, hold_out, load_rows
 from ftkit.data.reading.streaming import RowStream
@@ -101,11 +99,3 @@ def stream_documents(
         name, format="text", config=config, train_split=train_split,
         test_split=held_out_split(name, test_split, config, streaming=True), num_held_out=num_held_out,
     )  # fmt: skip
-
-
-def iterate_texts(names: list[str], separator: str | None = None) -> Iterator[str]:
-    """The training texts of several files, folders, bundled datasets or Hub ids, one document after the other."""
-    for name in names:
-        if not Path(name).expanduser().exists() and name not in list_assets("datasets") and Path(name).suffix:
-            raise UserError(f"{name}: no such file; check the path")
-        yield from (row["text"] for row in load_documents(name, separator=separator).train)

@@ -13,7 +13,7 @@ import re
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.records import Record
-from ftkit.data.rows.columns import FormatCheck, RowKind, nearest_key
+from ftkit.data.rows.columns import RowKind, nearest_key
 
 INPUT_MARKER = "\n\n### Input:\n"  # stands between instruction and input in the user turn of an Alpaca row
 JOINER = "\u2060"  # word joiner: invisible, no whitespace; put into text that must not be read as a heading or a token
@@ -31,17 +31,6 @@ FORMATS = {
 ROLES = ("system", "user", "assistant")
 TOOL_ROLES = ("tool", "function", "function_call", "observation")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"} | {role: role for role in ROLES}
-
-
-def detect_format(records: list[Record], path: str, format: str = "auto", formats: dict = FORMATS) -> str:
-    """Return the one format all records have: a key of `formats`. `format` other than "auto" is checked, not guessed.
-
-    Raises UserError naming the first line that has no format, or another one than the lines before it.
-    """
-    check = FormatCheck(path, formats, format)
-    for record in records:
-        check.check(record)
-    return check.format
 
 
 def to_messages(record: Record, format: str, path: str) -> dict:

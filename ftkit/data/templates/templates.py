@@ -302,14 +302,6 @@ def warn_of_unbreakable(tokenizer: PreTrainedTokenizerBase, tokens: tuple[str, .
         logger.warning("text can't be kept from holding the control tokens %s of this tokenizer", found)
 
 
-def neutralise(text: str, tokenizer: PreTrainedTokenizerBase, headings: tuple[str, ...] = ()) -> str:
-    """Return `text` without control tokens of the tokenizer and without lines that begin with one of `headings`.
-
-    One invisible word joiner (U+2060) goes behind the first letter of each. `restore` undoes it.
-    """
-    return break_strings(text, tuple(special_tokens(tokenizer)), headings)[0]
-
-
 def restore(text: str, info: TemplateInfo, role: str = "assistant") -> str:
     """Return the content of a `role` turn that `prepare_messages` changed into `text`, to show it to a person."""
     return mend_strings(text, forbidden_strings(info, role), info.headings)

@@ -134,25 +134,11 @@ def item_of(run: Run, task: str, part: Part, score: TokenScores) -> Item:
     return Item(content_id(part.content), scores, part.prompt, "", part.reference, weight=score.num_tokens)
 
 
-def measure_answers(run: Run, trainer) -> list[TokenScores] | None:
-    """The scores of held-out rows."""
-    return measure(run, trainer, answer_parts(run))
-
-
-def report_answers(run: Run, before: list[TokenScores], after: list[TokenScores]) -> list[str]:
-    """Write what held-out rows scored."""
-    return report(run, ANSWERS, answer_parts(run), before, after)
-
-
-def measure_text(run: Run, trainer) -> list[TokenScores] | None:
-    """The scores of held-out blocks."""
-    return measure(run, trainer, text_parts(run))
-
-
-def report_text(run: Run, before: list[TokenScores], after: list[TokenScores]) -> list[str]:
-    """Write what held-out blocks scored."""
-    return report(run, TEXT, text_parts(run), before, after)
-
-
-HELD_OUT_ANSWERS = HeldOut(measure_answers, report_answers)
-HELD_OUT_TEXT = HeldOut(measure_text, report_text)
+HELD_OUT_ANSWERS = HeldOut(
+    lambda run, trainer: measure(run, trainer, answer_parts(run)),
+    lambda run, before, after: report(run, ANSWERS, answer_parts(run), before, after),
+)
+HELD_OUT_TEXT = HeldOut(
+    lambda run, trainer: measure(run, trainer, text_parts(run)),
+    lambda run, before, after: report(run, TEXT, text_parts(run), before, after),
+)

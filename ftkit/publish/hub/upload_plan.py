@@ -34,6 +34,7 @@ from ftkit.publish.card.model_card import (
     with_repo_id,
 )
 from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, check_weights
+from ftkit.training.hashing import sha256_of
 
 WEIGHTS = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 TOKENIZER_FILES = {
@@ -54,7 +55,6 @@ WITHHELD = {
     "samples.jsonl": "holds rows of the data",
 }
 BINARY = (".safetensors", ".gguf", ".png", ".model")
-HASH_CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,7 @@ class UploadFile:
         """Of what is sent, in hexadecimal."""
         if self.content is not None:
             return hashlib.sha256(self.content).hexdigest()
-        digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
-            while chunk := file.read(HASH_CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return sha256_of(self.path)
 
 
 @dataclass
