@@ -81,7 +81,7 @@ def cached(name: str, make: Callable[[Path], object]) -> Path:
         try:
             make(usual)
         except OSError as error:
-            reason = fault_line(error)
+            reason = str(fault_line(error))
         else:
             return usual
     path = stand_in() / name

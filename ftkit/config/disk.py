@@ -83,7 +83,7 @@ def writing(path: str | Path, *, need: int | None = None, note: str = "") -> Ite
         if not isinstance(error, OSError) and need is not None and free < need + UNCOUNTED_BYTES:
             number = errno.ENOSPC
         text = full_text(number, need, free) if number in FULL else os.strerror(number)
-        text = error.strerror if isinstance(error, DiskFault) else text
+        text = str(error.strerror) if isinstance(error, DiskFault) else text
         named = str(getattr(error, "filename", None) or temporary_name(path))
         is_own = named == str(temporary_name(path)) or not (os.path.isabs(named) or os.path.lexists(named))
         where = path if is_own else named  # shutil.rmtree names a file without its folder

@@ -52,7 +52,7 @@ def make(settings, facts_of: Callable[[Hardware], Facts], start: Start | None) -
     hardware, record, notes = hardware_of(settings.training), settings.record, without_effect(settings)
     facts = facts_of(hardware)
     if start and start.record and start.record.decided:
-        decided, kept = carried_on(start, decide(settings, settings.given, facts), hardware)
+        decided, kept = carried_on(start, start.record, decide(settings, settings.given, facts), hardware)
         return decided, hardware, [*kept, *notes]
     if record is None or not record.decided:
         return decide(settings, settings.given, facts), hardware, notes
@@ -67,12 +67,12 @@ def make(settings, facts_of: Callable[[Hardware], Facts], start: Start | None) -
     )
 
 
-def carried_on(start: Start, decided: Decided, hardware: Hardware) -> tuple[Decided, list[str]]:
+def carried_on(start: Start, record: RunRecord, decided: Decided, hardware: Hardware) -> tuple[Decided, list[str]]:
     """The decisions of a run that goes on: its own, but for what changes no weight or changed by permission.
 
-    decided: as it would be decided now. On another kind of device, what belongs to a device is as it is decided now.
+    record: of that run. decided: as it would be decided now. On another kind of device, what belongs to a device is as
+    it is decided now.
     """
-    record = start.record
     kept = {item.name for item in dataclasses.fields(Decided)} & record.decided.keys() - FREE
     moved = record.hardware.get("device") != hardware.device
     if moved:
