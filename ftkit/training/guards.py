@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
+from peft import PeftModel
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
@@ -72,7 +73,7 @@ class GuardMixin:
         if not self.args.fp16:  # whose scaler skips an update that overflows, and lowers its scale
             self.stop(f"the gradient norm is {norm}")
         if self.skips_in_a_row == SKIPS_IN_A_ROW:
-            self.stop(f"the gradient norm is {norm} in {SKIPS_IN_A_ROW} updates in a row, at any scale of the loss;")
+            self.stop(f"the gradient norm is {norm} in {SKIPS_IN_A_ROW} updates in a row, however the loss is scaled,")
 
     def _save_checkpoint(self, model, trial):
         self.check_saved(optimizer_tensors(self.optimizer, self.model))
@@ -80,7 +81,10 @@ class GuardMixin:
 
     def save_model(self, output_dir=None, *args, **kwargs):
         """As Trainer.save_model; raises UserError in all processes for weights that are not finite."""
-        self.check_saved(self.model.named_parameters())
+        named = self.model.named_parameters()
+        if isinstance(self.model, PeftModel):  # whose base is not saved
+            named = ((name, parameter) for name, parameter in named if parameter.requires_grad)
+        self.check_saved(named)
         super().save_model(output_dir, *args, **kwargs)
 
     def check_saved(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -108,7 +112,8 @@ class GuardMixin:
         saved = f", {kept[-1]} is as it was" if kept else ""
         named = some([row["source"] for row in rows if row["source"]])
         batch = f", or look at its rows ({', '.join(filter(None, (named, str(out / STOPPED_BATCH))))})" if rows else ""
-        fix = f"lower --learning_rate{batch}" if update else "the weights or their precision are at fault"
+        fp16 = ", take --bf16 for --fp16" if self.args.fp16 else ""
+        fix = f"lower --learning_rate{fp16}{batch}" if update else "the weights or their precision are at fault"
         when = f"{'after' if is_done else 'at'} update {update}" if update else "before the first update"
         raise UserError(f"{reason} {when}; nothing of it was saved{saved}; {fix}")
 
