@@ -13,6 +13,7 @@ from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.inference.asking import ModelSettings
 
+PAGE_FILE = "report.html"
 NOT_OF_ENDPOINTS = (
     "adapter", "template", "dtype", "load_in_4bit", "ftgpt", "trust_remote_code", "max_batch_tokens", "batch_size",
 )  # fmt: skip
@@ -118,10 +119,10 @@ def claimed(args) -> Iterator[None]:
 
 
 def is_finished(folder: str) -> bool:
-    """Whether the benchmark in a folder came to its end."""
+    """Whether the benchmark in a folder came to its end; its page is written last."""
     from ftkit.evaluation.bench.bench import RESULTS_FILE
 
-    return (Path(folder) / RESULTS_FILE).is_file()
+    return all((Path(folder) / name).is_file() for name in (RESULTS_FILE, PAGE_FILE))
 
 
 def task_list() -> str:

@@ -24,9 +24,10 @@ from ftkit.config.jsonl import append_jsonl, write_jsonl
 from ftkit.runs.killing import forget_garbage, fork, result_of
 from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
 
-TRAINING = """--use_cpu --bf16 false --disable_tqdm --learning_rate 1e-2 --logging_steps 1 --test_size 4 --num_samples 1
+TRAINING = """--use_cpu --bf16 false --disable_tqdm --learning_rate 1e-2 --logging_steps 1 --test_size 4
     --max_steps 6 --save_strategy steps --save_steps 2 --save_total_limit 2 --eval_strategy steps --eval_steps 3
-    --sample_max_new_tokens 4 --per_device_train_batch_size 2""".split()
+    --per_device_train_batch_size 2""".split()
+SAMPLES = "--num_samples 1 --sample_max_new_tokens 4".split()
 NEW_MODEL = "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --block_size 32".split()
 TRAINERS = ("sft", "dpo", "pretrain", "classify")
 TASK = """
@@ -65,6 +66,7 @@ class Cases:
             "judge": [f"mine={rows}", "--endpoint", self.url, "--model_name_or_path", "judge", "--concurrency", "1"],
         }[command]
         training = ["--dataset_name", rows, *TRAINING] if command in TRAINERS else []
+        training += SAMPLES if command in ("sft", "dpo", "pretrain") else []
         return [command, *flags, *training, "--output_dir", str(self.out)]
 
     def start(self, command: str, fault: list | None = None) -> int:
