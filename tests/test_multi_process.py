@@ -203,6 +203,7 @@ def test_a_run_resumes_in_two_processes(two_process_runs, first, second):
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
     losses = [[line["loss"] for line in log_of(two_process_runs / name) if "loss" in line] for name in (first, second)]
     assert losses[1] == losses[0][2:]
+    assert_same_scores(two_process_runs / second, two_process_runs / first)  # also of what it began from
 
 
 @pytest.mark.slow
