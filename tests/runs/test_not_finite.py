@@ -117,12 +117,18 @@ WAYS = {
     "huge_base": Way("(held-out loss|loss|held-out rows) .*(at update 1;|before the first update;|weights or the precision)", base=3e38, last=0),
     "inf_base": Way("tensor .* holds NaN or infinity as float32", base=math.inf, last=0),
 }  # fmt: skip
+ADAPTER = Way(
+    "NaN or infinity .*lora_.* after update 3;",
+    functools.partial(bad_optimizer, value=math.nan),
+    flags=("--use_peft",),
+)
 SAMPLE = {(way, TRAINERS[number % 4], number % 3 == 0) for number, way in enumerate(WAYS)}
 TABLE = [
     pytest.param(way, trainer, held_out, id=f"{way}-{trainer}-{'held_out' if held_out else 'all_trained'}",
                  marks=() if (way, trainer, held_out) in SAMPLE else pytest.mark.slow)
     for way in WAYS for trainer in TRAINERS for held_out in (False, True)
 ]  # fmt: skip
+TABLE.append(pytest.param("nan_adapter", "sft", False, id="nan_adapter-sft"))
 
 
 def damaged_base(source: Path, target: Path, value: float) -> Path:
@@ -156,7 +162,7 @@ def argv_of(files, trainer: str, out: Path, way: Way, held_out: bool) -> list[st
 def test_it_stops_within_one_update_and_keeps_nothing_of_it(
     name, trainer, held_out, files, tmp_path, monkeypatch, capsys
 ):
-    way, out = WAYS[name], tmp_path / "out"
+    way, out = WAYS.get(name, ADAPTER), tmp_path / "out"
     announce = lifecycle.announce
 
     def announce_and_inject(run, method, trainer, *rest):
@@ -172,7 +178,12 @@ def test_it_stops_within_one_update_and_keeps_nothing_of_it(
     kept = list_checkpoints(out)
     assert [verify_checkpoint(path) for path in kept] == [[]] * len(kept)
     assert max((int(path.name.removeprefix("checkpoint-")) for path in kept), default=0) <= way.last
-    assert all(torch.isfinite(value).all() for path in kept for value in load_file(path / "model.safetensors").values())
+    assert all(
+        torch.isfinite(value).all()
+        for path in kept
+        for file in path.glob("*model.safetensors")
+        for value in load_file(file).values()
+    )
     assert not [path for pattern in RESULTS for path in out.glob(pattern)]
     for line in (out / "metrics.jsonl").read_text().split("\n")[:-1] if kept else ():
         record = json.loads(line, parse_constant=pytest.fail)
