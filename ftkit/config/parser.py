@@ -11,6 +11,7 @@ from ftkit.config.caches import use_writable_caches
 from ftkit.config.disk import fault_line, writing
 from ftkit.config.errors import LimitError, UserError, did_you_mean
 from ftkit.config.flags import check_flags, flag_names, given_values
+from ftkit.config.foreign import is_panic
 from ftkit.config.launch import is_first_process
 
 
@@ -161,8 +162,8 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int
     except BrokenPipeError:  # `ftkit ... | head` closed our output
         sys.stderr.close()
         return 141
-    except Exception as error:  # one of the disk, perhaps in a library's words; all others are ours, with a traceback
-        line = fault_line(error)
+    except BaseException as error:  # of the disk, or of a library in Rust; all others are ours, with a traceback
+        line = f"a library broke down on what it was given ({error})" if is_panic(error) else fault_line(error)
         if line is None:
             raise
         print(line, file=sys.stderr)

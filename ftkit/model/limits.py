@@ -16,32 +16,49 @@ JSON_FILES = (
     "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "model.safetensors.index.json",
 )  # fmt: skip
+SETTINGS = {"config.json", "generation_config.json"}
 LAYERS = re.compile(r"(num|n)_(\w+_)?layers?|\w+_layers")
 MAX_LAYERS, MAX_SIZE = 2**12, 2**31
-SIZES = {"vocab_size": 2**24, "hidden_size": 2**20, "n_embd": 2**20, "d_model": 2**20, "num_labels": 2**20}
+SIZES = {
+    "vocab_size": 2**24,
+    "hidden_size": 2**20,
+    "n_embd": 2**20,
+    "d_model": 2**20,
+    "num_labels": 2**20,
+    "num_beams": 2**10,
+}
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 MAX_RANK, MAX_VIRTUAL_TOKENS = 2**16, 2**20
 MAX_ADDED_TOKENS, MAX_TOKENIZER_BYTES = 2**16, 2**28
 # Where a pattern backtracks, or a normalizer makes of each letter many.
-TRIAL_TEXT = "".join(letter * 40 for letter in "a e1.\n") + "Ab, c'd 12! \u00e9\u9ce5"
+TRIAL_TEXT = "".join(letter * 40 for letter in "a e1.\n") + "Ab, c'd 12! \u00e9\u9ce5" + " Aa1." * 12
 TOKENIZER_FIX = "take the tokenizer of another model"
 
 
 def check_model_files(folder: Path) -> dict:
     """The config.json of a model's folder. Raises UserError where it, or a JSON file beside it, asks for too much."""
-    for name in JSON_FILES:
-        if (folder / name).is_file():
-            read_object(folder / name, FIX)
-    path = folder / "config.json"
-    config = read_object(path, FIX)
-    for key, value in _items(config):
-        limit = MAX_LAYERS if LAYERS.fullmatch(key) else SIZES.get(key, MAX_SIZE)
-        if isinstance(value, int) and abs(value) > limit:
-            raise UserError(f"{path}: {key} is {value:,}, more than any model has; {FIX}")
-        if key in ("attn_implementation", "_attn_implementation") and "/" in str(value):
-            raise UserError(f"{path}: {key} {value} would run code of that repository; take it out of the file")
+    found = {name: read_object(folder / name, FIX) for name in JSON_FILES if (folder / name).is_file()}
+    config = found["config.json"]
+    for name in SETTINGS & found.keys():
+        for key, value in _items(found[name]):
+            check_setting(folder / name, key, value)
     if not isinstance(config.get("model_type", ""), str):
-        raise UserError(f"{path}: model_type is no text; {FIX}")
+        raise UserError(f"{folder / 'config.json'}: model_type is no text; {FIX}")
     return config
+
+
+def check_setting(path: Path, key: str, value: Any) -> None:
+    """Raise UserError for one setting of a configuration that is out of all reason, or would run code."""
+    limit = MAX_LAYERS if LAYERS.fullmatch(key) else SIZES.get(key)
+    if isinstance(value, int) and value > (limit or MAX_SIZE):
+        raise UserError(f"{path}: {key} is {value:,}, more than any model has; {FIX}")
+    if isinstance(value, int) and limit and value < 0:
+        raise UserError(f"{path}: {key} is {value}; {FIX}")
+    if key in ("attn_implementation", "_attn_implementation") and "/" in str(value):
+        raise UserError(f"{path}: {key} {value} would run code of that repository; take it out of the file")
+    ids = value if isinstance(value, list) else [value]
+    if key in TOKEN_IDS and not all(token is None or isinstance(token, int) for token in ids):
+        raise UserError(f"{path}: {key} is {value!r:.40}, no number of a token; {FIX}")
 
 
 def _items(config: dict) -> list[tuple[str, Any]]:
@@ -93,7 +110,12 @@ def check_tokenizer_file(folder: Path) -> None:
 
 
 def try_tokenizer(tokenizer: Any, folder: str | Path) -> None:
-    """Raise LimitError for a tokenizer whose patterns or replacements hang, or take all memory."""
+    """Raise LimitError for a tokenizer whose patterns or replacements hang, or take all memory.
+
+    UserError for one whose greatest length is no number.
+    """
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise UserError(f"{folder}: its tokenizer's model_max_length is no number; {TOKENIZER_FIX}")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     parts = (getattr(backend, "normalizer", None), getattr(backend, "pre_tokenizer", None))
     states = [part.__getstate__() for part in parts if part is not None]

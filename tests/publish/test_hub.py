@@ -1,6 +1,9 @@
 """Pushes go to a stand-in of the Hub through the real client: what arrives, what is refused, what a failure leaves."""
 
+import contextlib
 import json
+import tempfile
+import threading
 
 import hub_stand_in
 import huggingface_hub
@@ -276,3 +279,35 @@ def test_a_pushed_adapter_is_found_by_its_name_and_knows_its_base(hub, adapter_f
     assert config["base_model_name_or_path"] == "my-model"  # the folder's path is nobody else's business
     assert str(chat_folder.parent) not in b"".join(hub.files(REPO).values()).decode(errors="ignore")
     assert "note: the base my-model is no model of the Hub" in result.report()
+
+
+def files_with(secret: str, folder) -> set:
+    """Files below a folder that hold a text, as they are at this moment."""
+    found = set()
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone since
+            if path.is_file() and secret.encode() in path.read_bytes():
+                found.add(path)
+    return found
+
+
+@pytest.mark.parametrize("check", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["pushed", "loaded back"])
+def test_the_token_is_in_no_file_at_any_moment(hub, pushed_folder, tmp_path, monkeypatch, check):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen, over = set(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            seen.update(files_with(WRITE_TOKEN, tmp_path))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        push_folder(pushed_folder, REPO, check=check)
+        push_folder(pushed_folder, REPO, token=WRITE_TOKEN, check=False)
+        (tmp_path / "planted").write_text(WRITE_TOKEN)
+        over.wait(0.5)
+    finally:
+        over.set()
+        watcher.join()
+    assert seen | files_with(WRITE_TOKEN, tmp_path) == {tmp_path / "planted"}

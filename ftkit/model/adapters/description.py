@@ -9,9 +9,7 @@ from pathlib import Path
 from peft.utils.other import get_pattern_key
 
 from ftkit.config.errors import UserError
-from ftkit.config.foreign import within
 from ftkit.model.adapters.files import (
-    CONFIG_FILE,
     adapter_tensors,
     base_fingerprint,
     base_of_adapter,
@@ -21,7 +19,7 @@ from ftkit.model.adapters.files import (
     run_folder,
     run_settings,
 )
-from ftkit.model.adapters.loading import FIT_SECONDS, SHOWN_DIGITS, check_fit, check_tensors
+from ftkit.model.adapters.loading import SHOWN_DIGITS, check_fit, check_tensors, try_patterns
 from ftkit.model.weights.shards import SafetensorsFolder
 
 Row = tuple[str, ...]
@@ -35,14 +33,9 @@ def describe(adapter: str, base: str | None = None, *, method: str) -> tuple[dic
     base: where it is, if moved. method: the method's name as people say it. What is wrong with the adapter is said in a
     line; UserError where it can't be read, or `base` is no model.
     """
-    with within(FIT_SECONDS, f"{adapter}: describing it", f"look at the patterns of its {CONFIG_FILE}"):
-        return _describe(adapter, base, method)
-
-
-def _describe(adapter: str, base: str | None, method: str) -> tuple[dict[str, str], list[Row]]:
-    """As `describe`, without a limit of time."""
     config, settings = read_adapter_config(adapter), run_settings(adapter)
     tensors = dict(adapter_tensors(adapter))
+    try_patterns(adapter, tensors)
     found, folder = base_line(adapter, base)
     lines = {"adapter": adapter, "method": method_line(config, method), "base": found}
     if settings.get("load_in_4bit") or settings.get("load_in_8bit"):

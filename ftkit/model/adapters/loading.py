@@ -12,7 +12,8 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -46,9 +47,10 @@ from ftkit.model.loading import load_config
 
 logger = logging.getLogger(__name__)
 
-FIT_SECONDS = 8  # of the processor: hundreds of layers take two
+PATTERN_SECONDS = 2  # of the processor
 SHOWN_DIGITS = 12  # of a SHA-256 in a message
 LARGE_SCALING = 64  # lora_alpha over rank; published recipes stay at 4 and below
+PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern", "target_parameters")
 LORA_FACTOR = re.compile(r"\.lora_(embedding_)?([AB])(\.weight)?$")
 # Trained to a value that only a comparison with the base distinguishes from its start.
 UNTOLD_START = re.compile(r"\.lora_magnitude_vector(\.weight)?$")
@@ -131,6 +133,7 @@ def check_keys(adapter: str | Path, model: PreTrainedModel) -> None:
     path = Path(adapter) / WEIGHTS_FILE
     config = peft_config_of(adapter)
     found = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(adapter)}
+    try_patterns(adapter, [name for name, _ in model.named_modules()])
     expected = expected_shapes(model, config)
     names = embedding_names(model)
     missing = sorted(expected.keys() - found.keys())
@@ -152,6 +155,23 @@ def check_keys(adapter: str | Path, model: PreTrainedModel) -> None:
                 f"{path}: tensor {name} has shape {found[name]} and this base needs {shape}; "
                 "it was trained on another model: pass that by --model_name_or_path"
             )
+
+
+def try_patterns(adapter: str | Path, names: Iterable[str]) -> None:
+    """Match the patterns of an adapter's configuration to names of modules, as PEFT will.
+
+    Raises LimitError where they backtrack without end.
+    """
+    config = read_adapter_config(adapter)
+    found = [config.get(key) or [] for key in PATTERNS]
+    patterns = [pattern for value in found for pattern in ([value] if isinstance(value, str) else value)]
+    where, fix = f"{Path(adapter) / CONFIG_FILE}: matching its patterns to the modules", "look at target_modules"
+    with within(PATTERN_SECONDS, where, fix), suppress(re.error, TypeError):  # which PEFT will name
+        for pattern in patterns:
+            for name in names:
+                re.fullmatch(pattern, name)
+                re.match(rf"(.*\.)?({pattern})$", name)
+                re.match(rf".*\.{pattern}\.(\d+)\.", name)
 
 
 def peft_config_of(adapter: str | Path) -> PeftConfig:
@@ -182,7 +202,6 @@ def expected_shapes(model: PreTrainedModel, config: PeftConfig) -> Mapping[str, 
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     with (
         foreign("the adapter", f"does not fit {model_config.model_type}"),
-        within(FIT_SECONDS, "fitting the adapter to the model", "look at the patterns of its adapter_config.json"),
         torch.device("meta"),
         warnings.catch_warnings(),
     ):

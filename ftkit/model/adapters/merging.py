@@ -22,7 +22,7 @@ from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, verify_lock
 from ftkit.model.adapters.embeddings import tied_adapted, untie
 from ftkit.model.adapters.files import adapter_labels, recorded_base, resolve_base, run_folder, run_settings
-from ftkit.model.adapters.loading import peft_config_of, put_adapter
+from ftkit.model.adapters.loading import peft_config_of, put_adapter, try_patterns
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config, tied_targets
 from ftkit.model.classifier import load_classifier, stored_problem, unquantised_head
 from ftkit.model.finite import check_finite
@@ -67,6 +67,7 @@ def merge_adapter(
         model = load_base(folder, adapter, quantization, trust_remote_code=trust_remote_code)
         if getattr(model, "hf_quantizer", None) is not None:
             model = dequantise(model)
+        try_patterns(adapter, [name for name, _ in model.named_modules()])
         is_apart = tied_adapted(model, config, tied_targets(model, config))
         model = put_adapter(model.float(), adapter, tokenizer, base_folder=folder)
         check_biases(adapter, model)
