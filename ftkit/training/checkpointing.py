@@ -252,6 +252,8 @@ class CheckpointMixin:
     def _load_optimizer_and_scheduler(self, checkpoint):
         fresh = [hyperparameters(group) for group in self.optimizer.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint:  # Trainer has dropped one that lies elsewhere by now
+            self.state.best_model_checkpoint = best_checkpoint(self.args.output_dir, checkpoint)
         if checkpoint and self.takes_new_settings:
             before = self.optimizer.param_groups[0]["lr"]
             take_settings(self.optimizer, self.lr_scheduler, fresh)
@@ -326,6 +328,14 @@ class CheckpointMixin:
             self.args.save_total_limit = limit
 
 
+def best_checkpoint(run_dir: str | Path, checkpoint: str | Path) -> str | None:
+    """The best checkpoint that another one notes, if there is one: in the run's folder, which may have been moved."""
+    state = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    noted = Path(state.get("best_model_checkpoint") or "")
+    places = (Path(run_dir) / noted.name, noted)
+    return next((str(path) for path in places if noted.name and path.is_dir()), None)
+
+
 def _rotate(run_dir: Path, newest: Path, limit: int | None, best: str | None) -> None:
     """Delete all but `limit` checkpoints: never `newest`, the best, or one without manifest, which we did not write."""
     if not limit or limit < 0:
@@ -343,8 +353,7 @@ def _rotate(run_dir: Path, newest: Path, limit: int | None, best: str | None) ->
 def _rotate_again(run_dir: Path, checkpoint: Path, limit: int | None) -> None:
     """Delete what a run that was killed before it had rotated left, if it goes on from a checkpoint of its own."""
     if checkpoint in list_checkpoints(run_dir) and (checkpoint / MANIFEST_NAME).is_file():
-        state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        _rotate(run_dir, checkpoint, limit, state.get("best_model_checkpoint"))
+        _rotate(run_dir, checkpoint, limit, best_checkpoint(run_dir, checkpoint))
 
 
 def _delete_folder(folder: Path) -> None:

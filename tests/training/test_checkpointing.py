@@ -123,6 +123,21 @@ def test_rotation_and_the_end_of_training_keep_the_best_and_the_newest(tmp_path)
     assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in saved.items())
 
 
+def test_a_run_whose_folder_was_moved_keeps_and_ends_with_its_best_weights(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    settings = dict(
+        metric_for_best_model="loss", greater_is_better=True, load_best_model_at_end=True, eval_strategy="steps",
+        eval_steps=2, save_total_limit=1,
+    )  # fmt: skip
+    train(before, max_steps=4, **settings)
+    assert names(before) == ["checkpoint-2", "checkpoint-4"]  # the best and the newest
+    before.rename(after)
+    trainer = train(after, resume=True, max_steps=8, **settings)
+    assert names(after) == ["checkpoint-2", "checkpoint-8"]
+    best = load_file(after / "checkpoint-2/model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in best.items())
+
+
 def test_rotation_deletes_rolled_back_steps_first_and_never_what_has_no_manifest(run_folder):
     (run_folder / "checkpoint-1").mkdir()
     train(run_folder, resume=str(run_folder / "checkpoint-2"), max_steps=3, save_steps=1, save_total_limit=2)
