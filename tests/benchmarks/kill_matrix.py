@@ -232,7 +232,7 @@ def line_of(name: str, point: Point) -> str:
     return f"{name}, killed at {' and at '.join(point.at)}: {found} ({point.seconds:.1f} s)\n{point.log}".rstrip()
 
 
-def section(records: list[dict], argv: list[str]) -> str:
+def section(records: list[dict]) -> str:
     """What RESULTS.md says of the points so far."""
     header = ["configuration", "moments", "points", "killed twice", "invalid visible checkpoints",
               "the same command went on", "same losses and weights", "s per point"]  # fmt: skip
@@ -251,7 +251,7 @@ def section(records: list[dict], argv: list[str]) -> str:
         ])  # fmt: skip
     minutes = sum(record["seconds"] for record in records) / 60
     return (
-        f"    {' '.join(argv)}\n\n"
+        "    python tests/benchmarks/kill_matrix.py --work kills\n\n"
         "A point is a kill -9 at a moment of the run (a system call that opens for writing, writes half of its bytes,\n"
         "syncs, renames, makes or removes something below OUT; the gradients of a step are there; a step has ended),\n"
         "every visible checkpoint verified, the same command given again, and its metrics.jsonl, samples.jsonl, weights\n"
@@ -292,7 +292,7 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX)
             append_jsonl(path, [record])
             if not args.sample:
-                measuring.write_section("kills", TITLE, section(read_jsonl(path), sys.argv), args.output)
+                measuring.write_section("kills", TITLE, section(read_jsonl(path)), args.output)
 
     def chosen(name: str, num_moments: int) -> list[list[int]]:
         return kills_of(name, num_moments, args.points)
