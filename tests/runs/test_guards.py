@@ -17,7 +17,9 @@ MOVED = {
 }  # flags, trained tensors by group, frozen tensors
 
 
-@pytest.mark.parametrize("trainer", MOVED)
+@pytest.mark.parametrize(
+    "trainer", ["sft", "classify", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpo", "pretrain"))]
+)
 def test_the_receipt_says_which_tensors_have_moved(trainer, files, tmp_path, caplog):
     flags, trained, num_frozen = MOVED[trainer]
     files.run(trainer, tmp_path / "out", *SHORT, *flags)

@@ -1,6 +1,6 @@
 """NaN and infinity, in whatever way they come up, end a run of any trainer within one update, and nothing of it is kept.
 
-Eleven ways x four trainers x with and without held-out rows, of which the default suite runs one of each way.
+Eleven ways x four trainers x with and without held-out rows, of which the default suite runs one of each way; infinity goes the way of NaN.
 """
 
 import functools
@@ -122,7 +122,7 @@ ADAPTER = Way(
     functools.partial(bad_optimizer, value=math.nan),
     flags=("--use_peft",),
 )
-SAMPLE = {(way, TRAINERS[number % 4], number % 3 == 0) for number, way in enumerate(WAYS)}
+SAMPLE = {(way, TRAINERS[number % 4], number % 3 == 0) for number, way in enumerate(WAYS) if not way.startswith("inf_")}
 TABLE = [
     pytest.param(way, trainer, held_out, id=f"{way}-{trainer}-{'held_out' if held_out else 'all_trained'}",
                  marks=() if (way, trainer, held_out) in SAMPLE else pytest.mark.slow)
@@ -191,7 +191,9 @@ def test_it_stops_within_one_update_and_keeps_nothing_of_it(
         assert record["step"] <= BAD
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize(
+    "trainer", ["dpo", "pretrain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sft", "classify"))]
+)
 def test_the_batch_is_kept_with_the_lines_of_its_rows(trainer, files, tmp_path, monkeypatch, capsys):
     out, announce = tmp_path / "out", lifecycle.announce
 
