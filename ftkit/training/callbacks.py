@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 from ftkit.config.jsonl import append_jsonl, read_log, write_jsonl
@@ -163,6 +163,17 @@ class SampleCallback(TrainerCallback):
         )
         for question, answer in pairs:
             tell(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}")
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """transformers' early stopping, with which a resumed run goes on: it counts from its checkpoint, or stays ended."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        kept = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+        self.early_stopping_patience_counter = kept.get("early_stopping_patience_counter", 0)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 class BothFallCallback(TrainerCallback):

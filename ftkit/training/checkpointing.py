@@ -244,8 +244,8 @@ class CheckpointMixin:
             self.args.eval_on_start = evaluates_first
 
     def _run_epoch(self, *args, **kwargs):
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True  # also of a run that early stopping has ended
             return
         super()._run_epoch(*args, **kwargs)
 

@@ -10,7 +10,6 @@ from datasets import Dataset
 from peft import get_peft_model
 from transformers import (
     AutoModelForSequenceClassification,
-    EarlyStoppingCallback,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     Trainer,
@@ -41,6 +40,7 @@ from ftkit.model.classifier import (
 )
 from ftkit.model.context import context_size
 from ftkit.model.loading import check_vocabulary, load_config, load_tokenizer, local_model_folder
+from ftkit.training.callbacks import EarlyStopping
 from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts
 from ftkit.training.method import Method, Run
@@ -181,7 +181,7 @@ class FTClassificationTrainer(RunMixin, Trainer):
         self.compute_loss_func = self.row_loss
         self.model_accepts_loss_kwargs = False  # the loss is ours, the model gets no part of it
         if self.args.early_stopping_patience is not None:
-            self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
+            self.add_callback(EarlyStopping(self.args.early_stopping_patience))
 
     def row_loss(self, outputs, labels, num_items_in_batch=None):
         """Mean over rows, in nats; of an update's rows where Trainer tells their number."""
