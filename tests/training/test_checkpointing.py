@@ -22,6 +22,7 @@ import ftkit
 from ftkit.config.disk import fault_line
 from ftkit.config.errors import UserError
 from ftkit.training import checkpointing
+from ftkit.training.callbacks import EarlyStopping
 from ftkit.training.checkpointing import (
     list_checkpoints,
     newest_valid_checkpoint,
@@ -56,6 +57,21 @@ def test_resume_gives_the_uninterrupted_runs_weights(finished, run_folder):
         trainer = train(run_folder, resume=str(run_folder / name))
         assert weights_digest(trainer.model) == finished[1]
         assert [verify_checkpoint(path) for path in list_checkpoints(run_folder)] == [[], [], []]
+
+
+def test_early_stopping_goes_on_from_the_checkpoint_and_an_ended_run_stays_ended(tmp_path):
+    never_better = dict(metric_for_best_model="loss", greater_is_better=True, load_best_model_at_end=True)
+
+    def stopped_at(resume):
+        settings = dict(max_steps=10, eval_strategy="steps", eval_steps=2, save_total_limit=None, **never_better)
+        trainer = build_trainer(tmp_path, **settings)
+        trainer.add_callback(EarlyStopping(early_stopping_patience=2))
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer.state.global_step
+
+    assert stopped_at(None) == 6  # the first loss is the highest; two evaluations after it are no better
+    for step in (6, 4, 2):
+        assert stopped_at(str(tmp_path / f"checkpoint-{step}")) == 6, step
 
 
 def test_resuming_a_finished_run_takes_no_step(tmp_path):
