@@ -102,7 +102,7 @@ def errno_of(error: BaseException) -> int | None:
     return errno.EIO if isinstance(error, RuntimeError) and any(words in text for words in TORCH_WORDS) else None
 
 
-def fault_line(error: Exception) -> str | None:
+def fault_line(error: BaseException) -> str | None:
     """The one line for an error of the system: the file, what is wrong, what to do; None for any other error."""
     number = errno_of(error)
     if number is None and not isinstance(error, OSError):

@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ftkit.config.jsonl import read_jsonl
-from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
+from ftkit.training.checkpoints import list_checkpoints, verify_checkpoint
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree"}

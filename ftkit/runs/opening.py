@@ -16,7 +16,7 @@ from ftkit.config.output_folder import RunNote, State, clear, held, read_note, r
 from ftkit.config.run_folder import RunRecord, read_record
 from ftkit.data.templates.lock import make_lock
 from ftkit.runs.identity import allowed_changes, defaults, differences, fingerprint
-from ftkit.training.checkpointing import (
+from ftkit.training.checkpoints import (
     VerifiedCheckpoint,
     environment,
     newest_valid_checkpoint,

@@ -5,6 +5,7 @@ batch_totals.py      Running totals of a streamed run
 budget.py            What a pretraining run costs, and how fast it goes
 callbacks.py         What a run tells while it goes
 checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
+checkpoints.py       Checkpoints on the disk: found, verified, chosen, published, rotated
 counters.py          What a trainer has counted: kept in a checkpoint, taken up by a resume
 decided.py           What decisions rest on, and what they are: two frozen records
 explosion.py         Warns of a run that is finite and yet lost

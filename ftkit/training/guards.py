@@ -16,7 +16,7 @@ from peft import PeftModel
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
 from ftkit.model.finite import not_finite
-from ftkit.training.checkpointing import list_checkpoints
+from ftkit.training.checkpoints import list_checkpoints
 from ftkit.training.explosion import Explosion
 from ftkit.training.stopped_batch import batch_rows, some, those_at_fault
 

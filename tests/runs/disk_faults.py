@@ -22,7 +22,7 @@ from kill_matrix import ROWS, make_inputs
 
 from ftkit.config.jsonl import append_jsonl, write_jsonl
 from ftkit.runs.killing import forget_garbage, fork, result_of
-from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
+from ftkit.training.checkpoints import list_checkpoints, verify_checkpoint
 
 TRAINING = """--use_cpu --bf16 false --disable_tqdm --learning_rate 1e-2 --logging_steps 1 --test_size 4
     --max_steps 6 --save_strategy steps --save_steps 2 --save_total_limit 2 --eval_strategy steps --eval_steps 3

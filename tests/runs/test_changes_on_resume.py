@@ -248,11 +248,11 @@ def test_another_number_of_processes_is_refused_by_name(stopped, monkeypatch):
 
 def test_other_versions_and_threads_are_one_warning(stopped, capsys):
     manifest = stopped.out / "checkpoint-2/manifest.json"
-    from ftkit.training.checkpointing import _manifest_text
+    from ftkit.training.checkpoints import manifest_text
 
     content = json.loads(manifest.read_text())
     content["versions"]["torch"], content["num_threads"] = "1.0", 64
-    manifest.write_text(_manifest_text(content))
+    manifest.write_text(manifest_text(content))
     assert stopped.run().state.global_step == 4
     printed = [line for line in capsys.readouterr().err.split("\n") if line.startswith("warning    bits may differ")]
     assert len(printed) == 1 and "torch 1.0 then" in printed[0] and "64 threads then" in printed[0]

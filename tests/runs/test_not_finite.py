@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from ftkit.config.parser import run
 from ftkit.runs import lifecycle
 from ftkit.runs.recipes import load_recipe
-from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
+from ftkit.training.checkpoints import list_checkpoints, verify_checkpoint
 
 TRAINERS = ("sft", "dpo", "pretrain", "classify")
 BAD = 3  # the update in which it happens

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from ftkit.config.errors import UserError
 from ftkit.config.output_folder import State, read_note, state_of
 from ftkit.runs import decisions
-from ftkit.training.checkpointing import list_checkpoints
+from ftkit.training.checkpoints import list_checkpoints
 
 HOLD = """
 import sys

@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from ftkit.training.checkpointing import CheckpointMixin, list_checkpoints
+from ftkit.training.checkpointing import CheckpointMixin
+from ftkit.training.checkpoints import list_checkpoints
 
 VOCAB_SIZE = 64
 

@@ -10,8 +10,8 @@ import pytest
 from checkpointed import train, weights_digest
 
 from ftkit.config.errors import UserError
-from ftkit.training import checkpointing
-from ftkit.training.checkpointing import newest_valid_checkpoint, resolve_resume, verify_checkpoint
+from ftkit.training import checkpoints
+from ftkit.training.checkpoints import newest_valid_checkpoint, resolve_resume, verify_checkpoint
 
 
 def cut(path):
@@ -102,7 +102,7 @@ def manifest_of(checkpoint, change):
     path = checkpoint / "manifest.json"
     manifest = json.loads(path.read_text())
     text = change(manifest)
-    path.write_text(checkpointing._manifest_text(manifest) if text is None else text)
+    path.write_text(checkpoints.manifest_text(manifest) if text is None else text)
 
 
 def on_manifest(damage):

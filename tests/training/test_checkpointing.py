@@ -21,15 +21,15 @@ from trl import SFTTrainer
 import ftkit
 from ftkit.config.disk import fault_line
 from ftkit.config.errors import UserError
-from ftkit.training import checkpointing
+from ftkit.training import checkpointing, checkpoints
 from ftkit.training.callbacks import EarlyStopping
-from ftkit.training.checkpointing import (
+from ftkit.training.checkpointing import save_model_safely
+from ftkit.training.checkpoints import (
     list_checkpoints,
     newest_valid_checkpoint,
     publish_folder,
     remove_leftovers,
     resolve_resume,
-    save_model_safely,
     verify_checkpoint,
 )
 from ftkit.training.space import checkpoint_bytes, model_bytes
@@ -256,8 +256,8 @@ def test_every_file_is_on_disk_before_the_rename_and_the_rename_after(tmp_path, 
     (tmp_path / "staging" / "sub").mkdir(parents=True)
     for name in ("staging/a", "staging/sub/b"):
         (tmp_path / name).touch()
-    events, sync, rename = [], checkpointing._sync, os.rename
-    monkeypatch.setattr(checkpointing, "_sync", lambda path: (events.append(path), sync(path)))
+    events, sync, rename = [], checkpoints.sync, os.rename
+    monkeypatch.setattr(checkpoints, "sync", lambda path: (events.append(path), sync(path)))
     monkeypatch.setattr(checkpointing.os, "rename", lambda *paths: (events.append("rename"), rename(*paths)))
     publish_folder(tmp_path / "staging", tmp_path / "final")
     assert events[-2:] == ["rename", tmp_path]
@@ -265,8 +265,9 @@ def test_every_file_is_on_disk_before_the_rename_and_the_rename_after(tmp_path, 
 
 
 def test_model_is_published_after_its_files_are_on_disk_and_its_configuration_last(tmp_path, monkeypatch):
-    events, sync, replace = [], checkpointing._sync, os.replace
-    monkeypatch.setattr(checkpointing, "_sync", lambda path: (events.append(path.name), sync(path)))
+    events, sync, replace = [], checkpoints.sync, os.replace
+    for module in (checkpoints, checkpointing):
+        monkeypatch.setattr(module, "sync", lambda path: (events.append(path.name), sync(path)))
     monkeypatch.setattr(checkpointing.os, "replace", lambda a, b: (events.append(("replace", b.name)), replace(a, b)))
     save_model_safely(build_trainer(tmp_path))
     replaced = [event[1] for event in events if isinstance(event, tuple)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ftkit
-from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
+from ftkit.training.checkpoints import list_checkpoints, verify_checkpoint
 
 ROOT = Path(ftkit.__file__).parents[1]
 SECONDS = 300  # for a busy machine

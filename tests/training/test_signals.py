@@ -218,7 +218,7 @@ class Harness:
 
     def problems(self, point, whole: dict) -> list[str]:
         """What is not as it should be when a point is run and the same command goes on."""
-        from ftkit.training.checkpointing import list_checkpoints, verify_checkpoint
+        from ftkit.training.checkpoints import list_checkpoints, verify_checkpoint
 
         trainer, moment, name, code, newest = point
         out = self.folder / name_of(point)
