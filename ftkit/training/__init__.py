@@ -12,7 +12,6 @@ explosion.py         Warns of a run that is finite and yet lost
 facts.py             What decisions rest on, found out on the first process without loading the weights
 fitting.py           What fits the device: memory, recomputed activations, fused layers, the loss head's kernel
 guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
-hashing.py           SHA-256 of a checkpoint's files, taken while others are still being written
 method.py            How one trainer makes its data ready and trains
 methods/             One file a trainer
 moved.py             Whether training has moved what it says it trains, and nothing else

@@ -1,12 +1,16 @@
 """Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume.
 
-A checkpoint is written into a staging folder, synced, described by a manifest and published by one rename, so a visible
-`checkpoint-N` is whole (`ftkit.training.checkpoints`). Resuming takes the newest one that its manifest still describes.
-Put `CheckpointMixin` left of a transformers Trainer: `class T(CheckpointMixin, SFTTrainer)`.
+A checkpoint is written into a staging folder, described by a manifest, synced and published by one rename, so a visible
+`checkpoint-N` is whole (`ftkit.training.checkpoints`). The run goes on while it is hashed, synced and published.
+Resuming takes the newest one that its manifest still describes. Put `CheckpointMixin` left of a transformers Trainer:
+`class T(CheckpointMixin, SFTTrainer)`.
 """
 
+import functools
 import os
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from peft import PeftModel
@@ -30,10 +34,9 @@ from ftkit.training.checkpoints import (
     sync_tree,
     write_manifest,
 )
-from ftkit.training.hashing import Hashes
 from ftkit.training.space import checkpoint_bytes, folder_bytes, model_bytes, removed_on_error
 
-OPTIMIZER_NAME = "optimizer.pt"  # torch.save writes it from its beginning to its end
+NOT_SAVED = "this checkpoint is not saved, earlier ones are whole"
 ENTRY_FILES = ("config.json", "adapter_config.json")  # a loader opens these first, so they are published last
 WEIGHT_PATTERNS = ("model*.safetensors*", "adapter_model*.safetensors*")
 
@@ -47,6 +50,7 @@ class CheckpointMixin:
 
     run_identity: dict | None = None
     takes_new_settings = False
+    publication: Future | None = None  # of the newest checkpoint, while the run goes on
     _is_staging = False
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
@@ -63,6 +67,7 @@ class CheckpointMixin:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.args.eval_on_start = evaluates_first
+            wait([self.publication] if self.publication else [])
 
     def _run_epoch(self, *args, **kwargs):
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
@@ -82,13 +87,6 @@ class CheckpointMixin:
             if self.args.should_save:
                 steps = self.state.max_steps
                 tell(f"learning rate: {before:g} until here, goes on at {now:g}, laid over {steps} updates")
-
-    def _save_optimizer_and_scheduler(self, output_dir):
-        if not self.args.should_save:
-            return super()._save_optimizer_and_scheduler(output_dir)
-        self.hashes.begin(Path(output_dir))  # the weights, while the optimizer's state is written
-        with self.hashes.following(Path(output_dir, OPTIMIZER_NAME)):
-            super()._save_optimizer_and_scheduler(output_dir)
 
     def _get_output_dir(self, trial):
         run_dir = super()._get_output_dir(trial)
@@ -110,23 +108,33 @@ class CheckpointMixin:
         run_dir = Path(self._get_output_dir(trial))
         name = f"checkpoint-{self.state.global_step}"
         staging, final = run_dir / STAGING_NAME / name, run_dir / name
+        self.settle()
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        note = "this checkpoint is not saved, earlier ones are whole"
-        need = max(checkpoint_bytes(self), *map(folder_bytes, list_checkpoints(run_dir)[-1:]), 0)
-        on_disk = writing(final, need=need, note=note)
-        with Hashes() as self.hashes, on_disk, removed_on_error(staging):
+        on_disk = functools.partial(
+            writing, final, note=NOT_SAVED,
+            need=max(checkpoint_bytes(self), *map(folder_bytes, list_checkpoints(run_dir)[-1:]), 0),
+        )  # fmt: skip
+        with on_disk(), removed_on_error(staging):
             self._stage_checkpoint(model, trial, staging, final)
-            if self.args.should_save:
-                publish_folder(staging, final)
-                shutil.rmtree(staging.parent)
         if self.args.should_save:
-            rotate(run_dir, final, self.args.save_total_limit, self.state.best_model_checkpoint)
+            thread = ThreadPoolExecutor(max_workers=1)
+            self.publication = thread.submit(
+                publish, staging, final, on_disk, self.state.global_step, self.args.save_total_limit,
+                self.state.best_model_checkpoint, resumable=not self.args.save_only_model, run=self.run_identity,
+            )  # fmt: skip
+            thread.shutdown(wait=False)
+
+    def settle(self) -> None:
+        """Wait until the newest checkpoint is published; all processes call it. Raises what went wrong with it."""
+        publication, self.publication = self.publication, None
+        if publication:
+            publication.result()
         self.accelerator.wait_for_everyone()
 
     def _stage_checkpoint(self, model, trial, staging: Path, final: Path) -> None:
-        """Write all of a checkpoint, its manifest last, into `staging`; all processes call it."""
+        """Write all of a checkpoint but its manifest into `staging`; all processes call it."""
         try:
             self._is_staging = True
             super()._save_checkpoint(model, trial)
@@ -137,16 +145,30 @@ class CheckpointMixin:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(str(staging / TRAINER_STATE_NAME))
-            resumable = not self.args.save_only_model
-            write_manifest(staging, self.hashes, self.state.global_step, resumable=resumable, run=self.run_identity)
 
     def _finalize_training(self, *args, **kwargs):
+        self.settle()
         # With save_total_limit=1 Trainer deletes the newest checkpoint here if an older one is the best
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             return super()._finalize_training(*args, **kwargs)
         finally:
             self.args.save_total_limit = limit
+
+
+def publish(
+    staging: Path, final: Path, on_disk: Callable, step: int, limit: int | None, best: str | None,
+    *, resumable: bool, run: dict | None,
+) -> None:  # fmt: skip
+    """Describe a staged checkpoint by its manifest, make it visible, then delete older ones: not before it is on disk.
+
+    The run goes on meanwhile: hashing, syncing and deleting leave the interpreter to it.
+    """
+    with on_disk(), removed_on_error(staging):
+        write_manifest(staging, step, resumable=resumable, run=run)
+        publish_folder(staging, final)
+        shutil.rmtree(staging.parent)
+    rotate(final.parent, final, limit, best)
 
 
 def save_model_safely(trainer: Trainer, output_dir: str | Path | None = None) -> Path:

@@ -21,7 +21,6 @@ import torch
 from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
 from ftkit.config.files import give_modes, remove_temporary
-from ftkit.training.hashing import Hashes, sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +29,7 @@ NO_MANIFEST = f"{MANIFEST_NAME}: missing"
 STAGING_NAME = ".staging"  # inside the output folder, so that publishing is a rename on one file system
 DELETING_PREFIX = ".deleting-"
 SYNCING_THREADS = 8
+BLOCK_BYTES = 1 << 20  # that are hashed at once
 TRAINER_STATE_NAME = "trainer_state.json"
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
@@ -79,6 +79,15 @@ def _problem_of(folder: Path, name: str, size: int, sha256: str) -> str | None:
         return None if sha256_of(path) == sha256 else "contents changed"
     except OSError as error:  # closed to this user, or on a failing disk
         return f"can't be read ({error.strerror})"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def newest_valid_checkpoint(
@@ -162,10 +171,10 @@ def read_manifest(folder: str | Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write_manifest(folder: Path, hashes: Hashes, step: int, *, resumable: bool, run: dict | None = None) -> None:
+def write_manifest(folder: Path, step: int, *, resumable: bool, run: dict | None = None) -> None:
     """Describe a checkpoint that is complete but for its manifest. run: whose it is, as `run_identity` has it."""
     files = {
-        name: {"size": (folder / name).stat().st_size, "sha256": hashes.digest(folder / name)}
+        name: {"size": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
         for name in file_names(folder)
     }
     manifest = {"step": step, "resumable": resumable, **environment(), "run": run or {}, "files": files}

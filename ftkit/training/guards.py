@@ -106,6 +106,7 @@ class GuardMixin:
         rows = batch_rows(self.batches, self.batch_losses, self.data, self.processing_class)
         rows = those_at_fault(gathered(self.accelerator, rows))
         out = Path(self.args.output_dir)
+        self.settle()
         if rows and self.args.should_save:
             write_json(out / STOPPED_BATCH, {"update": update, "reason": reason, "rows": rows})
         kept = list_checkpoints(out)

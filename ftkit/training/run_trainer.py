@@ -62,7 +62,7 @@ class RunMixin(GuardMixin, CheckpointMixin):
         """As CheckpointMixin.train; saves when it is due, and ends with Stopped after the save a signal asked for."""
         signals = current()
         self.pop_callback(SavingCallback)
-        self.saving = SavingCallback(self.accelerator, signals, by_clock=self.saves_by_clock)
+        self.saving = SavingCallback(self.accelerator, signals, by_clock=self.saves_by_clock, settle=self.settle)
         self.add_callback(self.saving)  # the last: it decides after all others
         try:
             return super().train(*args, **kwargs)

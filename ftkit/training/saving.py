@@ -6,6 +6,7 @@ would take more than a tenth of the time. The first process looks at its clock, 
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from transformers import TrainerCallback
@@ -39,11 +40,13 @@ class SavingCallback(TrainerCallback):
     """Has Trainer save when it is due, and ends the run after a save that a signal asked for.
 
     A save that falls on the last update of an epoch waits for what the epoch's end brings: a run that goes on from a
-    checkpoint makes no evaluation or log line up for it. by_clock: whether nobody chose when to save.
+    checkpoint makes no evaluation or log line up for it. by_clock: whether nobody chose when to save. settle: waits
+    until the newest checkpoint is whole.
     """
 
-    def __init__(self, accelerator, signals: Signals, *, by_clock: bool):
+    def __init__(self, accelerator, signals: Signals, *, by_clock: bool, settle: Callable[[], None]):
         self.accelerator = accelerator
+        self.settle = settle
         self.signals = signals
         self.by_clock = by_clock
         self.is_held = False
@@ -103,4 +106,5 @@ class SavingCallback(TrainerCallback):
     def end_if_asked(self) -> None:
         """Raise Stopped in all processes if a signal came to one of them."""
         if number := agree(self.accelerator, self.signals.stop)[0]:
+            self.settle()
             raise self.signals.stopped(number)

@@ -9,13 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from checkpointed import build_trainer, names, train, weights_digest
 from safetensors.torch import load_file
-from transformers import LlamaForCausalLM, Trainer
+from transformers import LlamaForCausalLM, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 import ftkit
@@ -262,6 +263,25 @@ def test_every_file_is_on_disk_before_the_rename_and_the_rename_after(tmp_path, 
     publish_folder(tmp_path / "staging", tmp_path / "final")
     assert events[-2:] == ["rename", tmp_path]
     assert set(events[:-2]) == {tmp_path / name for name in ("staging", "staging/a", "staging/sub", "staging/sub/b")}
+
+
+def test_training_goes_on_while_a_checkpoint_reaches_the_disk_and_the_older_one_stays_until_then(tmp_path, monkeypatch):
+    on_disk, sync, seen = threading.Event(), checkpoints.sync, {}
+
+    class Watcher(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                seen["meanwhile"] = names(tmp_path)
+                on_disk.set()
+
+    monkeypatch.setattr(
+        checkpoints, "sync", lambda path: (path.match("*checkpoint-4*") and on_disk.wait(60), sync(path))
+    )
+    trainer = build_trainer(tmp_path, save_total_limit=1)
+    trainer.add_callback(Watcher())
+    trainer.train()
+    assert seen["meanwhile"] == ["checkpoint-2"]
+    assert names(tmp_path) == ["checkpoint-5"] and verify_checkpoint(tmp_path / "checkpoint-5") == []
 
 
 def test_model_is_published_after_its_files_are_on_disk_and_its_configuration_last(tmp_path, monkeypatch):

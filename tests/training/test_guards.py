@@ -32,6 +32,9 @@ class Base:
     def _get_grad_norm(self, model, grad_norm=None):
         return grad_norm
 
+    def settle(self):
+        """No checkpoint is being published."""
+
 
 class Guarded(GuardMixin, Base):
     """The guards alone."""

@@ -34,7 +34,7 @@ from ftkit.publish.card.model_card import (
     with_repo_id,
 )
 from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, check_weights
-from ftkit.training.hashing import sha256_of
+from ftkit.training.checkpoints import sha256_of
 
 WEIGHTS = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 TOKENIZER_FILES = {
