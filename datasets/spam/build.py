@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cleaning import clean_mail
 
-from ftkit.config.assets import cache_dir
+from ftkit.config.caches import cache_dir
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
 from ftkit.data.cleaning.near_duplicates import repeated_texts

@@ -159,7 +159,10 @@ MISTAKES = {
         ["--model_name_or_path", "M", "--prompt", "x", "--num_return_sequences", "2"],
         "without sampling",
     ),
-    "no folder": (["--model_name_or_path", "M", "--prompt", "x", "--output_file", "no/x.jsonl"], "its folder does not"),
+    "no folder": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--output_file", "no/x.jsonl"],
+        "there is no folder no; make it first",
+    ),
     "no answers": (["--model_name_or_path", "M", "--prompt", "x", "--num_return_sequences", "0"], "start at 1"),
     "no batch": (["--model_name_or_path", "M", "--prompt", "x", "--batch_size", "0"], "start at 1"),
     "huge seed": (["--model_name_or_path", "M", "--prompt", "x", "--seed", str(2**70)], "give a number from 0"),

@@ -23,7 +23,11 @@ for argv in json.loads(sys.argv[1]):
 @pytest.mark.parametrize(
     ("commands", "expected"),
     [
-        (["data check ROWS", "data check BAD", "data show ROWS --row 0", "no_such_command"], "0222"),
+        pytest.param(
+            ["data check ROWS", "data check BAD", "data show ROWS --row 0", "no_such_command"],
+            "0222",
+            marks=pytest.mark.slow,  # the libraries are compiled for -O
+        ),
         pytest.param(
             [
                 "adapters info ADAPTER",
