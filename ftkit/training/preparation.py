@@ -25,6 +25,7 @@ from ftkit.data.tokens.receipt import Allowed, check_rows
 from ftkit.data.tokens.tokenization import TokenizedRows, tokenize_rows
 from ftkit.model.adapters.files import base_of_adapter, run_settings
 from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
+from ftkit.model.adapters.merging import tokenizer_folder
 from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
@@ -108,7 +109,8 @@ def prepare_data(
     if model.adapter:
         check_adapter_folder(model.adapter, folder, trust_remote_code=training.trust_remote_code)
     origin = model.adapter or folder
-    tokenizer = load_tokenizer(origin, trust_remote_code=training.trust_remote_code)
+    source = tokenizer_folder(model.adapter, folder) if model.adapter else folder  # PEFT alone saves no tokenizer
+    tokenizer = load_tokenizer(source, trust_remote_code=training.trust_remote_code)
     is_new = may_change_template and data.template != "auto"
     if is_new:
         verify_tokenizer(origin, tokenizer)

@@ -16,6 +16,7 @@ from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.blocks import block_dataset, block_stream, shuffled, tokenize_documents
 from ftkit.data.tokens.receipt_text import token_spans
 from ftkit.model.adapters.loading import check_adapter_folder
+from ftkit.model.adapters.merging import tokenizer_folder
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
@@ -83,7 +84,8 @@ def prepare_blocks(settings) -> PreparedText:
     if model.adapter:
         check_adapter_folder(model.adapter, folder, trust_remote_code=training.trust_remote_code)
     origin = model.adapter or folder
-    tokenizer = load_tokenizer(model.tokenizer or origin, trust_remote_code=training.trust_remote_code)
+    source = tokenizer_folder(model.adapter, folder) if model.adapter else folder
+    tokenizer = load_tokenizer(model.tokenizer or source, trust_remote_code=training.trust_remote_code)
     if origin and not model.tokenizer:
         verify_tokenizer(origin, tokenizer)
     seed = training.seed if training.data_seed is None else training.data_seed
