@@ -32,11 +32,11 @@ RUN_FILE, CARD = "run.yaml", "README.md"  # of a run before notes were written: 
 # What a run writes into OUT, for --overwrite; other files in the folder are a person's.
 WRITTEN = (
     "run.yaml", "receipt.json", "template.lock.json", "metrics.jsonl", "samples.jsonl", "report.html", "loss.png",
-    "results.json", "golden.json", "base.json", "stopped_batch.json", "README.md", "*.png", "*.safetensors",
-    "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json", "tokenizer.json",
+    "results.json", "golden.json", "base.json", "stopped_batch.json", "README.md", "model*.safetensors*",
+    "adapter_model*.safetensors*", "config.json", "generation_config.json", "adapter_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "chat_template.jinja", "modeling_ftgpt.py", "configuration_ftgpt.py", "checkpoint-*", "benchmark", "items",
-    ".staging", ".deleting-*",
+    "before", "before-*", ".staging", ".deleting-*",
 )  # fmt: skip
 
 

@@ -78,10 +78,11 @@ def test_a_note_that_cannot_be_read_is_refused_by_name(tmp_path, text):
 
 
 def test_clearing_leaves_what_a_person_put_there(tmp_path):
-    touch(tmp_path, "run.yaml", "checkpoint-2/a", "model.safetensors", "notes.txt", "data.jsonl", ".ftkit/run.json")
+    touch(tmp_path, "run.yaml", "checkpoint-2/a", "model-00001-of-00002.safetensors", "before/results.json", "loss.png")
+    touch(tmp_path, "notes.txt", "data.jsonl", "holiday.png", "merged.safetensors", ".ftkit/run.json")
     clear(tmp_path)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == [".ftkit/run.json", "data.jsonl", "notes.txt"]
+    assert left == [".ftkit/run.json", "data.jsonl", "holiday.png", "merged.safetensors", "notes.txt"]
 
 
 def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(tmp_path):

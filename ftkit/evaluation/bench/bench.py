@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 IDENTITY_FILE = "bench.json"  # what a run measures; a run with another is not continued
 TIMES_FILE = "times.json"
 RESULTS_FILE = "results.json"
-WRITTEN = (IDENTITY_FILE, TIMES_FILE, RESULTS_FILE, "items", "report.html", "*.png")
+WRITTEN = (IDENTITY_FILE, TIMES_FILE, RESULTS_FILE, "items", "report.html", "report.md")
 
 
 @dataclass(frozen=True)
