@@ -7,8 +7,6 @@ Engine.of(trainer.model, tokenizer, template).answers(...)      # of what is loa
 
 import dataclasses
 import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,23 +37,20 @@ from ftkit.inference.log_likelihood import LikelihoodScorer
 from ftkit.inference.scoring import answer_loss
 from ftkit.model.adapters.embeddings import replaced_weight
 from ftkit.model.adapters.files import (
-    WEIGHTS_FILE,
+    adapter_fingerprint,
     base_fingerprint,
     read_adapter_config,
     resolve_base,
+    tokenizer_folder,
 )
 from ftkit.model.adapters.loading import put_adapter
-from ftkit.model.adapters.merging import tokenizer_folder
 from ftkit.model.adapters.methods import four_bit_config
 from ftkit.model.loading import (
     load_model,
     load_tokenizer,
     local_adapter_folder,
     local_model_folder,
-    tensors_fingerprint,
 )
-
-NOT_OF_THE_VERSION = ("base_model_name_or_path", "inference_mode", "revision")  # where an adapter is, not what it is
 
 
 @dataclass(frozen=True)
@@ -77,14 +72,9 @@ class Voice:
         """SHA-256 that names this version: its tensors, configuration and template; None for a model handed over."""
         if self.folder is None:
             return None
-        parts = [self.template.fingerprint if self.template else PLAIN]
-        if self.peft_name is None:
-            parts.append(base_fingerprint(self.folder))
-        else:
-            config = read_adapter_config(self.folder)
-            kept = {key: value for key, value in config.items() if key not in NOT_OF_THE_VERSION}
-            parts += [tensors_fingerprint([os.path.join(self.folder, WEIGHTS_FILE)]), json.dumps(kept, sort_keys=True)]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        template = self.template.fingerprint if self.template else PLAIN
+        weights = (base_fingerprint if self.peft_name is None else adapter_fingerprint)(self.folder)
+        return hashlib.sha256(f"{template}\0{weights}".encode()).hexdigest()
 
     def shown(self, answer: str) -> str:
         """An answer as a person should read it, without the invisible letters that keep text from being structure."""

@@ -9,9 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.data.templates.lock import read_lock, verify_lock
-from ftkit.model.adapters.files import CONFIG_FILE, adapter_labels, resolve_base
+from ftkit.model.adapters.files import CONFIG_FILE, adapter_labels, resolve_base, tokenizer_folder
 from ftkit.model.adapters.loading import put_adapter
-from ftkit.model.adapters.merging import load_base, tokenizer_folder, trained_quantization
+from ftkit.model.adapters.merging import load_base, trained_quantization
 from ftkit.model.classifier import load_classifier, stored_labels, stored_problem
 from ftkit.model.loading import load_tokenizer, local_model_folder
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.launch import world_size
+from ftkit.model.adapters.files import adapter_fingerprint, base_fingerprint
 
 # Settings that change no weight: where and how often a run reports, saves and measures, and how one start of it goes.
 HARMLESS = {
@@ -49,7 +50,7 @@ def fingerprint(command: str, settings, data, lock: dict) -> dict[str, Any]:
         "rows": training_rows,
         "held_out_rows": held_out_rows,
         "base": hash_of_base(data.folder) if data.folder else None,
-        "adapter": hash_of_adapter(settings.model.adapter) if settings.model.adapter else None,
+        "adapter": adapter_fingerprint(settings.model.adapter) if settings.model.adapter else None,
         "tokenizer": lock["tokenizer"]["sha256"],
         "template": lock["template"]["sha256"],
         "num_processes": world_size(),
@@ -86,21 +87,9 @@ def hash_of_rows(rows: Iterable[dict]) -> str:
 
 def hash_of_base(folder: str | Path) -> str:
     """SHA-256 of a model's weights and configuration; who saved it where does not count."""
-    from ftkit.model.adapters.files import base_fingerprint
-
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     config = {name: config[name] for name in sorted(config) if name not in ("_name_or_path", "transformers_version")}
     return hashlib.sha256((base_fingerprint(folder) + json.dumps(config)).encode()).hexdigest()
-
-
-def hash_of_adapter(folder: str | Path) -> str:
-    """SHA-256 of an adapter's configuration and weights."""
-    from ftkit.model.adapters.files import CONFIG_FILE, WEIGHTS_FILE
-
-    digest = hashlib.sha256()
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        digest.update((Path(folder) / name).read_bytes())
-    return digest.hexdigest()
 
 
 def defaults(settings) -> dict[str, Any]:

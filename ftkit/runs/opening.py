@@ -5,7 +5,6 @@ start where there is none), and does nothing on a finished one. With other setti
 """
 
 import contextlib
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from ftkit.training.checkpoints import (
     resolve_resume,
     resumable,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass

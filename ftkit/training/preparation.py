@@ -23,9 +23,8 @@ from ftkit.data.templates.templates import TemplateInfo, install_template
 from ftkit.data.tokens.preferences import TokenizedPairs
 from ftkit.data.tokens.receipt import Allowed, check_rows
 from ftkit.data.tokens.tokenization import TokenizedRows, tokenize_rows
-from ftkit.model.adapters.files import base_of_adapter, run_settings
+from ftkit.model.adapters.files import base_of_adapter, run_settings, tokenizer_folder
 from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
-from ftkit.model.adapters.merging import tokenizer_folder
 from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention

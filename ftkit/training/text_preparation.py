@@ -15,8 +15,8 @@ from ftkit.data.reading.documents import load_documents, stream_documents
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.blocks import block_dataset, block_stream, shuffled, tokenize_documents
 from ftkit.data.tokens.receipt_text import token_spans
+from ftkit.model.adapters.files import tokenizer_folder
 from ftkit.model.adapters.loading import check_adapter_folder
-from ftkit.model.adapters.merging import tokenizer_folder
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention

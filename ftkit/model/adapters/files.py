@@ -8,6 +8,7 @@ Only safetensors are read, and no code that an adapter's configuration names is 
 
 import contextlib
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +24,11 @@ from ftkit.config.json_object import read_object
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.classifier import stored_labels
 from ftkit.model.limits import check_adapter_config
-from ftkit.model.loading import local_model_folder, weights_fingerprint
+from ftkit.model.loading import local_model_folder, tensors_fingerprint, weights_fingerprint
 from ftkit.model.weights.shards import safetensors_files
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+NOT_OF_THE_VERSION = ("base_model_name_or_path", "inference_mode", "revision")  # where an adapter is, not what it is
 BASE_RECORD = "base.json"
 CLASSIFIER_HEADS = ("classifier", "score")  # PEFT's names of the heads that a classifier's adapter holds
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -149,6 +151,19 @@ def adapter_labels(adapter: str | Path, base_folder: str | Path | None = None) -
     numbered = [f"LABEL_{number}" for number in range(min(sizes))]  # a head's last layer is its narrowest
     known = stored_labels(base_folder) if base_folder else None
     return known if known and len(known) == len(numbered) else numbered
+
+
+def tokenizer_folder(adapter: str | Path, base_folder: str | Path) -> Path:
+    """The folder whose tokenizer and template belong to an adapter: its own, its run's, else the base's."""
+    folders = (Path(adapter), run_folder(adapter), Path(base_folder))
+    return next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), folders[-1])
+
+
+def adapter_fingerprint(adapter: str | Path) -> str:
+    """SHA-256 of an adapter's tensors and of what its configuration says of them; not of where its base lies."""
+    kept = {name: value for name, value in read_adapter_config(adapter).items() if name not in NOT_OF_THE_VERSION}
+    tensors = tensors_fingerprint([Path(adapter) / WEIGHTS_FILE])
+    return hashlib.sha256(f"{tensors}\0{json.dumps(kept, sort_keys=True)}".encode()).hexdigest()
 
 
 def base_fingerprint(folder: str | Path) -> str:

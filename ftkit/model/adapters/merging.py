@@ -21,7 +21,14 @@ from ftkit.config.files import staged_folder
 from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, verify_lock
 from ftkit.model.adapters.embeddings import tied_adapted, untie
-from ftkit.model.adapters.files import adapter_labels, recorded_base, resolve_base, run_folder, run_settings
+from ftkit.model.adapters.files import (
+    adapter_labels,
+    recorded_base,
+    resolve_base,
+    run_folder,
+    run_settings,
+    tokenizer_folder,
+)
 from ftkit.model.adapters.loading import peft_config_of, put_adapter, try_patterns
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config, tied_targets
 from ftkit.model.classifier import load_classifier, stored_problem, unquantised_head
@@ -113,12 +120,6 @@ def check_biases(adapter: str | Path, model: PeftModel) -> None:
         biases = {key for key, added in getattr(module, "lora_bias", {}).items() if added}
         if biases and getattr(module.base_layer, "bias", None) is None:
             raise UserError(f"{adapter}: has a bias for {name}, which has none in the base; use it by --adapter")
-
-
-def tokenizer_folder(adapter: str | Path, base_folder: str | Path) -> Path:
-    """The folder whose tokenizer and template belong to an adapter: its own, its run's, else the base's."""
-    folders = (Path(adapter), run_folder(adapter), Path(base_folder))
-    return next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), folders[-1])
 
 
 def trained_quantization(adapter: str | Path) -> BitsAndBytesConfig | None:
