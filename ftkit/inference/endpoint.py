@@ -157,6 +157,8 @@ async def _ask_all(
     async def worker(client) -> None:
         nonlocal num_failed, num_answered
         for index in numbers:
+            if stop.is_set():  # before Python 3.12 `wait_for` swallows a cancellation that comes with the answer
+                return
             reply = await ask(client, endpoint, conversations[index], seeds[index], refused)
             replies.put((index, reply))
             num_answered += not reply.failure

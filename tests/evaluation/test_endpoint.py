@@ -1,17 +1,19 @@
 """The client of OpenAI-compatible servers, against one on loopback that times out, talks garbage, limits and dies."""
 
+import asyncio
 import email.utils
 import json
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from endpoint_stand_in import EndpointStandIn, Fault
 
 from ftkit.config.errors import UserError
 from ftkit.inference import endpoint as endpoint_module
-from ftkit.inference.completion import retry_after
+from ftkit.inference.completion import Reply, retry_after
 from ftkit.inference.endpoint import Endpoint, GivenUp, ask_all
 
 QUESTION = [{"role": "user", "content": "6 x 7?"}]
@@ -280,6 +282,21 @@ def test_a_consumer_that_stops_early_leaves_no_request_behind(server):
     time.sleep(0.3)
     assert len(server.requests) == num < 500  # none came after the close
     assert not [thread for thread in threading.enumerate() if "work" in thread.name]
+
+
+def test_a_cancellation_that_is_swallowed_ends_the_questions_all_the_same(server, monkeypatch):
+    async def swallowing(attempt, timeout):
+        try:
+            return await asyncio.wait_for(attempt, timeout)
+        except asyncio.CancelledError:
+            return Reply(text="42")
+
+    monkeypatch.setattr(endpoint_module, "asyncio", SimpleNamespace(**vars(asyncio) | {"wait_for": swallowing}))
+    server.behave = lambda number, body: Fault(hang_seconds=0.01 if number else 0)
+    replies = ask_all(Endpoint(server.url, "judge", concurrency=2), [QUESTION] * 100)
+    next(replies)
+    replies.close()
+    assert len(server.requests) < 90
 
 
 def test_a_consumer_that_stops_early_does_not_wait_for_a_silent_server(server):
