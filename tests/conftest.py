@@ -1,7 +1,11 @@
-"""Shared fixtures: no network, one thread count, and the real weights when the package that ships them is installed."""
+"""Shared fixtures: no network, one thread count, and the real weights when the package that ships them is installed.
+
+Tests may import `guide_blocks`.
+"""
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores
+
+spec = importlib.util.spec_from_file_location("guide_blocks", Path(__file__).with_name("guide_blocks.py"))
+sys.modules["guide_blocks"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["guide_blocks"])
 
 
 @pytest.fixture(scope="session")
