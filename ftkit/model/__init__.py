@@ -4,6 +4,7 @@ adapters/               Adapters
 classifier.py           Sequence classifiers, decoders and encoders alike
 configuration_ftgpt.py  FTGPTConfig
 context.py              How many tokens a model sees at once
+default_base.py         The base model that is taken where a person names none
 fast/                   Fast paths, each equal to the plain path by test and off by one flag
 finite.py               Weights that hold NaN or infinity, found by name
 limits.py               What the files of a model or an adapter may ask for

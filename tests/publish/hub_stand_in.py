@@ -255,7 +255,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def info(self, repo: str, rev: str = "main"):
         oid, files = self._commit(repo, rev)
-        siblings = [{"rfilename": path} for path in sorted(files)]
+        siblings = [{"rfilename": path, "size": len(content)} for path, content in sorted(files.items())]
         private = self._repository(repo).private
         raise Answer(
             200, {"id": repo, "modelId": repo, "sha": oid, "private": private, "tags": [], "siblings": siblings}
