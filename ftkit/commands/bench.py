@@ -106,6 +106,7 @@ def claimed(args) -> Iterator[None]:
     """
     from ftkit.config.launch import is_first_process
     from ftkit.config.output_folder import clear, held
+    from ftkit.config.terminal import resumable
     from ftkit.evaluation.bench.bench import WRITTEN, claim_folder
 
     if not is_first_process():
@@ -115,7 +116,8 @@ def claimed(args) -> Iterator[None]:
     with held(args.output_dir):
         if args.overwrite:
             clear(args.output_dir, WRITTEN)
-        yield
+        with resumable():
+            yield
 
 
 def is_finished(folder: str) -> bool:

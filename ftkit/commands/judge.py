@@ -6,7 +6,6 @@ ftkit judge base=before.jsonl mine=after.jsonl --adapter runs/judge --output_dir
 
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
+from ftkit.config.terminal import Progress, resumable
 from ftkit.inference.asking import asking_parser, model_settings, parse_adapters, sampling_of
 
 JUDGE_SETTINGS = (
@@ -51,7 +51,8 @@ def main(argv: list[str]) -> None:
         if args.overwrite:
             forget(folder, answers)
         claim(folder, settings, answers)
-        report(questions, answers, people, settings, args)
+        with resumable():
+            report(questions, answers, people, settings, args)
 
 
 def judge_parser() -> CommandParser:
@@ -204,8 +205,6 @@ def pair_results(judgements: list, answers: dict, people: list, settings: dict, 
 
 def asker(args):
     """A function that asks the judge many questions and yields (index, reply) as they come."""
-    from tqdm import tqdm
-
     from ftkit.inference.endpoint import ask_all
 
     endpoint = endpoint_of(args)
@@ -221,6 +220,9 @@ def asker(args):
 
             engine, repeats = Engine.load(model_settings(args)), [question.repeat for question in questions]
             replies = ask_local(engine, conversations, repeats, sampling_of(args), batch_size=args.batch_size)
-        yield from tqdm(replies, total=len(questions), desc="judged", disable=None, file=sys.stderr)
+        with Progress(len(questions), "judged", "replies") as progress:
+            for reply in replies:
+                yield reply
+                progress.advance()
 
     return ask

@@ -18,5 +18,6 @@ quiet.py       Silences what libraries say about themselves, so that what a run 
 reporting.py   Where --report_to can send a run's measurements, and whether it can from here
 run_folder.py  The record of a run, run.yaml
 settings/      The settings of each trainer, as dataclasses over TRL's
+terminal.py    Plain ANSI, where a person sees it: colour, and how far a long part is
 versions.py    The versions that a run was made with, also from a checkout that is not installed
 """

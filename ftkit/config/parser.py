@@ -156,8 +156,8 @@ def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int
     except (UserError, LimitError) as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{str(interrupt) or 'interrupted'}", file=sys.stderr)  # the terminal has shown ^C, or a bar
         return 130
     except BrokenPipeError:  # `ftkit ... | head` closed our output
         sys.stderr.close()

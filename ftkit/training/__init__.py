@@ -3,7 +3,7 @@
 agreement.py         What one process decides, made the decision of all of them
 batch_totals.py      Running totals of a streamed run
 budget.py            What a pretraining run costs, and how fast it goes
-callbacks.py         What a run tells while it goes
+callbacks.py         What a run reports while it goes: metrics.jsonl, sample answers
 checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume
 checkpoints.py       Checkpoints on the disk: found, verified, chosen, published, rotated
 counters.py          What a trainer has counted: kept in a checkpoint, taken up by a resume
@@ -19,6 +19,7 @@ packing.py           Rows in blocks, and how attention keeps documents apart
 plan.py              What a run does, decided once, each value with its reason
 plan_text.py         The plan of a run as a person reads it, before the first step or, with --plan, instead of it
 preparation.py       Rows and weights made ready for a trainer
+progress.py          How far a run is: a bar on a terminal, a line per logging step in a log file
 run_trainer.py       What ftkit adds to every TRL trainer
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
 saving.py            When a checkpoint is written

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress bar, metrics.jsonl, and sample answers at each evaluation."""
+"""What a run reports while it goes: metrics.jsonl, and sample answers at each evaluation."""
 
 import math
 import resource
@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, TrainerCallback
-from transformers.trainer_callback import ProgressCallback
 
 from ftkit.config.jsonl import append_jsonl, read_log, write_jsonl
 
@@ -26,7 +25,6 @@ EVALUATION_METRICS = tuple(
     f"eval_{name}" for name in ("loss", *LANGUAGE_METRICS, *PREFERENCE_METRICS, *CLASSIFICATION_METRICS)
 )
 FALL_NATS = 1.0  # of an answer's log-probability; less is the noise of a batch
-STEPS_BEFORE_ESTIMATE = 3  # the first steps are slower; the estimate waits for them
 
 
 def peak_memory_gib() -> float:
@@ -93,47 +91,6 @@ class MetricsCallback(TrainerCallback):
         return kept | memory
 
 
-class TrainingProgress(ProgressCallback):
-    """transformers' progress bar with loss and tokens/s behind it, and an estimate in minutes after the first steps."""
-
-    def __init__(self, metrics: MetricsCallback):
-        super().__init__()
-        self.metrics = metrics
-
-    def on_step_end(self, args, state, control, **kwargs):
-        super().on_step_end(args, state, control, **kwargs)
-        done = state.global_step - self.first_step
-        if state.is_world_process_zero and done == STEPS_BEFORE_ESTIMATE < state.max_steps - self.first_step:
-            seconds = self.metrics.training_seconds / done
-            minutes = seconds * (state.max_steps - state.global_step) / 60
-            tell(f"{seconds:.1f} s per update; about {minutes:.1f} minutes to go, evaluation aside")
-
-    def close(self) -> None:
-        """Leave the bars as they are, on lines of their own."""
-        for bar in (self.prediction_bar, self.training_bar):
-            if bar is not None:
-                bar.close()
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        self.first_step = state.global_step
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.training_bar is None or not logs:
-            return
-        if "eval_loss" in logs:
-            preferred = logs.get("eval_rewards/accuracies")
-            accuracy = "" if preferred is None else f", {preferred:.1%} of the pairs in the right order"
-            if "eval_f1" in logs:
-                accuracy = f", accuracy {logs['eval_accuracy']:.1%}, F1 {logs['eval_f1']:.3f}"
-            bits = logs.get("eval_bits_per_byte")
-            text = "" if bits is None else f", perplexity {logs['eval_perplexity']:.2f}, {bits:.4f} bits per byte"
-            tell(f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}{accuracy}{text}")
-        elif "loss" in logs:
-            rate = (self.metrics.last_record or {}).get("useful_tokens_per_second", 0.0)
-            self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, {rate:.0f} tokens/s")
-
-
 class SampleCallback(TrainerCallback):
     """Answers the same held-out questions at each evaluation; prints them and appends them to OUT/samples.jsonl.
 
@@ -162,7 +119,7 @@ class SampleCallback(TrainerCallback):
             self.path, ({"step": state.global_step, **question, "answer": answer} for question, answer in pairs)
         )
         for question, answer in pairs:
-            tell(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90)}")
+            tell(f"  {one_line(question['prompt'], 70)}\n    -> {one_line(answer, 90) or '(empty answer)'}")
 
 
 class EarlyStopping(EarlyStoppingCallback):

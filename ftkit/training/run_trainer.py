@@ -11,11 +11,12 @@ from trl.trainer import utils as trl_utils
 from ftkit.data.templates.lock import write_lock
 from ftkit.model.fast.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
-from ftkit.training.callbacks import MetricsCallback, TrainingProgress
+from ftkit.training.callbacks import MetricsCallback
 from ftkit.training.checkpointing import CheckpointMixin
 from ftkit.training.counters import load_counters, save_counters
 from ftkit.training.guards import GuardMixin
 from ftkit.training.moved import MovedTensors
+from ftkit.training.progress import progress_callback
 from ftkit.training.saving import SavingCallback
 from ftkit.training.stopping import current, with_deaf_workers
 
@@ -42,12 +43,12 @@ class RunMixin(GuardMixin, CheckpointMixin):
         self.moved = MovedTensors()
         self.add_callback(self.moved)
         metrics = MetricsCallback(self.args.output_dir, self.num_tokens_seen)
-        progress_bar = not self.args.disable_tqdm
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(metrics)
-        if progress_bar:
-            self.add_callback(TrainingProgress(metrics))
+        self.progress = None if self.args.disable_tqdm else progress_callback(metrics)
+        if self.progress:
+            self.add_callback(self.progress)
 
     def put_compact_heads(self) -> None:
         """Put the compact loss head on every model of the trainer, once, where this TRL has a head to take over."""
@@ -68,9 +69,8 @@ class RunMixin(GuardMixin, CheckpointMixin):
             return super().train(*args, **kwargs)
         finally:
             signals.is_updating = False
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, TrainingProgress):
-                    callback.close()
+            if self.progress:
+                self.progress.close()
 
     def _save_checkpoint(self, model, trial):
         start = time.monotonic()

@@ -11,11 +11,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, write_json
 from ftkit.config.output_folder import visible_names
+from ftkit.config.terminal import Progress
 from ftkit.data.reading.loading import local_files
 from ftkit.evaluation.bench.records import ItemRecords
 from ftkit.evaluation.bench.scores import task_scores
@@ -193,12 +192,10 @@ def answer_task(run, chosen: Chosen, output_dir: Path, world: World) -> float:
     open_units = [unit for unit in run.units if not all(ids[place] in done for place in unit)]
     share = open_units[len(open_units) * world.rank // world.size : len(open_units) * (world.rank + 1) // world.size]
     start = time.perf_counter()
-    with tqdm(
-        total=sum(map(len, share)), desc=chosen.name, unit="item", disable=world.rank > 0, dynamic_ncols=True
-    ) as bar:
+    with Progress(sum(map(len, share)), chosen.name, shown=world.rank == 0) as progress:
         for unit in share:
             records.append(run.run(unit))
-            bar.update(len(unit))
+            progress.advance(len(unit))
     return time.perf_counter() - start
 
 
