@@ -56,9 +56,28 @@ def test_the_final_number_of_an_answer(text, number):
     assert final_number(text) == (None if number is None else Fraction(number))
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2,5", "2.5"), ("1,5 kg", "1.5"), ("-0,5", "-0.5"), ("0,125", "0.125"), ("3,1415", "3.1415"), ("12,34.", "12.34"),
+        ("1.234,56", "1234.56"), ("1.234.567", "1234567"), ("1.234.567,8 €", "1234567.8"), ("-1.234,5", "-1234.5"),
+        ("1\u202f234,56", "1234.56"), ("1\u00a0234", "1234"), ("1'234.50", "1234.5"), ("1’234’567", "1234567"),
+        ("1,234", "1234"), ("12,345,678.9", "12345678.9"), ("1,00,000", "100000"), ("12,34,567.5", "1234567.5"),
+        ("1.234", "1.234"), ("1,2,3", "3"), ("(2, 5)", "5"), ("12.5", "12.5"), ("1,234, or 5", "5"), ("#### 2,5", "2.5"),
+        ("= 1.234,56", "1234.56"), ("2,5/2", "1.25"), ("2,5e3", "2500"), ("it's 2,5, so", "2.5"), ("version 1.2.3", "0.3"),
+    ],
+)  # fmt: skip
+def test_a_decimal_comma_and_other_groups_of_thousands_are_one_number(text, number):
+    assert final_number(text) == Fraction(number)
+
+
 def test_numbers_are_compared_and_not_their_spelling():
     wrong = [("-$5", "$5"), ("3/4", "1/4"), ("1/2", "2"), ("1e3", "3"), ("1\u202f000", "0"), ("1 1/2", "1/2")]
     assert NumericMatch().compute(**columns(wrong)) == {"numeric_match": 0.0}
+    wrong = [("2,5", "1,5"), ("1.234,56", "0,56"), ("1.234,56", "56"), ("1,234", "1.234"), ("3,5", "5")]
+    assert NumericMatch().compute(**columns(wrong)) == {"numeric_match": 0.0}
+    right = [("2,5", "2.5"), ("1.234,56", "1,234.56"), ("1.000.000", "1,000,000"), ("0,75", "3/4")]
+    assert NumericMatch().compute(**columns(right)) == {"numeric_match": 1.0}
     right = [("-$5", "−5"), ("3/4", "0.75"), ("1e3", "1000"), ("1\u00a0000", "1,000"), ("6/8", "3/4")]
     assert NumericMatch().compute(**columns(right)) == {"numeric_match": 1.0}
     pairs = [("so 1,000.", "#### 1000"), ("7.0", "7"), ("seven", "7"), ("8 or 7", "#### 8")]
