@@ -25,6 +25,7 @@ def main(argv: list[str]) -> None:
         metavar="T,U",
         help="tasks the training was not about, listed apart; default: the one of that name",
     )
+    parser.add_argument("--metric", metavar="NAME", help="what decides, in place of each task's main metric")
     parser.add_argument(
         "--margin", type=float, default=0.05, help="the smallest difference that matters: of a share, or relative"
     )
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> None:
         befores,
         after,
         forgetting=None if args.forgetting is None else [name for name in args.forgetting.split(",") if name],
+        metric=args.metric,
         margin=args.margin,
         num_examples=args.num_examples,
         seed=args.seed,

@@ -6,11 +6,14 @@ ExactMatch().compute(predictions=["Paris."], references=["Paris"])
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
+from statistics import median
 
 from ftkit.inference.scoring import exact_match, normalize_answer
 from ftkit.metrics.definition import TextMetric
 
+FEW_WORDS, FEW_CHARACTERS = 5, 60  # of an answer that is right or wrong as a whole
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 # A comma before three digits groups thousands (1,234), as in India before two and at last three (12,34,567); any other
@@ -91,6 +94,15 @@ def token_f1(prediction: str, reference: str) -> float:
         return float(words == wanted)
     common = sum((Counter(words) & Counter(wanted)).values())
     return 2 * common / (len(words) + len(wanted))
+
+
+def graded_metric(references: Sequence[str]) -> str:
+    """What free answers are best compared by: exact_match where most references are no longer than FEW_WORDS words;
+    else token_f1, or chrf where they are long all the same, as in scripts without spaces. Raises ValueError for none.
+    """
+    if median(len(text.split()) for text in references) > FEW_WORDS:
+        return "token_f1"
+    return "chrf" if median(map(len, references)) > FEW_CHARACTERS else "exact_match"
 
 
 def squad_words(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from ftkit.config.errors import UserError
 from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.evaluation.verdict.text import verdict_markdown, verdict_text
 from ftkit.evaluation.verdict.verdict import TaskVerdict, compare_runs, outcome_of
+from ftkit.metrics.paired_tests import detectable_share_difference
 
 
 @pytest.mark.parametrize(
@@ -28,9 +29,23 @@ def test_each_outcome(tmp_path, before, after, outcome):
     assert (verdict.outcome, verdict.tasks[0].outcome) == (outcome, outcome)
 
 
-def test_37_items_are_said_to_show_no_less_than_14_points(tmp_path):
-    verdict = compare(tmp_path, {"t": scores(37, right=20)}, {"t": scores(37, right=23)})
-    assert "37 items can't show less than 14 points" in verdict_text(verdict)
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (scores(37, right=20), scores(37, right=23), "37 items can only show a change above 17 points; take about 330 to show one of 5 points"),
+        (scores(12, right=6), scores(12, right=7), "12 items can only show a change above 50 points; take about 450 to show one of 5 points"),
+        ([1.0], [1.0], "1 item can't show any change; take 200 or more"),
+        ([0.1, 0.5, 0.3, 0.2] * 5, [0.4, 0.4, 0.3, 0.2] * 5, "20 items can only show a change above 10 points; take about 83 to show one of 5 points"),
+    ],
+)  # fmt: skip
+def test_what_too_few_items_can_show_is_said_in_plain_words(tmp_path, before, after, said):
+    verdict = compare(tmp_path, {"t": before}, {"t": after})
+    assert verdict_text(verdict).startswith(f"too few items: {said}\n")
+
+
+def test_as_many_items_as_are_advised_show_5_points_4_times_in_5():
+    assert detectable_share_difference(450, 2 / 14) == pytest.approx(0.05, abs=0.002)  # 1 of 12 items changed
+    assert detectable_share_difference(330, 4 / 39) == pytest.approx(0.05, abs=0.002)  # 3 of 37
 
 
 def test_a_lower_loss_is_better(tmp_path):
@@ -84,7 +99,7 @@ def test_more_of_a_bias_is_no_gain_in_the_mean_of_tasks(tmp_path):
     verdict = compare(tmp_path, before, {"a": scores(100, right=50), "b": scores(100, right=80)}, **options)
     assert verdict.outcome == "worse" and verdict.all_tasks is None
     assert "no mean of the tasks" in verdict_text(verdict)
-    assert "stereotype_share: best at 0.5" in verdict_text(verdict)
+    assert "stereotype share: best at 0.5" in verdict_text(verdict)
 
 
 def test_a_stereotype_turned_round_is_no_improvement(tmp_path):
@@ -105,20 +120,23 @@ def test_few_graded_items_tell_nothing(tmp_path, before, after):
     assert verdict.outcome == "too few items" and task.detectable is None
     assert task.low is None if len(before) == 1 else task.high - task.low > 0.1
     text = verdict_text(verdict)
-    assert "can't show any difference" in text and "found 4 times in 5" not in text
+    assert "can't show any change" in text and "found 4 times in 5" not in text
 
 
 def test_one_probe_item_rules_nothing_out(tmp_path):
     verdict = compare(tmp_path, {"t": [1.0], "old": [0.4]}, {"t": [1.0], "old": [0.3]}, forgetting=["old"])
     assert "worse by 10.0 points, which is not proven" in verdict_text(verdict)
-    assert "1 item can't rule out any loss (too few items)" in verdict_text(verdict)
+    assert "not proven (p 1.000); 1 item can't show any change" in verdict_text(verdict)
 
 
 def test_a_difference_that_matters_is_ruled_out_by_the_interval_alone(tmp_path):
     same = scores(1000, right=500)
     wavering = [1.0] * 55 + [0.0] * 445 + [1.0] * 455 + [0.0] * 45  # as many gained as lost, of which few know
     verdict = compare(tmp_path, {"t": same}, {"t": same})
-    assert (verdict.outcome, verdict.reason) == ("no difference seen", "a difference of 5 points is ruled out")
+    assert (verdict.outcome, verdict.reason) == (
+        "no difference seen",
+        "the interval excludes changes of 5 points or more",
+    )
     verdict = compare(tmp_path, {"t": same}, {"t": wavering})
     assert verdict.tasks[0].high > 0.05 and verdict.outcome == "too few items"
 
@@ -128,7 +146,8 @@ def test_a_loss_that_is_not_proven_is_not_called_none(tmp_path):
     after = {"new": scores(100, right=20), "old": [0.0] * 13 + [1.0] * 4 + [1.0] * 83}
     text = verdict_text(compare(tmp_path, before, after, forgetting=["old"]))
     assert re.search(
-        r"old: worse by 9.0 points, which is not proven \(p 0.0\d\d\); more than 17.7 points is ruled out", text
+        r"old: worse by 9.0 points, which is not proven \(p 0.0\d\d\); the interval excludes a loss of more than 17.7 points",
+        text,
     )
 
 
@@ -163,7 +182,7 @@ def test_forgetting_not_seen_says_what_loss_is_ruled_out(tmp_path):
     )
     hidden = 100 * verdict.probes[0].loss_not_ruled_out
     assert 3 < hidden < 4  # 0 of 100 changed
-    assert f"old: no loss seen; more than {hidden:.1f} points is ruled out" in verdict_text(verdict)
+    assert f"old: no loss seen; the interval excludes a loss of more than {hidden:.1f} points" in verdict_text(verdict)
 
 
 def test_the_best_of_several_runs_is_not_averaged_over_tasks(tmp_path):

@@ -7,11 +7,14 @@ from ftkit.evaluation.pages.page import outcome_kind, write_page
 from ftkit.evaluation.verdict.pairing import EVEN
 from ftkit.evaluation.verdict.text import (
     COLUMNS,
+    OTHER_COLUMNS,
+    OTHERS,
     difference_text,
     example_lines,
     flip_lists,
     forgetting_sentence,
     notes,
+    other_rows,
     sentence,
     table_rows,
 )
@@ -29,9 +32,10 @@ def write_verdict_page(path: Path, verdict: Verdict) -> None:
         alarms=[text for text in verdict.warnings if text.startswith("warning:")],
         columns=["", *COLUMNS[1:]],
         rows=table_rows(verdict),
-        sentences=[f"{task.task}: {sentence(task)}" for task in verdict.targets],
+        sentences=[f"{task.task}: {sentence(task, verdict.margin)}" for task in verdict.targets],
+        others=(OTHERS, ["", *OTHER_COLUMNS[1:]], other_rows(verdict)),
         charts=[effects(unit, rows) for unit, rows in chart_groups(verdict).items()],
-        forgetting=[f"{task.task}: {forgetting_sentence(task)}" for task in verdict.probes],
+        forgetting=[f"{task.task}: {forgetting_sentence(task, verdict.margin)}" for task in verdict.probes],
         flips=[
             (title, [flip_card(example) for example in examples])
             for task in verdict.tasks

@@ -17,12 +17,16 @@ from ftkit.evaluation.results import (
     Results,
     TaskResult,
     befores_of,
+    metric_text,
     read_items,
     read_results,
 )
+from ftkit.metrics.text_match import FEW_WORDS, graded_metric
 
 PLACES = (FILE, f"{AFTER}/{FILE}", f"benchmark/{AFTER}/{FILE}")  # of a folder's results
 EVEN = {"stereotype_share": 0.5}  # metrics whose best value lies in the middle
+NEUTRAL = ("answer_length",)  # metrics of which neither more nor less is better
+PER_TOKEN = ("answer_loss", "token_accuracy")  # in which an item counts as often as its answer has tokens
 
 
 @dataclass
@@ -44,7 +48,8 @@ class Run:
 @dataclass
 class PairedTask:
     """One task answered twice. before, after: item i of both is the same question. metric: what is compared, item by
-    item. run, run_name: which of the runs before. num_runs: among so many it was the best."""
+    item. run, run_name: which of the runs before. num_runs: among so many it was the best. others: by the metrics that
+    are recorded beside it."""
 
     task: TaskResult
     metric: str
@@ -55,9 +60,19 @@ class PairedTask:
     num_runs: int
     notes: list[str]
     run_name: str = ""
+    others: list["PairedTask"] = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         self.run_name = self.run_name or self.run.name
+
+    def has(self, metric: str) -> bool:
+        """Whether every item has it."""
+        return all(metric in item.scores for item in (*self.before, *self.after))
+
+    def by(self, metric: str, task: TaskResult) -> "PairedTask":
+        """The same items compared by another metric."""
+        higher = task.scores[metric].higher_is_better if metric in task.scores else True
+        return dataclasses.replace(self, metric=metric, higher_is_better=higher, notes=list(self.notes))
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
         """(items,) float64 each: before and after."""
@@ -65,7 +80,8 @@ class PairedTask:
 
     def weights(self) -> np.ndarray | None:
         """(items,) float64; None where all items count the same."""
-        weights = np.array([item.weight for item in self.after], dtype=np.float64)
+        tokens = "num_answer_tokens" if self.metric in PER_TOKEN else ""
+        weights = np.array([item.extra.get(tokens, item.weight) for item in self.after], dtype=np.float64)
         return None if (weights == weights[0]).all() else weights
 
     @property
@@ -106,50 +122,64 @@ def read_run_and_befores(folder: str | Path) -> tuple[list[Run], Run]:
     return [read_run(path) for path in befores], after
 
 
-def pair_runs(befores: list[Run], after: Run) -> dict[str, PairedTask]:
+def pair_runs(befores: list[Run], after: Run, metric: str | None = None) -> dict[str, PairedTask]:
     """The tasks that the run after shares with runs before, by name, each with the best of those.
 
-    Raises UserError where no task is shared, and for a task of another version, content or set of items.
+    metric: that is compared where a task has it, None for each task's own.
+    Raises UserError where no task is shared, for a task of another version, content or set of items, and for a metric
+    that no task has.
     """
     paired = {}
     for name, task in after.results.tasks.items():
-        found = [pair_task(run, after, task) for run in befores if name in run.results.tasks]
-        if found:
-            best = max(found, key=lambda pair: goodness(pair.metric, pair.means()[0], pair.higher_is_better))
-            best.num_runs = len(found)
-            if len({run.results.tasks[name].num_fewshot for run in befores if name in run.results.tasks}) > 1:
-                best.run_name += f", {best.run.results.tasks[name].num_fewshot}-shot"
-            paired[name] = best
+        if found := [run for run in befores if name in run.results.tasks]:
+            paired[name] = pair_task(found, after, task, metric)
     if not paired:
         names = [", ".join(run.results.tasks) or "no tasks" for run in (*befores, after)]
         raise UserError(f"{after.path}: shares no task with the runs before ({' | '.join(names)}); run the same tasks")
+    if metric and all(pair.metric != metric for pair in paired.values()):
+        known = dict.fromkeys(one.metric for pair in paired.values() for one in (pair, *pair.others))
+        raise UserError(
+            f'--metric: no task has "{metric}" in every item{did_you_mean(metric, known)}; there are {", ".join(known)}'
+        )
     return paired
 
 
-def pair_task(before: Run, after: Run, task: TaskResult) -> PairedTask:
-    """One task of two runs, item by item, in the order of the run after."""
-    old = before.results.tasks[task.name]
-    check_same_task(before, after, old, task)
-    old_items, new_items = (read_items(run.path, one) for run, one in ((before, old), (after, task)))
-    if not new_items:
+def pair_task(befores: list[Run], after: Run, task: TaskResult, metric: str | None = None) -> PairedTask:
+    """One task with the best of the runs before, item by item, in the order of the run after."""
+    for run in befores:
+        check_same_task(run, after, run.results.tasks[task.name], task)
+    items = read_items(after.path, task)
+    if not items:
         raise UserError(f"{after.path}: task {task.name} has no items; finish it with ftkit bench")
-    metric, notes = common_metric(task, [*old_items, *new_items], after)
-    (old_by_question, new_by_question), num_repeated = zip(
-        *(by_question(items, metric) for items in (old_items, new_items)), strict=True
-    )
+    earlier = [read_items(run.path, run.results.tasks[task.name]) for run in befores]
+    chosen, notes = common_metric(task, items, earlier, after, metric)
+    found = [pair_items(run, old, after, items, task) for run, old in zip(befores, earlier, strict=True)]
+    pairs = [pair.by(chosen, task) for pair in found]
+    best = max(pairs, key=lambda pair: goodness(chosen, pair.means()[0], pair.higher_is_better))
+    best.num_runs = len(pairs)
+    best.notes = notes + best.notes + differing_notes(best.run.results.tasks[task.name], task, chosen)
+    if len({run.results.tasks[task.name].num_fewshot for run in befores}) > 1:
+        best.run_name += f", {best.run.results.tasks[task.name].num_fewshot}-shot"
+    order = sorted(found, key=lambda pair: pair.run is not best.run)  # the best one's own where it has the metric
+    for name in items[0].scores:
+        has = [pair for pair in order if name != chosen and pair.has(name)]
+        best.others += [pair.by(name, task) for pair in has[:1]]
+    return best
+
+
+def pair_items(before: Run, old: list[Item], after: Run, new: list[Item], task: TaskResult) -> PairedTask:
+    """The items of two runs, those that ask the same. Raises UserError where one has items that the other lacks."""
+    (old_by_question, new_by_question), num_repeated = zip(*map(by_question, (old, new)), strict=True)
     missing = len(new_by_question.keys() - old_by_question.keys()), len(old_by_question.keys() - new_by_question.keys())
-    if any(missing) or len(old_items) != len(new_items):
+    if any(missing) or len(old) != len(new):
         raise UserError(
             f"{after.path}: task {task.name} has {missing[0]} items that {before.path} lacks, and lacks {missing[1]} "
             "of its items; run both to their end with the same --limit"
         )
-    if num_repeated[0]:
-        notes.append(f"{num_repeated[0]:,} of {len(new_items):,} items repeat another one and are counted once")
-    notes += differing_notes(old, task, metric)
-    higher = task.scores[metric].higher_is_better if metric in task.scores else True
+    repeated = f"{num_repeated[0]:,} of {len(new):,} items repeat another one and are counted once"
     return PairedTask(
-        task, metric, higher, [old_by_question[key] for key in new_by_question], list(new_by_question.values()),
-        before, 1, notes,
+        task, task.main_metric, True, [old_by_question[key] for key in new_by_question],
+        list(new_by_question.values()), before, 1, [repeated] if num_repeated[0] else [],
     )  # fmt: skip
 
 
@@ -182,15 +212,19 @@ def content_key(item: Item) -> str:
     return match[1] if match else item.item_id
 
 
-def by_question(items: list[Item], metric: str) -> tuple[dict[str, Item], int]:
-    """The items by what they ask, those that ask the same made one by their mean score; and how many those are more."""
+def by_question(items: list[Item]) -> tuple[dict[str, Item], int]:
+    """The items by what they ask, those that ask the same made one by their mean scores; and how many those are more.
+
+    Scores that some of them lack are left out.
+    """
     alike: dict[str, list[Item]] = {}
     for item in items:
         alike.setdefault(content_key(item), []).append(item)
     found = {}
     for question, same in alike.items():
-        score = sum(item.scores[metric] for item in same) / len(same)
-        found[question] = dataclasses.replace(same[0], scores={metric: score})
+        names = [name for name in same[0].scores if all(name in item.scores for item in same)]
+        scores = {name: sum(item.scores[name] for item in same) / len(same) for name in names}
+        found[question] = dataclasses.replace(same[0], scores=scores)
     return found, len(items) - len(found)
 
 
@@ -207,15 +241,25 @@ def check_same_task(before: Run, after: Run, old: TaskResult, new: TaskResult) -
     raise UserError(f"task {new.name}: {difference}; run ftkit bench again on both models with the same tasks")
 
 
-def common_metric(task: TaskResult, items: list[Item], after: Run) -> tuple[str, list[str]]:
-    """What is compared: the main metric, or the first that every item has where that is a figure of the whole task."""
-    shared = [name for name in items[0].scores if all(name in item.scores for item in items)]
+def common_metric(
+    task: TaskResult, items: list[Item], earlier: list[list[Item]], after: Run, asked: str | None
+) -> tuple[str, list[str]]:
+    """What is compared, and why where it is not the task's main metric: the one asked for, a graded one where answers
+    are free text, or the first that every item has where the main one is a figure of the whole task."""
+    everyone = [*items, *(item for old in earlier for item in old)]
+    shared = [name for name in items[0].scores if all(name in item.scores for item in everyone)]
     if not shared:
         raise UserError(f"{after.path}: task {task.name} has no metric that every item has; run ftkit bench again")
-    metric = task.main_metric if task.main_metric in shared else shared[0]
-    if metric == task.main_metric:
-        return metric, []
-    return metric, [f"{task.main_metric} is a figure of the whole task; items are compared by {metric}"]
+    if asked in shared:
+        return asked, [] if asked == task.main_metric else [f"compared by {metric_text(asked)}, as --metric asks"]
+    if task.main_metric not in shared:
+        return shared[0], [f"{task.main_metric} is a figure of the whole task; items are compared by {shared[0]}"]
+    graded = graded_metric([item.reference for item in items]) if task.main_metric == "exact_match" else ""
+    graded = next((name for name in (graded, "token_f1") if name in shared), "") if graded != "exact_match" else ""
+    if not graded:
+        return task.main_metric, []
+    reason = f"most references have more than {FEW_WORDS} words, which are seldom met word for word"
+    return graded, [f"compared by {metric_text(graded)}: {reason}; --metric exact_match compares whole answers"]
 
 
 def named_tasks(names: list[str], paired: dict[str, PairedTask]) -> list[str]:

@@ -1,18 +1,37 @@
 """A verdict as text for the terminal, and as Markdown."""
 
-from ftkit.evaluation.verdict.pairing import EVEN
-from ftkit.evaluation.verdict.verdict import BETTER, TOO_FEW, UNSEEN, WORSE, Flip, TaskVerdict, Verdict
+from ftkit.evaluation.results import metric_text
+from ftkit.evaluation.verdict.pairing import EVEN, NEUTRAL
+from ftkit.evaluation.verdict.verdict import (
+    BETTER,
+    MARGIN,
+    TOO_FEW,
+    WORSE,
+    Flip,
+    MetricChange,
+    TaskVerdict,
+    Verdict,
+    power_text,
+)
 
 COLUMNS = ("task", "metric", "items", "before", "after", "difference (95 %)", "p", "verdict")
+OTHER_COLUMNS = ("task", "metric", "items", "before", "after", "difference (95 %)")
+OTHERS = "Other metrics, which do not decide"
 EXAMPLE_LENGTH = 300  # characters of a prompt's end, and of an answer's beginning
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """Plain text: the verdict, a table, a sentence a task, forgetting, examples that flipped, warnings."""
+    """Plain text: the verdict, a table, a sentence per task, forgetting, examples that flipped, warnings."""
     parts = [f"{verdict.outcome}: {verdict.reason}", "", *column_lines([COLUMNS, *table_rows(verdict)])]
-    parts += ["", *(f"{task.task}: {sentence(task)}" for task in verdict.targets)]
+    parts += ["", *(f"{task.task}: {sentence(task, verdict.margin)}" for task in verdict.targets)]
+    if others := other_rows(verdict):
+        parts += ["", f"{OTHERS.lower()}:", *(f"  {line}" for line in column_lines([OTHER_COLUMNS, *others]))]
     if verdict.probes:
-        parts += ["", "forgetting:", *(f"  {task.task}: {forgetting_sentence(task)}" for task in verdict.probes)]
+        parts += [
+            "",
+            "forgetting:",
+            *(f"  {task.task}: {forgetting_sentence(task, verdict.margin)}" for task in verdict.probes),
+        ]
     for task in verdict.tasks:
         for title, examples in flip_lists(task):
             parts += ["", f"{title}:"]
@@ -29,11 +48,13 @@ def verdict_markdown(verdict: Verdict) -> str:
         f"# Verdict: {verdict.outcome}", "", f"{verdict.reason}.", "",
         f"Before: {'; '.join(map(escape, verdict.before))}. After: {escape(verdict.after)}.", "",
         *markdown_table([COLUMNS, *table_rows(verdict)]), "",
-        *(f"- {escape(task.task)}: {sentence(task)}" for task in verdict.targets),
+        *(f"- {escape(task.task)}: {sentence(task, verdict.margin)}" for task in verdict.targets),
     ]  # fmt: skip
+    if others := other_rows(verdict):
+        parts += ["", f"## {OTHERS}", "", *markdown_table([OTHER_COLUMNS, *others])]
     if verdict.probes:
         parts += ["", "## Forgetting", ""]
-        parts += [f"- {escape(task.task)}: {forgetting_sentence(task)}" for task in verdict.probes]
+        parts += [f"- {escape(task.task)}: {forgetting_sentence(task, verdict.margin)}" for task in verdict.probes]
     for task in verdict.tasks:
         for title, examples in flip_lists(task):
             parts += ["", f"## {escape(title)}", ""]
@@ -48,14 +69,24 @@ def table_rows(verdict: Verdict) -> list[tuple[str, ...]]:
     """A row for each task, the mean last."""
     return [
         (
-            row.task, row.metric, f"{row.num_items:,}", level(row, row.before), level(row, row.after),
+            row.task, metric_text(row.metric), f"{row.num_items:,}", level(row, row.before), level(row, row.after),
             difference_text(row), p_text(row.p_adjusted), row.outcome,
         )
         for row in verdict.rows
     ]  # fmt: skip
 
 
-def level(row: TaskVerdict, value: float) -> str:
+def other_rows(verdict: Verdict) -> list[tuple[str, ...]]:
+    """A row for each metric that was recorded beside the one that decides."""
+    return [
+        (row.task, metric_text(row.metric), f"{row.num_items:,}", level(row, row.before), level(row, row.after),
+         difference_text(row))
+        for task in verdict.tasks
+        for row in task.others
+    ]  # fmt: skip
+
+
+def level(row: TaskVerdict | MetricChange, value: float) -> str:
     """A score: 71.5 % of a share, four digits of another metric."""
     return f"{value:.1%}".replace("%", " %") if row.is_share else f"{value:.4g}"
 
@@ -65,7 +96,7 @@ def amount(row: TaskVerdict, value: float) -> str:
     return f"{100 * abs(value):.1f} points" if row.is_share else f"{abs(value):.3g}"
 
 
-def difference_text(row: TaskVerdict) -> str:
+def difference_text(row: TaskVerdict | MetricChange) -> str:
     """+4.2 (1.0 to 7.4), in points of a share; of one item without an interval."""
     if row.low is None:
         return f"{100 * row.difference:+.1f}" if row.is_share else f"{row.difference:+.3g}"
@@ -79,46 +110,35 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def sentence(row: TaskVerdict) -> str:
+def sentence(row: TaskVerdict, margin: float = MARGIN) -> str:
     """What the data can and cannot say about one task."""
     changed = "" if row.num_gained is None else f"{counted(row.num_gained, 'item')} gained, {row.num_lost} lost"
     if row.outcome in (BETTER, WORSE):
         return changed or f"{row.outcome} by {amount(row, row.difference)}"
-    found = "" if row.detectable is None else f"{amount(row, row.detectable)} would be found 4 times in 5"
-    if row.outcome == UNSEEN:
-        return "; ".join(filter(None, [changed, found]))
-    items, limit = counted(row.num_items, "item"), ""
-    if row.provable is not None and 0.01 <= row.provable <= 1:
-        limit = f"{items} can't show less than {decimals(100 * row.provable)} points"
-    elif row.detectable is None:
-        limit = f"{items} can't show any difference"
-    return "; ".join(filter(None, [changed, limit, found]))
+    if row.outcome == TOO_FEW:
+        return "; ".join(filter(None, [changed, power_text(row, margin)]))
+    found = "" if row.detectable is None else f"a change of {amount(row, row.detectable)} would be found 4 times in 5"
+    return "; ".join(filter(None, [changed, found]))
 
 
-def forgetting_sentence(row: TaskVerdict) -> str:
-    """Whether a probe was forgotten, and what loss is not ruled out."""
+def forgetting_sentence(row: TaskVerdict, margin: float) -> str:
+    """Whether a probe was forgotten, and what loss the interval excludes."""
     if row.outcome == WORSE:
         least, most = sorted(abs(bound) for bound in (row.low, row.high))
         return f"forgot {amount(row, row.difference)} ({amount(row, least)} to {amount(row, most)})"
     if row.outcome == BETTER:
-        return f"not forgotten: {sentence(row)}"
-    warning = " (too few items)" if row.outcome == TOO_FEW else ""
+        return f"not forgotten: {sentence(row, margin)}"
     seen = "no loss seen"
     if row.gain < 0:
         seen = f"worse by {amount(row, row.difference)}, which is not proven (p {p_text(row.p_adjusted)})"
-    if row.loss_not_ruled_out is None:
-        return f"{seen}; {counted(row.num_items, 'item')} can't rule out any loss{warning}"
-    return f"{seen}; more than {amount(row, row.loss_not_ruled_out)} is ruled out with 95 % confidence{warning}"
+    if row.loss_not_ruled_out is not None:
+        seen += f"; the interval excludes a loss of more than {amount(row, row.loss_not_ruled_out)}"
+    return f"{seen}; {power_text(row, margin)}" if row.outcome == TOO_FEW else seen
 
 
 def counted(number: int, what: str) -> str:
     """1 item, 2,000 items."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def decimals(points: float) -> str:
-    """14 or 4.2: two digits."""
-    return f"{points:.0f}" if points >= 10 else f"{points:.1f}"
 
 
 def flip_lists(task: TaskVerdict) -> list[tuple[str, list[Flip]]]:
@@ -136,8 +156,8 @@ def example_lines(example: Flip) -> list[tuple[str, str]]:
         ("before", example.before, example.score_before),
         ("after", example.after, example.score_after),
     ):
-        told = (f"{name} ({score:.4g})", shortened(text, EXAMPLE_LENGTH))
-        lines.append(told if example.before or example.after else (name, f"{score:.4g}"))  # a text is not answered
+        shown = (f"{name} ({score:.4g})", shortened(text, EXAMPLE_LENGTH))
+        lines.append(shown if example.before or example.after else (name, f"{score:.4g}"))  # a text is not answered
     return lines
 
 
@@ -159,17 +179,25 @@ def notes(verdict: Verdict) -> list[str]:
     num, percent = len(verdict.tasks) + (verdict.all_tasks is not None), f"{100 * verdict.margin:g}"
     meaning = (
         f"paired items; p corrected for {counted(num, 'comparison')} (Holm), 5 % false alarms in all; intervals are "
-        f"each row's own; too few items: the interval does not rule out a difference of {percent} points (shares) or "
+        f"each row's own; too few items: the interval does not exclude a change of {percent} points (shares) or "
         f"{percent} % (others)"
     )
-    lower = dict.fromkeys(task.metric for task in verdict.tasks if not task.higher_is_better)
-    meant = [f"{name}: {f'best at {EVEN[name]:g}' if name in EVEN else 'the lower the better'}" for name in lower]
+    rows = [row for task in verdict.tasks for row in (task, *task.others)]
+    lower = dict.fromkeys(row.metric for row in rows if not row.higher_is_better or row.metric in NEUTRAL)
+    meant = [f"{metric_text(name)}: {direction(name)}" for name in lower]
     own = [f"{task.task}: {note}" for task in verdict.tasks for note in task.notes]
     chosen = [
         f"before is {name} for {', '.join(task.task for task in verdict.tasks if task.before_from == name)}"
         for name in dict.fromkeys(task.before_from for task in verdict.tasks if task.num_runs > 1)
     ]
     return [meaning, *meant, *chosen, *own, *verdict.warnings]
+
+
+def direction(metric: str) -> str:
+    """What is better, of a metric of which not simply more is."""
+    if metric in EVEN:
+        return f"best at {EVEN[metric]:g}"
+    return "neither more nor less is better" if metric in NEUTRAL else "the lower the better"
 
 
 def column_lines(rows: list[tuple[str, ...]]) -> list[str]:

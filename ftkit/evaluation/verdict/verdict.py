@@ -37,6 +37,7 @@ MIXED = "better and worse"  # of all tasks together
 MARGIN = 0.05  # the smallest difference that matters: 5 points of a share, 5 % of another metric
 PROBE = "forgetting"  # what ftkit bench calls its probe
 ALL_TASKS = "mean of tasks"
+MANY_ITEMS = 200  # show changes of some 10 points
 
 
 @dataclass
@@ -52,13 +53,30 @@ class Flip:
 
 
 @dataclass
+class MetricChange:
+    """What another recorded metric of a task did; it decides nothing. low, high: 95 % interval, None for one item."""
+
+    task: str
+    metric: str
+    num_items: int
+    before: float
+    after: float
+    difference: float
+    low: float | None
+    high: float | None
+    higher_is_better: bool = True
+    is_share: bool = True
+
+
+@dataclass
 class TaskVerdict:
     """One task. difference, low, high: after - before, 95 % interval of this task alone, None for one item.
     p_adjusted: corrected for all tasks.
 
     detectable: the smallest true difference that would be found 4 times in 5, None where there is none. provable: a
-    smaller share can't be shown whatever the answers are. num_gained, num_lost: items that got better and worse, where
-    they are right or wrong.
+    smaller share can't be shown whatever the answers are. spread: what is detectable times the root of the number of
+    items, where these are many: from it follows how many are needed. num_gained, num_lost: items that got better and
+    worse, where they are right or wrong. others: what further metrics say.
     before_from: the run before, and among how many it was the best.
     """
 
@@ -75,6 +93,7 @@ class TaskVerdict:
     is_share: bool = True
     detectable: float | None = None
     provable: float | None = None
+    spread: float | None = None
     num_gained: int | None = None
     num_lost: int | None = None
     is_probe: bool = False
@@ -85,6 +104,7 @@ class TaskVerdict:
     improved: list[Flip] = field(default_factory=list)
     worsened: list[Flip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    others: list[MetricChange] = field(default_factory=list)
 
     @property
     def gain(self) -> float:
@@ -142,6 +162,7 @@ def compare_runs(
     after: Run,
     *,
     forgetting: list[str] | None = None,
+    metric: str | None = None,
     margin: float = MARGIN,
     num_examples: int = 3,
     seed: int = 0,
@@ -150,10 +171,10 @@ def compare_runs(
 
     befores: the model before, under one or more templates or numbers of examples; per task the best one counts.
     forgetting: tasks that the training was not about; they are listed apart and do not decide "better". None: the
-    task of that name, where it is not the only one.
+    task of that name, where it is not the only one. metric: what decides, in place of each task's main one.
     Raises UserError for runs that do not fit and names in `forgetting` that are not there.
     """
-    paired = pair_runs(befores, after)
+    paired = pair_runs(befores, after, metric)
     if forgetting is None:
         forgetting = [name for name in paired if name.partition("/")[0] == PROBE and len(paired) > 1]
     forgetting = named_tasks(forgetting, paired)
@@ -200,15 +221,17 @@ def measure_task(pair: PairedTask, alpha: float, num_examples: int, seed: int) -
         effect, p = share_difference(up, down, n), mcnemar_p(up, down)
         gained, lost = (up, down) if pair.higher_is_better else (down, up)
         # one more changed item of two more: none seen does not mean that none can change
-        detectable = detectable_share_difference(n, (gained + lost + 1) / (n + 2), alpha)
+        share_changed = (gained + lost + 1) / (n + 2)
+        detectable, one = detectable_share_difference(n, share_changed, alpha), math.sqrt(share_changed)
         extra = {"num_gained": gained, "num_lost": lost, "provable": smallest_provable_share(n, alpha)}
     else:
         effect = mean_difference(before, after, weights=weights, seed=seed)
         p = sign_flip_p(differences * (1.0 if weights is None else weights), seed=seed)
-        detectable = detectable_mean_difference(differences, weights, alpha)
-    bias = best_of_bias(pair.num_runs)
+        detectable, one = detectable_mean_difference(differences, weights, alpha), None
+    bias, width = best_of_bias(pair.num_runs), float(norm.ppf(1 - alpha / 2) + norm.ppf(POWER))
     if detectable is not None:
-        detectable *= 1 + bias / (norm.ppf(1 - alpha / 2) + norm.ppf(POWER))
+        detectable *= 1 + bias / width
+        extra["spread"] = detectable * math.sqrt(n) if one is None else (width + bias) * one
     row = TaskVerdict(
         pair.task.name, pair.metric, n, *pair.means(), effect.difference,
         *bounds(effect, bias, pair), p,
@@ -218,7 +241,21 @@ def measure_task(pair: PairedTask, alpha: float, num_examples: int, seed: int) -
     if row.gain <= 0:
         row.p = min(1.0, p * pair.num_runs)  # the best of several runs is high by chance too
     row.improved, row.worsened = flips(pair, differences, num_examples)
+    row.others = [metric_change(other, seed) for other in pair.others]
     return row
+
+
+def metric_change(pair: PairedTask, seed: int) -> MetricChange:
+    """What a task's items say by a metric that does not decide."""
+    before, after = pair.scores()
+    if pair.is_right_or_wrong:
+        effect = share_difference(int((after > before).sum()), int((after < before).sum()), len(before))
+    else:
+        effect = mean_difference(before, after, weights=pair.weights(), seed=seed)
+    return MetricChange(
+        pair.task.name, pair.metric, len(before), *pair.means(), effect.difference, *bounds(effect, 0.0, pair),
+        higher_is_better=pair.higher_is_better, is_share=pair.is_share,
+    )  # fmt: skip
 
 
 def bounds(effect: Difference, bias: float, pair: PairedTask) -> tuple[float | None, float | None]:
@@ -286,9 +323,37 @@ def overall(tasks: list[TaskVerdict], mean: TaskVerdict | None, margin: float) -
         return MIXED if len(found) > 1 else found.pop(), "; ".join(said)
     rows, where = ([mean], f" in the mean of {len(tasks)} tasks") if mean else (tasks, "")
     matters = f"{100 * margin:g} points" if all(row.is_share for row in rows) else f"{100 * margin:g} points or percent"
+    intervals = "the interval" if len(rows) == 1 else "the intervals"
     if all(row.outcome == UNSEEN for row in rows):
-        return UNSEEN, f"a difference of {matters} is ruled out{where}"
-    return TOO_FEW, f"a difference of {matters} is not ruled out{where}"
+        return UNSEEN, f"{intervals} exclude{'s' * (len(rows) == 1)} changes of {matters} or more{where}"
+    if len(rows) == 1 and not mean:
+        return TOO_FEW, power_text(rows[0], margin)
+    verb = "does" if len(rows) == 1 else "do"
+    return TOO_FEW, f"{intervals} {verb} not exclude changes of {matters} or more{where}"
+
+
+def power_text(row: TaskVerdict, margin: float) -> str:
+    """What so few items can show, and how many show a change that matters: those that can be found 4 times in 5."""
+    items = f"{row.num_items:,} item{'s' * (row.num_items != 1)}"
+    matters = margin if row.is_share else margin * abs(row.before)
+    named = f"{100 * margin:g} points" if row.is_share else f"{100 * margin:g} %"
+    if row.detectable is None:
+        return f"{items} can't show any change; take {MANY_ITEMS} or more"
+    if row.detectable <= matters:
+        return f"{items} would show a change of {named} 4 times in 5, and this one is not clear"
+    found = f"{100 * row.detectable:.0f} points" if row.is_share else f"{row.detectable:.3g}"
+    if row.is_share and row.detectable >= 1:
+        found = "more than 100 points"
+    text = f"{items} can only show a change above {found}"
+    if not matters:
+        return f"{text}; take {MANY_ITEMS} or more"
+    return f"{text}; take about {two_digits((row.spread / matters) ** 2):,} to show one of {named}"
+
+
+def two_digits(number: float) -> int:
+    """A number that is only known roughly: 432 is 430."""
+    step = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return math.ceil(number / step) * step
 
 
 def selection_notes(befores: list[Run], after: Run, paired: dict[str, PairedTask]) -> list[str]:
