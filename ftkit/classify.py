@@ -1,10 +1,13 @@
 """Train a text classifier on your labelled rows: all weights, LoRA, the last layers or the head; decoders and encoders.
 
-    accelerate launch ftkit/classify.py --model_name_or_path M --dataset_name spam --use_peft --output_dir OUT
+    ftkit classify --model M --dataset_name spam --output_dir runs/spam
+    ftkit classify --model M --dataset_name rows.csv --num_trained_layers 1 --output_dir runs/mine
+    ftkit classify --predict mails.txt --model runs/spam --output_file predicted.jsonl
 
-`ftkit classify` and `python -m ftkit.classify` are the same. Rows are `text` and `label`. Held-out rows are measured
-with intervals, and OUT/report.html shows which classes are confused and how far the probabilities can be trusted.
-`ftkit classify --predict FILE --model_name_or_path OUT` puts a file's texts into classes.
+`accelerate launch ftkit/classify.py` and `python -m ftkit.classify` are the same. Rows are `text` and `label`.
+Held-out rows are measured with intervals, and OUT/report.html shows which classes are confused and how far the
+probabilities can be trusted. `ftkit classify --predict FILE --model_name_or_path OUT` puts a file's texts into
+classes.
 """
 
 import sys
@@ -30,6 +33,7 @@ RECIPE = Recipe(
     method="ftkit.training.methods.classify:METHOD",
     rows="ftkit.data.rows.kinds:LABELLED",
     held_out="ftkit.evaluation.held_out.classification:HELD_OUT",
+    about=__doc__,
 )  # fmt: skip
 
 

@@ -2,10 +2,14 @@
 
 import importlib
 import sys
+from pathlib import Path
 
 from ftkit import __version__
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.flags import is_flag
+from ftkit.config.naming import KINDS, command_for, command_meant, kind_of
 from ftkit.config.parser import run
+from ftkit.config.paste import command, quoted
 from ftkit.runs.recipes import TRAINERS
 
 # name: (module with main(argv), what it does)
@@ -29,6 +33,8 @@ COMMANDS = {
     "push": ("ftkit.commands.push", "publish a run or an export on the Hub, by an allow-list"),
 }
 
+WITH_ACTIONS = ("data", "adapters")
+
 
 def usage() -> str:
     """The text of `ftkit --help`."""
@@ -39,23 +45,40 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "ftkit COMMAND --help shows the settings of a command; --config FILE.yaml sets those of a training.",
+            "ftkit help COMMAND shows what a command takes; --config FILE.yaml sets the settings of a training.",
         ]
     )
 
 
 def dispatch(argv: list[str]) -> None:
     """Run the command that `argv` names."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if not argv or argv in (["-h"], ["--help"], ["help"]):
         print(usage())
         return
-    if argv[0] == "--version":
+    if argv[0] in ("--version", "-V", "version"):
         print(f"ftkit {__version__}")
         return
     name, *rest = argv
+    if name in ("-h", "--help", "help"):
+        action = rest[1:2] if rest[0] in WITH_ACTIONS else []
+        name, rest = rest[0], [*action, "--help", *rest[1 + len(action) :]]
     if name not in COMMANDS:
-        raise UserError(f'unknown command "{name}"{did_you_mean(name, COMMANDS)}; ftkit --help lists the commands')
+        raise UserError(unknown(name, rest))
     importlib.import_module(COMMANDS[name][0]).main(rest)
+
+
+def unknown(name: str, rest: list[str]) -> str:
+    """What is said of a first word that is no command: the command that was meant, or that takes what it names."""
+    if is_flag(name):
+        return f"{name} comes before a command; give the command first, such as {command('sft', name, *rest)}"
+    near = did_you_mean(name, COMMANDS)
+    meant = command_meant(name)
+    whole = command_for(name)
+    if whole and whole.split()[1] in COMMANDS and (not near or Path(name).exists()):
+        return f"{quoted(name)} is no command but names {KINDS[kind_of(name)]}; give {whole}"
+    if meant and meant.split()[0] in (*COMMANDS, "help"):
+        return f'unknown command "{name}"; did you mean ftkit {meant}?'
+    return f'unknown command "{name}"{near}; ftkit --help lists the commands'
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """Direct preference optimisation (arXiv:2305.18290): from pairs of answers, one preferred; all weights, LoRA or QLoRA.
 
-    accelerate launch ftkit/dpo.py --adapter runs/sft --dataset_name preferences --output_dir OUT
+    ftkit dpo --model M --dataset_name preferences.jsonl --use_peft --output_dir runs/preferred
+    ftkit dpo --adapter runs/first --dataset_name preferences.jsonl --beta 0.1 --output_dir runs/preferred
+    accelerate launch ftkit/dpo.py --adapter runs/first --dataset_name preferences.jsonl --output_dir runs/preferred
 
-`ftkit dpo` and `python -m ftkit.dpo` are the same. The reference is the starting point itself: the model without its
-adapter, the adapter as it came, a frozen copy of the weights, or log-probabilities computed beforehand
-(--precompute_ref_log_probs). Held-out pairs are scored before and after, with intervals.
+The third is what a launcher starts; `python -m ftkit.dpo` is the same. The reference is the starting point itself:
+the model without its adapter, the adapter as it came, a frozen copy of the weights, or log-probabilities computed
+beforehand (--precompute_ref_log_probs). Held-out pairs are scored before and after, with intervals.
 """
 
 import sys
@@ -27,6 +29,7 @@ RECIPE = Recipe(
     method="ftkit.training.methods.dpo:METHOD",
     rows="ftkit.data.rows.kinds:PREFERENCES",
     held_out="ftkit.evaluation.held_out.preferences:HELD_OUT",
+    about=__doc__,
 )  # fmt: skip
 main = RECIPE.main
 

@@ -1,9 +1,11 @@
 """Pretraining of a causal language model on raw text: FTGPT from scratch, or any weights further.
 
-    accelerate launch ftkit/pretrain.py --tokenizer runs/tokenizer --dataset_name corpus --output_dir OUT
+    ftkit pretrain --tokenizer runs/tokenizer --dataset_name corpus --max_tokens 2e7 --output_dir runs/base
+    ftkit pretrain --model M --dataset_name notes.txt --block_size 256 --output_dir runs/continued
+    accelerate launch ftkit/pretrain.py --tokenizer runs/tokenizer --dataset_name corpus --output_dir runs/base
 
-`ftkit pretrain` and `python -m ftkit.pretrain` are the same. Documents are joined into blocks; held-out ones are scored
-at each evaluation (loss, perplexity, bits per byte), and their beginnings are continued.
+The third is what a launcher starts; `python -m ftkit.pretrain` is the same. Documents are joined into blocks;
+held-out ones are scored at each evaluation (loss, perplexity, bits per byte), and their beginnings are continued.
 """
 
 import sys
@@ -26,6 +28,7 @@ RECIPE = Recipe(
     settings="ftkit.config.settings.pretrain:SETTINGS",
     method="ftkit.training.methods.pretrain:METHOD",
     held_out="ftkit.evaluation.held_out.likelihoods:HELD_OUT_TEXT",
+    about=__doc__,
 )  # fmt: skip
 main = RECIPE.main
 

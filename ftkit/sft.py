@@ -1,9 +1,11 @@
 """Supervised fine-tuning of a causal language model on your own rows: all weights, LoRA, QLoRA, DoRA or a soft prompt.
 
-    accelerate launch ftkit/sft.py --model_name_or_path M --dataset_name D --template alpaca --use_peft --output_dir OUT
+    ftkit sft --model M --dataset_name rows.jsonl --use_peft --output_dir runs/first
+    ftkit sft --config runs/first/run.yaml --learning_rate 1e-4 --output_dir runs/second
+    accelerate launch ftkit/sft.py --model M --dataset_name rows.jsonl --template alpaca --output_dir runs/third
 
-`ftkit sft` and `python -m ftkit.sft` are the same. Bad rows are found before the model is loaded, the plan is printed
-before the first step, and OUT/report.html shows afterwards what was trained on and what came out.
+The third is what a launcher starts; `python -m ftkit.sft` is the same. Bad rows are found before the model is loaded,
+the plan is printed before the first step, and OUT/report.html shows afterwards what was trained on and what came out.
 """
 
 import sys
@@ -26,6 +28,7 @@ RECIPE = Recipe(
     method="ftkit.training.methods.sft:METHOD",
     rows="ftkit.data.rows.formats:CONVERSATIONS",
     held_out="ftkit.evaluation.held_out.likelihoods:HELD_OUT_ANSWERS",
+    about=__doc__,
 )  # fmt: skip
 main = RECIPE.main
 

@@ -12,8 +12,9 @@ import pytest
 
 from ftkit.cli import COMMANDS
 from ftkit.commands.classify_file import parse as parse_prediction
+from ftkit.config.command_line import split_config
 from ftkit.config.flags import check_flags, flag_names
-from ftkit.config.parser import read_yaml_settings, split_config
+from ftkit.config.yaml_file import read_yaml_settings
 from ftkit.runs.recipes import TRAINERS, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,9 @@ from ftkit.config.parser import CommandParser
 
 def main(argv: list[str]) -> None:
     """Parse the command line, print the ranking and how far voters agree, write rows."""
-    parser = CommandParser(prog="ftkit arena", description="Rank models from votes on pairs of their answers.")
+    parser = CommandParser(
+        prog="ftkit arena", examples=__doc__, description="Rank models from votes on pairs of their answers."
+    )
     parser.add_argument("votes", nargs="+", help="files of votes, as ftkit judge writes them")
     parser.add_argument(
         "--voter", action="append", default=[], help="count only this voter; may be given several times"

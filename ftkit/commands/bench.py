@@ -50,7 +50,9 @@ def report(results, folder: str, was_finished: bool) -> None:
 
 def parser() -> CommandParser:
     """The settings."""
-    found = CommandParser(prog="ftkit bench", description="Benchmark a model; a killed run goes on by itself.")
+    found = CommandParser(
+        prog="ftkit bench", examples=__doc__, description="Benchmark a model; a killed run goes on by itself."
+    )
     add = found.add_argument
     add("--list", action="store_true", help="show the bundled tasks and exit")
     add("--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved")

@@ -21,7 +21,7 @@ SLASH_COMMANDS = ("/reset", "/system", "/adapter", "/compare", "/help", "/exit")
 
 def main(argv: list[str]) -> None:
     """Parse the command line and talk until end of input."""
-    args = asking_parser("ftkit chat", "Talk to a model or to adapters.").parse_args(argv)
+    args = asking_parser("ftkit chat", "Talk to a model or to adapters.", __doc__).parse_args(argv)
     settings, sampling = model_settings(args), sampling_of(args)
     from ftkit.inference.engine import Engine
 

@@ -17,7 +17,9 @@ from ftkit.config.parser import CommandParser
 
 def main(argv: list[str]) -> None:
     """Parse the command line, check, print a line for each kill and one for all."""
-    parser = CommandParser(prog="ftkit check", description="Check that a run can be killed and goes on, bit for bit.")
+    parser = CommandParser(
+        prog="ftkit check", examples=__doc__, description="Check that a run can be killed and goes on, bit for bit."
+    )
     parser.add_argument("run", help="output folder of a training run, finished or not")
     parser.add_argument("--resume", action="store_true", help="kill a short piece of the run, and let it go on")
     parser.add_argument("--kills", type=int, default=6, help="how often")

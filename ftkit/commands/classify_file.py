@@ -41,7 +41,9 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings of the command line, checked as far as they can be without the model."""
-    parser = CommandParser(prog="ftkit classify --predict", description="Put the texts of a file into classes.")
+    parser = CommandParser(
+        prog="ftkit classify --predict", examples=__doc__, description="Put the texts of a file into classes."
+    )
     parser.add_argument("--predict", help="file with the texts: a column text, or .txt with one text per line")
     parser.add_argument("--model_name_or_path", help="output folder of ftkit classify, or any sequence classifier")
     parser.add_argument("--output_file", help="where the lines go; default: standard output")

@@ -15,7 +15,9 @@ from ftkit.config.parser import CommandParser
 
 def main(argv: list[str]) -> None:
     """Parse the command line, compare, print the verdict, write what was asked for."""
-    parser = CommandParser(prog="ftkit compare", description="Show whether a model got better, and what it forgot.")
+    parser = CommandParser(
+        prog="ftkit compare", examples=__doc__, description="Show whether a model got better, and what it forgot."
+    )
     parser.add_argument(
         "results", nargs="*", help="results.json, or a folder: BEFORE AFTER, one training run, or AFTER with --before"
     )

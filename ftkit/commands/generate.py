@@ -16,7 +16,7 @@ from ftkit.inference.asking import asking_parser, model_settings, sampling_of
 
 def main(argv: list[str]) -> None:
     """Parse the command line, answer every prompt, print or write the answers."""
-    parser = asking_parser("ftkit generate", "Answer prompts through the model's template.")
+    parser = asking_parser("ftkit generate", "Answer prompts through the model's template.", __doc__)
     parser.add_argument("--prompt", action="append", default=[], help="a question; may be given several times")
     parser.add_argument(
         "--file",

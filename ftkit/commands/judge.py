@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
 
 def judge_parser() -> CommandParser:
     """The settings of the judge, of asking, and of what is reported."""
-    parser = asking_parser("ftkit judge", "Let a model judge answers, by scores or by comparing pairs.")
+    parser = asking_parser("ftkit judge", "Let a model judge answers, by scores or by comparing pairs.", __doc__)
     parser.set_defaults(max_new_tokens=64)
     parser.add_argument(
         "answers", nargs="+", metavar="[NAME=]FILE", help="answers: of ftkit bench, ftkit generate, or rows"

@@ -10,7 +10,9 @@ from ftkit.config.parser import CommandParser
 
 def main(argv: list[str]) -> None:
     """Parse the command line, push, print what was sent and what was not."""
-    parser = CommandParser(prog="ftkit push", description="Push a model or adapter folder to the Hugging Face Hub.")
+    parser = CommandParser(
+        prog="ftkit push", examples=__doc__, description="Push a model or adapter folder to the Hugging Face Hub."
+    )
     parser.add_argument("folder", help="output folder of a run, a merge or an export")
     parser.add_argument("repo_id", help="owner/name on the Hub; made where there is none")
     parser.add_argument("--private", action="store_true", help="make the repository private; refused if it is public")

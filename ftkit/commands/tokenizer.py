@@ -42,7 +42,9 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings; UserError where they contradict each other."""
-    parser = CommandParser(prog="ftkit tokenizer", description="Train a byte-level BPE tokenizer, or take GPT-2's.")
+    parser = CommandParser(
+        prog="ftkit tokenizer", examples=__doc__, description="Train a byte-level BPE tokenizer, or take GPT-2's."
+    )
     parser.add_argument("--files", nargs="+", default=[], help="text files, folders, jsonl, parquet, bundled names")
     parser.add_argument("--vocab_size", type=int, help="tokens in all, special ones included")
     parser.add_argument("--gpt2", help="folder with GPT-2's vocab.json and merges.txt, or encoder.json and vocab.bpe")

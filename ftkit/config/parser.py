@@ -1,92 +1,25 @@
 """Command lines: flags over a YAML file, no abbreviations, unknown names refused with the nearest known one."""
 
 import argparse
+import copy
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from ftkit.config.caches import use_writable_caches
+from ftkit.config.command_line import flag_word, read_command_line, split_config
 from ftkit.config.disk import fault_line, writing
-from ftkit.config.errors import LimitError, UserError, did_you_mean
-from ftkit.config.flags import check_flags, flag_names, given_values
+from ftkit.config.errors import LimitError, UserError
+from ftkit.config.flags import is_flag, read_settings
 from ftkit.config.foreign import is_panic
+from ftkit.config.help_pages import WIDTH, example_lines, help_word, trainer_page
 from ftkit.config.launch import is_first_process
-
-
-def read_yaml_settings(path: str, names: set[str], allowed: str = "see --help for the settings") -> dict:
-    """Return the settings of a YAML file; raise UserError with file and line for an unknown or repeated key.
-
-    allowed: where an unknown key is like none, what the error says there is.
-    """
-    return read_yaml_record(path, names, allowed).asked
-
-
-def read_yaml_record(path: str, names: set[str], allowed: str = "see --help for the settings"):
-    """The settings of a YAML file and, where it is a run's, what was decided, as a RunRecord.
-
-    Raises UserError as `read_yaml_settings` does.
-    """
-    import yaml
-
-    from ftkit.config.run_folder import RunRecord, as_record
-
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}); give a YAML file in UTF-8") from error
-    try:
-        root = yaml.compose(text)
-        content = yaml.safe_load(text)
-    except RecursionError as error:
-        raise UserError(f"{path}: too deeply nested; write one setting per line") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise UserError(f"{path}:{line}: not valid YAML ({getattr(error, 'problem', error)}); fix the line") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}:1: expected `key: value` lines; write one setting per line")
-    if "schema" in content:
-        sections = {key.value: value for key, value in root.value}
-        check_keys(sections["asked"].value if "asked" in sections else [], path, names, allowed)
-        return as_record(content, path)
-    check_keys(root.value, path, names, allowed)
-    command = text.split()[2] if text.startswith("# ftkit ") else None  # a run of the first version
-    if command:  # it recorded what the machine was, and what it had made of --max_tokens
-        content.pop("use_cpu", None)
-        if content.get("max_tokens"):
-            content.pop("max_steps", None)
-    return RunRecord(command, content)
-
-
-def check_keys(pairs: list, path: str, names: set[str], allowed: str) -> None:
-    """Raise UserError for a setting that is unknown or there twice. pairs: nodes of a YAML mapping."""
-    seen = set()
-    for key, _ in pairs:
-        line = key.start_mark.line + 1
-        if key.value not in names:
-            hint = did_you_mean(key.value, names) or f"; {allowed}"
-            raise UserError(f'{path}:{line}: unknown setting "{key.value}"{hint}')
-        if key.value in seen:
-            raise UserError(f'{path}:{line}: "{key.value}" is set twice; keep one')
-        seen.add(key.value)
-
-
-def split_config(argv: list[str]) -> tuple[str | None, list[str]]:
-    """Take `--config FILE` or `--config=FILE` out of `argv`; return the file, or None, and the other arguments."""
-    rest, config = [], None
-    arguments = iter(argv)
-    for token in arguments:
-        if token == "--config":
-            config = next(arguments, None)
-            if config is None or config.startswith("--"):
-                raise UserError("--config needs a file; for example --config examples/sft_lora.yaml")
-        elif token.startswith("--config="):
-            config = token.partition("=")[2]
-        else:
-            rest.append(token)
-    return config, rest
+from ftkit.config.paste import quoted
+from ftkit.config.words import right_flag
+from ftkit.config.yaml_file import read_yaml_record
 
 
 def parse_settings(
@@ -94,6 +27,7 @@ def parse_settings(
     sources: tuple,
     dataclasses: Callable[[], tuple],
     prog: str,
+    about: str = "",
     early_check: Callable[[dict], None] | None = None,
 ) -> tuple:
     """Parse `argv` into one instance of each dataclass, followed by what the person gave, as RunSettings has it.
@@ -102,46 +36,33 @@ def parse_settings(
 
     sources: where the dataclasses are defined, for a check that needs no import (see `ftkit.config.flags`).
     dataclasses: called after that check; imports and returns the classes.
-    early_check: called before that import with the settings as they were written, to refuse what needs no import.
-    Raises UserError for every mistake in a flag, a value or the YAML file.
+    about: the text of the entry script, for --help.
+    early_check: called before that import with the settings as they were given, to refuse what needs no import.
+    Raises UserError for every mistake in a flag, a value or the YAML file; SystemExit after --help.
     """
-    names = flag_names(sources)
+    settings = read_settings(sources)
+    if (asked_for := help_word(argv)) is not None:
+        print(trainer_page(prog, about, settings, asked_for))
+        raise SystemExit(0)
     config, argv = split_config(argv)
-    given = check_flags(argv, names)
-    record = read_yaml_record(config, names) if config else None
-    settings = record.asked if record else {}
-    if early_check and not {"-h", "--help"} & set(argv):
-        early_check(settings | given_values(argv))
-    parser = build_parser(dataclasses(), prog)
-    parser.set_defaults_with_config(**settings)
-    asked = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    given = read_command_line(argv, settings)
+    record = read_yaml_record(config, settings) if config else None
+    values = (record.asked if record else {}) | given
+    if early_check:
+        early_check(values)
     run = record if record and record.command else None
-    return *asked, frozenset(given | settings.keys()), frozenset(given), run
+    return *build(dataclasses(), values), frozenset(values), frozenset(given), run
 
 
-def build_parser(dataclasses: tuple, prog: str):
-    """TrlParser without abbreviations, whose optional booleans take a bare `--flag` and `--no_flag` like the others."""
-    from trl import TrlParser
-    from trl.scripts._hf_argparser import string_to_bool
+def build(classes: tuple, values: dict[str, Any]) -> list:
+    """An instance of each dataclass, with those of `values` that are its fields."""
+    import dataclasses
 
-    class Parser(TrlParser):
-        def error(self, message):
-            raise UserError(f"{message}; see {self.prog} --help")
-
-    parser = Parser(dataclasses, prog=prog, allow_abbrev=False)
-    for action in list(parser._actions):
-        if action.type is string_to_bool and action.nargs is None:
-            action.nargs, action.const = "?", True
-            parser.add_argument(
-                f"--no_{action.dest}",
-                dest=action.dest,
-                action="store_false",
-                default=None,
-                help=f"Turn {action.dest} off.",
-            )
-        elif action.dest == "resume_from_checkpoint":
-            action.nargs, action.const = "?", "true"
-    return parser
+    names = [{item.name for item in dataclasses.fields(cls)} for cls in classes]
+    return [
+        cls(**{name: copy.deepcopy(value) for name, value in values.items() if name in known})
+        for cls, known in zip(classes, names, strict=True)
+    ]
 
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
@@ -181,26 +102,99 @@ def drop_output() -> None:
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows a default where there is one to show; the help tells what happens without the others."""
+    """Shows a default where there is one to show, names and value of a flag once, and examples as they stand."""
+
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=30, width=WIDTH)
 
     def _get_help_string(self, action):
         hidden = action.default is None or action.default is False or action.default in ([], "")
         return action.help if hidden else super()._get_help_string(action)
 
+    def _get_default_metavar_for_optional(self, action):
+        ends = {"_dir": "FOLDER", "_file": "FILE"}
+        by_name = next((sign for end, sign in ends.items() if action.dest.endswith(end)), "TEXT")
+        return {int: "N", float: "X"}.get(action.type, by_name)
+
+    def _format_action_invocation(self, action):
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+    def _fill_text(self, text, width, indent):
+        return "\n".join(text.split("\n")) if "\n" in text else super()._fill_text(text, width, indent)
+
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse without abbreviations; every mistake is a UserError, an unknown flag with the nearest known one."""
+    """argparse without abbreviations; every mistake is a UserError, an unknown flag with the nearest known one.
 
-    def __init__(self, *args, **kwargs):
+    Dashes and underscores are the same, --model and --model_name_or_path are one flag, `--help WORD` shows the flags
+    about a word. examples: the text of the command's module, whose commands --help shows.
+    """
+
+    def __init__(self, *args, examples: str | None = None, **kwargs):
+        kwargs["description"] = "\n".join([kwargs.get("description") or "", *example_lines(examples or "")])
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
+    def add_argument(self, *names, **settings):
+        """As argparse's; the model's flag has two names."""
+        if names[0] in ("--model", "--model_name_or_path"):
+            settings = {"dest": names[0][2:], "metavar": "M"} | settings
+            names = ("--model", "--model_name_or_path")
+        return super().add_argument(*names, **settings)
+
     def parse_args(self, args=None, namespace=None):
-        known = {option.removeprefix("--") for action in self._actions for option in action.option_strings}
+        args = [self.known(token) for token in (sys.argv[1:] if args is None else args)]
+        if word := help_word(args):
+            print(self.help_about(word))
+            raise SystemExit(0)
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            word = unknown[0].split("=")[0].removeprefix("--")
-            raise UserError(f'unknown argument "{unknown[0]}"{did_you_mean(word, known)}; see {self.prog} --help')
+            word = unknown[0]
+            hint = right_flag(flag_word(word), self.names()) if is_flag(word) else ""
+            raise UserError(f"unknown argument {quoted(word)}{hint or f'; see {self.prog} --help'}")
         return namespace
+
+    def format_help(self):
+        """As argparse's, with a usage of one line."""
+        signs = self._get_formatter()
+        needed = [
+            f"--{action.dest} {signs._format_args(action, signs._get_default_metavar_for_optional(action))}"
+            for action in self._actions
+            if action.option_strings and action.required
+        ]
+        words = [signs._format_args(action, action.dest) for action in self._get_positional_actions()]
+        self.usage = " ".join([self.prog, *words, *needed, "[--FLAG VALUE ...]"])
+        return super().format_help()
+
+    def names(self) -> set[str]:
+        """The flags, without their dashes."""
+        return {option.lstrip("-") for action in self._actions for option in action.option_strings}
+
+    def known(self, token: str) -> str:
+        """A flag with underscores where it is known so; any other word as it is."""
+        flag, equals, value = token.partition("=")
+        name = flag_word(flag)
+        return f"--{name}{equals}{value}" if token.startswith("--") and name in self.names() else token
+
+    def help_about(self, word: str) -> str:
+        """The whole help for "all"; the flags whose name or text holds any other word."""
+        if word == "all":
+            return self.format_help()
+        typed = flag_word(word.lower())
+        meant = re.findall(r"--(\w+)", right_flag(typed, self.names()))
+        formatter = self._get_formatter()
+        found = [
+            action
+            for action in self._actions
+            if set(meant) & {option.lstrip("-") for option in action.option_strings}
+            or typed in f"{action.dest} {action.help}".lower()
+        ]
+        if not found:
+            raise UserError(f'no flag of {self.prog} is about "{word}"; see {self.prog} --help')
+        formatter.add_arguments(found)
+        return formatter.format_help().rstrip()
 
     def error(self, message):
         raise UserError(f"{message}; see {self.prog} --help")

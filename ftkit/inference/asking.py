@@ -68,9 +68,9 @@ class Sampling:
             raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 - 1")
 
 
-def asking_parser(prog: str, description: str) -> CommandParser:
-    """A parser with the settings of the model and of sampling."""
-    parser = CommandParser(prog=prog, description=description)
+def asking_parser(prog: str, description: str, examples: str | None = None) -> CommandParser:
+    """A parser with the settings of the model and of sampling. examples: the text of the command's module."""
+    parser = CommandParser(prog=prog, description=description, examples=examples)
     add = parser.add_argument
     add("--model_name_or_path", help="Hub id, local folder or .gguf file; with --adapter: its base, if moved")
     add(

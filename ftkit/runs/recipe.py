@@ -21,7 +21,7 @@ class Recipe:
     flags: where the settings are defined, for a check that imports nothing (`ftkit.config.flags`). settings: the
     dataclasses for data, model and training. method, held_out: how data is made ready and trained on, and how held-out
     rows are scored (`ftkit.training.method`). rows: the RowKind that is checked before the imports; None where rows are
-    text. Each of the last four may be "module:name".
+    text. Each of these four may be "module:name". about: the text of its entry script, which --help shows.
     """
 
     name: str
@@ -30,13 +30,15 @@ class Recipe:
     method: Any
     rows: Any = None
     held_out: Any = None
+    about: str | None = ""
 
     def parse(self, argv: list[str]):
         """The settings of a command line, as RunSettings. TRL is imported only when flags and local rows are right.
 
         Raises UserError for every mistake in a flag, a value, the YAML file or a small local file of rows.
         """
-        values = parse_settings(argv, self.flags, lambda: found(self.settings), f"ftkit {self.name}", self.early_check)
+        prog, about = f"ftkit {self.name}", self.about or ""
+        values = parse_settings(argv, self.flags, lambda: found(self.settings), prog, about, self.early_check)
         from ftkit.config.settings.common import RunSettings
         from ftkit.config.settings.needs import check_needs
 
@@ -47,10 +49,10 @@ class Recipe:
     def early_check(self, given: dict) -> None:
         """Raise UserError for an OUT that can't be written, and for mistakes in rows if they are few and local.
 
-        given: settings as they were written.
+        given: the values of the settings that a person gave.
         """
-        if given.get("output_dir") and str(given.get("plan", False)).lower() in ("false", "no"):
-            check_folder(str(given["output_dir"]))
+        if given.get("output_dir") and not given.get("plan"):
+            check_folder(given["output_dir"])
         if self.rows is not None:
             from ftkit.data.rows.early_check import check_early
 

@@ -21,7 +21,7 @@ def test_flag_names_equal_the_fields_of_the_imported_dataclasses():
 
 
 def test_a_mistyped_flag_is_refused_with_the_nearest_one():
-    with pytest.raises(UserError, match='unknown flag "--learnin_rate"; did you mean "learning_rate"'):
+    with pytest.raises(UserError, match="unknown flag --learnin_rate; did you mean --learning_rate"):
         check_flags(["--learnin_rate", "1"], flag_names(RECIPE.flags))
 
 

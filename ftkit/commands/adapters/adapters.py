@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
 
 def list_adapters(argv: list[str]) -> None:
     """Print one line for each adapter below some folders."""
-    parser = CommandParser(prog="ftkit adapters list", description="Find adapters below folders.")
+    parser = CommandParser(prog="ftkit adapters list", examples=__doc__, description="Find adapters below folders.")
     parser.add_argument("folders", nargs="*", default=["runs"], help="where to look")
     parser.add_argument("--checkpoints", action="store_true", help="show the checkpoints of finished runs, too")
     args = parser.parse_args(argv)
@@ -100,7 +100,7 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
 
 def show_adapter(argv: list[str]) -> None:
     """Print what an adapter is, what it belongs to and how much it changes."""
-    parser = CommandParser(prog="ftkit adapters info", description="Show what is in an adapter.")
+    parser = CommandParser(prog="ftkit adapters info", examples=__doc__, description="Show what is in an adapter.")
     parser.add_argument("adapter", help="output folder of a run with --use_peft, or a checkpoint in it")
     parser.add_argument("--model_name_or_path", help="its base, if moved")
     args = parser.parse_args(argv)

@@ -32,7 +32,9 @@ def merge(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings of the command line, checked as far as they can be without the model."""
-    parser = CommandParser(prog="ftkit adapters merge", description="Merge an adapter into its base, and measure it.")
+    parser = CommandParser(
+        prog="ftkit adapters merge", examples=__doc__, description="Merge an adapter into its base, and measure it."
+    )
     parser.add_argument("adapter", help="output folder of a run with --use_peft, or a checkpoint in it")
     parser.add_argument("--output_dir", help="folder for the merged model")
     parser.add_argument("--model_name_or_path", help="its base, if moved")

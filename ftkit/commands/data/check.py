@@ -53,7 +53,10 @@ def main(argv: list[str]) -> None:
 def parse(argv: list[str]):
     """The settings of the command; those of a trainer have its names and defaults."""
     parser = row_parser(
-        "check", "Check rows before anything is trained; mistakes are listed, with exit code 2.", one_split=False
+        "check",
+        "Check rows before anything is trained; mistakes are listed, with exit code 2.",
+        __doc__,
+        one_split=False,
     )
     parser.add_argument("--model", help="Hub id, folder or .gguf file: the rows go through its tokenizer as well")
     parser.add_argument("--template", default="auto", help="with --model: prompt template, as in ftkit sft")

@@ -24,9 +24,12 @@ class Table:
     format: str
 
 
-def row_parser(action: str, description: str, *, one_split: bool = True) -> CommandParser:
-    """A parser that takes the rows and their format. one_split: whether the action reads one split only."""
-    parser = CommandParser(prog=f"ftkit data {action}", description=description)
+def row_parser(action: str, description: str, examples: str | None, *, one_split: bool = True) -> CommandParser:
+    """A parser that takes the rows and their format.
+
+    examples: the text of the action's module. one_split: whether the action reads one split only.
+    """
+    parser = CommandParser(prog=f"ftkit data {action}", description=description, examples=examples)
     parser.add_argument("data", help="file, folder, bundled dataset or Hub id")
     parser.add_argument("--format", default="auto", help=f"row format: {', '.join(format_options())}")
     parser.add_argument("--dataset_config", help="configuration of a Hub dataset")

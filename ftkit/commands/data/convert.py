@@ -17,7 +17,7 @@ from ftkit.data.rows.kinds import kind_of, select_kind
 
 def main(argv: list[str]) -> None:
     """Convert one split, row by row; nothing is written if a row has a mistake or does not fit."""
-    parser = row_parser("convert", "Write rows in another format.")
+    parser = row_parser("convert", "Write rows in another format.", __doc__)
     parser.add_argument("--to", help="format to write; TRL's own columns for this kind of rows if unset")
     parser.add_argument("--output", required=True, help=".jsonl, .json, .csv, .tsv or .parquet file to make")
     args = parser.parse_args(argv)

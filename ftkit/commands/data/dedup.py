@@ -16,7 +16,7 @@ NUM_SHOWN = 5  # near duplicates that are printed
 
 def main(argv: list[str]) -> None:
     """Write the rows that are kept, and print how many were left out and which the nearest were."""
-    parser = row_parser("dedup", "Leave out rows that are there already, exactly or nearly.")
+    parser = row_parser("dedup", "Leave out rows that are there already, exactly or nearly.", __doc__)
     parser.add_argument("--output", required=True, help=".jsonl, .json, .csv, .tsv or .parquet file to make")
     parser.add_argument("--by", choices=("row", "question"), default="row", help="what must be new in a row")
     parser.add_argument(

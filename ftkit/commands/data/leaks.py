@@ -22,7 +22,7 @@ EXPLAINED = {
 
 def main(argv: list[str]) -> None:
     """Print each kind of leak with its first pairs; write the training rows that are free of them."""
-    parser = row_parser("leaks", "Look for test rows among training rows.")
+    parser = row_parser("leaks", "Look for test rows among training rows.", __doc__)
     parser.add_argument("--test", required=True, help="file, folder, bundled dataset or Hub id with the test rows")
     parser.add_argument("--test_split", default="test", help="which split of --test; a single file has one only")
     parser.add_argument("--test_format", default="auto", help="row format of --test")

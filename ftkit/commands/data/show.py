@@ -58,7 +58,7 @@ def write_html(path: Path, args, parts: list[tuple[str, list]]) -> Path:
 
 def parse(argv: list[str]):
     """The settings; UserError where they contradict each other."""
-    parser = row_parser("show", "Show a row at any stage on its way into a model.")
+    parser = row_parser("show", "Show a row at any stage on its way into a model.", __doc__)
     parser.add_argument("--row", type=int, default=1, help="number of the row, from 1; of the sequence, if packed")
     parser.add_argument("--stage", choices=STAGES, help="what to show; mask with a model, else messages")
     parser.add_argument("--model", help="Hub id, folder or .gguf file whose tokenizer is used")

@@ -22,7 +22,7 @@ LEAK = 0.8  # similarity from which a test question is called near a training qu
 
 def main(argv: list[str]) -> None:
     """Write OUT/train and OUT/test, and print how near the two are."""
-    parser = row_parser("split", "Split rows into training and test rows, without a leak.")
+    parser = row_parser("split", "Split rows into training and test rows, without a leak.", __doc__)
     parser.add_argument("--output_dir", required=True, help="folder to make, for the two files")
     parser.add_argument("--test_size", type=float, default=0.1, help="share of the groups that is held out")
     parser.add_argument("--group", help="column whose equal values stay together, such as a user or a document")

@@ -18,7 +18,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 def main(argv: list[str]) -> None:
     """Print the figures and draw them."""
-    parser = row_parser("stats", "Tell what rows look like.")
+    parser = row_parser("stats", "Tell what rows look like.", __doc__)
     parser.add_argument("--model", help="Hub id, folder or .gguf file: lengths in its tokens as well")
     parser.add_argument("--output", help="picture to make: .png, .svg or .pdf")
     args = parser.parse_args(argv)

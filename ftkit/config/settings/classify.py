@@ -78,7 +78,7 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
 
     max_length: int | None = setting(512, "Longest text in tokens; a longer one loses its end.")
     learning_rate: float | None = setting(
-        None, "Peak learning rate. Default: 2e-5 for all weights, 2e-4 with PEFT, 1e-3 for the head alone."
+        None, "Peak learning rate. Default: 2e-5, with PEFT 2e-4, for the head alone 1e-3."
     )
     early_stopping_patience: int | None = setting(
         None, "Stop after this many evaluations without a better --metric_for_best_model, and keep the best weights."

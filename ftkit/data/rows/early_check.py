@@ -13,11 +13,11 @@ MAX_BYTES = 32 * 2**20  # of files that are read twice; larger ones are checked 
 def check_early(settings: dict, kind: RowKind) -> None:
     """Raise UserError that lists the mistakes in the rows that a command would read, if they are few and local.
 
-    settings: as a person wrote them; what is wrong with a setting is told later, by its parser.
+    settings: the values that a person gave.
     """
     name = settings.get("dataset_name")
     format = settings.get("dataset_format", "auto")
-    if not name or str(settings.get("dataset_streaming", False)).lower() not in ("false", "no"):
+    if not name or settings.get("dataset_streaming"):
         return
     if format not in ("auto", *kind.formats):
         return

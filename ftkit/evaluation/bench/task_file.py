@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.parser import read_yaml_settings
+from ftkit.config.yaml_file import read_yaml_settings
 
 FOLDER = Path(__file__).with_name("tasks")
 METRICS = {  # by kind of task, what an item can be scored by
