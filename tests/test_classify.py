@@ -97,7 +97,10 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+SLOW = ("head", "qlora")
+
+
+@pytest.mark.parametrize("method", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in METHODS])
 def test_a_run_leaves_what_the_contract_names(classify, method, tmp_path, monkeypatch, label_rows):
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
     out = classify(*METHODS[method], "--test_size", "24", "--num_train_epochs", "6", "--learning_rate", "5e-3")

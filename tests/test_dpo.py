@@ -66,7 +66,7 @@ def metrics(out: Path, key: str = "loss") -> list[float]:
         [],
         ["--precompute_ref_log_probs"],
         ["--use_peft"],
-        ["--use_peft", "--load_in_4bit"],
+        pytest.param(["--use_peft", "--load_in_4bit"], marks=pytest.mark.slow),
         ["--loss_type", "sigmoid", "sft", "--loss_weights", "1", "0.5"],
         ["--use_peft", "--loss_type", "ipo", "--use_weighting"],
     ],

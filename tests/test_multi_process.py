@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from ftkit.evaluation.results import read_results
 
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 LORA = ["--use_peft", "--lora_r", "4", "--lora_dropout", "0"]

@@ -379,6 +379,7 @@ def test_a_used_folder_is_not_touched(sft):
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.processes
 def test_the_script_runs_by_path_under_accelerate_from_another_folder(tiny_folder, rows_file, tmp_path):
     script = Path(__file__).parents[1] / "ftkit/sft.py"
     command = [

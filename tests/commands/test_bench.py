@@ -131,6 +131,7 @@ def test_a_run_that_stopped_after_some_units_gives_the_same_file(
         assert (out / name).read_bytes() == (finished / name).read_bytes(), name
 
 
+@pytest.mark.processes
 def test_a_killed_run_finishes_the_rest_and_gives_the_same_file(finished, tiny_folder, tasks, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "ftkit", "bench", *argv(tiny_folder, tasks, out)]
@@ -145,6 +146,7 @@ def test_a_killed_run_finishes_the_rest_and_gives_the_same_file(finished, tiny_f
     assert (out / "results.json").read_bytes() == (finished / "results.json").read_bytes()
 
 
+@pytest.mark.processes
 def test_two_processes_give_what_one_gives(finished, tiny_folder, tasks, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     out = tmp_path / "out"

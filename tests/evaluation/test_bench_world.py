@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 from ftkit.config.launch import is_first_process
 from ftkit.evaluation.bench.subject import open_world
@@ -13,6 +15,7 @@ with open_world() as world:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_of_mpirun_find_each_other():
     lent = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     lent |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517", "OMP_NUM_THREADS": "1"}

@@ -43,6 +43,7 @@ def test_power_is_exact_for_other_gains_and_changes():
     assert found.share == pytest.approx(found.expected, abs=0.03)
 
 
+@pytest.mark.slow
 def test_graded_scores_keep_their_rates():
     null = calibration.graded(30, 0.0, 400)
     assert null["false alarms"].share <= 0.05 + 0.03  # 400 runs: two standard errors are 2.2 %

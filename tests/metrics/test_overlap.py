@@ -83,6 +83,7 @@ for kind in (Bleu, ChrF, Rouge, TokenF1):
 """
 
 
+@pytest.mark.processes
 def test_two_processes_give_what_one_gives(tmp_path):
     columns = {"predictions": PREDICTIONS, "references": REFERENCES}
     command = [sys.executable, "-c", WORKER]

@@ -56,11 +56,11 @@ def test_ties_alone_leave_all_models_equal():
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     truth, covered = 100.0, 0
     chance = 1 / (1 + 10 ** (-2 * truth / 400))
-    for seed in range(20):
+    for seed in range(10):
         won = np.random.default_rng(seed).random(150) < chance
         (standing,) = [one for one in rank([("a", "b", float(w)) for w in won], seed=seed) if one.model == "a"]
         covered += standing.low <= 1000 + truth <= standing.high
-    assert covered >= 17  # 19 of 20 expected
+    assert covered >= 8  # 9.5 of 10 expected
 
 
 def test_many_votes_on_one_question_do_not_narrow_the_interval():

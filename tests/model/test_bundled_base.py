@@ -44,6 +44,7 @@ def test_it_reads_held_out_text_as_well_as_when_it_was_bundled(base):
     assert bits_per_byte == pytest.approx(1.086, abs=0.01)
 
 
+@pytest.mark.processes
 def test_it_loads_and_writes_without_ftkit(tmp_path):
     shutil.copytree(bundled_base(), tmp_path / "copy")
     code = """

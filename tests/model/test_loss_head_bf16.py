@@ -94,7 +94,7 @@ def assert_as_near(*inputs, trains: str, settings=DEFAULT, loss="mean", how="wei
         assert ours_error <= NOISE * plain_error
 
 
-@pytest.mark.parametrize("p", [0.4, 0.95, 0.997, 0.9994])
+@pytest.mark.parametrize("p", [0.95, 0.9994, *(pytest.param(p, marks=pytest.mark.slow) for p in (0.4, 0.997))])
 @pytest.mark.parametrize("trains", ["frozen", "head", "token rows"])
 @pytest.mark.parametrize(
     ("loss", "softcap", "how"),

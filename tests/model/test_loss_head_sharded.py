@@ -13,6 +13,7 @@ from trl.trainer import utils as trl_utils
 if not hasattr(trl_utils, "add_fused_lm_head"):
     pytest.skip("TRL before 1.16 has no head to take over", allow_module_level=True)
 
+pytestmark = pytest.mark.processes
 SCRIPT = Path(__file__).with_name("sharded_head_runs.py")
 spec = importlib.util.spec_from_file_location("sharded_head_runs", SCRIPT)
 runs = importlib.util.module_from_spec(spec)

@@ -45,6 +45,7 @@ def run_as_a_stranger(hub, tmp_path, trust: str) -> dict:
     return torch.load(tmp_path / "seen.pt", weights_only=True)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["plain", pytest.param("ftgpt", marks=pytest.mark.slow)])
 def test_a_stranger_with_torch_and_transformers_gets_the_same_logits(hub, pushed_folder, kind, tmp_path):
     from ftkit.model.loading import load_model
@@ -62,6 +63,7 @@ def test_a_stranger_with_torch_and_transformers_gets_the_same_logits(hub, pushed
     assert (seen["logits"] - expected).abs().max() <= 1e-6
 
 
+@pytest.mark.processes
 def test_the_load_back_check_finds_equal_files_and_logits(hub, pushed_folder):
     result = push_folder(pushed_folder, REPO)
     assert "loaded back in a fresh process without ftkit: 7 files equal by SHA-256, logits equal on" in result.check

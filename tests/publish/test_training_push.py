@@ -30,6 +30,7 @@ def not_loaded_back(monkeypatch):
     monkeypatch.setattr(pushing, "load_back", lambda *parts: "")
 
 
+@pytest.mark.processes
 def test_a_fine_tune_is_pushed_once_and_loads_back(hub, tiny_folder, tmp_path, word_rows, capsys):
     flags = ["--hub_model_id", "owner/tuned", "--hub_private_repo"]
     assert run(sft.main, command(tiny_folder, tmp_path, word_rows, *flags)) == 0
@@ -52,22 +53,27 @@ def test_a_preference_run_is_pushed_with_its_results(hub, not_loaded_back, tiny_
     assert "Direct preference optimisation" in card and "loss of a pair" in card and "pairs in the right order" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--use_peft"]], ids=["full", "lora"])
-def test_a_classifier_is_pushed_with_its_classes_and_loads_back(hub, tiny_folder, tmp_path, flags, capsys):
+def test_a_pushed_classifier_loads_back(hub, tiny_folder, tmp_path, flags, capsys):
+    push_classifier(tiny_folder, tmp_path, *flags)
+    assert "loaded back" in capsys.readouterr().err
+
+
+def test_a_classifier_is_pushed_with_its_classes(hub, not_loaded_back, tiny_folder, tmp_path):
+    push_classifier(tiny_folder, tmp_path, "--use_peft")
+    files = hub.files("owner/classes")
+    assert {"results.json", "evaluation.json", "README.md"} <= set(files) and not [n for n in files if "items" in n]
+    card = (tmp_path / "out/README.md").read_text()
+    assert "pipeline_tag: text-classification" in card and "ftkit classify --predict FILE" in card
+
+
+def push_classifier(tiny_folder, tmp_path, *flags):
+    """Train a classifier of three classes, and push it as owner/classes."""
     rows = [{"text": f"text {number}", "label": "abc"[number % 3]} for number in range(24)]
     argv = command(tiny_folder, tmp_path, rows, "--test_size", "6", "--num_samples", "0", *flags)
     argv = [part for part in argv if part not in ("--template", "alpaca")]
     assert run(classify.main, [*argv, "--hub_model_id", "owner/classes"]) == 0
-    files = hub.files("owner/classes")
-    assert {"results.json", "evaluation.json", "README.md"} <= set(files) and not [n for n in files if "items" in n]
-    card = (
-        files["README.md"].decode()
-        if isinstance(files["README.md"], bytes)
-        else (tmp_path / "out/README.md").read_text()
-    )
-    assert "pipeline_tag: text-classification" in card and "ftkit classify --predict FILE" in card
-    said = capsys.readouterr().err
-    assert "loaded back in a fresh process" in said or (flags and "loaded back" in said)
 
 
 def test_a_token_that_may_not_write_ends_the_run_before_it_begins(

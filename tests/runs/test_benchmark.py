@@ -121,7 +121,8 @@ def test_a_mistyped_task_ends_the_run_before_it_begins(tiny_folder, task_files):
     assert not (task_files / "out").exists()
 
 
-def test_a_continued_training_is_benchmarked_anew(tiny_folder, task_files):
+@pytest.mark.slow
+def test_a_continued_training_is_benchmarked_again(tiny_folder, task_files):
     flags = ["--benchmark_tasks", str(task_files / "plain.yaml"), "--save_strategy", "steps", "--save_steps", "3"]
     path = task_files / "out/benchmark/after/results.json"
     train(tiny_folder, task_files, *flags)

@@ -1,7 +1,7 @@
 """A fault of the disk, whenever it comes, is one line and exit code 2, and the same command goes on once it is gone.
 
 Two tables: faults of one file that `disk_faults.c` makes below Python, C++ and Rust; and real disks that are too small.
-A few cases are tried each time, all with -m slow.
+A few cases are tried with -m processes, all others with -m slow.
 """
 
 import errno
@@ -145,7 +145,10 @@ def mounts() -> bool:
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=[] if case in EACH_TIME else pytest.mark.slow, id="-".join(case)) for case in CASES],
+    [
+        pytest.param(case, marks=pytest.mark.processes if case in EACH_TIME else pytest.mark.slow, id="-".join(case))
+        for case in CASES
+    ],
 )
 def test_a_fault_of_the_disk_is_one_line_and_the_same_command_goes_on(case, outcome):
     found = outcome(case)

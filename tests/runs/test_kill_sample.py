@@ -16,7 +16,7 @@ from ftkit.config.jsonl import read_jsonl
 MATRIX = Path(__file__).resolve().parents[1] / "benchmarks/kill_matrix.py"
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_twenty_random_kills_change_nothing(tmp_path):
     seed = os.environ.get("FTKIT_KILL_SEED") or str(random.SystemRandom().randrange(1_000_000))
     command = [sys.executable, str(MATRIX), "--work", str(tmp_path), "--sample", "20", "--seed", seed]

@@ -10,8 +10,8 @@ from ftkit.sft import main
 @pytest.mark.parametrize(
     ("num_tokens", "flags", "asked"),
     [  # the tiny model's context is 512
-        (600, ("--untrained_rows", "drop"), {"a"}),
-        (600, ("--untrained_rows", "keep"), {"a"}),
+        pytest.param(600, ("--untrained_rows", "drop"), {"a"}, marks=pytest.mark.slow),
+        pytest.param(600, ("--untrained_rows", "keep"), {"a"}, marks=pytest.mark.slow),
         (300, ("--untrained_rows", "drop", "--max_length", "256"), {"a", "x" * 300}),
     ],
 )

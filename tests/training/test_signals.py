@@ -149,6 +149,7 @@ def run_harness(folder: Path, model: Path, points: list) -> dict[str, list[str]]
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.processes
 def test_a_sample_of_signals_saves_and_goes_on(tmp_path, tiny_folder):
     points = [TABLE[number] for number in SAMPLE]
     assert run_harness(tmp_path, tiny_folder, points) == {name_of(point): [] for point in points}
