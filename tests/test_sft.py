@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,35 @@ def test_an_adapter_run_leaves_what_the_contract_names_and_loads_with_plain_peft
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out)
     assert "### Response:" in generate(model, tokenizer)
     assert not list(out.rglob("training_args.bin"))
+
+
+def test_an_adapter_names_its_base_as_it_was_called_and_never_a_cache(
+    sft, tiny_folder, rows_file, tmp_path, monkeypatch
+):
+    from ftkit.model.adapters.files import resolve_base
+    from ftkit.publish.export.gguf import write_gguf
+
+    cache, path = tmp_path / "cache", tmp_path / "tiny.gguf"
+    monkeypatch.setenv("FTKIT_CACHE", str(cache))
+    source = Path(shutil.copytree(tiny_folder, tmp_path / "source"))
+    for name in ("tokenizer.json", "tokenizer_config.json"):  # GGUF readers know this end token
+        (source / name).write_text((source / name).read_text().replace("<eos>", "<|endoftext|>"))
+    write_gguf(source, path, "f32")
+    outs = [sft("--use_peft", "--save_steps", "1", model=path), sft("--use_peft", "--ftgpt", out="ftgpt")]
+    main([
+        "--adapter", str(outs[0]), "--dataset_name", str(rows_file), "--output_dir", str(tmp_path / "on"),
+        "--max_steps", "1", "--disable_tqdm",
+    ])  # fmt: skip
+    for folder, name in (
+        (outs[0], path),
+        (outs[0] / "checkpoint-1", path),
+        (tmp_path / "on", path),
+        (outs[1], tiny_folder),
+    ):
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == str(name), folder
+    (outs[0] / "run.yaml").unlink()  # as after a push
+    assert Path(resolve_base(outs[0])).is_relative_to(cache)
 
 
 @pytest.mark.parametrize("flags", [[], ["--ftgpt"], ["--num_frozen_layers", "1"]], ids=["llama", "ftgpt", "frozen"])

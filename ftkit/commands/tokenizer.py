@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     check_new_folder(args.output_dir)
     train, held_out = read_texts(args)
     tokens = control_tokens(args.control_tokens)
-    if args.gpt2:
+    if args.gpt2 is not None:
         tokenizer = load_gpt2(args.gpt2, tokens)
     else:
         tokenizer = train_bpe(train, args.vocab_size, tokens)
@@ -47,7 +47,10 @@ def parse(argv: list[str]):
     )
     parser.add_argument("--files", nargs="+", default=[], help="text files, folders, jsonl, parquet, bundled names")
     parser.add_argument("--vocab_size", type=int, help="tokens in all, special ones included")
-    parser.add_argument("--gpt2", help="folder with GPT-2's vocab.json and merges.txt, or encoder.json and vocab.bpe")
+    parser.add_argument(
+        "--gpt2", nargs="?", const="", metavar="FOLDER",
+        help="take GPT-2's vocabulary, the bundled one or that of a folder (vocab.json, merges.txt or OpenAI's names)",
+    )  # fmt: skip
     parser.add_argument("--output_dir", required=True, help="folder to make; must not exist, or be empty")
     parser.add_argument("--control_tokens", nargs="+", default=[], help="templates whose control tokens are reserved")
     parser.add_argument("--context", type=int, help="longest input the model will take, noted in the tokenizer")
@@ -56,8 +59,8 @@ def parse(argv: list[str]):
         "--compare", nargs="*", default=[], help="other tokenizers to compare with: folders, .gguf files"
     )
     args = parser.parse_args(argv)
-    if bool(args.gpt2) == bool(args.vocab_size):
-        raise UserError("give --vocab_size to train a vocabulary, or --gpt2 FOLDER to take GPT-2's, not both")
+    if (args.gpt2 is not None) == bool(args.vocab_size):
+        raise UserError("give --vocab_size to train a vocabulary, or --gpt2 to take GPT-2's, not both")
     if args.vocab_size and not args.files:
         raise UserError("--vocab_size needs texts to learn from; give --files")
     return args

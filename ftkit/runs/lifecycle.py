@@ -17,8 +17,9 @@ from ftkit.config.reporting import check_report_to
 from ftkit.config.run_folder import RunRecord, write_run_yaml
 from ftkit.data.templates.lock import write_lock
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
-from ftkit.model.adapters.files import record_base
+from ftkit.model.adapters.files import base_of_adapter, record_base
 from ftkit.model.adapters.methods import count_parameters
+from ftkit.model.loading import public_name_of
 from ftkit.publish.card.model_card import write_model_card
 from ftkit.publish.hub.hub import check_push, push_folder
 from ftkit.runs.benchmark import benchmark_after, benchmark_before, check_benchmark
@@ -66,6 +67,7 @@ def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
     """What comes after the decisions: the model loaded, announced, trained, measured and saved; the trainer."""
     trainer = method.build_trainer(run, method.load(run))
     trainer.run_identity, trainer.takes_new_settings = identity_of(start), bool(start.changed)
+    trainer.base_name, trainer.base_revision = base_name_of(run.settings.model), run.settings.model.model_revision
     receipt = method.receipt(run, trainer)
     announce(run, method, trainer, receipt, start)
     if held_out and is_sharded(trainer):
@@ -150,6 +152,13 @@ def write_plan(run: Run, trainer, receipt: dict) -> None:
         labels = list(receipt.get("classes", []))
         name, in_4bit = model.model_name_or_path, model.load_in_4bit
         record_base(run.output_dir, run.data.folder, name, load_in_4bit=in_4bit, labels=labels)
+
+
+def base_name_of(model) -> str | None:
+    """What an adapter's configuration calls its base: as it was called, never where it was converted to."""
+    if model.adapter:
+        return base_of_adapter(model.adapter)
+    return public_name_of(str(model.model_name_or_path)) if model.use_peft else None
 
 
 def say_why_left_out(trainer) -> None:

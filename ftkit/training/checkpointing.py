@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, Trainer
 
 from ftkit.config.disk import writing
 from ftkit.config.files import give_modes
+from ftkit.model.adapters.files import name_base
 from ftkit.training.callbacks import tell
 from ftkit.training.checkpoints import (
     STAGING_NAME,
@@ -50,6 +51,8 @@ class CheckpointMixin:
 
     run_identity: dict | None = None
     takes_new_settings = False
+    base_name: str | None = None  # that an adapter's configuration gives its base
+    base_revision: str | None = None
     publication: Future | None = None  # of the newest checkpoint, while the run goes on
     _is_staging = False
 
@@ -101,6 +104,8 @@ class CheckpointMixin:
         if not isinstance(model, PreTrainedModel | PeftModel):  # wrapped, by FSDP
             model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         model.save_pretrained(folder, state_dict=state_dict, is_main_process=self.args.should_save)
+        if self.args.should_save and self.base_name and isinstance(model, PeftModel):
+            name_base(folder, self.base_name, self.base_revision)
         if self.args.should_save and self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 

@@ -23,7 +23,7 @@ from ftkit.data.templates.templates import TemplateInfo, install_template
 from ftkit.data.tokens.preferences import TokenizedPairs
 from ftkit.data.tokens.receipt import Allowed, check_rows
 from ftkit.data.tokens.tokenization import TokenizedRows, tokenize_rows
-from ftkit.model.adapters.files import base_of_adapter, run_settings, tokenizer_folder
+from ftkit.model.adapters.files import named_base, run_settings, tokenizer_folder
 from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.context import context_size
@@ -84,7 +84,7 @@ def with_base_of_adapter(settings):
     model = copy.copy(settings.model)
     recorded = run_settings(model.adapter)
     model.ftgpt = model.ftgpt or recorded.get("ftgpt", False)
-    base = base_of_adapter(model.adapter)
+    base = named_base(model.adapter)
     model.model_name_or_path = model.model_name_or_path or recorded.get("model_name_or_path", base)
     return settings._replace(model=model)
 

@@ -363,7 +363,7 @@ BROKEN = {
     "renamed key": (rename, "has tensor renamed where"),
     "infinity": (poison, "holds NaN or infinity"),
     "zero update": (blank, "changes nothing"),
-    "wrong base": (other_base, "its base another has SHA-256 abababababab"),
+    "wrong base": (other_base, 'its base "another" has SHA-256 abababababab'),
     "no weights": (
         lambda folder: (folder / "adapter_model.safetensors").unlink(),
         "adapter_model.safetensors: missing",

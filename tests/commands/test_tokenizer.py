@@ -32,11 +32,20 @@ def test_without_a_split_a_hundredth_of_the_documents_is_held_out(tmp_path):
     assert len(train) == 297 and len(held_out) == 3 and not set(train) & set(held_out)
 
 
+def test_gpt2s_vocabulary_comes_with_ftkit(tmp_path, capsys):
+    main(["--gpt2", "--control_tokens", "chatml", "--output_dir", str(tmp_path / "tok")])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tok")
+    assert len(tokenizer) == 50259 and tokenizer.eos_token_id == 50256
+    assert tokenizer("Hello world")["input_ids"] == [15496, 995]
+    assert "vocabulary 50259 tokens" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "give --vocab_size to train a vocabulary, or --gpt2 FOLDER"),
+        ([], "give --vocab_size to train a vocabulary, or --gpt2 to take GPT-2's, not both"),
         (["--vocab_size", "300", "--gpt2", "x"], "not both"),
+        (["--vocab_size", "300", "--gpt2"], "not both"),
         (["--vocab_size", "300"], "--vocab_size needs texts to learn from"),
         (["--vocabsize", "300"], 'unknown argument "--vocabsize"; did you mean "vocab_size"'),
     ],

@@ -77,6 +77,19 @@ def test_gpt2s_own_vocabulary_tokenizes_as_an_independent_encoder_does(gpt2, tex
     assert (len(gpt2), gpt2.eos_token_id) == (50257, 50256)
 
 
+def test_the_bundled_vocabulary_is_gpt2s_under_the_name_gpt2(gpt2, texts, tmp_path, monkeypatch):
+    from ftkit.model.loading import load_tokenizer
+
+    monkeypatch.chdir(tmp_path)
+    bundled = load_tokenizer("gpt2")
+    assert bundled.get_vocab() == gpt2.get_vocab() == load_gpt2().get_vocab()
+    for text in (*texts[:5], ODD_TEXT):
+        assert bundled(text)["input_ids"] == gpt2(text)["input_ids"]
+        assert bundled.decode(bundled(text)["input_ids"]) == text
+    train_bpe(texts, 300).save_pretrained(tmp_path / "gpt2")  # a folder of the name goes first
+    assert len(load_tokenizer("gpt2")) == 300
+
+
 def test_a_folder_without_both_files_is_refused(tmp_path):
     (tmp_path / "vocab.json").write_text("{}")
     with pytest.raises(UserError, match="vocab.json and merges.txt or encoder.json and vocab.bpe"):

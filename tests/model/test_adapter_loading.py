@@ -280,7 +280,7 @@ def test_a_folder_that_is_no_adapter_is_refused_in_one_line(change, message, mak
 def test_another_base_of_the_same_shape_is_refused_by_its_hash(make_adapter, other_base, tiny_folder, tokenizer):
     folder, other = make_adapter(), other_base()
     hashes = [weights_fingerprint(base)[:12] for base in (tiny_folder, other)]
-    with pytest.raises(UserError, match=rf"its base {tiny_folder} has SHA-256 {hashes[0]}, {other} has {hashes[1]}"):
+    with pytest.raises(UserError, match=rf'its base "{tiny_folder}" has SHA-256 {hashes[0]}, {other} has {hashes[1]}'):
         check_adapter_folder(folder, other)
     with pytest.raises(UserError, match="pass its base by --model_name_or_path"):
         put_adapter(AutoModelForCausalLM.from_pretrained(other), folder, tokenizer, base_folder=other)

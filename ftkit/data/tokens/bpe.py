@@ -9,6 +9,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ftkit.config.assets import bundled_gpt2
 from ftkit.config.errors import UserError
 from ftkit.data.templates.templates import CONTROL_TOKENS_COMMENT, read_template
 
@@ -65,12 +66,12 @@ class CountedTexts:
             yield text
 
 
-def load_gpt2(folder: str | Path, extra_tokens: Iterable[str] = ()) -> PreTrainedTokenizerFast:
-    """GPT-2's tokenizer from a folder with its vocabulary and merges, by the Hub's names or by OpenAI's.
+def load_gpt2(folder: str | Path = "", extra_tokens: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """GPT-2's tokenizer: the bundled one, or a folder's vocabulary and merges, by the Hub's names or by OpenAI's.
 
     Raises UserError where the folder does not hold both.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(folder).expanduser() if folder else bundled_gpt2()
     names = next((names for names in GPT2_FILES if all((folder / name).is_file() for name in names)), None)
     if names is None:
         wanted = " or ".join(" and ".join(names) for names in GPT2_FILES)

@@ -17,6 +17,7 @@ import torch
 from peft import PeftType, TaskType
 from safetensors import SafetensorError, safe_open
 
+from ftkit.config.assets import MODEL_NAMES
 from ftkit.config.caches import cached
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json, write_text
@@ -62,6 +63,23 @@ def base_of_adapter(adapter: str | Path) -> str:
     return base
 
 
+def named_base(adapter: str | Path) -> str:
+    """What an adapter's base is called here: where the run recorded a bundled name, that one, else `base_of_adapter`.
+
+    Raises UserError as `base_of_adapter` does.
+    """
+    recorded = (recorded_base(adapter) or {}).get("name")
+    return recorded if recorded in MODEL_NAMES else base_of_adapter(adapter)
+
+
+def name_base(folder: str | Path, name: str, revision: str | None = None) -> None:
+    """Write into a saved adapter's configuration what its base is called, in place of where it lay in a cache."""
+    path = Path(folder) / CONFIG_FILE
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": name, "revision": revision or config.get("revision")}
+    write_text(path, json.dumps(config, indent=2, sort_keys=True))
+
+
 def run_folder(adapter: str | Path) -> Path:
     """The folder of the run that wrote an adapter: of a checkpoint-N the folder around it, else the adapter's own."""
     folder = Path(adapter).resolve()
@@ -88,7 +106,7 @@ def resolve_base(adapter: str | Path, base: str | None = None, *, ftgpt: bool = 
         return local_model_folder(base, ftgpt=ftgpt)
     name, revision = settings.get("model_name_or_path"), settings.get("model_revision")
     if name is None or (Path(name) / CONFIG_FILE).is_file():  # an adapter that began as another one
-        name, revision = base_of_adapter(adapter), read_adapter_config(adapter).get("revision")
+        name, revision = named_base(adapter), read_adapter_config(adapter).get("revision")
     try:
         return local_model_folder(name, ftgpt=ftgpt, revision=revision)
     except UserError as error:

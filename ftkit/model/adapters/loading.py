@@ -91,7 +91,7 @@ def check_base(adapter: str | Path, base_folder: str | Path) -> None:
     given = base_fingerprint(base_folder)
     if given != record["sha256"]:
         raise UserError(
-            f"{adapter}: was trained on other weights: its base {record['name']} has SHA-256 "
+            f'{adapter}: was trained on other weights: its base "{record["name"]}" has SHA-256 '
             f"{record['sha256'][:SHOWN_DIGITS]}, {base_folder} has {given[:SHOWN_DIGITS]}; "
             "pass its base by --model_name_or_path"
         )
@@ -241,6 +241,7 @@ def put_adapter(
         check_company(model, adapter, config)
         model.load_adapter(str(adapter), adapter_name=name, is_trainable=is_trainable, torch_device="cpu")
     else:
+        config.base_model_name_or_path = model.name_or_path  # PEFT looks there when it saves, if need be on the Hub
         model = PeftModel.from_pretrained(
             model, str(adapter), adapter_name=name, is_trainable=is_trainable, config=config
         )

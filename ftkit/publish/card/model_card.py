@@ -17,6 +17,7 @@ from ftkit.config.run_folder import read_run_yaml
 from ftkit.model.adapters.embeddings import stored_vocabulary
 from ftkit.model.adapters.files import WEIGHTS_FILE, recorded_base
 from ftkit.model.classifier import stored_labels
+from ftkit.model.loading import public_name_of
 from ftkit.publish.card import card_text
 from ftkit.publish.card.eval_results import benchmark_results
 
@@ -229,6 +230,7 @@ def base_of_folder(folder: Path, settings: dict) -> str | None:
             names += [read_object(folder / record).get(key) for key in ("base", "source")]
     names.append(adapter_object(folder).get("base_model_name_or_path"))
     names = [name for name in names if isinstance(name, str) and name]
+    names = [public_name_of(name) for name in names]
     cached = [f"{match[1]}/{match[2]}" for name in names if (match := CACHED_ID.search(name))]
     return next(iter([name for name in names if is_hub_id(name)] + cached + names), None)
 

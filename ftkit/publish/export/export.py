@@ -119,9 +119,9 @@ def _source_folder(model: str | None, adapter: str | None, scratch: Path, dtype:
 
 
 def _base_of(adapter: str) -> str:
-    from ftkit.model.adapters.files import base_of_adapter
+    from ftkit.model.adapters.files import named_base
 
-    return base_of_adapter(adapter)
+    return named_base(adapter)
 
 
 def _public_name(name: str | None) -> str | None:

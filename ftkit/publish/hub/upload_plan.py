@@ -210,7 +210,7 @@ def rewritten(name: str, folder: Path, repo_id: str, warnings: list[str]) -> Upl
         value["base_model_name_or_path"] = base = public_name(base_of_folder(folder, read_run_yaml(folder)))
         if not is_hub_id(base):
             warnings.append(
-                f"the base {base} is no model of the Hub, so others need that file to use the adapter; "
+                f'the base "{base}" is no model of the Hub, so others need that file to use the adapter; '
                 "merging the adapter gives a model that needs nothing else"
             )
     if value == original:
