@@ -10,11 +10,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.inference.asking import BASE, PLAIN, Sampling, asking_parser, model_settings, sampling_of
+from ftkit.inference.asking import (
+    BASE,
+    EMPTY_ANSWER,
+    PLAIN,
+    Sampling,
+    asking_parser,
+    check_plain,
+    check_text,
+    model_settings,
+    sampling_of,
+)
 
 HELP = (
     "/reset starts again, /system TEXT sets the system text and starts again, /adapter NAME lets another answer, "
     "/compare [TEXT] asks everyone the last question, or TEXT, beside the conversation, /exit ends"
+)
+PLAIN_HELP = (
+    "each line is continued on its own; /adapter NAME lets another continue, /compare [TEXT] asks everyone to continue "
+    "the last line, or TEXT, /exit ends"
 )
 SLASH_COMMANDS = ("/reset", "/system", "/adapter", "/compare", "/help", "/exit")
 
@@ -23,6 +37,8 @@ def main(argv: list[str]) -> None:
     """Parse the command line and talk until end of input."""
     args = asking_parser("ftkit chat", "Talk to a model or to adapters.", __doc__).parse_args(argv)
     settings, sampling = model_settings(args), sampling_of(args)
+    check_plain(args)
+    check_text(args.system or "", "--system")
     from ftkit.inference.engine import Engine
 
     engine = Engine.load(settings, with_base=True)
@@ -30,7 +46,9 @@ def main(argv: list[str]) -> None:
         say(f"{name}: template {template_name(voice)}")
     if args.adapter and BASE not in engine.voices:
         say("the base can't be asked: the adapters replace its embedding, or added tokens to its vocabulary")
-    say(HELP)
+    say(PLAIN_HELP if args.template == PLAIN else HELP)
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no UTF-8 is named, and the next one read
     talk(engine, sampling, args.system, sys.stdin)
 
 
@@ -56,6 +74,7 @@ def talk(engine, sampling: Sampling, system: str | None, lines) -> None:
         if command == "/exit":
             return
         try:
+            check_text(text, "this line")
             if text.startswith("/"):
                 chat.obey(command, rest.strip())
             elif text:
@@ -81,12 +100,29 @@ class Chat:
         """Put a question and keep the answer; raise UserError, and forget the question, where the context is full."""
         question = {"role": "user", "content": text}
         drawn_on = dataclasses.replace(self.sampling, seed=None)  # from one answer to the next
-        answer = self.engine.stream([*self.messages, question], drawn_on, self.current)
-        self.messages += [question, {"role": "assistant", "content": answer}]
+        before = [] if self.is_plain else self.messages
+        answer = self.stream([*before, question], drawn_on, self.current)
+        self.messages = [*before, question, {"role": "assistant", "content": answer}]
+
+    def stream(self, messages: list[dict], sampling: Sampling, name: str) -> str:
+        """Print an answer as it comes, say where it is empty or cut, and return its text."""
+        reply = self.engine.stream(messages, sampling, name)
+        if not reply.text:
+            print(EMPTY_ANSWER, flush=True)
+        if reply.finish_reason == "length" and not self.is_plain:
+            say(f"(cut after {reply.output_tokens} tokens; --max_new_tokens sets the limit)")
+        return reply.text
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each line is a text of its own that is continued (--template none)."""
+        return self.engine.voice(self.current).template is None
 
     def obey(self, command: str, rest: str) -> None:
         """Carry out a slash command; an unknown one is named with the nearest."""
         if command == "/system":
+            if self.is_plain:
+                raise UserError(f"/system with --template {PLAIN}: a text that is continued has no turns")
             self.system = rest or None
         if command in ("/system", "/reset"):
             self.messages = opening(self.system)
@@ -96,7 +132,7 @@ class Chat:
         elif command == "/compare":
             self.compare(rest)
         elif command == "/help":
-            say(HELP)
+            say(PLAIN_HELP if self.is_plain else HELP)
         else:
             say(f"unknown command {command}{did_you_mean(command, SLASH_COMMANDS)}")
 
@@ -114,12 +150,13 @@ class Chat:
 
         Sampled answers all start from --seed. Nothing of it is kept.
         """
-        messages = [*self.messages, {"role": "user", "content": text}] if text else self.messages[:-1]
+        before = [] if self.is_plain else self.messages
+        messages = [*before, {"role": "user", "content": text}] if text else self.messages[:-1]
         if not messages or messages[-1]["role"] != "user":
             raise UserError("nothing was asked yet; ask, or write /compare TEXT")
         for name in self.engine.voices:
             print(f"[{name}]", flush=True)
-            self.engine.stream(messages, self.sampling, name)
+            self.stream(messages, self.sampling, name)
 
 
 def say(text) -> None:

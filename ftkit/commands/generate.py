@@ -1,21 +1,55 @@
 """Answers prompts through the model's template, one by one or from a file; by several models side by side.
 
 ftkit generate --adapter runs/first --prompt "Write the plural of: mouse"
-ftkit generate --adapter a=runs/first --adapter b=runs/second --file prompts.txt
+ftkit generate --adapter a=runs/first --adapter b=runs/second --file prompts.txt --output_file answers.jsonl
 ftkit generate --compare SmolLM2-135M-Instruct.Q4_1.gguf,runs/first --prompt "Write the plural of: mouse"
+ftkit generate --model_name_or_path base --template none --prompt "The king"     # continues the text
 """
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
-from ftkit.config.jsonl import write_or_print
-from ftkit.inference.asking import asking_parser, model_settings, sampling_of
+from ftkit.config.jsonl import append_or_print, write_or_print
+from ftkit.inference.asking import (
+    EMPTY_ANSWER,
+    PLAIN,
+    asking_parser,
+    check_plain,
+    check_text,
+    model_settings,
+    sampling_of,
+)
+
+Named = Mapping[str, Sequence[Any]]  # the replies to one prompt, by the name of who gave them
 
 
 def main(argv: list[str]) -> None:
-    """Parse the command line, answer every prompt, print or write the answers."""
+    """Parse the command line, answer every prompt, print or write the answers as they come."""
+    args = parse(argv)
+    questions = questions_of(args)
+    found = compared(questions, args) if args.compare else answered(questions, args)
+    num_done = num_cut = num_answers = 0
+    try:
+        for question, named in zip(questions, found, strict=True):
+            keep(question, named, args, is_only=len(questions) == 1)
+            replies = [reply for given in named.values() for reply in given]
+            num_done, num_answers = num_done + 1, num_answers + len(replies)
+            num_cut += sum(reply.finish_reason == "length" for reply in replies)
+    finally:
+        if args.output_file and num_done:
+            of_all = "" if num_done == len(questions) else f" of {len(questions)}"
+            print(f"{num_done}{of_all} prompts answered in {args.output_file}", file=sys.stderr)
+    if num_cut and args.template != PLAIN:
+        advice = f"raise --max_new_tokens {args.max_new_tokens}"
+        print(f"{num_cut} of {num_answers} answers were cut: {advice}", file=sys.stderr)
+
+
+def parse(argv: list[str]):
+    """The settings of the command line, checked as far as they can be without the model."""
     parser = asking_parser("ftkit generate", "Answer prompts through the model's template.", __doc__)
     parser.add_argument("--prompt", action="append", default=[], help="a question; may be given several times")
     parser.add_argument(
@@ -27,73 +61,100 @@ def main(argv: list[str]) -> None:
         metavar="M1,M2",
         help="answers of whole models side by side, loaded in turn: Hub ids, folders, .gguf files, adapter run folders",
     )
-    parser.add_argument("--output_file", help="write JSON lines with prompt and answers instead of printing")
+    parser.add_argument(
+        "--output_file", help="write JSON lines as they come: prompt, answers, and what ended each (stop, or length)"
+    )
     parser.add_argument("--num_return_sequences", type=int, default=1, help="answers to each prompt")
-    parser.add_argument("--batch_size", type=int, default=16, help="prompts answered at once")
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        default=16,
+        help="answers made at once; in bfloat16 a greedy answer may depend on it, with --dtype float32 it does not",
+    )
     args = parser.parse_args(argv)
     sampling_of(args)
+    check_plain(args)
+    check_output(args)
+    return args
+
+
+def check_output(args) -> None:
+    """Raise UserError for answers that can't be asked for or kept."""
     if args.num_return_sequences < 1 or args.batch_size < 1:
         raise UserError("--num_return_sequences and --batch_size start at 1")
     if args.num_return_sequences > 1 and args.temperature == 0:
         raise UserError("--num_return_sequences above 1 gives equal answers without sampling; add --temperature 0.7")
+    if args.compare and (args.adapter or args.model_name_or_path):
+        raise UserError("--compare names the models itself; drop --model_name_or_path and --adapter")
     if args.output_file and Path(args.output_file).exists():
         raise UserError(f"{args.output_file}: exists already; choose another --output_file")
     if args.output_file:
         check_file(args.output_file, "--output_file")
-    conversations = [[{"role": "user", "content": prompt}] for prompt in args.prompt]
-    if args.file:
-        from ftkit.data.rows.questions import read_conversations
 
-        conversations += read_conversations(args.file)
-    if not conversations:
+
+def questions_of(args) -> list:
+    """The prompts of the command line and of --file, each with its place. Raises UserError where there are none."""
+    for text in args.prompt:
+        check_text(text, "--prompt")
+    check_text(args.system or "", "--system")
+    if not args.prompt and not args.file:
         raise UserError("nothing to answer; give --prompt TEXT or --file FILE")
-    if args.system:
-        conversations = [[{"role": "system", "content": args.system}, *messages] for messages in conversations]
-    write_answers(conversations, answers_by_name(conversations, args), args.output_file)
+    from ftkit.data.rows.questions import Question, read_questions
+
+    questions = [Question("--prompt", [{"role": "user", "content": prompt}]) for prompt in args.prompt]
+    questions += read_questions(args.file) if args.file else []
+    system = [{"role": "system", "content": args.system}] if args.system else []
+    return [Question(source, [*system, *messages]) for source, messages in questions]
 
 
-def answers_by_name(conversations: list[list[dict]], args) -> dict[str, list[list[str]]]:
-    """For each model or adapter by name, `num_return_sequences` answers to each conversation."""
+def answered(questions: list, args) -> Iterator[Named]:
+    """The replies of one model, or of each of its adapters, to each question as they come."""
     from ftkit.inference.engine import Engine
+
+    return replies_of(Engine.load(model_settings(args)), questions, args)
+
+
+def replies_of(engine, questions: list, args) -> Iterator[Named]:
+    """The replies of an engine's voices to each question as they come."""
+    from ftkit.inference.answering import answer_each
+
+    batching = {"num_answers": args.num_return_sequences, "batch_size": args.batch_size}
+    return answer_each(engine, questions, sampling_of(args), **batching)
+
+
+def compared(questions: list, args) -> list[Named]:
+    """The replies of several models to each question; what one has answered is written before the next is loaded."""
     from ftkit.inference.side_by_side import each_engine, models_to_compare
 
-    if not args.compare:
-        engine = Engine.load(model_settings(args))
-        return {name: answer_all(engine, name, conversations, args) for name in engine.voices}
-    if args.adapter or args.model_name_or_path:
-        raise UserError("--compare names the models itself; drop --model_name_or_path and --adapter")
     models = models_to_compare(args.compare)
     settings = model_settings(args, model_name_or_path=next(iter(models.values())))
-    return {name: answer_all(engine, None, conversations, args) for name, engine in each_engine(models, settings)}
+    found: list[dict] = [{} for _ in questions]
+    for name, engine in each_engine(models, settings):
+        for named, replies in zip(found, replies_of(engine, questions, args), strict=True):
+            named[name] = next(iter(replies.values()))
+        if args.output_file:
+            write_or_print(Path(args.output_file), map(record_of, questions, found))
+    return found
 
 
-def answer_all(engine, name: str | None, conversations: list[list[dict]], args) -> list[list[str]]:
-    """`num_return_sequences` answers of a voice to each conversation."""
-    num = args.num_return_sequences
-    repeated = [messages for messages in conversations for _ in range(num)]
-    answers = engine.answers(repeated, sampling_of(args), name, batch_size=args.batch_size)
-    return [answers[start : start + num] for start in range(0, len(answers), num)]
-
-
-def write_answers(
-    conversations: list[list[dict]], answers: dict[str, list[list[str]]], output_file: str | None
-) -> None:
-    """Print the answers, or write one JSON line for each prompt; those of several models stand by name."""
+def keep(question, named: Named, args, *, is_only: bool) -> None:
+    """Write the answers to one question as a line of JSON, or print them; those of several models stand by name."""
     from ftkit.inference.side_by_side import side_by_side
 
-    rows = [
-        (messages[-1]["content"], {name: texts[number] for name, texts in answers.items()})
-        for number, messages in enumerate(conversations)
-    ]
-    is_alone = len(answers) == 1
-    if output_file:
-        records = (
-            {"prompt": prompt, "answers": next(iter(named.values())) if is_alone else named} for prompt, named in rows
-        )
-        write_or_print(Path(output_file), records)
-        print(f"{len(rows)} prompts answered in {output_file}", file=sys.stderr)
+    if args.output_file:
+        if not args.compare:  # whose file is written
+            append_or_print(Path(args.output_file), record_of(question, named))
         return
-    for prompt, named in rows:
-        if len(rows) > 1 or not is_alone:
-            print(f"> {prompt}")
-        print("\n---\n".join(next(iter(named.values()))) if is_alone else side_by_side(named))
+    shown = {name: [reply.text or EMPTY_ANSWER for reply in replies] for name, replies in named.items()}
+    is_alone = len(shown) == 1
+    if not (is_only and is_alone):
+        print(f"> {question.messages[-1]['content']}")
+    print("\n---\n".join(next(iter(shown.values()))) if is_alone else side_by_side(shown), flush=True)
+
+
+def record_of(question, named: Named) -> dict:
+    """What is written of one question: the answers and what ended each, by name where several models answered."""
+    texts = {name: [reply.text for reply in replies] for name, replies in named.items()}
+    ends = {name: [reply.finish_reason for reply in replies] for name, replies in named.items()}
+    answers, reasons = (next(iter(found.values())) if len(named) == 1 else found for found in (texts, ends))
+    return {"prompt": question.messages[-1]["content"], "answers": answers, "finish_reasons": reasons}

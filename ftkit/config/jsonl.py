@@ -49,6 +49,15 @@ def write_or_print(path: Path, records: Iterable[dict]) -> None:
         raise
 
 
+def append_or_print(path: Path, record: dict) -> None:
+    """Add a record of what took long to make; where it can't be written, print it before the OSError is raised."""
+    try:
+        append_jsonl(path, [record])
+    except OSError:
+        sys.stdout.write(json_line(record))
+        raise
+
+
 def append_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Add records after the last whole line of a file, which is made where there is none."""
     content = "".join(json_line(record) for record in records).encode("utf-8")

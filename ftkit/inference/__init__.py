@@ -1,5 +1,6 @@
 """A model asked: answers, log-likelihoods, losses and divergence, here or behind an OpenAI-compatible endpoint.
 
+answering.py       Many questions answered in batches, as they come
 asking.py          What a person asks of a model
 completion.py      What came back from an OpenAI-compatible server
 divergence.py      How far one model's next-token distribution is from another's, at the answers' tokens of rows

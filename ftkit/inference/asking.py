@@ -16,6 +16,8 @@ from ftkit.config.parser import CommandParser
 
 BASE = "base"  # what the model without any adapter is called
 PLAIN = "none"  # --template: no chat template, text is continued as it is
+EMPTY_ANSWER = "(empty answer)"  # as a person sees it
+SEEDS = 2**63  # that torch takes, from 0 on
 ADAPTER_NAME = re.compile(r"[\w.-]+")
 ADAPTER_FORM = "write --adapter PATH, or --adapter NAME=PATH"
 
@@ -64,7 +66,7 @@ class Sampling:
             raise UserError(f"--top_p is {self.top_p}; give a probability above 0 and at most 1")
         if self.top_k < 0 or self.max_new_tokens < 1 or not 0 < self.repetition_penalty < math.inf:
             raise UserError("--top_k must not be negative, --max_new_tokens and --repetition_penalty must be positive")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
+        if self.seed is not None and not 0 <= self.seed < SEEDS:
             raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 - 1")
 
 
@@ -106,6 +108,19 @@ def sampling_of(args: argparse.Namespace) -> Sampling:
     """The sampling of parsed flags. Raises UserError for values out of range."""
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
     return Sampling(**{name: getattr(args, name) for name in names})
+
+
+def check_plain(args: argparse.Namespace) -> None:
+    """Raise UserError for flags that make no sense where text is continued as it is (--template none)."""
+    if args.template == PLAIN and args.system is not None:
+        raise UserError(f"--system with --template {PLAIN}: a text that is continued has no turns; drop one of them")
+
+
+def check_text(text: str, where: str) -> None:
+    """Raise UserError for text that was no UTF-8 when it was read, as bytes of a terminal or an argument may be."""
+    broken = next((letter for letter in text if "\udc80" <= letter <= "\udcff"), None)
+    if broken:
+        raise UserError(f"{where}: not UTF-8 (byte {ord(broken) - 0xDC00:#x}); write it as UTF-8")
 
 
 def parse_adapters(values: Sequence[str]) -> dict[str, str]:

@@ -30,6 +30,7 @@ from ftkit.inference.generation import (
     answer_limit,
     answer_text,
     context_limit,
+    continuation_text,
     generate_ids,
     next_logits,
 )
@@ -86,7 +87,15 @@ class Voice:
             return prompt_ids(messages, self.tokenizer, self.template)
         if len(messages) > 1:
             raise UserError(f"--template {PLAIN} continues one text and knows no turns; name a template")
-        return self.tokenizer(messages[0]["content"])["input_ids"]
+        ids = self.tokenizer(messages[0]["content"])["input_ids"]
+        start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
+        return ids or [token for token in (start,) if token is not None]  # nothing yet: the start of a document
+
+    def text_of(self, ids: list[int]) -> str:
+        """What a person reads of an answer's token ids; of a text that is continued, with the white space around it."""
+        if self.template is None:
+            return continuation_text(ids, self.tokenizer)
+        return self.shown(answer_text(ids, [], self.tokenizer))
 
 
 class Engine:
@@ -167,6 +176,8 @@ class Engine:
         Raises UserError when nothing is left of the model's context for an answer.
         """
         ids = self.voice(name).render(messages)
+        if not ids:
+            raise UserError("the prompt is empty and the tokenizer has no token that begins a text; write something")
         if not self.has_room(ids):
             raise UserError(
                 f"the prompt has {len(ids)} tokens and the model's context only {context_limit(self.model)}; shorten "
@@ -204,26 +215,26 @@ class Engine:
         prompts = [self.prompt_ids(messages, name) for messages in conversations]
         return self.texts(prompts, sampling, name, **batching)
 
-    def replies(self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None) -> list[Reply]:
-        """A reply to each prompt, marked where no end token came within the limit."""
-        if not prompts_ids:
-            return []
-        voice = self.voice(name)
-        found = self.generate(prompts_ids, sampling, name, batch_size=len(prompts_ids))
-        limits = [answer_limit(self.model, len(prompt), sampling.max_new_tokens) for prompt in prompts_ids]
-        return [
-            Reply(
-                voice.shown(answer_text(ids, [], voice.tokenizer)), input_tokens=len(prompt), output_tokens=len(ids),
-                finish_reason="length" if len(ids) >= limit else "stop",
-            )
-            for prompt, limit, ids in zip(prompts_ids, limits, found, strict=True)
-        ]  # fmt: skip
+    def replies(
+        self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None, *, batch_size: int = 0
+    ) -> list[Reply]:
+        """A reply to each prompt, all at once at batch size 0, marked where no end token came within the limit."""
+        found = self.generate(prompts_ids, sampling, name, batch_size=batch_size or max(1, len(prompts_ids)))
+        return [self.reply(*pair, sampling, name) for pair in zip(prompts_ids, found, strict=True)]
 
-    def stream(self, messages: list[dict], sampling: Sampling, name: str | None = None) -> str:
-        """Print an answer token by token as it comes; return its text."""
+    def stream(self, messages: list[dict], sampling: Sampling, name: str | None = None) -> Reply:
+        """Print an answer token by token as it comes; return it."""
         prompt = self.prompt_ids(messages, name)
         streamer = AnswerStreamer(self.voice(name).tokenizer, self.end_token_ids(name))
-        return self.texts([prompt], sampling, name, streamer=streamer)[0]
+        return self.reply(prompt, self.generate([prompt], sampling, name, streamer=streamer)[0], sampling, name)
+
+    def reply(self, prompt: list[int], ids: list[int], sampling: Sampling, name: str | None = None) -> Reply:
+        """The token ids of an answer, as text, with what ended it."""
+        is_cut = len(ids) >= answer_limit(self.model, len(prompt), sampling.max_new_tokens)
+        return Reply(
+            self.voice(name).text_of(ids), input_tokens=len(prompt), output_tokens=len(ids),
+            finish_reason="length" if is_cut else "stop",
+        )  # fmt: skip
 
     def answer_losses(
         self, rows: Sequence[dict], name: str | None = None, *, batch_size: int = 8

@@ -242,8 +242,12 @@ class AnswerStreamer(TextStreamer):
 
 def answer_text(ids: list[int], end_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """Decode up to the first end token, which may be plain text to the tokenizer ("<|end|>" without an own token)."""
-    kept = up_to_end(ids, end_ids)
-    return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+    return continuation_text(up_to_end(ids, end_ids), tokenizer).strip()
+
+
+def continuation_text(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Decode what follows a text, with its white space."""
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def up_to_end(ids: list[int], end_ids: list[int]) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from ftkit.commands import chat, generate
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
-from ftkit.data.rows.questions import read_conversations
+from ftkit.data.rows.questions import read_questions
 from ftkit.inference.asking import Sampling, asking_parser, model_settings
 from ftkit.inference.engine import Engine
 
@@ -63,6 +63,7 @@ def test_generate_answers_a_file_of_prompts_or_rows_into_json_lines(flags, tiny_
         records = [json.loads(line) for line in output.read_text().splitlines()]
         assert [record["prompt"] for record in records] == expected
         assert records[0]["answers"] == [reference_answer(tiny_folder, "Say it.", 5)]
+        assert [record["finish_reasons"] for record in records] == [["length"]] * len(expected)
 
 
 ASKS = {
@@ -93,13 +94,13 @@ ASKS = {
 def test_rows_may_lack_the_answer_that_is_asked_for(row, contents, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row) + "\n")
-    assert [[message["content"] for message in messages] for messages in read_conversations(str(path))] == [contents]
+    assert [[message["content"] for message in messages] for _, messages in read_questions(str(path))] == [contents]
 
 
 def test_a_file_may_mix_answered_and_unanswered_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"instruction": "One.", "output": "1"}\n{"instruction": "Two."}\n')
-    assert [messages[-1]["content"] for messages in read_conversations(str(path))] == ["One.", "Two."]
+    assert [messages[-1]["content"] for _, messages in read_questions(str(path))] == ["One.", "Two."]
 
 
 BAD_ROWS = {
@@ -166,7 +167,13 @@ MISTAKES = {
     "no answers": (["--model_name_or_path", "M", "--prompt", "x", "--num_return_sequences", "0"], "start at 1"),
     "no batch": (["--model_name_or_path", "M", "--prompt", "x", "--batch_size", "0"], "start at 1"),
     "huge seed": (["--model_name_or_path", "M", "--prompt", "x", "--seed", str(2**70)], "give a number from 0"),
-    "unknown flag": (["--promt", "x"], 'did you mean "prompt"'),
+    "unknown flag": (["--promt", "x"], "did you mean --prompt"),
+    "no UTF-8": (["--model_name_or_path", "M", "--prompt", "\udcff"], "--prompt: not UTF-8 (byte 0xff)"),
+    "turns without a template": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--template", "none", "--system", "Be brief."],
+        "a text that is continued has no turns",
+    ),
+    "models twice": (["--model_name_or_path", "M", "--prompt", "x", "--compare", "a,b"], "names the models itself"),
     "no adapter there": (["--adapter", "nosuch", "--prompt", "x"], "nosuch: no such folder"),
 }
 
@@ -210,3 +217,66 @@ def test_chat_streams_answers_keeps_the_conversation_and_obeys_commands(flags, t
 def test_chat_survives_a_full_context(flags, capsys):
     chat.talk(load(flags), Sampling(max_new_tokens=5), None, io.StringIO("word " * 400 + "\nSay it.\n"))
     assert "shorten the prompt or start over" in capsys.readouterr().err
+
+
+def written(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_answers_are_written_as_they_come_and_stay_where_a_later_one_fails(flags, tmp_path, capsys, monkeypatch):
+    prompts, output = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+    prompts.write_text("One.\nTwo.\nThree.\n")
+    replies, seen = Engine.replies, []
+
+    def interrupted(engine, prompts_ids, *settings, **batching):
+        seen.append([record["prompt"] for record in written(output)] if output.exists() else [])
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return replies(engine, prompts_ids, *settings, **batching)
+
+    monkeypatch.setattr(Engine, "replies", interrupted)
+    argv = [*flags, "--file", str(prompts), "--output_file", str(output), "--batch_size", "1"]
+    assert run(generate.main, argv) == 130
+    assert seen == [[], ["One."], ["One.", "Two."]]
+    assert f"2 of 3 prompts answered in {output}\n" in capsys.readouterr().err
+
+
+def test_an_answer_that_is_cut_and_an_empty_one_are_marked(flags, tiny_folder, tmp_path, capsys, monkeypatch):
+    generate.main([*flags, "--prompt", "Say it."])
+    assert "1 of 1 answers were cut: raise --max_new_tokens 5" in capsys.readouterr().err
+    generate.main([*flags, "--prompt", "Say it.", "--template", "none"])
+    assert "cut" not in capsys.readouterr().err  # a text that is continued has no end
+    monkeypatch.setattr(Engine, "generate", lambda engine, prompts, *settings, **batching: [[] for _ in prompts])
+    output = tmp_path / "answers.jsonl"
+    generate.main([*flags, "--prompt", "Say it."])
+    assert capsys.readouterr() == ("(empty answer)\n", "")
+    generate.main([*flags, "--prompt", "Say it.", "--output_file", str(output)])
+    assert written(output) == [{"prompt": "Say it.", "answers": [""], "finish_reasons": ["stop"]}]
+    chat.talk(load(flags), Sampling(), None, io.StringIO("Say it.\n"))
+    assert capsys.readouterr().out == "(empty answer)\n"
+
+
+def test_a_prompt_that_is_too_long_is_named_by_file_and_line_before_anything_is_answered(flags, tmp_path, capsys):
+    rows, output = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
+    long = json.dumps({"prompt": "word " * 400})
+    rows.write_text('{"prompt": "Short."}\n' + f"{long}\n{long}\n")
+    assert run(generate.main, [*flags, "--file", str(rows), "--output_file", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"{rows}:2: the prompt has ") and error.endswith("(1 more like it)\n")
+    assert error.count("\n") == 1 and not output.exists()
+
+
+def test_beams_of_a_models_own_configuration_are_not_used(flags, tiny_folder, capsys):
+    engine = load(flags)
+    engine.model.generation_config.num_beams = 4
+    chat.talk(engine, Sampling(max_new_tokens=5), None, io.StringIO("Say it.\n"))
+    assert capsys.readouterr().out.strip() == reference_answer(tiny_folder, "Say it.", 5)
+
+
+def test_chat_without_a_template_continues_each_line_on_its_own(flags, capsys):
+    engine = load([*flags, "--template", "none"])
+    engine.generate, asked = (lambda prompts, *settings, **batching: asked.append(prompts) or [[5]]), []
+    chat.talk(engine, Sampling(), None, io.StringIO("balbam\nco\udcff\nbalbam\n/system x\n/compare\n"))
+    assert asked == [[engine.voice().tokenizer("balbam")["input_ids"]]] * 3
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0].startswith("this line: not UTF-8 (byte 0xff)") and "/system with --template none" in printed[1]

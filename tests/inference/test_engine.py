@@ -97,16 +97,32 @@ def test_the_base_is_asked_only_where_no_adapter_replaces_its_weights(make_adapt
         load(b=make_adapter("c"), a=padded)
 
 
-def test_template_none_continues_text_as_it_is(tiny_folder, capsys):
+def test_template_none_continues_text_as_it_is(tiny_folder, tmp_path, capsys):
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
     ids = torch.tensor([tokenizer("balbam")["input_ids"]])
     model = AutoModelForCausalLM.from_pretrained(tiny_folder)
     expected = tokenizer.decode(model.generate(ids, max_new_tokens=5, do_sample=False)[0, ids.shape[1] :])
     flags = ["--model_name_or_path", str(tiny_folder), "--template", "none", "--dtype", "float32"]
     generate.main([*flags, "--max_new_tokens", "5", "--prompt", "balbam"])
-    assert capsys.readouterr().out.strip() == expected.strip()
-    with pytest.raises(UserError, match="--template none continues one text and knows no turns"):
-        generate.main([*flags, "--system", "Be brief.", "--prompt", "balbam"])
+    assert capsys.readouterr().out == expected + "\n"
+    turns = tmp_path / "turns.jsonl"
+    turns.write_text(
+        json.dumps({"messages": [{"role": role, "content": "x"} for role in ("user", "assistant", "user")]})
+    )
+    with pytest.raises(UserError, match="turns.jsonl:1: --template none continues one text and knows no turns"):
+        generate.main([*flags, "--file", str(turns)])
+
+
+def test_nothing_is_continued_from_the_start_of_a_document(tiny_folder):
+    engine = Engine.load(ModelSettings(str(tiny_folder), template="none", dtype="float32"))
+    assert engine.prompt_ids([{"role": "user", "content": ""}]) == [engine.voice().tokenizer.eos_token_id]
+
+
+def test_an_adapter_continues_text_without_its_template(make_adapter):
+    engine = Engine.load(ModelSettings(adapters={"a": make_adapter("a")}, template="none", dtype="float32"))
+    ids = engine.prompt_ids([{"role": "user", "content": "balbam"}], "a")
+    assert ids == engine.voice("a").tokenizer("balbam")["input_ids"] and engine.end_token_ids("a") == [0]
+    assert engine.replies([ids], SHORT, "a")[0].output_tokens == 5
 
 
 def test_settings_are_frozen_and_checked(tiny_folder):

@@ -1,9 +1,10 @@
 """Questions without answers, for `ftkit generate --file`: prompts, or rows of any format with or without their answers.
 
-read_conversations("prompts.txt")
+questions = read_questions("prompts.txt")
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.loading import load_rows
@@ -19,8 +20,15 @@ ANSWER_COLUMNS = {"instruction": "output", "prompt": "completion"}
 QUESTION_COLUMNS = ("instruction", "input", "prompt", "messages", "conversations", "text", "system")
 
 
-def read_conversations(path: str) -> list[list[dict]]:
-    """Conversations up to the answer that is asked for, from a file of prompts or rows, or a bundled or Hub dataset.
+class Question(NamedTuple):
+    """A conversation up to the answer that is asked for, and the place that asks it: "file:line"."""
+
+    source: str
+    messages: list[dict]
+
+
+def read_questions(path: str) -> list[Question]:
+    """The questions of a file of prompts or rows, or of a bundled or Hub dataset.
 
     A .txt file has one prompt per line. The last answer of a row is ignored and may be missing or blank; a conversation
     may end with the user's turn.
@@ -34,9 +42,13 @@ def read_conversations(path: str) -> list[list[dict]]:
         problems.raise_any()
     else:
         rows = load_rows(path).train
-    if "text" in rows[0]:
-        return [[{"role": "user", "content": row["text"]}] for row in rows]
-    return [row["messages"][:-1] if row["messages"][-1]["role"] == "assistant" else row["messages"] for row in rows]
+    return [Question(row["source"], question_of(row)) for row in rows]
+
+
+def question_of(row: dict) -> list[dict]:
+    """The turns of a row before its last answer; of plain text one turn."""
+    messages = row["messages"] if "messages" in row else [{"role": "user", "content": row["text"]}]
+    return messages[:-1] if messages[-1]["role"] == "assistant" else messages
 
 
 def with_answers(records, path: str, report):
