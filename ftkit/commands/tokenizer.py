@@ -54,6 +54,7 @@ def parse(argv: list[str]):
     parser.add_argument("--output_dir", required=True, help="folder to make; must not exist, or be empty")
     parser.add_argument("--control_tokens", nargs="+", default=[], help="templates whose control tokens are reserved")
     parser.add_argument("--context", type=int, help="longest input the model will take, noted in the tokenizer")
+    parser.add_argument("--encoding", help="encoding of text files that are not UTF-8, such as cp1252")
     parser.add_argument("--document_separator", help="text that ends a document within a text file")
     parser.add_argument(
         "--compare", nargs="*", default=[], help="other tokenizers to compare with: folders, .gguf files"
@@ -68,11 +69,13 @@ def parse(argv: list[str]):
 
 def read_texts(args) -> tuple[list[str], list[str]]:
     """Texts to learn from, and held-out ones: the validation or test splits, else a share of the documents."""
-    from ftkit.data.reading.documents import load_documents
+    from ftkit.data.reading.documents import load_documents, text_files
+    from ftkit.data.reading.read_as import ReadAs
 
-    train, held_out = [], []
+    train, held_out, read_as = [], [], ReadAs.of(encoding=args.encoding)
     for name in args.files:
-        rows = load_documents(name, separator=args.document_separator)
+        is_text = bool(text_files(Path(name).expanduser()))
+        rows = load_documents(name, separator=args.document_separator if is_text else None, read_as=read_as)
         train += [row["text"] for row in rows.train]
         held_out += [row["text"] for row in rows.test or []]
     if not held_out and len(train) > 1:

@@ -26,7 +26,10 @@ MODEL_ARGUMENTS = (
     ("trl", "trainer/model_config.py", "ModelConfig"),
     ("ftkit", "config/settings/common.py", "ModelArguments"),
 )
-SCRIPT_ARGUMENTS = (("trl", "scripts/utils.py", "ScriptArguments"),)
+SCRIPT_ARGUMENTS = (
+    ("trl", "scripts/utils.py", "ScriptArguments"),
+    ("ftkit", "config/settings/common.py", "FileArguments"),
+)
 DATA_ARGUMENTS = (
     *SCRIPT_ARGUMENTS,
     ("ftkit", "config/settings/common.py", "DataArguments"),

@@ -15,6 +15,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.hardware import Hardware, probe
 from ftkit.data.cleaning.overlap import copies_of_test_rows
 from ftkit.data.reading.loading import Rows, load_rows
+from ftkit.data.reading.read_as import ReadAs
 from ftkit.data.reading.streaming import RowStream, tokenized_stream
 from ftkit.data.rows.columns import RowKind
 from ftkit.data.rows.formats import CONVERSATIONS
@@ -152,6 +153,7 @@ def source_of_rows(settings, kind: RowKind) -> dict:
         "config": data.dataset_config,
         "train_split": data.dataset_train_split,
         "test_split": data.dataset_test_split,
+        "read_as": ReadAs.of(data.columns, data.encoding),
     }
 
 

@@ -5,13 +5,16 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import Hardware
-from ftkit.data.reading.documents import load_documents, stream_documents
+from ftkit.config.settings.needs import plain
+from ftkit.data.reading.documents import cut_end, load_documents, stream_documents, text_files
+from ftkit.data.reading.read_as import ReadAs
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.blocks import block_dataset, block_stream, shuffled, tokenize_documents
 from ftkit.data.tokens.receipt_text import token_spans
@@ -29,6 +32,8 @@ from ftkit.training.packing import PACKED_ATTENTION
 from ftkit.training.preparation import load_trained
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
+END_SHARE = 0.1  # of a single text that is held out
+END_OF_TEXT = "<|endoftext|>"  # what GPT-2's texts, and books that teach it, are joined with
 STREAM_SAMPLE = 200  # first documents of a stream, counted for the receipt
 
 
@@ -40,6 +45,7 @@ class PreparedText:
     tokens_per_byte: of the held-out text, or of the training text where none is held out. documents: trained on, where
     they were read whole and a benchmark's questions are to be searched in them. sources, lengths: `file:line` and
     tokens of the documents, in the order in which blocks were made of them; none for a stream.
+    notes: what a person should know of the text.
     """
 
     folder: str | None
@@ -54,6 +60,7 @@ class PreparedText:
     documents: list[dict] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     template: None = None
 
     def origins(self) -> Iterator[tuple[list[int], str]]:
@@ -75,7 +82,7 @@ class PreparedText:
 def prepare_blocks(settings) -> PreparedText:
     """Read the text, tokenize it and join it into blocks; raise UserError for every mistake in it."""
     data, model, training = settings.data, settings.model, settings.training
-    folder, documents, order = None, [], []
+    folder, documents, order, notes = None, [], [], []
     if not model.is_new:
         folder = local_model_folder(model.model_name_or_path, ftgpt=model.ftgpt, revision=model.model_revision)
     config = load_config(folder, trust_remote_code=training.trust_remote_code) if folder else None
@@ -89,24 +96,24 @@ def prepare_blocks(settings) -> PreparedText:
     if origin and not model.tokenizer:
         verify_tokenizer(origin, tokenizer)
     seed = training.seed if training.data_seed is None else training.data_seed
-    named = {"train_split": data.dataset_train_split, "test_split": data.dataset_test_split}
+    named = {
+        "train_split": data.dataset_train_split, "test_split": data.dataset_test_split, "config": data.dataset_config,
+        "read_as": ReadAs.of(data.columns, data.encoding),
+    }  # fmt: skip
     if data.dataset_streaming:
         if data.test_size is not None and data.test_size < 1:
             raise UserError(f"--test_size {data.test_size} of a stream is not known; give a number of documents")
-        stream = stream_documents(
-            data.dataset_name, **named, num_held_out=int(data.test_size or 0), config=data.dataset_config
-        )
-        first = (row["text"] for row in itertools.islice(stream, STREAM_SAMPLE))
-        counted, source = tokenize_documents(first, tokenizer), stream.source
-        held_out = stream.held_out
+        stream = stream_documents(data.dataset_name, **named, num_held_out=int(data.test_size or 0))
+        texts = [row["text"] for row in itertools.islice(stream, STREAM_SAMPLE)]
+        counted, source, held_out = tokenize_documents(texts, tokenizer), stream.source, stream.held_out
         train = block_stream(TextsOf(stream), tokenizer, data.block_size, seed)
     else:
         rows = load_documents(
-            data.dataset_name, separator=data.document_separator, **named, test_size=data.test_size,
-            config=data.dataset_config, seed=seed,
+            data.dataset_name, separator=data.document_separator, **named, test_size=data.test_size, seed=seed,
         )  # fmt: skip
-        counted, source = tokenize_documents((row["text"] for row in rows.train), tokenizer), rows.source
-        held_out = rows.test
+        notes += hold_out_end(rows, settings, tokenizer)
+        texts, held_out, source = [row["text"] for row in rows.train], rows.test, rows.source
+        counted = tokenize_documents(texts, tokenizer)
         documents = rows.train if training.benchmark_tasks else []
         train = block_dataset(counted, data.block_size, seed)
         order = shuffled(list(zip(map(len, counted.ids), (row["source"] for row in rows.train), strict=True)), seed)
@@ -115,10 +122,39 @@ def prepare_blocks(settings) -> PreparedText:
     ratio = (scored or counted).num_tokens / (scored or counted).num_bytes
     beginnings = [ids.tolist() for ids in scored.ids] if scored else []
     receipt = build_receipt(settings, counted, scored, train, validation, tokenizer)
+    notes += written_tokens(texts, tokenizer, is_file=bool(text_files(Path(data.dataset_name).expanduser())))
     return PreparedText(
         folder, config, tokenizer, source, train, validation, ratio, receipt, beginnings, documents,
-        [source for _, source in order], [length for length, _ in order],
+        [source for _, source in order], [length for length, _ in order], notes,
     )  # fmt: skip
+
+
+def hold_out_end(rows, settings, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Hold out the last tenth of a single text, where nothing is said of that; what a person should know of it."""
+    data, strategy = settings.data, plain(settings.training.eval_strategy)
+    if rows.test is not None or data.test_size is not None or len(rows.train) > 1:
+        return []
+    if "eval_strategy" in settings.given and strategy == "no":
+        return []
+    train, end = cut_end(rows.train[0], END_SHARE)
+    num_tokens = tokenize_documents([end["text"]], tokenizer).num_tokens
+    if num_tokens < data.block_size:
+        return [f"one text: nothing is held out, as its last tenth ({num_tokens} tokens) does not fill a block"]
+    rows.train, rows.test = [train], [end]
+    return [f"one text: its last tenth, from {end['source']} on, is held out; --test_size changes it, 0 trains on all"]
+
+
+def written_tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, *, is_file: bool) -> list[str]:
+    """A line for each control token that is written in the texts, where it is plain text."""
+    lines = []
+    for token in dict.fromkeys([END_OF_TEXT, *tokenizer.all_special_tokens]):
+        if count := sum(text.count(token) for text in texts):
+            fix = f"--document_separator '{token}' ends documents there" if is_file else "split the rows there"
+            times = "once" if count == 1 else f"{count:,} times"
+            lines.append(
+                f'"{token}" is written {times} in the text and read as plain text; if it ends documents, {fix}'
+            )
+    return lines
 
 
 class TextsOf:
@@ -226,4 +262,5 @@ def describe_blocks(run, receipt: dict | None) -> list[str]:
         f"{run.decided.learning_rate:g}, weight decay {config.weight_decay:g} on matrices, gradients clipped at "
         f"{config.max_grad_norm:g}",
         *budget_lines(size, updates * each, None if data.is_stream else receipt["num_tokens"]),
+        *(f"note       {note}" for note in data.notes),
     ]

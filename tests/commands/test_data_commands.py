@@ -48,13 +48,12 @@ def test_check_tells_what_the_file_is_and_what_to_run_next(rows_file, capsys):
     assert "columns that are not used: id" in printed and f"next: ftkit sft --dataset_name {rows_file}" in printed
 
 
-def test_check_lists_twenty_mistakes_and_counts_the_others(tmp_path):
+def test_check_says_a_cause_once_with_its_first_rows_and_their_number(tmp_path):
     path = write(tmp_path / "a.jsonl", [{"text": ""}] * 25)
     with pytest.raises(UserError) as error:
         main(["check", str(path)])
-    lines = str(error.value).splitlines()
-    assert lines[0] == f'{path}:1: "text" is empty; fill it in or delete the row'
-    assert lines[19].startswith(f"{path}:20:") and lines[20:] == ["... and 5 more mistakes"]
+    others = "(25 rows; also lines 2, 3, 4, 5 and 20 more)"
+    assert str(error.value) == f'{path}:1: "text" is empty; fill it in or delete the row {others}'
 
 
 def test_check_of_a_folder_reads_all_splits(tmp_path, capsys):
@@ -74,10 +73,8 @@ def test_check_with_a_model_finds_rows_whose_answer_is_cut_off(tiny_folder, tmp_
     path = write(tmp_path / "a.jsonl", rows)
     with pytest.raises(UserError) as error:
         main(["check", str(path), "--model", str(tiny_folder), "--template", "alpaca", "--max_length", "200"])
-    assert [line.partition(": no answer token is left")[0] for line in str(error.value).splitlines()] == [
-        f"{path}:2",
-        f"{path}:3",
-    ]
+    assert str(error.value).startswith(f"{path}:2: no answer token is left")
+    assert str(error.value).endswith("(2 rows; also line 3)")
     main(["check", str(write(tmp_path / "b.jsonl", rows[:1])), "--model", str(tiny_folder), "--template", "alpaca"])
     assert "of which 2 are trained" in capsys.readouterr().out  # "b" and the end token
 

@@ -84,7 +84,7 @@ def test_only_the_first_process_of_mpirun_shows_a_bar(monkeypatch, tmp_path):
     path.write_text("{}\n")
     for number in ("0", "1"):
         monkeypatch.setenv("OMPI_COMM_WORLD_RANK", number)
-        with reading_bar(path) as progress:
+        with reading_bar([path]) as progress:
             assert (progress is not None) is (number == "0")
 
 

@@ -19,14 +19,34 @@ from ftkit.data.rows.kinds import PREFERENCES, kind_of, select_kind
 ROWS = [{"text": f"row {number}"} for number in range(5_000)]
 
 
-def test_the_first_twenty_mistakes_are_listed_and_the_others_counted():
+def test_the_first_twenty_causes_are_listed_and_the_other_mistakes_counted():
     problems = Problems()
     problems.raise_any()  # nothing to raise
     for number in range(22):
-        problems.add(UserError(f"f:{number}: x"))
+        problems.add(UserError(f"f:{number}: {chr(ord('a') + number)}"))
     with pytest.raises(UserError) as error:
         problems.raise_any()
-    assert str(error.value).splitlines()[19:] == ["f:19: x", "... and 2 more mistakes"]
+    assert str(error.value).splitlines()[19:] == ["f:19: t", "... and 2 more mistakes"]
+
+
+CAUSES = [
+    (["f:2: x", "f:9: x"], "f:2: x (2 rows; also line 9)"),
+    ([f"f:{line}: x" for line in range(2, 302)], "f:2: x (300 rows; also lines 3, 4, 5, 6 and 295 more)"),
+    (["f:2: x", "g:3: x", "f:4: x"], "f:2: x (3 rows; also lines g:3, 4)"),
+    (["f:2: turn 2: x", "f:3: y", "f:4: turn 4: x"], "f:2: turn 2: x (2 rows; also line 4)\nf:3: y"),
+    (["f:2: byte 0xe9 at 3", "f:4: byte 0xfc at 40"], "f:2: byte 0xe9 at 3 (2 rows; also line 4)"),
+    (["f: x", "f: x"], "f: x (2 times)"),
+]
+
+
+@pytest.mark.parametrize("mistakes, text", CAUSES)
+def test_one_cause_is_one_line_however_many_rows_it_hits(mistakes, text):
+    problems = Problems()
+    for mistake in mistakes:
+        problems.add(UserError(mistake))
+    with pytest.raises(UserError) as error:
+        problems.raise_any()
+    assert (str(error.value), problems.count) == (text, len(mistakes))
 
 
 @pytest.fixture
@@ -79,13 +99,13 @@ def test_reading_tells_how_many_bytes_it_has_read(suffix, tmp_path):
 def test_a_bar_is_shown_on_a_terminal_by_the_first_process_only(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("x" * 100)
-    with reading_bar(path) as progress:
+    with reading_bar([path]) as progress:
         assert progress is None
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with reading_bar(path) as progress:
+    with reading_bar([path]) as progress:
         progress(60)
     monkeypatch.setenv("RANK", "1")
-    with reading_bar(path) as progress:
+    with reading_bar([path]) as progress:
         assert progress is None
 
 

@@ -85,9 +85,14 @@ BAD_FILES = [
     ("a.json", b"\xef\xbb\xbf", ": the file is empty; add at least one row"),
     ("a.json", "[]", ": the file has no rows; add at least one"),
     ("a.csv", "a,b\n", ": the file has no rows; add at least one"),
-    ("a.xlsx", "x", ': unknown file type ".xlsx"; use one of .jsonl, .json, .csv, .tsv, .parquet, .txt'),
-    ("a.txt", b"ok\nna\xefve", ":2: not UTF-8 (byte 0xef at column 3); save the file as UTF-8"),
-    ("a.csv", "text\nx".encode("utf-16"), ":1: the file is UTF-16, not UTF-8; save it as UTF-8"),
+    ("a.doc", "x", ': unknown file type ".doc"; use one of .jsonl, .json, .csv, .tsv, .xlsx, .parquet, .txt'),
+    ("a.xls", "x", ": .xls files are not read; save it as .xlsx or .csv"),
+    (
+        "a.txt",
+        b"ok\nna\xefve",
+        ':2: not UTF-8 (byte 0xef at column 3); give --encoding cp1252 if it stands for "\xef", or save the file as UTF-8',
+    ),
+    ("a.txt", b"ok\nna\xc3", ":2: not UTF-8 (byte 0xc3 at column 3); save the file as UTF-8"),
     ("a.jsonl", '{"a": 1}\n{"a" 1}\n{}', ":2: bad JSON at column 6 (Expecting ':' delimiter); fix the line"),
     ("a.jsonl", '{"a": 1}\n  {"a": }\n', ":2: bad JSON at column 9 (Expecting value); fix the line"),
     ("a.jsonl", '{"a": 1}\n{"a": "half', ":2: the last line is cut off; restore it or delete it"),
@@ -121,7 +126,8 @@ BAD_FILES = [
     ("a.csv", 'a,b\n1,2\n"x\ny",2,3\n', ":3: 3 fields, but there are 2 columns; quote a field that holds a comma"),
     ("a.csv", "a,b\n1\n", ":2: 1 field, but there are 2 columns; add the missing fields"),
     ("a.csv", "a,a\n1,2\n", ':1: column "a" appears twice; rename one'),
-    ("a.csv", "a, \n1,2\n", ":1: column 2 has no name; name it in the header"),
+    ("a.csv", "a, \n1,2\n", ":2: a value stands under no column name; name the column in the header"),
+    ("a.csv", "a,,b\n1,2,3\n", ":1: column 2 has no name; name it in the header"),
     ("a.csv", 'a\n1\n"x\ny\n', ":3: bad CSV (unexpected end of data); close the quotes of the row that starts here"),
 ]
 

@@ -207,6 +207,8 @@ COMMON = {
     "sample_max_new_tokens": Effect(1, answers, SHOWN | {"sample_max_new_tokens": 3}),
     "learning_rate": Effect(1e-3, decided),
     "test_size": Effect(4, decided),
+    "columns": Effect("text=gone", '--columns names "gone", which is no column'),
+    "encoding": Effect("nothing", 'unknown --encoding "nothing"'),
     "adapter": Effect("ADAPTER", model),
     "ftgpt": Effect(True, model),
     "dtype": Effect("bfloat16", model),

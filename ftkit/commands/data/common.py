@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
-from ftkit.data.reading.loading import Split, find_splits, no_split_message
+from ftkit.data.reading.loading import Split, find_splits, log_notes, no_split_message
 from ftkit.data.reading.problems import Problems, Report
 from ftkit.data.reading.progress import reading_bar
+from ftkit.data.reading.read_as import ReadAs
 from ftkit.data.reading.records import Record
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import format_options, select_kind
@@ -33,19 +34,26 @@ def row_parser(action: str, description: str, examples: str | None, *, one_split
     parser.add_argument("data", help="file, folder, bundled dataset or Hub id")
     parser.add_argument("--format", default="auto", help=f"row format: {', '.join(format_options())}")
     parser.add_argument("--dataset_config", help="configuration of a Hub dataset")
+    add_reading_flags(parser)
     if one_split:
         parser.add_argument("--split", default="train", help="which split of a folder or dataset")
     return parser
 
 
+def add_reading_flags(parser: CommandParser) -> None:
+    """The flags that say how files are read."""
+    parser.add_argument("--columns", help="columns that have other names: instruction=Question,output=Answer")
+    parser.add_argument("--encoding", help="encoding of text files that are not UTF-8, such as cp1252")
+
+
 def find(name: str, args) -> tuple[str, dict[str, Split]]:
     """What a name resolved to, and its splits; a Hub dataset is read as it comes."""
-    return find_splits(name, args.dataset_config, streaming=True)
+    return find_splits(name, args.dataset_config, streaming=True, read_as=ReadAs.of(args.columns, args.encoding))
 
 
 def checked_pairs(split: Split, checker: RowChecker, report: Report) -> Iterator[tuple[Record, dict]]:
     """The good rows of a split, each with its record, behind a progress bar."""
-    with reading_bar(split.path) if split.path else nullcontext() as progress:
+    with reading_bar(split.paths) if split.paths else nullcontext() as progress:
         yield from checker.pairs(split.open(report, progress))
 
 
@@ -61,6 +69,7 @@ def load_table(name: str, args, split: str, format: str) -> Table:
     checker = RowChecker(splits[split].label, select_kind(format), report=problems.add)
     pairs = list(checked_pairs(splits[split], checker, problems.add))
     problems.raise_any()
+    log_notes(checker)
     records, rows = zip(*pairs, strict=True)
     return Table(splits[split].label, list(records), list(rows), checker.format)
 

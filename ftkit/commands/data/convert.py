@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ftkit.commands.data.common import checked_pairs, find, row_parser
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.reading.loading import no_split_message
+from ftkit.data.reading.loading import log_notes, no_split_message
 from ftkit.data.reading.problems import Problems
 from ftkit.data.reading.writing import check_output, row_writer
 from ftkit.data.rows.checking import RowChecker
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> None:
                 write(written)
             num_written += len(converted)
         problems.raise_any()
+        log_notes(checker)
     print(f"{num_read:,} rows, {checker.format} -> {num_written:,} rows, {target}: {output}")
 
 

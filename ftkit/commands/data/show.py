@@ -14,7 +14,7 @@ from pathlib import Path
 from ftkit.commands.data.common import find, load_text_side, row_parser
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
-from ftkit.data.reading.loading import Split, no_split_message
+from ftkit.data.reading.loading import Split, log_notes, no_split_message
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import ANSWERS, select_kind
 
@@ -100,13 +100,16 @@ def block_text(args) -> str:
 
 def row_parts(split: Split, args) -> list[tuple[str, list]]:
     """(title, [[text, trained], ...]) of each part of one row at args.stage: one, or two for a pair of answers."""
-    record = next(islice(split.open(), args.row - 1, None), None)
+    filled = (record for record in split.open() if not record.is_blank)
+    record = next(islice(filled, args.row - 1, None), None)
     if record is None:
         raise UserError(f"{split.label}: there is no row {args.row}; give a smaller --row")
-    title = f"{split.label}:{record.line} {args.stage}"
+    title = f"{record.where(split.label)} {args.stage}"
     if args.stage == "raw":
         return [(title, [[json.dumps(record.values, ensure_ascii=False, indent=2, default=str), False]])]
-    (row,) = RowChecker(split.label, select_kind(args.format)).rows([record])
+    checker = RowChecker(split.label, select_kind(args.format))
+    (row,) = checker.rows([record])
+    log_notes(checker)
     if args.stage == "messages":
         shown = {name: value for name, value in row.items() if name != "source"}
         return [(title, [[json.dumps(shown, ensure_ascii=False, indent=2), False]])]

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from trl import ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
+from ftkit.config.settings.common import DataArguments, FileArguments, ModelArguments, TrainerArguments, setting
 from ftkit.config.settings.needs import Need, Needs, never
 
 MEASURES = ("loss", "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier")
@@ -15,7 +14,7 @@ NOT_USED = "Not used: a classifier has no LM head."
 
 
 @dataclass
-class ClassificationDataArguments(ScriptArguments):
+class ClassificationDataArguments(FileArguments):
     """Where the labelled rows come from."""
 
     needs = DataArguments.needs

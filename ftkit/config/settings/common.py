@@ -42,7 +42,17 @@ def setting(default, help, **metadata):
 
 
 @dataclass
-class DataArguments(ScriptArguments):
+class FileArguments(ScriptArguments):
+    """How files of rows or text are read."""
+
+    columns: str | None = setting(
+        None, "Which columns of the rows are which, where they have other names: instruction=Question,output=Answer."
+    )
+    encoding: str | None = setting(None, "Encoding of text files that are not UTF-8, such as cp1252.")
+
+
+@dataclass
+class DataArguments(FileArguments):
     """Where the rows come from and how they become text."""
 
     needs = Needs([Need(("ignore_bias_buffers",), never, "has no effect in ftkit; drop it")])

@@ -5,11 +5,10 @@ Import this only after the flags were checked (`ftkit.config.parser`): it import
 
 from dataclasses import dataclass
 
-from trl import ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
-from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, plain, setting
+from ftkit.config.settings.common import DataArguments, FileArguments, ModelArguments, TrainerArguments, plain, setting
 from ftkit.config.settings.needs import Need, Needs, never
 
 FROM_SCRATCH = (
@@ -20,14 +19,20 @@ WITH_MINIMUM = ("cosine", "warmup_stable_decay")  # schedules that end at a shar
 
 
 @dataclass
-class PretrainDataArguments(ScriptArguments):
+class PretrainDataArguments(FileArguments):
     """Where the text comes from and how it becomes blocks."""
 
-    needs = DataArguments.needs
+    needs = Needs([
+        *DataArguments.needs,
+        Need(("document_separator",), lambda asked: not asked.data.dataset_streaming,
+             "has no effect with --dataset_streaming: each row or line is a document; drop it"),
+    ])  # fmt: skip
 
     dataset_test_split: str = setting("validation", "Split that is held out; `test` where there is no `validation`.")
     test_size: float | None = setting(
-        None, "Share (below 1) or number of documents held out when the data has no such split."
+        None,
+        "Share (below 1) or number of documents held out when the data has no such split; 0 for none. "
+        "Default: none, of a single text its last tenth.",
     )
     document_separator: str | None = setting(None, "Text that ends a document within a text file.")
     block_size: int = setting(512, "Tokens of a block: documents are joined, an end token behind each, and cut here.")
@@ -36,7 +41,7 @@ class PretrainDataArguments(ScriptArguments):
     def __post_init__(self):
         if not self.dataset_name:
             raise UserError("--dataset_name is missing; give text files, a folder, a bundled name or a Hub id")
-        if self.test_size is not None and self.test_size <= 0:
+        if self.test_size is not None and self.test_size < 0:
             raise UserError(f"--test_size is {self.test_size}; give a share such as 0.01 or a number of documents")
         if self.block_size < 2:
             raise UserError(f"--block_size is {self.block_size}; a block needs at least 2 tokens")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Report
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.records import Record
 from ftkit.data.reading.strict_json import StrictDecoder, explain, is_cut_off
 from ftkit.data.reading.text_file import Progress, describe_flaw, find_flaw, line_flaw, numbered_lines, open_text
@@ -25,10 +26,12 @@ TOO_DEEP = "values are nested too deeply; flatten the record"
 ROW_LIST_KEYS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected", "tools")
 
 
-def read_jsonl_rows(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
+def read_jsonl_rows(
+    path: Path, report: Report, progress: Progress | None = None, read_as: ReadAs = AS_WRITTEN
+) -> Iterator[Record]:
     """One object per line; blank lines are skipped."""
     decoder = StrictDecoder()
-    with open_text(path) as file:
+    with open_text(path, encoding=read_as.encoding) as file:
         for number, line in numbered_lines(file, progress):
             text = line.strip(" \t\r\n")
             if not text:
@@ -66,9 +69,11 @@ def jsonl_values(text: str, line: str, decoder: StrictDecoder) -> dict:
     return value
 
 
-def read_json_rows(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
+def read_json_rows(
+    path: Path, report: Report, progress: Progress | None = None, read_as: ReadAs = AS_WRITTEN
+) -> Iterator[Record]:
     """An array of objects, objects one after another, or an object whose single list of objects holds the rows."""
-    with open_text(path) as file:
+    with open_text(path, encoding=read_as.encoding) as file:
         scanner = JsonScanner(path, file, report, progress)
         try:
             yield from scanner.read_file()

@@ -1,4 +1,4 @@
-"""Reads .jsonl, .json, .csv, .tsv, .parquet and .txt strictly: nothing is guessed, dropped or made null in silence.
+"""Reads .jsonl, .json, .csv, .tsv, .xlsx, .parquet and .txt strictly: nothing is dropped or made null.
 
     for record in iter_records("train.jsonl", problems.add): ...
 
@@ -11,29 +11,35 @@ from pathlib import Path
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.json_reader import read_json_rows, read_jsonl_rows
 from ftkit.data.reading.problems import Problems, Report, stop
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.records import Record
-from ftkit.data.reading.table_reader import read_csv, read_parquet, read_tsv
-from ftkit.data.reading.text_file import Progress, is_blank, line_flaw, numbered_lines, open_text
+from ftkit.data.reading.spreadsheet import read_xlsx
+from ftkit.data.reading.table_reader import read_csv, read_parquet
+from ftkit.data.reading.text_file import Progress, is_blank, line_flaw, numbered_lines, open_text, undecodable
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Return all rows of a file as `iter_records` gives them; raise one UserError that lists every mistake."""
+    """Return all rows of a file, blank ones left out; raise one UserError that lists every mistake."""
     problems = Problems()
-    records = list(iter_records(path, problems.add))
+    records = [record for record in iter_records(path, problems.add) if not record.is_blank]
     problems.raise_any()
     return records
 
 
-def iter_records(path: str | Path, report: Report = stop, progress: Progress | None = None) -> Iterator[Record]:
+def iter_records(
+    path: str | Path, report: Report = stop, progress: Progress | None = None, read_as: ReadAs = AS_WRITTEN
+) -> Iterator[Record]:
     """Yield the rows of a file, in order, reading it in parts. The kind of file is told by its suffix.
 
     .json: an array of objects, objects one after another, or an object with a single list of objects. .txt: one row
-    {"text": line} per non-blank line. .csv, .tsv: values stay text. report: called for each mistake; reading goes on
-    behind it where the file's structure allows.
+    {"text": line} per non-blank line. .csv, .tsv, .xlsx: values are text. report: called for each mistake; reading
+    goes on after it where the file's structure allows. read_as: --columns and --encoding.
     Raises UserError for a missing file and an unknown suffix; a file without rows is reported.
     """
     path = Path(path)
     reader = reader_of(path)
+    if read_as.encoding and path.suffix.lower() in ENCODED:
+        raise UserError(f"{path}: --encoding has no effect on a {path.suffix} file; drop it")
     is_silent = True
 
     def noted(mistake: UserError) -> None:
@@ -42,13 +48,15 @@ def iter_records(path: str | Path, report: Report = stop, progress: Progress | N
         report(mistake)
 
     try:
-        for record in reader(path, noted, progress):
-            is_silent = False
-            yield record
-    except UserError as error:  # what a reader can't go on behind
+        for record in reader(path, noted, progress, read_as):
+            is_silent = is_silent and record.is_blank
+            yield read_as.renamed(record, f"{path}:{record.line}")
+    except UserError as error:  # what a reader can't go on after
         noted(error)
+    except UnicodeDecodeError as error:
+        noted(undecodable(path, error, read_as.encoding))
     if is_silent:
-        is_empty = path.suffix.lower() != ".parquet" and is_blank(path)
+        is_empty = path.suffix.lower() not in ENCODED and is_blank(path, read_as.encoding)
         report(UserError(f"{path}: the file {'is empty; add at least one row' if is_empty else NO_ROWS}"))
 
 
@@ -60,6 +68,8 @@ def reader_of(path: Path):
     if not path.is_file():
         raise UserError(missing_file_message(path))
     reader = READERS.get(path.suffix.lower())
+    if path.suffix.lower() in OLD_KINDS:
+        raise UserError(f"{path}: {path.suffix} files are not read; save it as {OLD_KINDS[path.suffix.lower()]}")
     if reader is None:
         raise UserError(f'{path}: unknown file type "{path.suffix}"; use one of {", ".join(READERS)}')
     return reader
@@ -74,9 +84,11 @@ def missing_file_message(path: Path) -> str:
     return f"{path}: no such file{hint}"
 
 
-def read_txt(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
+def read_txt(
+    path: Path, report: Report, progress: Progress | None = None, read_as: ReadAs = AS_WRITTEN
+) -> Iterator[Record]:
     """One row per non-blank line."""
-    with open_text(path) as file:
+    with open_text(path, encoding=read_as.encoding) as file:
         for number, line in numbered_lines(file, progress):
             flaw = line_flaw(line)
             if flaw:
@@ -89,7 +101,10 @@ READERS = {
     ".jsonl": read_jsonl_rows,
     ".json": read_json_rows,
     ".csv": read_csv,
-    ".tsv": read_tsv,
+    ".tsv": read_csv,
+    ".xlsx": read_xlsx,
     ".parquet": read_parquet,
     ".txt": read_txt,
 }
+ENCODED = (".xlsx", ".parquet")  # files that say themselves how their text is written
+OLD_KINDS = {".xls": ".xlsx or .csv", ".ods": ".xlsx or .csv", ".numbers": ".xlsx or .csv", ".docx": ".txt"}

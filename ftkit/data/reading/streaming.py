@@ -10,8 +10,9 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from ftkit.config.errors import UserError
-from ftkit.data.reading.loading import Split, find_splits, has_test_split, no_split_message
+from ftkit.data.reading.loading import Split, find_splits, has_test_split, log_notes, no_split_message
 from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.columns import RowKind
 from ftkit.data.rows.formats import CONVERSATIONS
@@ -36,19 +37,23 @@ class RowStream:
         train_split: str = "train",
         test_split: str = "test",
         num_held_out: int = 0,
+        read_as: ReadAs = AS_WRITTEN,
     ):
-        self.source, splits = find_splits(name, config, streaming=True)
+        self.source, splits = find_splits(name, config, streaming=True, read_as=read_as)
         if train_split not in splits:
             raise UserError(no_split_message(train_split, splits, self.source))
         has_test = has_test_split(self.source, splits, train_split, test_split, num_held_out)
         self.kind, self.num_left_out = kind, 0 if has_test else num_held_out
         self.train, self.format = splits[train_split], format
-        next(self.batches(self.train), None)  # which settles the format
+        next(self.batches(self.train, log=True), None)  # which settles the format
         held_out = self.rows(splits[test_split]) if has_test else itertools.islice(self.rows(self.train), num_held_out)
         self.held_out = list(held_out) or None
 
-    def batches(self, split: Split) -> Iterator[list[dict]]:
-        """Rows as they come, some at a time; raise UserError that lists the mistakes among as many."""
+    def batches(self, split: Split, *, log: bool = False) -> Iterator[list[dict]]:
+        """Rows as they come, some at a time; raise UserError that lists the mistakes among as many.
+
+        log: warn of what is done to the first of them as they are read.
+        """
         problems = Problems()
         checker = RowChecker(split.label, self.kind, self.format, problems.add)
         records = split.open(problems.add)
@@ -56,6 +61,8 @@ class RowStream:
             rows = list(checker.rows(batch))
             problems.raise_any()
             self.format = checker.format
+            if log:
+                log_notes(checker)
             yield rows
         problems.raise_any()
 

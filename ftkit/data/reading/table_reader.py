@@ -5,66 +5,88 @@ records = read_csv(Path("train.csv"), problems.add)
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from ftkit.config.errors import UserError, first_line
 from ftkit.data.reading.problems import Report
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.records import Record
+from ftkit.data.reading.separators import find_dialect, long_fields
 from ftkit.data.reading.text_file import Progress, line_flaw, numbered_lines, open_text
 
-CSV_FIELD_LIMIT = 2**31 - 1  # characters; the csv module's own limit of 131,072 is shorter than some documents
 PARQUET_ROWS = 1024  # that are decoded at once
+UNNAMED = "a value stands under no column name; name the column in the header"
 PARQUET_BYTES = 2**20  # of a column that are read at once; without a limit it is a whole row group
-DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";"}
-
-
-def read_tsv(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
-    """Rows of a tab-separated file with a header; every value stays text."""
-    yield from read_csv(path, report, progress, "tab")
 
 
 def read_csv(
     path: Path,
     report: Report,
     progress: Progress | None = None,
-    separator: str = "comma",
+    read_as: ReadAs = AS_WRITTEN,
     columns: Sequence[str] | None = None,
 ) -> Iterator[Record]:
-    """Rows of a file with a header; every value stays text ("NA", "null" and "nan" too).
+    """Rows of a .csv or .tsv file with a header; every value stays text ("NA", "null" and "nan" too).
 
     columns: the names in a file without a header, of which the first row is a row like the others.
     """
-    limit = csv.field_size_limit(CSV_FIELD_LIMIT)
+    dialect = find_dialect(path, read_as.encoding)
     flaws = []  # in the lines of the row that is being read
-    try:
-        with open_text(path, newline="") as file:
-            reader = csv.reader(watched_lines(file, progress, flaws), delimiter=DELIMITERS[separator], strict=True)
-            header = columns
-            for line, row in numbered_rows(reader, path, report):
-                if flaws:
-                    report(UserError(f"{path}:{line}: {flaws[0]}"))
-                elif row and header is None:
-                    header = checked_header(row, f"{path}:{line}", separator)
-                elif row and len(row) != len(header):
-                    report(UserError(f"{path}:{line}: {ragged_reason(row, header, separator)}"))
-                elif row:
-                    yield Record(dict(zip(header, row, strict=True)), line)
-                flaws.clear()
-                if header is None and row:
-                    return  # without column names the rows mean nothing
-    finally:
-        csv.field_size_limit(limit)
+    header, num_names = columns, 0
+    with long_fields(), open_text(path, newline="", encoding=read_as.encoding) as file:
+        reader = csv.reader(watched_lines(file, progress, flaws, dialect.num_skipped), **dialect.options)
+        for line, row in numbered_rows(reader, path, report, dialect.num_skipped):
+            if flaws:
+                report(UserError(f"{path}:{line}: {flaws[0]}"))
+            elif row and header is None and read_as.has_header:
+                header, num_names = checked_header(row, f"{path}:{line}"), len(row)
+            elif row:
+                header = header or [str(number) for number in range(1, len(row) + 1)]
+                fields = without_blank_end(row, len(header))
+                if is_blank_row(row):
+                    yield blank_row(header, line)
+                elif len(fields) == len(header):
+                    yield Record(dict(zip(header, fields, strict=True)), line)
+                else:
+                    reason = (
+                        UNNAMED
+                        if len(header) < len(fields) <= num_names
+                        else ragged_reason(fields, header, dialect.separator)
+                    )
+                    report(UserError(f"{path}:{line}: {reason}"))
+            flaws.clear()
+            if header is None and row:
+                return  # without column names the rows mean nothing
 
 
 def first_row(path: Path) -> list[str]:
     """The fields of the first row; none where there is no whole row."""
     with open_text(path, newline="") as file:
-        return next((row for _, row in numbered_rows(csv.reader(file, strict=True), path, lambda mistake: None)), [])
+        reader = csv.reader(file, **find_dialect(path).options)
+        return next((row for _, row in numbered_rows(reader, path, lambda mistake: None)), [])
 
 
-def watched_lines(file, progress: Progress | None, flaws: list[str]) -> Iterator[str]:
-    """The lines of a file; what makes one unusable is added to `flaws`."""
-    for number, line in numbered_lines(file, progress):
+def blank_row(header: Sequence[str], line: int) -> Record:
+    """A row that holds nothing."""
+    return Record(dict.fromkeys(header, ""), line, is_blank=True)
+
+
+def without_blank_end(row: list[str], num_columns: int) -> list[str]:
+    """The fields without blank ones that stand under no column, as spreadsheets write them."""
+    while len(row) > num_columns and not row[-1].strip(" "):
+        row = row[:-1]
+    return row
+
+
+def is_blank_row(row: list[str]) -> bool:
+    """Whether no field holds more than spaces."""
+    return not any(field.strip(" ") for field in row)
+
+
+def watched_lines(file, progress: Progress | None, flaws: list[str], num_skipped: int) -> Iterator[str]:
+    """The lines of a file after some that are left out; what makes one unusable is added to `flaws`."""
+    for number, line in islice(numbered_lines(file, progress), num_skipped, None):
         flaw = line_flaw(line, f"line {number} " if number > 1 else "")
         if flaw:
             flaws.append(flaw)
@@ -72,10 +94,10 @@ def watched_lines(file, progress: Progress | None, flaws: list[str]) -> Iterator
         yield line
 
 
-def numbered_rows(reader, path: Path, report: Report) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(reader, path: Path, report: Report, num_skipped: int = 0) -> Iterator[tuple[int, list[str]]]:
     """(line on which the row starts, fields) of each row; a row with broken quotes is reported and left out."""
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + num_skipped + 1
         try:
             row = next(reader)
         except StopIteration:
@@ -100,21 +122,20 @@ def ragged_reason(row: list[str], header: Sequence[str], separator: str) -> str:
     return f"{fields}, but there are {len(header)} columns; {fix}"
 
 
-def checked_header(names: list[str], where: str, separator: str) -> list[str]:
-    """Return the column names; raise UserError for an empty or a repeated one, and for another separator."""
-    other = next((name for name, sign in DELIMITERS.items() if name != separator and sign in names[0]), None)
-    if len(names) == 1 and other:
-        fix = "rename the file to .tsv" if other == "tab" else f"separate the fields by {separator}s"
-        raise UserError(f"{where}: the columns are separated by {other}s, not {separator}s; {fix}")
+def checked_header(names: list[str], where: str) -> list[str]:
+    """The column names without spaces around them; raise UserError for an empty or a repeated one."""
+    names = [name.strip() for name in without_blank_end(names, 1)]
     for position, name in enumerate(names, start=1):
-        if not name.strip():
+        if not name:
             raise UserError(f"{where}: column {position} has no name; name it in the header")
         if names.index(name) != position - 1:
             raise UserError(f'{where}: column "{name}" appears twice; rename one')
     return names
 
 
-def read_parquet(path: Path, report: Report, progress: Progress | None = None) -> Iterator[Record]:
+def read_parquet(
+    path: Path, report: Report, progress: Progress | None = None, read_as: ReadAs = AS_WRITTEN
+) -> Iterator[Record]:
     """Rows of a parquet file, numbered from 1."""
     import pyarrow
     import pyarrow.parquet

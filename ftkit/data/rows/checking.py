@@ -15,6 +15,7 @@ from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Report, stop
 from ftkit.data.reading.records import Record
 from ftkit.data.rows.columns import FormatCheck, RowKind
+from ftkit.data.rows.known_names import known_names
 
 
 class RowChecker:
@@ -27,6 +28,8 @@ class RowChecker:
         self.label, self.kind, self.report = label, kind, report
         self.columns = FormatCheck(label, kind.formats, format)
         self.summary = kind.summary() if kind.summary else None
+        self.names: dict[str, str] | None = None  # name in the file -> column; None until rows say
+        self.num_blank = 0  # rows of a table that hold nothing
 
     @property
     def format(self) -> str | None:
@@ -34,9 +37,15 @@ class RowChecker:
         return self.columns.format
 
     def pairs(self, records: Iterable[Record]) -> Iterator[tuple[Record, dict]]:
-        """Each good record with what the kind makes of it, and with its "source" as "file:line"."""
+        """Each good record with what the kind makes of it, and with its "source" as "file:line".
+
+        The record has the columns' names of the form. Blank rows are left out and counted.
+        """
         for record in records:
-            source = f"{self.label}:{record.line}"
+            if record.is_blank:
+                self.num_blank += 1
+                continue
+            record, source = self.renamed(record), record.where(self.label)
             try:
                 row = self.kind.convert(record.values, self.columns.check(record), source)
             except UserError as mistake:
@@ -46,6 +55,14 @@ class RowChecker:
             if self.summary:
                 self.summary.add(row)
             yield record, row
+
+    def renamed(self, record: Record) -> Record:
+        """The record with the names of a form's columns where it has others that are known."""
+        if not self.names and self.format is None or self.names is None:
+            self.names = known_names(record.values, self.kind.formats, format=self.format)
+        if not self.names:
+            return record
+        return record._replace(values={self.names.get(name, name): value for name, value in record.values.items()})
 
     def rows(self, records: Iterable[Record]) -> Iterator[dict]:
         """The good rows alone."""
@@ -57,6 +74,18 @@ class RowChecker:
         for mistake in self.summary.mistakes() if self.summary else ():
             self.report(mistake)
 
+    def reading_notes(self) -> list[str]:
+        """What was done to the rows while they were read."""
+        notes = []
+        if self.names:
+            ignored = self.columns.ignored_columns()
+            pairs = ", ".join(f"{column}={name}" for name, column in self.names.items())
+            unused = f"; not used: {', '.join(ignored)}" if ignored else ""
+            notes.append(f"columns read as: {pairs}{unused}; --columns changes it")
+        if self.num_blank:
+            notes.append(f"{self.num_blank:,} empty rows left out")
+        return notes
+
     def notes(self) -> list[str]:
         """What a person should know of the rows."""
-        return self.summary.notes() if self.summary else []
+        return self.reading_notes() + (self.summary.notes() if self.summary else [])

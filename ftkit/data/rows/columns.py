@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.records import Record
+from ftkit.data.rows.known_names import proposal
 
 
 class Summary(Protocol):
@@ -60,7 +61,7 @@ class FormatCheck:
         keys = tuple(record.values)
         if keys not in self.checked:
             self.columns |= dict.fromkeys(keys)
-            where = f"{self.path}:{record.line}"
+            where = record.where(self.path)
             if self.format is None:
                 found = format_of_keys(keys, self.formats)
                 if found is None:
@@ -96,7 +97,9 @@ def no_format_message(keys: tuple, where: str, formats: dict) -> str:
     if {"chosen", "rejected"} <= set(keys):
         return f"{where}: chosen/rejected rows are preferences: ftkit dpo; or rename chosen to completion"
     known = "; ".join("+".join(required) for required, _ in formats.values())
-    return f"{where}: the columns {', '.join(map(str, keys)) or '(none)'} fit no format; rename them to one of: {known}"
+    pairs = proposal(keys, formats)
+    fix = f"say which is which, such as --columns {pairs}, or rename them" if pairs else "rename them"
+    return f"{where}: the columns {', '.join(map(str, keys)) or '(none)'} fit no format; {fix} to one of: {known}"
 
 
 def nearest_key(key: str, known: Iterable[str], present: Iterable[str]) -> str | None:

@@ -21,6 +21,7 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.cleaning.overlap import copies_of_test_rows
 from ftkit.data.reading.loading import DEFAULT_TEST_SPLIT, find_splits, load_rows, read_split
 from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.rows.kinds import LABELLED
 from ftkit.data.tokens.receipt_text import NUM_TOKENS_SHOWN
 from ftkit.data.tokens.tokenization import NUM_LONGEST_ROWS
@@ -65,6 +66,7 @@ def load_labelled_rows(
     test_split: str = DEFAULT_TEST_SPLIT,
     config: str | None = None,
     seed: int = 0,
+    read_as: ReadAs = AS_WRITTEN,
 ) -> LabelledRows:
     """Read and check the rows that `name` stands for, as `load_rows` does, and number their classes.
 
@@ -74,8 +76,10 @@ def load_labelled_rows(
     labels that the training rows lack.
     """
     splits = {"train_split": train_split, "test_split": test_split}
-    rows = load_rows(name, kind=LABELLED, test_size=test_size, config=config, seed=seed, **splits)
-    validation = read_validation(name, config) if test_split != VALIDATION_SPLIT else None
+    rows = load_rows(name, kind=LABELLED, test_size=test_size, config=config, seed=seed, read_as=read_as, **splits)
+    validation = read_validation(name, config, read_as) if test_split != VALIDATION_SPLIT else None
+    if validation and validation_size is not None:
+        logger.warning("validation_size=%s has no effect: %s has a validation split", validation_size, rows.source)
     labels = settle_labels(LabelTally.of(rows.train), class_names)
     train = number_classes(rows.train, labels)
     test, validation = (number_classes(part, labels) if part else None for part in (rows.test, validation))
@@ -93,9 +97,9 @@ def load_labelled_rows(
     )
 
 
-def read_validation(name: str, config: str | None) -> list[dict] | None:
+def read_validation(name: str, config: str | None, read_as: ReadAs) -> list[dict] | None:
     """The rows of the split called validation; None where there is none."""
-    source, splits = find_splits(name, config)
+    source, splits = find_splits(name, config, read_as=read_as)
     if VALIDATION_SPLIT not in splits:
         return None
     problems = Problems()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ftkit.config.assets import asset_root
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.reading.text_file import describe_flaw, find_flaw, open_text
+from ftkit.data.reading.text_file import read_text
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_rows import LETTERS, Row, has_split, read_rows
 from ftkit.evaluation.bench.task_templates import Templates
@@ -102,13 +102,7 @@ def one_text(data: str) -> list[Row]:
     """A .txt file as one text, which is not torn into lines."""
     if not Path(data).is_file():
         raise UserError(f"{data}: no such file; check the path")
-    with open_text(Path(data)) as file:
-        text = file.read()
-    if found := find_flaw(text):
-        position, what, fix = found
-        line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
-        raise UserError(f"{data}:{line}: {describe_flaw(what, f'column {column}', fix)}")
-    return [Row({"text": text}, f"{data}:1")]
+    return [Row({"text": read_text(Path(data))}, f"{data}:1")]
 
 
 def rows_of_group(task: Task, rows: list[Row], group_of: Callable[[Row], str], group: str) -> list[Row]:

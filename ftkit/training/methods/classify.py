@@ -17,6 +17,7 @@ from transformers import (
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.hardware import Hardware
+from ftkit.data.reading.read_as import ReadAs
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.labelled import (
     LabelledRows,
@@ -104,6 +105,7 @@ def prepare_labelled_data(settings) -> LabelledData:
         test_split=data.dataset_test_split,
         config=data.dataset_config,
         seed=training.seed,
+        read_as=ReadAs.of(data.columns, data.encoding),
     )
     weights = loss_weights(data.class_weights, rows.labels, rows.train)
     positive = positive_class(data.positive_label, rows.labels)

@@ -1,0 +1,69 @@
+"""How a person says that files are to be read: columns under other names, and an encoding.
+
+ReadAs.of(columns="instruction=Question,output=Answer", encoding="cp1252")
+"""
+
+import csv
+from dataclasses import dataclass
+
+from ftkit.config.errors import UserError, did_you_mean
+from ftkit.data.reading.records import Record
+from ftkit.data.reading.text_file import known_encoding
+
+EXAMPLE = "instruction=Question,output=Answer"
+
+
+@dataclass(frozen=True)
+class ReadAs:
+    """columns: (column of a form, name in the file) pairs. encoding: None for UTF-8, or what a byte-order mark says."""
+
+    columns: tuple[tuple[str, str], ...] = ()
+    encoding: str | None = None
+
+    @classmethod
+    def of(cls, columns: str | None = None, encoding: str | None = None) -> "ReadAs":
+        """As --columns and --encoding say; raise UserError for what they can't mean."""
+        if encoding is not None:
+            known_encoding(encoding)
+        return cls(column_pairs(columns) if columns is not None else (), encoding)
+
+    @property
+    def has_header(self) -> bool:
+        """Whether a table's first row names its columns: not where --columns counts them, label=1,text=2."""
+        return not self.columns or not all(name.isdecimal() for _, name in self.columns)
+
+    def renamed(self, record: Record, where: str) -> Record:
+        """The record with the names of --columns; raise UserError where it lacks one of them, or has both."""
+        if not self.columns:
+            return record
+        values = record.values
+        missing = next((name for _, name in self.columns if name not in values), None)
+        if missing is not None:
+            alike = next((f'; did you mean "{name}"?' for name in values if name.lower() == missing.lower()), "")
+            hint = alike or did_you_mean(missing, values) or f"; the columns are: {', '.join(values)}"
+            raise UserError(f'{where}: --columns names "{missing}", which is no column{hint}')
+        names = {name: column for column, name in self.columns}
+        twice = next((name for name in values if name in names.values() and name not in names), None)
+        if twice is not None:
+            raise UserError(f'{where}: --columns reads another column as "{twice}", and there is one of that name')
+        return record._replace(values={names.get(name, name): value for name, value in values.items()})
+
+
+def column_pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of "instruction=Question,output=Answer"; a pair that holds a comma is put in quotes."""
+    pairs = []
+    for part in next(csv.reader([text], skipinitialspace=True), []):
+        column, equals, name = part.partition("=")
+        if not equals or not column.strip() or not name.strip():
+            raise UserError(f'--columns "{part}": write COLUMN=NAME-IN-THE-FILE, such as {EXAMPLE}')
+        pairs.append((column.strip(), name.strip()))
+    for side in zip(*pairs, strict=True):
+        twice = next((name for name in side if side.count(name) > 1), None)
+        if twice:
+            raise UserError(f'--columns: "{twice}" is there twice; keep one')
+    if not pairs:
+        raise UserError(f"--columns is empty; write COLUMN=NAME-IN-THE-FILE, such as {EXAMPLE}")
+    return tuple(pairs)
+
+
+AS_WRITTEN = ReadAs()
