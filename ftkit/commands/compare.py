@@ -15,6 +15,36 @@ from ftkit.config.parser import CommandParser
 
 def main(argv: list[str]) -> None:
     """Parse the command line, compare, print the verdict, write what was asked for."""
+    args = parse(argv)
+    from ftkit.evaluation.verdict.pairing import read_run, read_run_and_befores
+    from ftkit.evaluation.verdict.text import verdict_text
+    from ftkit.evaluation.verdict.verdict import compare_runs
+
+    *first, last = args.results
+    if first or args.before:
+        befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
+    else:
+        befores, after = read_run_and_befores(last)
+    if args.html == "":
+        args.html = str(after.path.with_name("verdict.html"))
+    for flag, name in outputs(args):
+        check_output(flag, name, [run.path for run in (*befores, after)])
+    verdict = compare_runs(
+        befores,
+        after,
+        forgetting=None if args.forgetting is None else [name for name in args.forgetting.split(",") if name],
+        metric=args.metric,
+        margin=args.margin,
+        num_examples=args.num_examples,
+        seed=args.seed,
+    )
+    verdict.warnings += leaks(args.train_data, after)
+    print(verdict_text(verdict))
+    write_files(verdict, args)
+
+
+def parse(argv: list[str]):
+    """The settings of the command line, checked."""
     parser = CommandParser(
         prog="ftkit compare", examples=__doc__, description="Show whether a model got better, and what it forgot."
     )
@@ -50,31 +80,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--seed is {args.seed}; give 0 or more")
     for flag, name in outputs(args):
         check_file(name, flag)
-    from ftkit.evaluation.verdict.pairing import read_run, read_run_and_befores
-    from ftkit.evaluation.verdict.text import verdict_text
-    from ftkit.evaluation.verdict.verdict import compare_runs
-
-    *first, last = args.results
-    if first or args.before:
-        befores, after = [read_run(path) for path in (*first, *args.before)], read_run(last)
-    else:
-        befores, after = read_run_and_befores(last)
-    if args.html == "":
-        args.html = str(after.path.with_name("verdict.html"))
-    for flag, name in outputs(args):
-        check_output(flag, name, [run.path for run in (*befores, after)])
-    verdict = compare_runs(
-        befores,
-        after,
-        forgetting=None if args.forgetting is None else [name for name in args.forgetting.split(",") if name],
-        metric=args.metric,
-        margin=args.margin,
-        num_examples=args.num_examples,
-        seed=args.seed,
-    )
-    verdict.warnings += leaks(args.train_data, after)
-    print(verdict_text(verdict))
-    write_files(verdict, args)
+    return args
 
 
 def outputs(args) -> list[tuple[str, str]]:
