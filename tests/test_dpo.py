@@ -198,7 +198,7 @@ def test_all_three_row_forms_train_on_the_same_tokens(dpo, tmp_path):
         path = tmp_path / f"{name}.jsonl"
         path.write_text(json.dumps(row) + "\n")
         out = dpo("--use_peft", "--max_steps", "1", out=f"out-{name}", data=path)
-        shown[name] = json.loads((out / "receipt.json").read_text())["first_rows"]
+        shown[name] = [row["tokens"] for row in json.loads((out / "receipt.json").read_text())["typical_rows"]]
     assert all(rows == shown["alpaca"] for rows in shown.values())
     trained = ["".join(text for text, is_trained in row if is_trained) for row in shown["alpaca"]]
     assert trained == ["YES<eos>", "yes<eos>"]

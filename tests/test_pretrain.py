@@ -123,7 +123,9 @@ def test_a_run_leaves_its_account(text_folder, tiny_folder, tmp_path, capsys):
     run(text_folder, tiny_folder, out, "--max_tokens", "1280", "--eval_strategy", "epoch", "--save_dtype", "bfloat16")
     receipt = json.loads((out / "receipt.json").read_text())
     assert receipt["num_documents"] == 60 and receipt["num_held_out_documents"] == 6
-    assert receipt["num_blocks"] == receipt["num_tokens"] // 32 and receipt["first_rows"][0][0][1] is not False
+    assert (
+        receipt["num_blocks"] == receipt["num_tokens"] // 32 and receipt["typical_rows"][0]["tokens"][0][1] is not False
+    )
     assert all(tensor.dtype == torch.bfloat16 for tensor in weights(out).values())
     assert json.loads((out / "config.json").read_text())["max_position_embeddings"] == 32
     page, card = (out / "report.html").read_text(), (out / "README.md").read_text()

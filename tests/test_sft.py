@@ -48,6 +48,10 @@ def losses(out: Path) -> list[float]:
     return [record["loss"] for record in records if "loss" in record]
 
 
+def shown_rows(out: Path) -> list[list]:
+    return [row["tokens"] for row in json.loads((out / "receipt.json").read_text())["typical_rows"]]
+
+
 def generate(model, tokenizer) -> str:
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Write in upper case."}], add_generation_prompt=True, return_tensors="pt"
@@ -168,7 +172,7 @@ def test_every_form_of_the_same_rows_trains_the_same_tokens(sft, tmp_path):
             data=path,
             out=f"out-{name}",
         )
-        receipts[name] = json.loads((out / "receipt.json").read_text())["first_rows"]
+        receipts[name] = shown_rows(out)
     assert len(receipts) == 6
     assert all(rows == receipts["prompt.jsonl"] for rows in receipts.values())
     answers = ["".join(text for text, trained in row if trained) for row in receipts["prompt.jsonl"]]
@@ -179,7 +183,7 @@ def test_plain_text_is_trained_whole_and_needs_no_template(sft, tmp_path):
     path = tmp_path / "rows.txt"
     path.write_text("one line of text\nanother line\n")
     out = sft("--max_steps", "1", "--template", "auto", data=path)
-    first = json.loads((out / "receipt.json").read_text())["first_rows"][0]
+    first = shown_rows(out)[0]
     assert "".join(text for text, trained in first if trained).endswith("ne line of text<eos>")
 
 
@@ -220,8 +224,10 @@ def test_run_yaml_repeats_the_run_to_the_digit(sft, tmp_path):
 def test_the_receipt_shows_only_answers_and_their_end_token_as_trained(sft, word_rows):
     out = sft("--use_peft")
     receipt = json.loads((out / "receipt.json").read_text())
-    trained = ["".join(text for text, is_trained in row if is_trained) for row in receipt["first_rows"]]
-    assert trained == [row["output"] + "<eos>" for row in word_rows[:3]]
+    for row in receipt["typical_rows"]:  # which packing has reordered
+        line = int(row["source"].rpartition(":")[2])
+        trained = "".join(text for text, is_trained in row["tokens"] if is_trained)
+        assert trained == word_rows[line - 1]["output"] + "<eos>"
     assert receipt["num_rows"] == receipt["num_end_tokens_trained"] == len(word_rows)
 
 

@@ -1,5 +1,6 @@
 """Settings: errors a person can act on, bundled files, flags and run.yaml.
 
+amounts.py     Numbers as people read them
 assets.py      Finds the bundled files (templates/, datasets/)
 caches.py      Caches are a convenience: where they can't be written, a temporary folder stands in
 command_line.py  Reads the flags of a training command into values

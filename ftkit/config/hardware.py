@@ -47,7 +47,7 @@ class Hardware:
 
     def describe(self) -> str:
         """One line for a person."""
-        precision = f"bf16 runs at {self.bf16_speedup:.1f}x the speed of fp32"
+        precision = f"bf16 runs at {self.bf16_speedup:.2g}x the speed of fp32"
         several = f"{self.num_devices} x " if self.num_devices > 1 else ""
         return f"{several}{self.name}, {self.num_cores} cores, {self.memory_gib:.0f} GiB; {precision}"
 

@@ -15,6 +15,7 @@ from ftkit.config.launch import check_world, is_first_process
 from ftkit.config.quiet import quiet_libraries
 from ftkit.config.reporting import check_report_to
 from ftkit.config.run_folder import RunRecord, write_run_yaml
+from ftkit.config.terminal import has_color
 from ftkit.data.templates.lock import write_lock
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
 from ftkit.model.adapters.files import base_of_adapter, record_base
@@ -136,7 +137,7 @@ def announce(run: Run, method: Method, trainer, receipt: dict, start: Start) -> 
         take_folder(start, config)
         say("\n".join(plan_lines(run, method, receipt)))
         if method.show:
-            say(method.show(receipt, color=sys.stderr.isatty()))
+            say(method.show(receipt, color=has_color(sys.stderr)))
         write_plan(run, trainer, receipt)
     benchmark_before(run, trainer, data.tokenizer, data.folder)
 

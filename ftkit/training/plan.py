@@ -60,7 +60,7 @@ def precision(asked, facts: Facts, reasons: dict) -> dict:
         raise UserError("--fp16 needs a GPU; drop it, or give --bf16")
     if training.bf16 is None:
         bf16 = hardware.bf16 and not training.fp16
-        reasons["bf16"] = f"bf16 runs at {hardware.bf16_speedup:.1f}x the speed of fp32 here"
+        reasons["bf16"] = f"bf16 runs at {hardware.bf16_speedup:.2g}x the speed of fp32 here"
     else:
         bf16 = training.bf16
     dtype = model.dtype

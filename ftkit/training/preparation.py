@@ -189,9 +189,9 @@ def describe_rows(run, receipt: dict | None) -> list[str]:
     kind = "first rows of a stream" if is_stream else "rows"
     lines = [f"data       {rows.source}: {len(rows.train)} {kind} ({rows.format}), {len(held_out)} held out"]
     is_labelled = hasattr(rows, "labels")
-    if not is_labelled:
-        lines.append(f"template   {data.template.name if data.template else 'none (plain text)'}")
     if receipt is None:
+        if not is_labelled:
+            lines.append(f"template   {data.template.name if data.template else 'none (plain text)'}")
         return [*lines, f"plan       about {decided.num_updates} updates; learning rate {decided.learning_rate:g}"]
     num_sequences, tokens = run.num_sequences or receipt["num_sequences"], receipt["num_tokens"]
     each = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size

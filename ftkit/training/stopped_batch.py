@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from ftkit.data.tokens.receipt import sources_of
+
 LONGEST_TEXT = 2000  # characters of a row that are kept
 ROWS_NAMED = 3  # in a message; the file has all
 
@@ -20,7 +22,7 @@ def batch_rows(batches: list[dict], losses: list[torch.Tensor], data, tokenizer)
     """
     values = [str(loss.item()) for loss in losses]
     found = [(ids, loss) for batch, loss in zip(batches, values, strict=True) for ids in sequences(batch)]
-    sources = sources_of([ids for ids, _ in found], data)
+    sources = sources_of([ids for ids, _ in found], data.origins() if hasattr(data, "origins") else ())
     texts = [tokenizer.decode(ids)[:LONGEST_TEXT] for ids, _ in found]
     return [
         {"source": source, "num_tokens": len(ids), "loss": loss, "text": text}
@@ -45,15 +47,6 @@ def sequences(batch: dict) -> Iterator[list[int]]:
                 yield row[start:end].tolist()
         else:
             yield row.tolist()
-
-
-def sources_of(rows: list[list[int]], data) -> list[str | None]:
-    """Where each of some token sequences is from; None for those that are no row of `data`."""
-    wanted = {tuple(ids): None for ids in rows}
-    for ids, source in data.origins() if hasattr(data, "origins") else ():
-        if (key := tuple(ids)) in wanted and wanted[key] is None:
-            wanted[key] = source
-    return [wanted[tuple(ids)] for ids in rows]
 
 
 def some(names: Iterable[str]) -> str:

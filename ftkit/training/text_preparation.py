@@ -188,7 +188,7 @@ def build_receipt(settings, counted, scored, train, validation, tokenizer) -> di
         "num_held_out_blocks": len(validation) if validation else 0,
         "sha256": counted.sha256,
         "held_out_sha256": scored.sha256 if scored else None,
-        "first_rows": [token_spans(ids, ids, tokenizer)],
+        "typical_rows": [{"source": "block 1", "num_tokens": len(ids), "tokens": token_spans(ids, ids, tokenizer)}],
     }
     return receipt
 

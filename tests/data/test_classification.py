@@ -13,7 +13,7 @@ from ftkit.data.tokens.labelled import (
     loss_weights,
     tokenize_labelled,
 )
-from ftkit.data.tokens.receipt_text import format_classification_receipt
+from ftkit.data.tokens.receipt_text import format_receipt
 
 
 @pytest.fixture
@@ -172,9 +172,9 @@ def test_the_receipt_counts_lengths_cuts_and_copies(write, tokenizer):
     assert receipt["classes"]["b"] == {
         "num_rows": 2, "share": 0.5, "median_tokens": (lengths[2] + lengths[3]) / 2, "num_truncated_rows": 1, "weight": 0.5,
     }  # fmt: skip
-    assert receipt["longest_rows"][0] == {"num_tokens": lengths[3], "row": f"{path}:4"}
-    text = format_classification_receipt(receipt)
-    assert "abc⟦ → a⟧" in text and "classes         a 2 (50.0%, weight 1.5), b 2 (50.0%, weight 0.5)" in text
+    assert receipt["longest_rows"][0] == {"num_tokens": lengths[3], "source": f"{path}:4"}
+    text = format_receipt(receipt)
+    assert "classes    a 2 (50.0 %, weight 1.5), b 2 (50.0 %, weight 0.5)" in text and text.endswith("abcdef⟦ → a⟧")
     assert json.loads(json.dumps(receipt)) == receipt
 
 

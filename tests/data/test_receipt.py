@@ -37,10 +37,42 @@ def test_tokens_are_counted_by_hand(bpe, info):
     }  # fmt: skip
     assert {key: receipt[key] for key in expected} == expected
     assert receipt["longest_rows"][0] == {"num_tokens": 7, "source": "f:2"}  # before it was cut
-    assert receipt["first_rows"] == [
-        [["a", False], ["\x1b", False], ["\n", False], ["b", True], ["c", True], ["<|endoftext|>", True]],
-        [["d", False], ["e", False], ["f", False], ["g", False], ["\n", False], ["h", True]],
+    assert [(row["num_tokens"], row["tokens"]) for row in receipt["typical_rows"]] == [
+        (6, [["a", False], ["\x1b", False], ["\n", False], ["b", True], ["c", True], ["<|endoftext|>", True]]),
+        (6, [["d", False], ["e", False], ["f", False], ["g", False], ["\n", False], ["h", True]]),
     ]
+
+
+def test_the_rows_shown_are_typical_ones_with_their_lines(bpe, info):
+    texts = [
+        "long" * 9,
+        "a",
+        "medium",
+        "tiny",
+        "middle",
+        "x" * 8,
+        "large" * 4,
+    ]  # 14.6 tokens on average, 3 of them not of the text
+    rows = [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "b"}], "source": f"f:{line}"}
+        for line, text in enumerate(texts, 1)
+    ]
+    tokenized = tokenize_rows(rows, bpe, info, None)
+    by_length = sorted(tokenized.rows, key=lambda row: -len(row["input_ids"]))
+    packed = [{key: [x for row in by_length for x in row[key]] for key in by_length[0]}]
+    packed[0]["seq_lengths"] = [len(row["input_ids"]) for row in by_length]  # as bfd packing has them: longest first
+    origins = [(row["input_ids"], source["source"]) for row, source in zip(tokenized.rows, rows, strict=True)]
+    receipt = build_receipt(packed, bpe, info, tokenized, 2, max_length=200, origins=origins)
+    assert [row["source"] for row in receipt["typical_rows"]] == ["f:6", "f:3"]
+    assert "row        f:6, 11 tokens; trained text stands in ⟦ ⟧\n  xxxxxxxx⏎⟦b" in format_receipt(receipt)
+
+
+def test_a_pair_is_shown_with_both_answers(bpe, info):
+    tokenized = tokenize_rows(ROWS * 2, bpe, info, None)
+    receipt = build_receipt(tokenized.rows, bpe, info, tokenized, 1, sequences_per_row=2)
+    assert len(receipt["typical_rows"]) == 2
+    receipt |= {"num_chosen_longer": 1, "num_chosen_shorter": 0, "mean_chosen_tokens": 1.0, "mean_rejected_tokens": 1.0}
+    assert format_receipt(receipt).count("\nrow        ") == 2
 
 
 def test_padding_is_counted_by_batch(bpe, info):
@@ -63,9 +95,9 @@ def test_packed_sequences_are_shown_row_by_row(bpe, info):
     assert build_receipt(Dataset.from_list(packed), bpe, info, tokenized, max_length=16) == receipt
     assert (receipt["packed"], receipt["num_rows"], receipt["num_sequences"]) == (True, 3, 2)
     assert receipt["packing_efficiency"] == 18 / 32
-    assert receipt["first_rows"][1][-2:] == [["h", True], ["<|endoftext|>", True]]
-    assert len(receipt["first_rows"][1]) == 7
-    assert "56.2% of the sequences is filled" in format_receipt(receipt)
+    shown = [row["tokens"] for row in receipt["typical_rows"]]
+    assert shown[1][-2:] == [["h", True], ["<|endoftext|>", True]] and len(shown[1]) == 7
+    assert "packing    2 sequences, of which 56.2 % is filled" in format_receipt(receipt)
     assert receipt["longest_rows"][0] == {"num_tokens": 7, "source": "f:2"}
 
 
@@ -73,11 +105,17 @@ def test_trained_tokens_are_marked_in_plain_text_and_in_colour(bpe, info):
     tokenized = tokenize_rows(ROWS, bpe, info, None)
     receipt = build_receipt(tokenized.rows, bpe, info, tokenized)
     plain, colored = format_receipt(receipt), format_receipt(receipt, color=True)
-    assert "a│\\x1b│⏎\n⟦b│c│<|endoftext|>⟧" in plain
-    assert "i│⏎\n⟦é│<|endoftext|>⟧" in plain  # é is two tokens, which are shown as one
-    assert "\x1b" not in plain
-    assert "⏎\n\x1b[1;32mb\x1b[0m\x1b[2m│\x1b[0m\x1b[1;32mc\x1b[0m" in colored
-    assert "⟦" not in colored
+    assert "\n  a\\x1b⏎⟦bc<|endoftext|>⟧" in plain
+    assert "\x1b" not in plain and "⟦" not in colored
+    assert "⏎\x1b[1;32mbc<|endoftext|>\x1b[0m" in colored
+
+
+def test_the_receipt_of_a_long_conversation_stays_within_fifteen_lines_of_a_screen(bpe, info):
+    turns = [{"role": role, "content": f"{role} {'words ' * 200}"} for role in ("user", "assistant") * 4]
+    tokenized = tokenize_rows([{"messages": turns, "source": "f:1"}], bpe, info, None)
+    lines = format_receipt(build_receipt(tokenized.rows, bpe, info, tokenized)).split("\n")
+    assert sum(-(-len(line) // 100) for line in lines) <= 15  # as a terminal of 100 columns breaks them
+    assert lines[-1].count("⟦") == 1 and "│" not in lines[-1] and lines[-1].endswith("<|endoftext|>⟧")
 
 
 def test_neutralised_and_control_text_rows_are_named(bpe, info):
@@ -85,13 +123,14 @@ def test_neutralised_and_control_text_rows_are_named(bpe, info):
     rows = [{"text": "a<|endoftext|>b"}, {"messages": forged}]
     tokenized = tokenize_rows(rows, bpe, info, None)
     text = format_receipt(build_receipt(tokenized.rows, bpe, info, tokenized))
-    assert "1 rows held control tokens or headings" in text
-    assert "1 plain-text rows hold and train some" in text
+    assert "1 row held control tokens or headings" in text
+    assert "1 plain-text row with control tokens" in text
 
 
 def test_a_long_row_loses_its_middle(bpe, info):
     tokenized = tokenize_rows([{"text": "ab" * 300}], bpe, None, None)
-    (spans,) = build_receipt(tokenized.rows, bpe, None, tokenized)["first_rows"]
+    (row,) = build_receipt(tokenized.rows, bpe, None, tokenized)["typical_rows"]
+    spans = row["tokens"]
     assert [text for text, _ in spans] == [*"ab" * 75, " … 301 tokens … ", "b", *"ab" * 74, "<|endoftext|>"]
     assert [trained for _, trained in spans] == [True] * 150 + [False] + [True] * 150
 
@@ -109,8 +148,8 @@ def test_unknown_tokens_and_a_second_bos_are_counted(bpe, info):
     receipt = build_receipt(tokenized.rows, bpe, None, tokenized)
     assert (receipt["num_double_bos_rows"], receipt["num_unknown_tokens"], receipt["num_tokens"]) == (1, 1, 10)
     text = format_receipt(receipt)
-    assert "1 rows begin with two beginning-of-sequence tokens" in text
-    assert "unknown tokens  1 (10.00%)" in text
+    assert "1 row with two beginning-of-sequence tokens" in text
+    assert "unknown    1 token (10.00%)" in text
     bpe.unk_token = bpe.eos_token  # as in GPT-2, where it is no unknown token
     assert build_receipt(tokenized.rows, bpe, None, tokenized)["num_unknown_tokens"] == 0
 
@@ -120,7 +159,7 @@ def test_test_rows_among_the_training_rows_are_named(bpe, info):
     copies = [(f"train:{number}", f"test:{number}") for number in range(6)]
     receipt = build_receipt(tokenized.rows, bpe, info, tokenized, copies=copies)
     assert (receipt["num_test_copies"], len(receipt["test_copies"])) == (6, 5)
-    assert "6 test rows are training rows too, so they measure nothing: test:0 is train:0, test:1 is" in format_receipt(
+    assert "6 test rows stand among the training rows and measure nothing: test:0 is train:0, " in format_receipt(
         receipt
     )
     none = build_receipt(tokenized.rows, bpe, info, tokenized, copies=[])

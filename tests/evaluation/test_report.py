@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 
 from ftkit.config.jsonl import read_log
 from ftkit.evaluation.pages.charts import loss_chart, loss_points, ticks
-from ftkit.evaluation.pages.page import environment, number_text, readable_lines
+from ftkit.evaluation.pages.page import environment, number_text
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
 from ftkit.evaluation.results import Item, Results, Score, mean_score, task_of, write_run
 
@@ -58,9 +58,12 @@ def make_run(folder: Path) -> None:
         "model_name_or_path: org/base\ndataset_name: /data/rows.jsonl\nlearning_rate: 0.0002\nsystem: null\n"
     )
     receipt = {
-        "num_rows": 12345, "num_trained_tokens": 678, "packed": False, "template": {"name": "alpaca"},
-        "longest_rows": [{"num_tokens": 44, "sequence": 3}],
-        "first_rows": [[["Q: <b>", False], ["answer </pre>", True]], [["context only", False]]],
+        "num_rows": 12345, "num_tokens": 1356, "num_trained_tokens": 678, "packed": False, "num_unknown_tokens": 0,
+        "template": {"name": "alpaca"}, "longest_rows": [{"num_tokens": 44, "source": "/data/rows.jsonl:3"}],
+        "typical_rows": [
+            {"source": "rows.jsonl:7", "num_tokens": 4, "tokens": [["Q: <b>", False], ["answer </pre>", True]]},
+            {"source": None, "num_tokens": 2, "tokens": [["context only", False]]},
+        ],
     }  # fmt: skip
     (folder / "receipt.json").write_text(json.dumps(receipt))
     write_lines(
@@ -96,9 +99,9 @@ def test_page_shows_settings_receipt_curve_samples_and_results(tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     text = " ".join(page.texts)
     for part in (
-        "base, trained on rows.jsonl", "model org/base", "0.0002", "12,345", "678", "template name", "alpaca",
+        "base, trained on rows.jsonl", "model org/base", "0.0002", "12,345 read", "678 trained (50.0 %)", "alpaca", "rows.jsonl:7, 4 tokens",
         "3.250 → 0.500", "1.75 GiB", "76.0 %", "69.6 to 81.4", "0.52", "before, copying the input", "past of see?",
-        "It is saw.", "better on words", "tokens 44 sequence 3", " on 3 May 2026.",
+        "It is saw.", "better on words", "44 tokens (data/rows.jsonl:3)", " on 3 May 2026.",
     ):  # fmt: skip
         assert part in text, part
     assert page.tags.count("polyline") == 2
@@ -141,10 +144,11 @@ def test_text_of_users_and_models_never_becomes_markup(tmp_path):
     folder.mkdir()
     (folder / "run.yaml").write_text(json.dumps({"model_name_or_path": EVIL, EVIL: [EVIL]}))
     receipt = {
-        EVIL: EVIL,
-        "template": {EVIL: EVIL},
-        "first_rows": [[[EVIL, True], [EVIL, False]]],
-        "list": [{EVIL: EVIL}],
+        "num_rows": 1,
+        "dropped": {EVIL: 1},
+        "template": {"name": EVIL},
+        "longest_rows": [{"num_tokens": 1, "source": EVIL}],
+        "typical_rows": [{"source": EVIL, "num_tokens": 2, "tokens": [[EVIL, True], [EVIL, False]]}],
     }
     (folder / "receipt.json").write_text(json.dumps(receipt))
     write_lines(
@@ -239,11 +243,10 @@ def test_the_axis_begins_at_0_unless_that_would_flatten_the_curve():
     assert loss_chart([(0, 9.0), (9, 3.2)], []).up[0] == (100.0, "2")
 
 
-def test_counts_of_a_receipt_have_names_in_words_and_zeros_share_a_line():
-    found = readable_lines(
-        {"num_rows": 3, "num_answers_cut": 0, "template": {"name": "chatml"}, "num_lost": 0, "x": None}
-    )
-    assert found == [("rows", "3"), ("template name", "chatml"), ("none of these", "answers cut, lost")]
+def test_counts_of_a_receipt_are_words_without_zeros(tmp_path):
+    make_run(tmp_path)
+    texts = [text.strip() for text in Page(write_report(tmp_path).read_text()).texts]
+    assert not [text for text in texts if "num_" in text or "unknown" in text or "padding" in text]
 
 
 def test_runs_that_do_not_fit_leave_the_report_without_a_verdict(tmp_path):

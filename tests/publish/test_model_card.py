@@ -27,7 +27,7 @@ def run_folder(tmp_path):
 
 def test_the_card_is_valid_metadata_with_method_data_and_results(run_folder):
     path = write_model_card(
-        str(run_folder), {"num_rows": 90, "num_trained_tokens": 1130, "first_rows": [[["a", True]]]}
+        str(run_folder), {"num_rows": 90, "num_tokens": 2260, "num_trained_tokens": 1130, "num_context_tokens": 1130}
     )
     card = ModelCard.load(path)
     assert card.data.library_name == "peft" and card.data.base_model == "HuggingFaceTB/SmolLM2-135M"
@@ -35,7 +35,8 @@ def test_the_card_is_valid_metadata_with_method_data_and_results(run_folder):
     assert "LoRA adapter of `HuggingFaceTB/SmolLM2-135M` on `rows.jsonl`" in card.text
     assert "| on held-out rows | step 0 | step 9 |" in card.text
     assert "| loss, nats a trained token | 2.5000 | 1.2500 |" in card.text
-    assert "| num_trained_tokens | 1130 |" in card.text and "| lora_r | 16 |" in card.text
+    assert "| rows | 90 read, none dropped, none cut |" in card.text and "| lora_r | 16 |" in card.text
+    assert "| tokens | 1,130 trained (50.0 %), 1,130 context" in card.text
     assert "| template | house.jinja |" in card.text
     assert "Versions: ftkit 0.1.0, torch 2.13.0" in card.text
     assert "/home/me" not in card.content and "output_dir" not in card.content and "logging_steps" not in card.content

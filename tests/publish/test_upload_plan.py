@@ -171,7 +171,7 @@ def test_a_receipt_goes_without_its_rows(folder):
         "num_rows": 3,
         "packed": False,
         "template": {"name": "alpaca"},
-        "first_rows": [[["a row", True]]],
+        "typical_rows": [{"tokens": [["a row", True]]}],
         "pairs": {"first": [["a row"]]},
     }
     (folder / "receipt.json").write_text(json.dumps(receipt))

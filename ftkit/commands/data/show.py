@@ -14,6 +14,7 @@ from pathlib import Path
 from ftkit.commands.data.common import find, load_text_side, row_parser
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
+from ftkit.config.terminal import has_color, styled
 from ftkit.data.reading.loading import Split, log_notes, no_split_message
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import ANSWERS, select_kind
@@ -36,13 +37,12 @@ def main(argv: list[str]) -> None:
     if args.html:
         print(f"written: {write_html(Path(args.html).expanduser(), args, parts)}")
         return
-    from ftkit.data.tokens.receipt_text import TRAINED_COLORS, TRAINED_MARKS, printable
+    from ftkit.data.tokens.receipt_text import marked, printable
 
-    opening, closing = TRAINED_COLORS if sys.stdout.isatty() else TRAINED_MARKS
+    color = has_color(sys.stdout)
     for title, spans in parts:
-        print(f"{SEPARATOR} {title}")
-        shown = [(printable(text), trained) for text, trained in spans]
-        print("".join(f"{opening}{text}{closing}" if trained else text for text, trained in shown))
+        print(styled(title, "bold", color) if color else f"{SEPARATOR} {title}")
+        print("".join(marked(printable(text), color) if trained else printable(text) for text, trained in spans))
 
 
 def write_html(path: Path, args, parts: list[tuple[str, list]]) -> Path:

@@ -317,9 +317,10 @@ def tokenize_labelled(rows: list[dict], tokenizer: PreTrainedTokenizerBase, max_
 def classification_receipt(
     tokens: LabelledTokens, rows: LabelledRows, tokenizer: PreTrainedTokenizerBase, class_weights: list[float] | None
 ) -> dict:
-    """The account of the training rows for receipt.json: classes, text lengths, truncation, copies, first rows.
+    """The account of the training rows for receipt.json: classes, text lengths, truncation, copies, typical rows.
 
-    class_weights: by class number, as they enter the loss; None for none. `first_rows` holds [text, trained] spans.
+    class_weights: by class number, as they enter the loss; None for none. `typical_rows` holds the rows whose length is
+    nearest to the mean, as [text, trained].
     """
     lengths, labels = np.array(tokens.lengths), np.array([row["labels"] for row in tokens.rows])
     kept = np.array([len(row["input_ids"]) for row in tokens.rows])
@@ -336,6 +337,7 @@ def classification_receipt(
     first = {}  # label with which each text comes first
     num_conflicts = sum(first.setdefault(row["text"], row["label"]) != row["label"] for row in rows.train)
     longest = np.argsort(-lengths, kind="stable")[:NUM_LONGEST_ROWS]
+    typical = np.argsort(np.abs(kept - kept.mean()), kind="stable")[:NUM_ROWS_SHOWN]
     return {
         "num_rows": len(labels),
         "num_sequences": len(labels),
@@ -350,8 +352,18 @@ def classification_receipt(
         "num_test_rows": len(rows.test or []),
         "tokens_a_text": length_statistics(lengths),
         "classes": classes,
-        "longest_rows": [{"num_tokens": int(lengths[index]), "row": rows.train[index]["source"]} for index in longest],
-        "first_rows": [spans(row, rows.labels, tokenizer) for row in tokens.rows[:NUM_ROWS_SHOWN]],
+        "longest_rows": [
+            {"num_tokens": int(lengths[index]), "source": rows.train[index]["source"]} for index in longest
+        ],
+        "mean_tokens": float(kept.mean()),
+        "typical_rows": [
+            {
+                "source": rows.train[index]["source"],
+                "num_tokens": int(kept[index]),
+                "tokens": spans(tokens.rows[index], rows.labels, tokenizer),
+            }
+            for index in typical
+        ],
     }
 
 

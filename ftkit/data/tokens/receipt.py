@@ -2,12 +2,13 @@
 
 check_rows(tokenized, info, Allowed())                         # before weights are read
 receipt = build_receipt(dataset, tokenizer, info, tokenized, max_length=1024)
-print(format_receipt(receipt, color=sys.stdout.isatty()))      # data/tokens/receipt_text.py
+print(format_receipt(receipt, color=has_color(sys.stdout)))    # data/tokens/receipt_text.py
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,9 @@ from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
 SEQUENCES_AT_ONCE = 1000
 NUM_COPIES_NAMED = 5
+
+Labelled = tuple[list[int], list[int]]  # input_ids and labels of a sequence
+Origin = tuple[list[int], str]  # input_ids of a sequence, and where it is from
 
 
 class Counted(Protocol):
@@ -69,6 +73,8 @@ def build_receipt(
     tokenized: Counted,
     num_rows_shown: int = 3,
     *,
+    sequences_per_row: int = 1,
+    origins: Iterable[Origin] = (),
     max_length: int | None = None,
     batch_size: int = 1,
     padding_free: bool = False,
@@ -80,14 +86,17 @@ def build_receipt(
     info: None for plain text. tokenized: the rows before packing, for their counts. max_length: tokens of a full packed
     sequence. batch_size, padding_free: for the padding tokens, counted for batches in the dataset's order. copies: test
     rows that are also training rows, as `copies_of_test_rows` gives them; None where nothing is held out.
-    `first_rows` holds for each row shown its tokens as [text, trained].
+    sequences_per_row: two of a pair. origins: (token ids, source) of the rows, to name those that are shown.
+    `typical_rows` holds those whose length is nearest to the mean: source, number of tokens, each as [text, trained].
     """
     info = info or plain_text_info(tokenizer)
-    totals = count_sequences(dataset, tokenizer, info, num_rows_shown)
+    known = tokenized.counts()
+    mean_length = known["num_tokens"] / max(1, known["num_sequences"])
+    totals = count_sequences(dataset, tokenizer, info, Shown(num_rows_shown, mean_length, sequences_per_row))
     counts = totals.counts
     block_size = max_length or max(totals.lengths, default=0)
     return {
-        **tokenized.counts(),
+        **known,
         **counts,
         "num_context_tokens": counts["num_tokens"] - counts["num_trained_tokens"],
         "num_padding_tokens": 0 if padding_free else padding_tokens(totals.lengths, batch_size),
@@ -101,34 +110,77 @@ def build_receipt(
         "num_test_copies": None if copies is None else len(copies),
         "test_copies": [{"train": train, "test": test} for train, test in (copies or [])[:NUM_COPIES_NAMED]],
         "longest_rows": [{"num_tokens": length, "source": source} for length, source in tokenized.longest],
-        "first_rows": [token_spans(ids, labels, tokenizer) for ids, labels in totals.first_rows],
+        "mean_tokens": mean_length,
+        "typical_rows": described(totals.shown.rows(), tokenizer, origins),
     }
+
+
+def described(rows: list[Labelled], tokenizer: PreTrainedTokenizerBase, origins: Iterable[Origin]) -> list[dict]:
+    """Rows as the receipt has them: source (None where it is not known), number of tokens, [text, trained] of each."""
+    sources = sources_of([ids for ids, _ in rows], origins)
+    return [
+        {"source": source, "num_tokens": len(ids), "tokens": token_spans(ids, labels, tokenizer)}
+        for (ids, labels), source in zip(rows, sources, strict=True)
+    ]
+
+
+def sources_of(rows: list[list[int]], origins: Iterable[Origin]) -> list[str | None]:
+    """Where each of some token sequences is from: the first of `origins`, (token ids, source), that is equal."""
+    wanted, lengths = {tuple(ids): None for ids in rows}, set(map(len, rows))
+    for ids, source in origins:
+        if len(ids) in lengths and (key := tuple(ids)) in wanted and wanted[key] is None:
+            wanted[key] = source
+    return [wanted[tuple(ids)] for ids in rows]
+
+
+class Shown:
+    """The rows nearest to a length, the first of them first, found in one pass. each: sequences that make a row."""
+
+    def __init__(self, num_rows: int, length: float, each: int):
+        self.num_rows, self.length, self.each = num_rows, length, each
+        self.found: list[tuple[float, list[Labelled]]] = []
+
+    def add(self, batch: "Batch", starts: np.ndarray, row_lengths: np.ndarray) -> None:
+        """Look at the rows of a batch."""
+        distances = np.abs(row_lengths.reshape(-1, self.each).mean(axis=1) - self.length)
+        for row in np.argsort(distances, kind="stable")[: self.num_rows]:
+            places = range(row * self.each, (row + 1) * self.each)
+            self.found.append((distances[row], [batch.part(starts[at], row_lengths[at]) for at in places]))
+        self.found = sorted(self.found, key=itemgetter(0))[: self.num_rows]
+
+    def rows(self) -> list[Labelled]:
+        """The sequences of the rows."""
+        return [sequence for _, sequences in self.found for sequence in sequences]
 
 
 @dataclass
 class Totals:
-    """What is counted of sequences. lengths: tokens of each. first_rows: (input_ids, labels) of each."""
+    """What is counted of sequences. lengths: tokens of each."""
 
+    shown: Shown
     counts: dict[str, int] = field(default_factory=dict)
     lengths: list[int] = field(default_factory=list)
-    first_rows: list[tuple[list[int], list[int]]] = field(default_factory=list)
     packed: bool = False
 
 
 class Batch(NamedTuple):
-    """Sequences one behind the other. lengths: tokens of each; row_lengths: of each row in them, None if unpacked."""
+    """Sequences one after the other. lengths: tokens of each; row_lengths: of each row in them, None if unpacked."""
 
     ids: np.ndarray
     labels: np.ndarray
     lengths: np.ndarray
     row_lengths: np.ndarray | None
 
+    def part(self, start: int, length: int) -> Labelled:
+        """A row of it."""
+        return self.ids[start : start + length].tolist(), self.labels[start : start + length].tolist()
+
 
 def count_sequences(
-    dataset: Iterable[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo, num_rows_shown: int
+    dataset: Iterable[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo, shown: Shown
 ) -> Totals:
     """Go once over the sequences."""
-    totals = Totals()
+    totals = Totals(shown)
     found = dict.fromkeys(
         ("num_sequences", "num_tokens", "num_trained_tokens", "num_end_tokens_trained", "num_unknown_tokens",
          "num_double_bos_rows"), 0,
@@ -146,11 +198,7 @@ def count_sequences(
         found["num_double_bos_rows"] += num_double_bos(batch.ids, starts[row_lengths > 1], tokenizer.bos_token_id)
         totals.lengths += batch.lengths.tolist()
         totals.packed |= batch.row_lengths is not None
-        for start, length in zip(starts, row_lengths, strict=True):
-            if len(totals.first_rows) == num_rows_shown:
-                break
-            row = slice(start, start + length)
-            totals.first_rows.append((batch.ids[row].tolist(), batch.labels[row].tolist()))
+        shown.add(batch, starts, row_lengths)
     totals.counts = found
     return totals
 

@@ -1,23 +1,29 @@
-"""The batch receipt for people: rows token by token with the trained ones marked, and the counts in words.
+"""The batch receipt for people: the counts in words, and a typical row with its trained tokens marked.
 
-print(format_receipt(receipt, color=sys.stdout.isatty()))
+print(format_receipt(receipt, color=has_color(sys.stdout)))
+rows = receipt_lines(receipt)    # [("rows", "46 read, none dropped, none cut"), ...], of any trainer's receipt
 """
 
 import itertools
 import re
+from collections import defaultdict
+from operator import itemgetter
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from ftkit.config.amounts import counted, percent
+from ftkit.config.terminal import styled
 from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
-NUM_TOKENS_SHOWN = 300  # of each row shown
+NUM_TOKENS_SHOWN = 300  # of each row in the receipt
+NUM_LONGEST_SHOWN = 3
 TRAINED_MARKS = ("⟦", "⟧")
-TRAINED_COLORS = ("\x1b[1;32m", "\x1b[0m")
-TOKEN_BORDER = "│"  # between two tokens
-BORDER_COLORS = ("\x1b[2m", "\x1b[0m")
-LINE_BREAK = "⏎"  # stands before a line break that is part of a token
+LINE_BREAK = "⏎"  # stands for a line break in a row that is printed on one line
 REPLACEMENT = "\ufffd"  # what incomplete bytes of a character are decoded to
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+CONTEXT_ENDS, TRAINED_ENDS = (40, 110), (200, 80)  # characters of a long piece that are printed: first and last ones
+NUM_PIECES = 5  # of a row that are printed, the last ones
 
 
 def token_spans(ids: list[int], labels: list[int], tokenizer: PreTrainedTokenizerBase) -> list[list]:
@@ -61,119 +67,188 @@ def runs(ids: list[int], trained: list[bool], tokenizer: PreTrainedTokenizerBase
 
 
 def format_receipt(receipt: dict, color: bool = False) -> str:
-    """Return the receipt as text. Trained tokens are green where `color` is set, else between ⟦ and ⟧."""
-    share = receipt["num_trained_tokens"] / max(1, receipt["num_tokens"])
-    lines = [
-        f"rows            {receipt['num_rows']:,} read, {dropped_text(receipt['dropped'])}, "
-        f"{receipt['num_sequences']:,} sequences",
-        f"tokens          {receipt['num_trained_tokens']:,} trained ({share:.1%}), "
-        f"{receipt['num_context_tokens']:,} context, {receipt['num_padding_tokens']:,} padding",
-        f"truncation      {receipt['num_truncated_rows']:,} rows cut, {receipt['num_answers_cut']:,} answers cut, "
-        f"{receipt['num_end_tokens_lost']:,} end tokens lost",
-        f"end of turn     {printable(receipt['end_of_turn'])} (id {receipt['end_of_turn_id']}), "
-        f"trained {receipt['num_end_tokens_trained']:,} times",
-        f"template        {receipt['template']['name']}, answers found by {receipt['template']['trains_with']}",
-        f"longest rows    {longest_text(receipt['longest_rows'])}",
-    ]
-    if "num_chosen_longer" in receipt:
-        lines.append(
-            f"pairs           chosen {receipt['mean_chosen_tokens']:.1f} tokens on average, rejected "
-            f"{receipt['mean_rejected_tokens']:.1f}; chosen is longer in {receipt['num_chosen_longer']:,}, shorter in "
-            f"{receipt['num_chosen_shorter']:,}"
-        )
-    if receipt["packed"]:
-        lines.append(f"packing         {receipt['packing_efficiency']:.1%} of the sequences is filled")
-    lines += warning_lines(receipt)
-    for number, spans in enumerate(receipt["first_rows"], start=1):
-        lines.append(f"--- row {number}, token by token, trained ones {'in green' if color else 'in ⟦ ⟧'}")
-        lines.append(row_text(spans, color))
+    """The receipt as text with its most typical row. Trained tokens are green where `color` is set, else in ⟦ ⟧."""
+    lines = [f"{label:<11}{text}" for label, text in receipt_lines(receipt)]
+    shown = receipt["typical_rows"][: 2 if "num_chosen_longer" in receipt else 1]
+    mark = "; trained text is green" if color else "; trained text stands in ⟦ ⟧"
+    for row in shown:
+        lines += [f"{'row':<11}{row_title(row)}{mark}", f"  {row_text(row['tokens'], color)}"]
+        mark = ""
     return "\n".join(lines)
 
 
-def dropped_text(dropped: dict[str, int]) -> str:
+def row_title(row: dict) -> str:
+    """Where a row is from, and how long it is."""
+    source = short_source(row["source"]) if row["source"] else "one of the stream"
+    return f"{source}, {counted(row['num_tokens'], 'token')}"
+
+
+def receipt_lines(receipt: dict) -> list[tuple[str, str]]:
+    """What a receipt of any trainer says, as (label, text); counts that are missing or 0 are left out."""
+    found = defaultdict(int, receipt)
+    lines = class_lines(found) if "classes" in receipt else []
+    lines += document_lines(found) if "num_documents" in receipt else []
+    return lines or (sequence_lines(found) if "num_rows" in receipt else [])
+
+
+def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
+    """Of conversations, text and pairs."""
+    lines = [("rows", f"{receipt['num_rows']:,} read, {dropped_text(receipt['dropped'])}, {cut_text(receipt)}")]
+    if receipt["num_tokens"]:
+        share = percent(receipt["num_trained_tokens"] / receipt["num_tokens"])
+        padding = f", {receipt['num_padding_tokens']:,} padding" if receipt["num_padding_tokens"] else ""
+        trained = f"{receipt['num_trained_tokens']:,} trained ({share}), {receipt['num_context_tokens']:,} context"
+        lines.append(("tokens", f"{trained}{padding}; {receipt['mean_tokens']:.0f} per row on average"))
+    if receipt["packed"]:
+        filled = percent(receipt["packing_efficiency"])
+        lines.append(("packing", f"{counted(receipt['num_sequences'], 'sequence')}, of which {filled} is filled"))
+    if receipt["num_chosen_longer"] or receipt["num_chosen_shorter"]:
+        lines.append(("pairs", pairs_text(receipt)))
+    if receipt["end_of_turn"]:
+        times = counted(receipt["num_end_tokens_trained"], "time")
+        lines.append(("end token", f"{printable(receipt['end_of_turn'])}, trained {times}"))
+    if receipt["template"]:
+        template = receipt["template"]
+        by = f", answers found by {template['trains_with']}" if "trains_with" in template else ""
+        lines.append(("template", f"{template['name']}{by}"))
+    return [*lines, *longest_line(receipt), *warning_lines(receipt)]
+
+
+def pairs_text(receipt: dict) -> str:
+    """Lengths of chosen and rejected answers: a model may learn no more than to be brief, or wordy."""
+    means = (receipt[f"mean_{name}_tokens"] for name in ("chosen", "rejected"))
+    lengths = "chosen {:.1f} tokens on average, rejected {:.1f}".format(*means)
+    return (
+        f"{lengths}; chosen is longer in {receipt['num_chosen_longer']:,}, shorter in {receipt['num_chosen_shorter']:,}"
+    )
+
+
+def dropped_text(dropped: dict[str, int] | int) -> str:
     """How many rows were left out, and why."""
     if not dropped:
         return "none dropped"
     return ", ".join(f"{number:,} dropped ({reason})" for reason, number in dropped.items())
 
 
-def longest_text(rows: list[dict]) -> str:
+def cut_text(receipt: dict) -> str:
+    """How many rows lost their end, and what that did to the answers."""
+    if not receipt["num_truncated_rows"]:
+        return "none cut"
+    answers, ends = receipt["num_answers_cut"], receipt["num_end_tokens_lost"]
+    lost = [f"{counted(answers, 'answer')} lost words"] if answers else []
+    lost += [f"{counted(ends, 'end token')} lost"] if ends else []
+    return f"{receipt['num_truncated_rows']:,} cut" + (f" ({', '.join(lost)})" if lost else "")
+
+
+def longest_line(receipt: dict) -> list[tuple[str, str]]:
     """The longest rows with their sources."""
-    return ", ".join(f"{row['num_tokens']} tokens ({row['source']})" for row in rows)
+    rows = (receipt["longest_rows"] or [])[:NUM_LONGEST_SHOWN]
+    named = [f"{row['num_tokens']:,} tokens ({short_source(row.get('source') or 'row')})" for row in rows]
+    return [("longest", ", ".join(named))] if named else []
 
 
-def warning_lines(receipt: dict) -> list[str]:
+def short_source(source: str) -> str:
+    """file:line, of an absolute path its last two parts."""
+    path = Path(source)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else source
+
+
+def warning_lines(receipt: dict) -> list[tuple[str, str]]:
     """What is not as it should be, or was changed on a person's behalf."""
     lines = []
     if receipt["num_neutralised_rows"]:
-        lines.append(f"neutralised     {receipt['num_neutralised_rows']:,} rows held control tokens or headings")
+        rows = counted(receipt["num_neutralised_rows"], "row")
+        lines.append(("escaped", f"{rows} held control tokens or headings, which were neutralised"))
     if receipt["num_control_text_rows"]:
-        lines.append(f"control tokens  {receipt['num_control_text_rows']:,} plain-text rows hold and train some")
+        rows = counted(receipt["num_control_text_rows"], "plain-text row")
+        lines.append(("controls", f"{rows} with control tokens, which are trained as they are"))
     if receipt["num_double_bos_rows"]:
+        rows = counted(receipt["num_double_bos_rows"], "row")
         lines.append(
-            f"double BOS      {receipt['num_double_bos_rows']:,} rows begin with two beginning-of-sequence tokens; "
-            "take the one out of the text"
+            ("double BOS", f"{rows} with two beginning-of-sequence tokens in front; take the one out of the text")
         )
     if receipt["num_unknown_tokens"]:
-        lines.append(
-            f"unknown tokens  {receipt['num_unknown_tokens']:,} ({receipt['unknown_token_rate']:.2%}): the vocabulary "
-            "lacks some of the text"
-        )
+        tokens = f"{counted(receipt['num_unknown_tokens'], 'token')} ({receipt['unknown_token_rate']:.2%})"
+        lines.append(("unknown", f"{tokens}: the vocabulary lacks some of the text"))
     if receipt["num_test_copies"]:
-        named = ", ".join(f"{copy['test']} is {copy['train']}" for copy in receipt["test_copies"])
-        more = ", ..." if receipt["num_test_copies"] > len(receipt["test_copies"]) else ""
-        lines.append(
-            f"copies          {receipt['num_test_copies']:,} test rows are training rows too, so they measure nothing: "
-            f"{named}{more}"
-        )
+        copies = receipt["test_copies"] or []
+        named = ", ".join(f"{short_source(copy['test'])} is {short_source(copy['train'])}" for copy in copies)
+        more = ", ..." if receipt["num_test_copies"] > len(copies) else ""
+        rows = counted(receipt["num_test_copies"], "test row")
+        lines.append(("copies", f"{rows} stand among the training rows and measure nothing: {named}{more}"))
     return lines
 
 
-def row_text(spans: list[list], color: bool) -> str:
-    """The tokens of a row with a border between them; a run of trained ones is marked as a whole."""
-    opening, closing = TRAINED_COLORS if color else TRAINED_MARKS
-    dim, bright = BORDER_COLORS if color else ("", "")
-    border = f"{dim}{TOKEN_BORDER}{bright}"
-    parts = []
-    for trained, tokens in itertools.groupby(spans, key=lambda span: span[1]):
-        texts = [printable(text).replace("\n", f"{LINE_BREAK}\n") for text, _ in tokens]
-        if trained and color:
-            parts.append(border.join(f"{opening}{text}{closing}" for text in texts))
-        else:
-            joined = border.join(texts)
-            parts.append(f"{opening}{joined}{closing}" if trained else joined)
+def class_lines(receipt: dict) -> list[tuple[str, str]]:
+    """Of labelled texts."""
+    lengths, num_rows = receipt["tokens_a_text"], receipt["num_rows"]
+    classes = [
+        f"{name} {entry['num_rows']:,} ({percent(entry['share'])}"
+        + (f", weight {entry['weight']:.3g})" if entry["weight"] != 1 else ")")
+        for name, entry in receipt["classes"].items()
+    ]
+    medians = [
+        f"{name} {entry['median_tokens']:.0f}"
+        for name, entry in receipt["classes"].items()
+        if entry["median_tokens"] is not None
+    ]
+    held_out = {"to validate": receipt["num_validation_rows"], "to test": receipt["num_test_rows"]}
+    rows = [f"{num_rows:,} to train", *(f"{number:,} {what}" for what, number in held_out.items() if number)]
+    lines = [
+        ("rows", ", ".join(rows)),
+        ("classes", ", ".join(classes)),
+        (
+            "tokens",
+            f"{lengths['least']:.0f} to {lengths['most']:.0f} per text, mean {lengths['mean']:.1f}, 99 % have at most "
+            f"{lengths['p99']:.0f}; medians: {', '.join(medians)}",
+        ),
+    ]
+    if receipt["num_truncated_rows"]:
+        at = f"at {receipt['max_length']} tokens, {counted(receipt['num_tokens_cut'], 'token')} in all"
+        lines.append(("cut", f"{receipt['num_truncated_rows']:,} of {num_rows:,} texts lose their end {at}"))
+    if receipt["num_copied_texts"]:
+        others = f"{receipt['num_conflicting_texts']:,} of them with a different label"
+        lines.append(("copies", f"{counted(receipt['num_copied_texts'], 'training text')} came before, {others}"))
+    if receipt["num_held_out_copies"]:
+        rows = counted(receipt["num_held_out_copies"], "held-out row")
+        lines.append(("copies", f"{rows} stand among the training rows and measure nothing"))
+    return [*lines, *longest_line(receipt)]
+
+
+def document_lines(receipt: dict) -> list[tuple[str, str]]:
+    """Of raw text in blocks."""
+    size = f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes per token"
+    blocks = f"blocks of {receipt['block_size']} tokens"
+    blocks = f"{receipt['num_blocks']:,} {blocks}" if receipt["num_blocks"] else f"a stream of {blocks}"
+    sees = "documents in one block see each other" if receipt["documents_see_each_other"] else "documents are isolated"
+    lines = [
+        ("text", f"{counted(receipt['num_documents'], 'document')} ({receipt['counted']}), {size}"),
+        ("tokens", f"{receipt['num_tokens']:,}; {blocks}; {sees}"),
+    ]
+    if receipt["num_held_out_documents"]:
+        held_out = f"{receipt['num_held_out_bytes'] / 1e6:.2f} MB, {counted(receipt['num_held_out_blocks'], 'block')}"
+        lines.append(("held out", f"{counted(receipt['num_held_out_documents'], 'document')}, {held_out}"))
+    return [*lines, ("end token", f"{printable(str(receipt['end_of_document']))} after each document")]
+
+
+def row_text(spans: list[list], color: bool = False) -> str:
+    """The end of a row on one line: trained text marked, long pieces without their middle."""
+    groups = itertools.groupby(spans, itemgetter(1))
+    pieces = [("".join(text for text, _ in group), trained) for trained, group in groups]
+    parts = ["… "] if len(pieces) > NUM_PIECES else []
+    for text, trained in pieces[-NUM_PIECES:]:
+        first, last = TRAINED_ENDS if trained else CONTEXT_ENDS
+        text = printable(text).replace("\n", LINE_BREAK)
+        text = text if len(text) <= first + last else f"{text[:first]} … {text[-last:]}"
+        parts.append(marked(text, color) if trained else text)
     return "".join(parts)
+
+
+def marked(text: str, color: bool) -> str:
+    """Trained text: green in colour, else between marks."""
+    return styled(text, "green", True) if color else text.join(TRAINED_MARKS)
 
 
 def printable(text: str) -> str:
     """Text in which control characters, which a terminal would obey, are shown as escapes."""
     return CONTROL_CHARACTER.sub(lambda match: repr(match.group())[1:-1], text)
-
-
-def format_classification_receipt(receipt: dict, color: bool = False) -> str:
-    """The receipt as text. The label of a row shown is green where `color` is set, else between ⟦ and ⟧."""
-    lengths, num_rows = receipt["tokens_a_text"], receipt["num_rows"]
-    classes = [
-        f"{name} {entry['num_rows']:,} ({entry['share']:.1%}"
-        + (f", weight {entry['weight']:.3g})" if entry["weight"] != 1 else ")")
-        for name, entry in receipt["classes"].items()
-    ]
-    medians = [f"{name} {entry['median_tokens']:.0f}" for name, entry in receipt["classes"].items()]
-    lines = [
-        f"rows            {num_rows:,} to train, {receipt['num_validation_rows']:,} to validate, "
-        f"{receipt['num_test_rows']:,} to test",
-        f"classes         {', '.join(classes)}",
-        f"tokens per text {lengths['least']:.0f} to {lengths['most']:.0f}, mean {lengths['mean']:.1f}, median "
-        f"{lengths['median']:.0f}, 90 % have at most {lengths['p90']:.0f}, 99 % {lengths['p99']:.0f}; medians: "
-        f"{', '.join(medians)}",
-        f"truncation      {receipt['num_truncated_rows']:,} of {num_rows:,} texts lose their end at "
-        f"{receipt['max_length']} tokens, {receipt['num_tokens_cut']:,} tokens in all",
-        f"copies          {receipt['num_copied_texts']:,} training texts came before, "
-        f"{receipt['num_conflicting_texts']:,} of them with another label; {receipt['num_held_out_copies']:,} held-out "
-        "rows are training rows too",
-    ]
-    opening, closing = TRAINED_COLORS if color else TRAINED_MARKS
-    for number, row in enumerate(receipt["first_rows"], start=1):
-        (text, _), (label, _) = row
-        lines += [f"--- row {number}", f"{printable(text)}{opening}{label}{closing}"]
-    return "\n".join(lines)

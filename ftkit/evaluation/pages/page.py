@@ -93,13 +93,6 @@ def fact_text(value) -> str:
     return ", ".join(map(fact_text, value)) if isinstance(value, list) else number_text(value)
 
 
-def readable_lines(facts: dict) -> list[tuple[str, str]]:
-    """`fact_lines` with names in words, and all that are 0 in one line."""
-    lines = [(words_of(name), text) for name, text in fact_lines(facts)]
-    zeros = [name for name, text in lines if text == "0"]
-    return [line for line in lines if line[1] != "0"] + ([("none of these", ", ".join(zeros))] if zeros else [])
-
-
 def words_of(name: str) -> str:
     """num_trained_tokens as trained tokens."""
     return " ".join(part.removeprefix("num_").replace("_", " ") for part in name.split("."))

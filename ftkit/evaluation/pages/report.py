@@ -9,9 +9,10 @@ from ftkit.config.errors import UserError
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import RunRecord, read_record, read_run_yaml
+from ftkit.data.tokens.receipt_text import receipt_lines, row_title
 from ftkit.evaluation.held_out.classification import classifier_parts
 from ftkit.evaluation.pages.charts import Chart, loss_chart, loss_points, save_loss_png
-from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, readable_lines, write_page
+from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, write_page
 from ftkit.evaluation.results import FILE, befores_of, compared_scores, measured_runs
 from ftkit.evaluation.verdict.pairing import read_run_and_befores
 from ftkit.evaluation.verdict.verdict import compare_runs
@@ -49,8 +50,8 @@ def write_report(output_dir: str | Path) -> Path:
         "evaluation": evaluation,
         "charts": charts(metrics),
         "samples": samples(read_log(folder / "samples.jsonl")),
-        "first_rows": receipt.get("first_rows", []),
-        "receipt": readable_lines({key: value for key, value in receipt.items() if key != "first_rows"}),
+        "typical_rows": [(row_title(row), row["tokens"]) for row in receipt.get("typical_rows", [])],
+        "receipt": receipt_lines(receipt),
         "settings": settings_lines(read_record(folder)),
     }
     return write_page(

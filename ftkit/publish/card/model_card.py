@@ -14,6 +14,7 @@ from ftkit.config.files import write_text
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.config.run_folder import read_run_yaml
+from ftkit.data.tokens.receipt_text import receipt_lines
 from ftkit.model.adapters.embeddings import stored_vocabulary
 from ftkit.model.adapters.files import WEIGHTS_FILE, recorded_base
 from ftkit.model.classifier import stored_labels
@@ -66,7 +67,7 @@ def card_text_of(folder: Path, receipt: dict, method: str) -> str:
     on_data = f" on `{public_name(data)}`" if data else ""
     made = method_name(settings, method) if settings else kind_name(folder)
     summary = f"{made}{of_base}{on_data}, made with ftkit."
-    numbers = {key: value for key, value in receipt.items() if isinstance(value, int | float | str)}
+    rows = receipt_lines(receipt)
     hyperparameters = card_text.list_settings(settings, folder, public_name) if settings else []
     training = [METHODS.get(method, method) + "." if settings else NO_RUN]
     if hyperparameters:
@@ -81,7 +82,7 @@ def card_text_of(folder: Path, receipt: dict, method: str) -> str:
         name=folder.resolve().name,
         summary=summary,
         usage=usage_text(folder, settings, base_name),
-        data=card_text.number_table(numbers) if numbers else card_text.UNRECORDED,
+        data=card_text.table(rows) if rows else card_text.UNRECORDED,
         training="\n\n".join(training),
         results=card_text.results_text(folder),
         limits="\n".join([*limits, card_text.LIMITS_OF_ALL.format(inherited=inherited)]),

@@ -27,7 +27,7 @@ from ftkit.data.tokens.labelled import (
     loss_weights,
     tokenize_labelled,
 )
-from ftkit.data.tokens.receipt_text import format_classification_receipt
+from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.metrics.classification import measure
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config
 from ftkit.model.classifier import (
@@ -254,5 +254,5 @@ def next_command(run: Run) -> str:
 
 METHOD = Method(
     prepare_labelled_data, label_facts, load_with_head, build_trainer, receipt, describe_rows,
-    format_classification_receipt, first_texts, next_command=next_command,
+    format_receipt, first_texts, next_command=next_command,
 )  # fmt: skip

@@ -4,7 +4,7 @@ import copy
 
 from trl import DPOTrainer
 
-from ftkit.data.rows.kinds import PREFERENCES
+from ftkit.data.rows.kinds import ANSWERS, PREFERENCES
 from ftkit.data.tokens.preferences import tokenize_pairs
 from ftkit.data.tokens.receipt import build_receipt
 from ftkit.data.tokens.receipt_text import format_receipt
@@ -14,8 +14,6 @@ from ftkit.training.method import Method, Run
 from ftkit.training.preparation import describe_rows, load_trained, prepare_data, row_facts
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.samples import row_questions
-
-NUM_ROWS_SHOWN = 4  # two pairs
 
 
 class FTDPOTrainer(RunMixin, DPOTrainer):
@@ -67,8 +65,9 @@ def receipt(run: Run, trainer: FTDPOTrainer) -> dict:
         data.tokenizer,
         data.template,
         data.train,
-        num_rows_shown=NUM_ROWS_SHOWN,
-        batch_size=2 * run.config.per_device_train_batch_size,
+        sequences_per_row=len(ANSWERS),
+        origins=data.origins(),
+        batch_size=len(ANSWERS) * run.config.per_device_train_batch_size,
         copies=data.copies,
     )
 

@@ -54,6 +54,7 @@ def receipt(run: Run, trainer: FTSFTTrainer) -> dict:
         max_length=run.decided.block_length,
         batch_size=run.config.per_device_train_batch_size,
         padding_free=trainer.padding_free,
+        origins=data.origins(),
         copies=data.copies,
     )
 
