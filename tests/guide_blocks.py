@@ -26,7 +26,7 @@ FENCE = re.compile(r"^```(bash|python|text)([^\n]*)\n(.*?)^```$", flags=re.DOTAL
 GAP = "..."
 VARYING = re.compile(
     r"\d[\d,]*\.\d+(e-?\d+)?|\d[\d,]*(?= ?(%|s|ms|min|minutes?|seconds?|h|tokens/s|rows/s|MB|MiB|GiB|kB)\b)"
-    r"|\d{4}-\d\d-\d\d( \d\d:\d\d)?"
+    r"|\d{4}-\d\d-\d\d( \d\d:\d\d)?|\d+:\d\d(:\d\d)?(?!\d)"
 )
 
 

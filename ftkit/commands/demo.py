@@ -19,6 +19,7 @@ from ftkit.config.files import check_folder
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 
 # Families of datasets/instructions that a small model learns within minutes (its README says why).
 QUICK_FAMILIES = (
@@ -70,13 +71,12 @@ def demonstrate(args, output_dir: Path, note, train: list[dict], test: list[dict
     for split, rows in (("train", train), ("test", test)):
         write_jsonl(data / f"{split}.jsonl", ({"messages": row["messages"]} for row in rows))
     before = measure_before(args.model, template, train, test)
-    command = sft_command(args, data, template, adapter, len(train))
-    say("\nfine-tuning; the same as:\n  ftkit " + " ".join(command))
+    sft = sft_command(args, data, template, adapter, len(train))
+    say(f"\nfine-tuning; the same as:\n  {command(*sft)}")
     recipe = load_recipe("sft")
     again = [] if state_of(adapter) is State.EMPTY else ["--overwrite"]
-    trainer = recipe.train(recipe.parse([*command[1:], *again]))
-    say("measuring: after fine-tuning")
-    after = answered(trainer.model, trainer.processing_class, template, test)
+    trainer = recipe.train(recipe.parse([*sft[1:], *again]))
+    after = answered(trainer.model, trainer.processing_class, template, test, what="after")
     for name, items in before.items():
         model = {"name": args.model if name in (BASE, FEWSHOT) else name.partition(", ")[2]}
         folder = adapter / name.replace(", ", "-").replace(" ", "-")
@@ -87,11 +87,22 @@ def demonstrate(args, output_dir: Path, note, train: list[dict], test: list[dict
     write_note(output_dir, dataclasses.replace(note, is_finished=True))
     print_examples(before[BASE], after)
     print_results(adapter)
-    say(
-        f"\nreport: {adapter / 'report.html'}\nrun next:\n  ftkit chat --adapter {adapter}\n  ftkit compare {adapter}\n"
-        f"  ftkit sft --config {adapter / 'run.yaml'} --dataset_name ROWS.jsonl --output_dir runs/mine"
-        f"\nall of it took {(time.perf_counter() - start) / 60:.1f} minutes"
-    )
+    say(f"\nreport: {adapter / 'report.html'}\nrun next:")
+    for next_command in next_commands(args, output_dir, adapter):
+        say(f"  {next_command}")
+    say(f"all of it took {(time.perf_counter() - start) / 60:.1f} minutes")
+
+
+def next_commands(args, output_dir: Path, adapter: Path) -> list[str]:
+    """What a person does next, with the paths of this demo, and with all of the rows where they are the person's."""
+    settings = ["sft", "--config", adapter / "run.yaml", "--dataset_name", args.data, "--test_size", 0.1]
+    with_all_rows = command(*settings, "--output_dir", f"{output_dir}-all-rows")
+    return [
+        command("chat", "--adapter", adapter),
+        command("compare", adapter),
+        command("export", "--adapter", adapter, "--format", "ollama", "--output_dir", f"{output_dir}-ollama"),
+        with_all_rows if args.data else f"{command('try', 'rows.csv')}  # a table of your questions and answers",
+    ]
 
 
 def note_of(args, train: list[dict], test: list[dict]):
@@ -220,11 +231,9 @@ def measure_before(base: str, template: str, train: list[dict], test: list[dict]
     folder = local_model_folder(base)
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype="bfloat16" if probe().bf16 else "float32").to(probe().device)
-    say(f"measuring: {BASE}")
-    found = {BASE: answered(model, tokenizer, template, test)}
-    say(f"measuring: {FEWSHOT}")
+    found = {BASE: answered(model, tokenizer, template, test, what=BASE)}
     try:
-        found[FEWSHOT] = answered(model, tokenizer, template, test, train, NUM_EXAMPLES)
+        found[FEWSHOT] = answered(model, tokenizer, template, test, train, NUM_EXAMPLES, what=FEWSHOT)
     except UserError as error:  # long rows: this baseline is left out, and said so
         say(f"left out: {FEWSHOT} ({error})")
     return found | {f"{BASE}, {name}": items for name, items in baselines(test, train).items()}

@@ -37,6 +37,8 @@ def time_text(seconds: float) -> str:
 class Progress:
     """How far a long part is, on stderr: a bar on a terminal, else a line every LINE_SECONDS and one at its end.
 
+    The first line comes as soon as it is known that the part is a long one.
+
     shown: False in the processes that print nothing.
     """
 
@@ -60,10 +62,11 @@ class Progress:
         now = time.monotonic()
         if self.bar is not None:
             self.bar.update(num)
-        elif self.done < self.total and now - self.last_line >= LINE_SECONDS:
-            self.last_line = now
+        elif self.done < self.total:
             left = (now - self.start) * (self.total - self.done) / self.done
-            self.say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {time_text(left)} left")
+            if now - self.last_line >= LINE_SECONDS or left >= LINE_SECONDS and self.last_line == self.start:
+                self.last_line = now
+                self.say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {time_text(left)} left")
 
     def __exit__(self, kind, *_):
         if self.bar is not None:

@@ -87,7 +87,7 @@ def test_the_demo_on_own_rows_trains_measures_and_reports(tiny_folder, word_rows
     out = tmp_path / "out"
     demo.main([str(path), "--model", str(tiny_folder), "--output_dir", str(out)])
     printed = capsys.readouterr()
-    assert "data format found: alpaca" in printed.err and "⟦" in printed.err
+    assert "data format found: alpaca" in printed.err
     runs = {name: results.tasks[TASK.name] for name, results in measured_runs(out / "adapter").items()}
     assert set(runs) == {
         "before",
@@ -99,5 +99,10 @@ def test_the_demo_on_own_rows_trains_measures_and_reports(tiny_folder, word_rows
     assert {task.num_items for task in runs.values()} == {12}  # a fifth of the 64 rows
     assert runs["after"].scores["answer_loss"].value < runs["before"].scores["answer_loss"].value
     assert printed.out.count("wanted") == 5 and "verdict:" in printed.out
-    assert f"ftkit chat --adapter {out}/adapter" in printed.err
+    assert f"ftkit chat --adapter {out}/adapter\n" in printed.err
+    whole = (
+        f"ftkit sft --config {out}/adapter/run.yaml --dataset_name {path} --test_size 0.1 --output_dir {out}-all-rows\n"
+    )
+    assert whole in printed.err
+    assert "before: 12 rows answered in 0:0" in printed.err
     assert "before, copying the input" in (out / "adapter/report.html").read_text()

@@ -38,12 +38,22 @@ def test_times_are_read_as_on_a_clock():
 
 
 def test_a_log_file_gets_a_line_after_ten_seconds_and_one_at_the_end(capsys, monkeypatch):
-    clock = iter([0.0, 4.0, 12.0, 20.0, 20.0])
+    clock = iter([0.0, 0.5, 12.0, 20.0, 20.0])
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
     with Progress(40, "refusal") as progress:
         for num in (8, 8, 24):
             progress.advance(num)
     assert capsys.readouterr().err == "refusal: 16 of 40 items, 0:18 left\nrefusal: 40 items in 0:20\n"
+
+
+def test_a_long_part_says_so_at_its_beginning(capsys, monkeypatch):
+    clock = iter([0.0, 4.0, 8.0, 12.0, 16.0, 16.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    with Progress(40, "refusal") as progress:
+        for _ in range(4):
+            progress.advance(10)
+    first = "refusal: 10 of 40 items, 0:12 left\n"
+    assert capsys.readouterr().err == first + "refusal: 40 items in 0:16\n"
 
 
 def test_other_processes_print_no_progress(capsys):

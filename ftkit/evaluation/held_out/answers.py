@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from ftkit.config.launch import is_first_process
+from ftkit.config.terminal import Progress
 from ftkit.data.rows.formats import alpaca_row
 from ftkit.data.templates.templates import install_template
 from ftkit.data.tokens.tokenization import tokenize_row
@@ -53,11 +55,19 @@ def questions(test: Sequence[dict], train: Sequence[dict] = (), num_fewshot: int
 
 
 def answered(
-    model, tokenizer, template: str, test: Sequence[dict], train: Sequence[dict] = (), num_fewshot: int = 0
+    model,
+    tokenizer,
+    template: str,
+    test: Sequence[dict],
+    train: Sequence[dict] = (),
+    num_fewshot: int = 0,
+    *,
+    what: str = "held-out rows",
 ) -> list[Item]:
     """The rows of `test` with greedy answers and their scores, in order; without examples also with the answer loss.
 
-    template: name of the prompt template, which is put on the tokenizer. Raises UserError for a prompt that leaves no
+    template: name of the prompt template, which is put on the tokenizer. what: is answered, as the progress calls it.
+    Raises UserError for a prompt that leaves no
     room for an answer.
     """
     engine = Engine.of(model, tokenizer, install_template(tokenizer, template))
@@ -65,7 +75,11 @@ def answered(
     room = max(len(tokenizer(row["messages"][-1]["content"])["input_ids"]) for row in test) + SPARE_TOKENS
     task = dataclasses.replace(TASK, max_new_tokens=min(MAX_ANSWER_TOKENS, room))
     run = GenerationRun(task, questions(test, train, num_fewshot), subject)
-    found = {place: item for unit in run.units for place, item in zip(unit, run.run(unit), strict=True)}
+    found = {}
+    with Progress(len(test), what, "rows answered", shown=is_first_process()) as progress:
+        for unit in run.units:
+            found.update(zip(unit, run.run(unit), strict=True))
+            progress.advance(len(unit))
     answers = [found[place] for place in range(len(test))]
     if not num_fewshot:
         tokenized = [tokenize_row({"messages": row["messages"]}, tokenizer, subject.template) for row in test]
