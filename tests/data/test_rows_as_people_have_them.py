@@ -216,7 +216,7 @@ def test_rows_of_a_spreadsheet_have_its_row_numbers_and_empty_ones_are_left_out(
         rows = load_rows(str(path)).train
     assert [row["source"] for row in rows] == [f"{path}:3", f"{path}:5"]
     assert rows[0]["messages"][1]["content"] == "7"
-    assert "1 empty rows left out" in caplog.text and "instruction=Question, output=Answer" in caplog.text
+    assert "1 empty row left out" in caplog.text and "instruction=Question, output=Answer" in caplog.text
 
 
 SPREADSHEETS = [

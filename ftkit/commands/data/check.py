@@ -8,8 +8,9 @@ as their trainer does it, and what it would refuse is a mistake: rows that pass 
 
 from itertools import islice
 
-from ftkit.commands.data.common import checked_pairs, find, row_parser
+from ftkit.commands.data.common import checked_pairs, data_words, find, row_parser
 from ftkit.config.errors import UserError
+from ftkit.config.paste import quoted
 from ftkit.data.reading.problems import Problems
 from ftkit.data.rows.allowed import UNTRAINED_ROWS, Allowed
 from ftkit.data.rows.checking import RowChecker
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> None:
     if check.refusal:
         print(f"ftkit sft would refuse them: {check.refusal}")
     if check.trainers:
-        named = f"--dataset_name {args.data} --model_name_or_path {args.model or 'M'}"
+        named = " ".join(map(quoted, [*data_words(args), "--model", args.model or "M"]))
         print(f"no mistakes; next: {' or '.join(f'ftkit {name}' for name in check.trainers)} {named} ...")
     else:
         print("no mistakes; no trainer takes rows of this kind yet, so tokens were not checked")

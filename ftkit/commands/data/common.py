@@ -9,7 +9,7 @@ from ftkit.config.parser import CommandParser
 from ftkit.data.reading.loading import Split, find_splits, log_notes, no_split_message
 from ftkit.data.reading.problems import Problems, Report
 from ftkit.data.reading.progress import reading_bar
-from ftkit.data.reading.read_as import ReadAs
+from ftkit.data.reading.read_as import ReadAs, add_reading_flags
 from ftkit.data.reading.records import Record
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import format_options, select_kind
@@ -38,12 +38,6 @@ def row_parser(action: str, description: str, examples: str | None, *, one_split
     if one_split:
         parser.add_argument("--split", default="train", help="which split of a folder or dataset")
     return parser
-
-
-def add_reading_flags(parser: CommandParser) -> None:
-    """The flags that say how files are read."""
-    parser.add_argument("--columns", help="columns that have other names: instruction=Question,output=Answer")
-    parser.add_argument("--encoding", help="encoding of text files that are not UTF-8, such as cp1252")
 
 
 def find(name: str, args) -> tuple[str, dict[str, Split]]:
@@ -83,6 +77,12 @@ def load_text_side(model: str, template: str | None) -> tuple:
     quiet_libraries()
     tokenizer = load_tokenizer(model)
     return tokenizer, install_template(tokenizer, template) if template else None
+
+
+def data_words(args) -> list[str]:
+    """The rows, and how they are read, as a trainer's command line names them."""
+    flags = [(f"--{name}", getattr(args, name)) for name in ("columns", "encoding")]
+    return ["--dataset_name", args.data, *(word for flag in flags if flag[1] is not None for word in flag)]
 
 
 def share(count: int, total: int) -> str:

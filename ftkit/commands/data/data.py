@@ -1,7 +1,8 @@
-"""Looks at rows before they are trained on: checks, shows, converts, cleans, splits, compares and counts them.
+"""Looks at rows before they are trained on: checks, shows, fixes, converts, cleans, splits, compares and counts them.
 
 ftkit data check rows.jsonl --template alpaca --model M
 ftkit data show rows.jsonl --row 3 --stage mask --template alpaca --model M
+ftkit data fix rows.csv --output rows.jsonl
 ftkit data convert rows.jsonl --to messages --output rows-messages.jsonl
 ftkit data dedup rows.jsonl --output rows-once.jsonl
 ftkit data split rows.jsonl --test_size 0.1 --output_dir rows-split
@@ -17,6 +18,7 @@ from ftkit.config.errors import UserError, did_you_mean
 ACTIONS = {
     "check": "ftkit.commands.data.check",
     "show": "ftkit.commands.data.show",
+    "fix": "ftkit.commands.data.fix",
     "convert": "ftkit.commands.data.convert",
     "dedup": "ftkit.commands.data.dedup",
     "split": "ftkit.commands.data.split",

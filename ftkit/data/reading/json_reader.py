@@ -46,6 +46,13 @@ def read_jsonl_rows(
                 yield Record(values, number)
 
 
+def is_spread_over_lines(path: Path, read_as: ReadAs = AS_WRITTEN) -> bool:
+    """Whether a .jsonl file is JSON of another layout: an array, or records of several lines."""
+    with open_text(path, encoding=read_as.encoding) as file:
+        first = next((text for line in file if (text := line.strip(" \t\r\n"))), "")
+    return first.startswith("[") or first == "{"
+
+
 def jsonl_values(text: str, line: str, decoder: StrictDecoder) -> dict:
     """The object that `text`, a stripped line, holds; raise ValueError with the reason and its fix."""
     flaw = line_flaw(line)

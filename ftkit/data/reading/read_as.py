@@ -67,3 +67,9 @@ def column_pairs(text: str) -> tuple[tuple[str, str], ...]:
 
 
 AS_WRITTEN = ReadAs()
+
+
+def add_reading_flags(parser) -> None:
+    """Add --columns and --encoding to an argparse parser; `ReadAs.of(args.columns, args.encoding)` reads them."""
+    parser.add_argument("--columns", help="columns that have other names: instruction=Question,output=Answer")
+    parser.add_argument("--encoding", help="encoding of text files that are not UTF-8, such as cp1252")

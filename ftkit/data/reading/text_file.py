@@ -31,11 +31,15 @@ def open_text(path: Path, newline: str = "\n", encoding: str | None = None) -> i
     newline: as `open` takes it. encoding: None for what the byte-order mark says, else UTF-8. In another encoding bad
     bytes raise UnicodeDecodeError (see `undecodable`). Raises UserError where the beginning contradicts `encoding`.
     """
-    with path.open("rb") as file:
-        beginning = file.read(BEGINNING)
-    encoding = encoding_of(path, beginning, encoding)
+    encoding = encoding_of_file(path, encoding)
     errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
     return io.TextIOWrapper(path.open("rb"), encoding=encoding, errors=errors, newline=newline)
+
+
+def encoding_of_file(path: Path, asked: str | None = None) -> str:
+    """The encoding that a file is read in; `asked` by a person, None for "find out"."""
+    with path.open("rb") as file:
+        return encoding_of(path, file.read(BEGINNING), asked)
 
 
 def encoding_of(path: Path, beginning: bytes, asked: str | None) -> str:

@@ -83,7 +83,7 @@ class RowChecker:
             unused = f"; not used: {', '.join(ignored)}" if ignored else ""
             notes.append(f"columns read as: {pairs}{unused}; --columns changes it")
         if self.num_blank:
-            notes.append(f"{self.num_blank:,} empty rows left out")
+            notes.append(f"{self.num_blank:,} empty {'row' if self.num_blank == 1 else 'rows'} left out")
         return notes
 
     def notes(self) -> list[str]:
