@@ -149,11 +149,9 @@ def written_tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, *, is_f
     lines = []
     for token in dict.fromkeys([END_OF_TEXT, *tokenizer.all_special_tokens]):
         if count := sum(text.count(token) for text in texts):
-            fix = f"--document_separator '{token}' ends documents there" if is_file else "split the rows there"
+            fix = f"--document_separator '{token}' splits documents there" if is_file else "split the rows there"
             times = "once" if count == 1 else f"{count:,} times"
-            lines.append(
-                f'"{token}" is written {times} in the text and read as plain text; if it ends documents, {fix}'
-            )
+            lines.append(f'"{token}" is written {times} in the text and read as plain text, not as an end; {fix}')
     return lines
 
 
