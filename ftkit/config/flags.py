@@ -6,6 +6,7 @@ apart.
 """
 
 import ast
+import functools
 import importlib.util
 import re
 from collections.abc import Iterable
@@ -84,6 +85,7 @@ def read_settings(sources: tuple) -> dict[str, Setting]:
     return found
 
 
+@functools.cache  # the source of installed packages does not change
 def parsed(package: str, file: str) -> ast.Module:
     """The syntax tree of a file of an installed package."""
     spec = importlib.util.find_spec(package)
@@ -161,7 +163,7 @@ def check_flags(argv: list[str], names: Iterable[str]) -> set[str]:
 
 def is_flag(token: str) -> bool:
     """Whether a word of a command line names a flag; a negative number does not."""
-    return re.match(r"-+[^\W\d]", token) is not None
+    return re.match(r"--\w|-[^\W\d]", token) is not None
 
 
 def flag_name(token: str, names: Iterable[str]) -> str:

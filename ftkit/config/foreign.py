@@ -22,7 +22,11 @@ from pathlib import Path
 from ftkit.config.errors import LimitError, UserError, first_line
 
 ASKS_FOR_TRUST = "trust_remote_code=True"  # in transformers' error where a folder's own code would be needed
+PACKAGE = Path(__file__).resolve().parents[1]
 RUST_PANIC = "PanicException"  # of a library in Rust; no Exception, and in no module to import
+SETTING_ERRORS = (
+    ValueError, TypeError, LookupError, AttributeError, ImportError, FileNotFoundError, IsADirectoryError,
+)  # fmt: skip
 TRIAL_CPU_SECONDS, TRIAL_WALL_SECONDS, TRIAL_BYTES = 2, 60, 2**30
 
 
@@ -45,6 +49,25 @@ def foreign(subject: str | Path, what: str, fix: str = "") -> Iterator[None]:
                 "choose another model"
             ) from error
         raise UserError(f"{subject}: {what} ({first_line(error)})" + (f"; {fix}" if fix else "")) from error
+
+
+@contextlib.contextmanager
+def settings_that_libraries_take() -> Iterator[None]:
+    """Inside, what a library raises on the settings it is given is a UserError with its reason.
+
+    An error that ftkit's own code raises is ours, and goes through.
+    """
+    try:
+        yield
+    except SETTING_ERRORS as error:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        is_ours = frame is None or PACKAGE in Path(frame.tb_frame.f_code.co_filename).resolve().parents
+        if isinstance(error, UserError) or is_ours:
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"settings that a library does not take: {reason}") from error
 
 
 def is_panic(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from ftkit.config.foreign import is_panic
 from ftkit.config.help_pages import WIDTH, example_lines, help_word, trainer_page
 from ftkit.config.launch import is_first_process
 from ftkit.config.paste import quoted
+from ftkit.config.settings.ranges import check_ranges
 from ftkit.config.words import right_flag
 from ftkit.config.yaml_file import read_yaml_record
 
@@ -48,6 +49,7 @@ def parse_settings(
     given = read_command_line(argv, settings)
     record = read_yaml_record(config, settings) if config else None
     values = (record.asked if record else {}) | given
+    check_ranges(values)
     if early_check:
         early_check(values)
     run = record if record and record.command else None

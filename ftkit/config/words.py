@@ -86,7 +86,7 @@ MEANINGS = (
     ("token hf_token", "--hub_token"),
     ("num_labels classes labels class_list label_names", "--class_names"),
     ("beta2", "--adam_beta2"),
-    ("dry dryrun", "--dry_run", "--plan"),
+    ("dry dryrun dry_run", "--dry_run", "--plan"),
     ("tokens token_budget", "--max_tokens", "--max_new_tokens"),
     ("max_new max_tokens max_gen_len max_output_tokens new_tokens length n_predict num_predict", "--max_new_tokens"),
     ("temp t", "--temperature"),

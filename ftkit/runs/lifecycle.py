@@ -10,6 +10,7 @@ from transformers import set_seed
 from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, write_json
+from ftkit.config.foreign import settings_that_libraries_take
 from ftkit.config.hardware import use_all_cores
 from ftkit.config.launch import check_world, is_first_process
 from ftkit.config.quiet import quiet_libraries
@@ -66,7 +67,9 @@ def train(command: str, method: Method, held_out: HeldOut | None, settings):
 
 def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
     """What comes after the decisions: the model loaded, announced, trained, measured and saved; the trainer."""
-    trainer = method.build_trainer(run, method.load(run))
+    model = method.load(run)
+    with settings_that_libraries_take():
+        trainer = method.build_trainer(run, model)
     trainer.run_identity, trainer.takes_new_settings = identity_of(start), bool(start.changed)
     trainer.base_name, trainer.base_revision = base_name_of(run.settings.model), run.settings.model.model_revision
     receipt = method.receipt(run, trainer)

@@ -8,6 +8,7 @@ from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.trainer import utils as trl_utils
 
+from ftkit.config.foreign import settings_that_libraries_take
 from ftkit.data.templates.lock import write_lock
 from ftkit.model.fast.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
@@ -90,9 +91,20 @@ class RunMixin(GuardMixin, CheckpointMixin):
         """Tokens trained on so far, without padding."""
         return getattr(self, "_total_train_tokens", 0)
 
+    def create_optimizer(self, *args, **kwargs):
+        """As Trainer's; what a library does not take is one line."""
+        with settings_that_libraries_take():
+            return super().create_optimizer(*args, **kwargs)
+
+    def create_scheduler(self, *args, **kwargs):
+        """As Trainer's; what a library does not take is one line."""
+        with settings_that_libraries_take():
+            return super().create_scheduler(*args, **kwargs)
+
     def get_train_dataloader(self):
         """Batches to train on."""
-        return with_deaf_workers(super().get_train_dataloader())
+        with settings_that_libraries_take():
+            return with_deaf_workers(super().get_train_dataloader())
 
     def get_eval_dataloader(self, eval_dataset=None):
         """Batches to evaluate on."""

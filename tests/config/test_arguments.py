@@ -78,7 +78,7 @@ def test_a_configuration_is_a_copy_and_what_was_asked_stays():
 
 def test_what_a_library_refuses_is_one_line():
     asked = SFTArguments(output_dir="o", load_best_model_at_end=True, eval_strategy="no")
-    with pytest.raises(UserError, match="settings that do not go together: .*load_best_model_at_end"):
+    with pytest.raises(UserError, match="settings that a library does not take: .*load_best_model_at_end"):
         asked.configured({"bf16": False, "use_cpu": True, "activation_checkpointing": False, "learning_rate": 1e-4})
 
 

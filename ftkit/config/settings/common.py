@@ -6,6 +6,7 @@ Import this only after the flags were checked (`ftkit.config.parser`): it import
 import copy
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from trl import ModelConfig, ScriptArguments
 from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
+from ftkit.config.foreign import settings_that_libraries_take
 from ftkit.config.run_folder import RunRecord
 from ftkit.config.settings.needs import Need, Needs, never, plain
 
@@ -41,6 +43,11 @@ def setting(default, help, **metadata):
     return field(default=default, metadata={"help": help, **metadata})
 
 
+def is_adam(asked) -> bool:
+    """Whether the optimizer is one of Adam's family."""
+    return any(name in plain(asked.training.optim) for name in ("adam", "ademamix", "apollo"))
+
+
 @dataclass
 class FileArguments(ScriptArguments):
     """How files of rows or text are read."""
@@ -55,7 +62,11 @@ class FileArguments(ScriptArguments):
 class DataArguments(FileArguments):
     """Where the rows come from and how they become text."""
 
-    needs = Needs([Need(("ignore_bias_buffers",), never, "has no effect in ftkit; drop it")])
+    needs = Needs([
+        Need(("ignore_bias_buffers",), never, "has no effect in ftkit; drop it"),
+        Need(("dataset_config",), lambda asked: not Path(asked.data.dataset_name).expanduser().exists(),
+             "names a part of a Hub dataset, and the rows are local; drop it"),
+    ])  # fmt: skip
 
     template: str = setting("auto", "Prompt template: a bundled name, a .jinja file, or auto (the tokenizer's own).")
     add_template_tokens: bool = setting(False, "Add the template's control tokens to the vocabulary and train them.")
@@ -134,6 +145,9 @@ class ModelArguments(ModelConfig):
         if self.load_in_4bit and self.load_in_8bit:
             raise UserError("--load_in_4bit and --load_in_8bit are two ways to store the weights; give one of them")
         super().__post_init__()
+        targets = self.lora_target_modules
+        if isinstance(targets, str) and re.fullmatch(r"[\w.]+(,[\w.]+)+", targets):  # as other tools have a list
+            self.lora_target_modules = targets.split(",")
         if self.adapter:
             self.use_peft = True
         if self.model_is_required and not self.model_name_or_path and not self.adapter:
@@ -213,6 +227,13 @@ class TrainerArguments:
              "chooses the best weights; add --load_best_model_at_end, or drop it"),
         Need(("warmup_steps",), lambda asked: plain(asked.training.lr_scheduler_type) not in UNSCHEDULED,
              "has no effect with this --lr_scheduler_type; use constant_with_warmup, or drop it"),
+        Need(("optim_target_modules",), lambda asked: plain(asked.training.optim).startswith(("galore", "apollo")),
+             "belongs to the optimizers galore_* and apollo_*; drop it"),
+        Need(("adam_beta1", "adam_beta2"), lambda asked: is_adam(asked) or "lion" in plain(asked.training.optim),
+             "has no effect with this --optim; drop it"),
+        Need(("adam_epsilon",), is_adam, "has no effect with this --optim; drop it"),
+        Need(("liger_kernel_config",), lambda asked: asked.training.use_liger_kernel,
+             "needs --use_liger_kernel; add it, or drop this"),
         Need(("run_name",), lambda asked: asked.training.report_to not in ("none", ["none"], []),
              "names the run for --report_to; add it, or drop this"),
         Need(("num_train_epochs",), lambda asked: asked.training.max_steps <= 0, "--max_steps ends the run", False),
@@ -250,10 +271,8 @@ class TrainerArguments:
         config.push_to_hub = False  # ftkit pushes once, by an allow-list; Trainer would push pickles
         config.logging_nan_inf_filter = False  # which would log the mean of earlier losses in place of NaN
         config.gradient_checkpointing = config.activation_checkpointing  # transformers of Python 3.10 know only this
-        try:
+        with settings_that_libraries_take():
             super(TrainerArguments, config).__post_init__()  # type: ignore[misc]
-        except ValueError as error:
-            raise UserError(f"settings that do not go together: {' '.join(str(error).split())}") from error
         return config
 
 

@@ -90,8 +90,17 @@ def peft_config(model_args, model, added_tokens: list[int]):
 
 
 def check_targets(model, config) -> None:
-    """Raise UserError where --lora_target_modules matches nothing in the model."""
+    """Raise UserError where the modules or parameters that an adapter is to train match nothing in the model."""
     names = [name for name, _ in model.named_modules()]
+    parameters = [name for name, _ in model.named_parameters()]
+    for flag, wanted, known in (
+        ("lora_modules_to_save", config.modules_to_save, names),
+        ("lora_target_parameters", config.target_parameters, parameters),
+    ):
+        for one in wanted or ():
+            if not any(f".{name}".endswith(f".{one}") for name in known):
+                ends = sorted({name.rpartition(".")[2] for name in known if not name.rpartition(".")[2].isdigit()})
+                raise UserError(f"--{flag} {one}: the model has none; it has {', '.join(filter(None, ends))}")
     if config.target_modules == "all-linear" or any(check_target_module_exists(config, name) for name in names):
         return
     linear = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
