@@ -18,6 +18,7 @@ COMMANDS = {
     "sft": TRAINERS["sft"],
     "dpo": TRAINERS["dpo"],
     "classify": TRAINERS["classify"],
+    "import": ("ftkit.commands.import_", "bring a GPT of your own: the book's, nanoGPT's or llama2.c's weights"),
     "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),
     "pretrain": TRAINERS["pretrain"],
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),

@@ -11,6 +11,7 @@ data/             `ftkit data` and its actions, one file each
 demo.py           The demo
 export.py         Exports a model, or an adapter merged into its base, for other engines
 generate.py       Answers prompts through the model's template, one by one or from a file
+import_.py        Brings a GPT of your own into ftkit
 judge.py          Lets a model judge answers
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
 tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and tells how well it compresses held-out t

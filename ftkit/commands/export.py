@@ -3,15 +3,17 @@
 ftkit export --adapter runs/mine --format ollama --output_dir exports/mine
 """
 
+import re
 from pathlib import Path
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 
 FORMATS = ("gpt2", "llama", "qwen2", "gguf", "ollama")
 QUANTIZATIONS = ("f16", "q8_0", "f32", "bf16")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+GENERIC = {"ollama", "gguf", "export", "exports", "exported", "out", "output", "runs", "model", "models", "tmp"}
 
 
 def main(argv: list[str]) -> None:
@@ -33,8 +35,8 @@ def main(argv: list[str]) -> None:
     if exported.record.get("num_tensors_in_f16_instead"):
         print(f"{exported.record['num_tensors_in_f16_instead']} tensors don't divide into q8_0 blocks; they are f16")
     if args.format == "ollama":
-        print("Ollama renders messages as they are: a control token in a user's text acts as one (see the Modelfile)")
-    print(f"exported: {exported.folder} (the figures: export.json); next: {next_command(args.format, exported.folder)}")
+        print(exported.record["note"])
+    print(f"exported: {exported.folder} (the figures: export.json); next: {next_command(args, exported.folder)}")
 
 
 def parse(argv: list[str]):
@@ -46,9 +48,10 @@ def parse(argv: list[str]):
     parser.add_argument("--format", required=True, choices=FORMATS, help="plain folder of a family, .gguf, or Ollama")
     parser.add_argument("--output_dir", required=True, help="folder to make; must not exist, or be empty")
     parser.add_argument("--adapter", help="output folder of a run with --use_peft; it is merged first")
-    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="type of weights in gguf, ollama; f16 if unset")
+    parser.add_argument("--quantization", help="type of weights in gguf, ollama: f16 (default), q8_0, f32 or bf16")
     parser.add_argument("--dtype", choices=DTYPES, help="type of weights in a plain folder; as stored if unset")
     args = parser.parse_args(argv)
+    check_quantization(args)
     is_plain = args.format not in ("gguf", "ollama")
     if not args.model and not args.adapter:
         raise UserError("name a model: ftkit export MODEL ..., or --adapter OUT for a trained adapter")
@@ -60,10 +63,34 @@ def parse(argv: list[str]):
     return args
 
 
-def next_command(format_name: str, folder: Path) -> str:
+def check_quantization(args) -> None:
+    """Raise UserError for a type of weights that is not written here; llama.cpp makes the smaller ones of a .gguf."""
+    wanted = args.quantization = args.quantization and args.quantization.lower()
+    if wanted is None or wanted in QUANTIZATIONS:
+        return
+    if re.fullmatch(r"(iq|tq|q)\d\w*", wanted):
+        out = args.output_dir
+        raise UserError(
+            f"--quantization {wanted}: llama.cpp makes that; export f16, then run: llama-quantize {out}/model.gguf "
+            f"{out}/model-{wanted}.gguf {wanted.upper()}"
+        )
+    hint = did_you_mean(wanted, QUANTIZATIONS)
+    raise UserError(f"--quantization {wanted}; allowed are {', '.join(QUANTIZATIONS)}{hint}")
+
+
+def ollama_name(folder: Path, source: str) -> str:
+    """A name for Ollama: the folder's own, or where that says only what it is, the name of what was exported."""
+    for path in (folder.resolve(), Path(source)):
+        name = path.name.removesuffix(".gguf").lower()
+        if name not in GENERIC and (letters := re.sub(r"[^a-z0-9_.-]+", "-", name).strip("-.")):
+            return letters
+    return "my-model"
+
+
+def next_command(args, folder: Path) -> str:
     """What a person does next with the result."""
-    if format_name == "ollama":
-        return f"ollama create {folder.name.lower()} -f {folder}/Modelfile"
-    if format_name == "gguf":
+    if args.format == "ollama":
+        return f"ollama create {ollama_name(folder, args.adapter or args.model)} -f {folder}/Modelfile"
+    if args.format == "gguf":
         return f"llama-server -m {folder}/model.gguf --jinja, or ftkit chat --model_name_or_path {folder}/model.gguf"
     return f"ftkit push {folder} USER/NAME, or ftkit chat --model_name_or_path {folder}"

@@ -7,6 +7,7 @@ context.py              How many tokens a model sees at once
 default_base.py         The base model that is taken where a person names none
 fast/                   Fast paths, each equal to the plain path by test and off by one flag
 finite.py               Weights that hold NaN or infinity, found by name
+importing.py            Brings a GPT that someone wrote and trained into FTGPT
 limits.py               What the files of a model or an adapter may ask for
 loading.py              Loads models and tokenizers by name
 modeling_ftgpt.py       FTGPT: one decoder, from token ids to logits, in one file

@@ -144,6 +144,29 @@ def test_ollama_gets_a_modelfile_beside_the_gguf(chat_folder, tmp_path, capsys):
     assert "a control token in a user's text acts as one" in printed
 
 
+def test_a_model_without_a_template_continues_text_in_ollama(gpt2_folder, tmp_path, capsys):
+    out = tmp_path / "ollama"
+    export.main([str(gpt2_folder), "--format", "ollama", "--output_dir", str(out)])
+    lines = (out / "Modelfile").read_text().splitlines()
+    assert lines[2:] == ["FROM ./model.gguf", 'TEMPLATE """{{ .Prompt }}"""', 'PARAMETER stop "<eos>"']
+    printed = capsys.readouterr().out
+    assert f"ollama create gpt2 -f {out}/Modelfile" in printed and "it continues a text instead of answering" in printed
+
+
+@pytest.mark.parametrize(
+    ("folder", "source", "name"),
+    [
+        ("exports/Mine", "runs/a", "mine"),
+        ("runs/ollama", "runs/mine", "mine"),
+        ("runs/gguf", "owner/My Model", "my-model"),
+        ("out", "models/tiny.gguf", "tiny"),
+        ("out", "runs/out", "my-model"),
+    ],
+)
+def test_the_name_in_ollama_is_the_folders_or_the_runs(folder, source, name):
+    assert export.ollama_name(Path(folder), source) == name
+
+
 def test_an_adapter_is_merged_first(chat_folder, tmp_path):
     pytest.importorskip("ftkit.model.adapters.merging")
     from peft import LoraConfig, get_peft_model
@@ -170,11 +193,15 @@ MISTAKES = {
     "no model": (["--format", "gguf"], "name a model: ftkit export MODEL"),
     "another family": (["M", "--format", "gpt2"], 'model_type "llama" is not gpt2; choose --format llama'),
     "unknown format": (["M", "--format", "onnx"], "argument --format: invalid choice: 'onnx'"),
-    "misspelt flag": (["M", "--format", "gguf", "--quantisation", "f16"], 'did you mean "quantization"'),
+    "misspelt flag": (["M", "--format", "gguf", "--quantisation", "f16"], "did you mean --quantization"),
     "quantised plain folder": (["M", "--format", "llama", "--quantization", "f16"], "choose --dtype instead"),
     "dtype of a gguf": (["M", "--format", "gguf", "--dtype", "bfloat16"], "choose --quantization instead"),
     "no such model": (["./nowhere", "--format", "gguf"], "no such folder"),
-    "ollama without a template": (["G", "--format", "ollama"], "has no chat template, so no TEMPLATE for Ollama"),
+    "what llama.cpp quantises": (
+        ["M", "--format", "gguf", "--quantization", "q4_k_m"],
+        "llama.cpp makes that; export f16, then run: llama-quantize {out}/model.gguf {out}/model-q4_k_m.gguf Q4_K_M",
+    ),
+    "no quantisation": (["M", "--format", "gguf", "--quantization", "fp16"], "allowed are f16, q8_0, f32, bf16; did"),
 }
 
 
@@ -184,7 +211,7 @@ def test_mistakes_are_one_line_and_leave_nothing(argv, message, chat_folder, gpt
     argv = [names.get(part, part) for part in argv]
     assert run(export.main, [*argv, "--output_dir", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.strip()
-    assert message in error and "\n" not in error
+    assert message.format(out=tmp_path / "out") in error and "\n" not in error
     assert not list(tmp_path.iterdir())
 
 

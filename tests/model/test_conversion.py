@@ -142,6 +142,31 @@ def test_an_ftgpt_written_by_hand_exports_with_equal_logits(tmp_path):
     assert difference(model, plain) <= MAX_LOGIT_DIFFERENCE
 
 
+BIASES = ("attention_bias", "attention_output_bias", "mlp_bias")
+LACKING = {  # biases that are off: the family asked for, and what its class is
+    "gpt2 without any": (FTGPTConfig.gpt2, BIASES, None, GPT2LMHeadModel),
+    "gpt2 without q, k, v": (FTGPTConfig.gpt2, BIASES[:1], None, GPT2LMHeadModel),
+    "gpt2 without the MLP's": (FTGPTConfig.gpt2, BIASES[2:], "gpt2", GPT2LMHeadModel),
+    "llama as qwen2": (FTGPTConfig.llama, BIASES, "qwen2", Qwen2ForCausalLM),
+    "llama by itself": (FTGPTConfig.llama, BIASES, None, LlamaForCausalLM),
+    "qwen2 as llama": (FTGPTConfig.llama, BIASES[1:], "llama", LlamaForCausalLM),
+    "qwen2 by itself": (FTGPTConfig.llama, BIASES[1:], None, Qwen2ForCausalLM),
+}
+
+
+@pytest.mark.parametrize(("preset", "off", "family", "plain_class"), LACKING.values(), ids=LACKING)
+def test_biases_that_only_the_original_has_are_zeros(preset, off, family, plain_class, tmp_path):
+    switches = {name: name not in off for name in BIASES}
+    torch.manual_seed(0)
+    model = FTGPTForCausalLM(preset(**(GROUPED if preset == FTGPTConfig.llama else ROPE), **switches)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    plain = export_weights(save(model, tmp_path / "ftgpt"), tmp_path / "plain", family)
+    found, report = AutoModelForCausalLM.from_pretrained(plain, output_loading_info=True)
+    assert type(found) is plain_class and not report["missing_keys"]
+    assert difference(model, found.eval()) <= MAX_LOGIT_DIFFERENCE
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama-grouped"])
 def test_shards_are_read_and_written(name, tmp_path):
     model = build(name)
@@ -273,7 +298,7 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path):
     ("changes", "family", "message"),
     [
         ({"norm_type": "rmsnorm"}, None, r"norm_type is rmsnorm \(gpt2 needs layernorm\); GPT2 has no equivalent"),
-        ({"mlp_bias": False}, None, r"mlp_bias is False \(gpt2 needs True\)"),
+        ({"mlp_gated": True}, None, r"mlp_gated is True \(gpt2 needs False\)"),
         ({"num_key_value_heads": 2}, None, "num_key_value_heads is 2 and num_attention_heads is 4"),
         ({"head_dim": 16}, None, r"head_dim is 16 \(gpt2 needs hidden_size / num_attention_heads\)"),
         ({}, "llama", r"norm_type is layernorm \(llama needs rmsnorm\); Llama has no equivalent"),

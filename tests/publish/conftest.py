@@ -1,4 +1,7 @@
-"""A stand-in of the Hub that the real client talks to, and folders to push. Tests may `import hub_stand_in`."""
+"""A stand-in of the Hub that the real client talks to, and folders to push.
+
+Tests may import `hub_stand_in`, `go_template` and `llama_cpp`.
+"""
 
 import importlib.util
 import shutil
@@ -10,9 +13,11 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import _http
 
-spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).with_name("hub_stand_in.py"))
-hub_stand_in = sys.modules["hub_stand_in"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(hub_stand_in)
+for name in ("hub_stand_in", "go_template", "llama_cpp"):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+hub_stand_in = sys.modules["hub_stand_in"]
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 import json
 import math
-import urllib.request
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from llama_cpp import TALK, check_in_llama_cpp, ids_of_no_letters
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -40,15 +40,6 @@ MODELS = {
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, ROPE),
     "gpt2": (GPT2LMHeadModel, GPT2Config, dict(n_embd=32, n_layer=2, n_head=4)),
 }
-TALK = [
-    [{"role": "user", "content": "Name a bird."}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "A bird?"}],
-    [
-        {"role": "user", "content": "Name the odd one.\n\n### Input:\ncrow, cod"},
-        {"role": "assistant", "content": "Cod."},
-        {"role": "user", "content": "Why?"},
-    ],
-]
 # As the published tokenizer.json of Qwen2 and Llama 3 spell it.
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -315,56 +306,6 @@ def test_other_tokenizers_than_byte_level_bpe_are_refused(tmp_path):
     small = make_folder(tmp_path / "small", "llama", vocab_size=200)
     with pytest.raises(UserError, match=r"has \d+ tokens and the model embeds 200"):
         write_gguf(small, tmp_path / "model.gguf")
-
-
-class LlamaCpp:
-    """llama.cpp's own server on a .gguf file, from the package xllamacpp."""
-
-    def __init__(self, path: Path):
-        xllamacpp = pytest.importorskip("xllamacpp", reason="needs: pip install xllamacpp")
-        parameters = xllamacpp.CommonParams()
-        parameters.model.path, parameters.n_ctx, parameters.n_parallel = str(path), 512, 1
-        parameters.warmup, parameters.port, parameters.cpuparams.n_threads = False, 0, 1
-        parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        self.server = xllamacpp.Server(parameters)
-
-    def ask(self, route: str, **settings) -> dict:
-        body = json.dumps(settings).encode()
-        request = urllib.request.Request(
-            self.server.listening_address + route, body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
-
-
-def check_in_llama_cpp(path: Path, model, tokenizer, num_answers: int, tolerance: float, forbidden=()) -> None:
-    """Tokens, rendered conversations, next-token log-probabilities and greedy text equal transformers' own.
-
-    forbidden: ids that are not chosen: the server tells no probabilities of half a UTF-8 letter.
-    """
-    engine = LlamaCpp(path)
-    text = TRICKY_TEXT + "".join(tokenizer.get_added_vocab())
-    expected = tokenizer(text)["input_ids"]
-    assert engine.ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"] == expected
-    settings = dict(n_predict=num_answers, temperature=0, n_probs=20, return_tokens=True)
-    for messages in TALK:
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        assert engine.ask("/apply-template", messages=messages)["prompt"] == rendered
-        prompt = tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        bias = [[token, False] for token in forbidden]
-        answer = engine.ask("/completion", prompt=prompt, logit_bias=bias, **settings)
-        logp_TV = model(torch.tensor([[*prompt, *answer["tokens"]]])).logits[0].log_softmax(-1)[len(prompt) - 1 :]
-        allowed_TV = logp_TV.index_fill(1, torch.tensor(forbidden, dtype=torch.long), -torch.inf)
-        assert answer["tokens"] == allowed_TV.argmax(-1)[: len(answer["tokens"])].tolist()
-        assert len(answer["completion_probabilities"]) == len(answer["tokens"]) > 1
-        for position, found in enumerate(answer["completion_probabilities"]):
-            for token in found["top_logprobs"]:
-                assert abs(token["logprob"] - logp_TV[position, token["id"]]) <= tolerance
-
-
-def ids_of_no_letters(tokenizer) -> list[int]:
-    return [i for i in range(len(tokenizer)) if not tokenizer.decode([i]).isascii() or i in tokenizer.all_special_ids]
 
 
 @pytest.mark.parametrize("pre", SPLITS)

@@ -10,7 +10,7 @@ time, so a conversion needs the memory of the largest tensor, whatever the size 
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ COPIED_FOLDERS = ("additional_chat_templates",)
 # Constants that old releases stored among the weights.
 NOT_WEIGHTS = re.compile(r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$")
 SWITCHES = ("attention_bias", "attention_output_bias", "mlp_bias", "tie_word_embeddings")
+PROJECTIONS = {  # whose biases a switch is about
+    "attention_bias": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention_output_bias": ("self_attn.o_proj",),
+    "mlp_bias": ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+}
 
 
 class OriginalTensors:
@@ -76,6 +81,28 @@ class OriginalTensors:
                 return False
             del self._names["lm_head.weight"]
         return True
+
+
+class WithZeroBiases:
+    """FTGPT's tensors with zeros for the biases that it lacks and the original has."""
+
+    def __init__(self, source: TensorSource, switches: Iterable[str]):
+        projections = tuple(f"{name}.weight" for switch in switches for name in PROJECTIONS[switch])
+        self._source = source
+        self._zeros = {
+            f"{name.removesuffix('weight')}bias": spec.new_empty(len(spec))
+            for name, spec in source.specs().items()
+            if name.endswith(projections)
+        }
+
+    def specs(self) -> Mapping[str, torch.Tensor]:
+        """As TensorSource gives them."""
+        return {**self._source.specs(), **self._zeros}
+
+    def load(self, name: str) -> torch.Tensor:
+        """One tensor on the CPU."""
+        zeros = self._zeros.get(name)
+        return self._source.load(name) if zeros is None else torch.zeros(zeros.shape, dtype=zeros.dtype)
 
 
 def import_weights(
@@ -119,8 +146,9 @@ def export_weights(
 ) -> Path:
     """Write an FTGPT folder as a plain gpt2, llama or qwen2 folder that needs no remote code; return it.
 
-    `family` is deduced from the config if None. Raises UserError, naming the switch, if the original class has no
-    equivalent of this FTGPT, if the folder is not FTGPT, or if `output_dir` is not empty.
+    `family` is deduced from the config if None. Biases that only the original has become zeros.
+    Raises UserError, naming the switch, if the original class has no equivalent of this FTGPT, if the folder is not
+    FTGPT, or if `output_dir` is not empty.
     """
     ftgpt_folder, output_dir = Path(ftgpt_folder), Path(output_dir)
     model_type = _read_json(ftgpt_folder / "config.json").get("model_type", "")
@@ -128,7 +156,10 @@ def export_weights(
         raise UserError(f'{ftgpt_folder}: model_type "{model_type}", not ftgpt; it needs no export')
     config = FTGPTConfig.from_pretrained(ftgpt_folder)
     chosen = _choose_family(config, family, ftgpt_folder)
-    source = SafetensorsFolder(ftgpt_folder)
+    added = missing_biases(chosen, config)
+    source = WithZeroBiases(SafetensorsFolder(ftgpt_folder), added)
+    for switch in added:
+        setattr(config, switch, True)
     tensors = apply_table(chosen.tensors, source, _facts(config), backward=True, where=str(ftgpt_folder))
     original = _to_original_config(chosen, config)
     _describe(original, config, chosen.class_prefix, source.specs())
@@ -177,23 +208,34 @@ def _choose_family(config: FTGPTConfig, name: str | None, where: Path) -> Family
         raise UserError(f"family {name}; allowed are {', '.join(FAMILIES)}")
     candidates = [FAMILIES[name]] if name else list(FAMILIES.values())
     conflicts = [(_conflicts(family, config), family) for family in candidates]
-    problems, family = min(conflicts, key=lambda pair: len(pair[0]))
+    problems, family = min(conflicts, key=lambda pair: (len(pair[0]), len(missing_biases(pair[1], config))))
     if problems:
         raise UserError(f"{where}: {problems[0]}; {family.class_prefix} has no equivalent, keep it as FTGPT")
     return family
 
 
+def missing_biases(family: Family, config: FTGPTConfig) -> list[str]:
+    """Switches of the biases that FTGPT lacks and the family has: always, or because it has them together."""
+    has_some = any(getattr(config, name) for name in family.zero_biases)
+    return [
+        name
+        for name in family.zero_biases
+        if not getattr(config, name) and (family.ftgpt_needs.get(name) or (has_some and name not in family.ftgpt_needs))
+    ]
+
+
 def _conflicts(family: Family, config: FTGPTConfig) -> list[str]:
     """What in this config the family cannot express, as "switch is value (family: value)"."""
+    added = missing_biases(family, config)
     problems = [
         f"{name} is {getattr(config, name)} ({family.name} needs {needed})"
         for name, needed in family.ftgpt_needs.items()
-        if getattr(config, name) != needed
+        if getattr(config, name) != needed and name not in added
     ]
     seen: dict[str, str] = {}
     for original, name in family.settings:
         first = seen.setdefault(original, name)
-        if getattr(config, first) != getattr(config, name):
+        if getattr(config, first) != getattr(config, name) and not {first, name} & set(added):
             values = f"{name} is {getattr(config, name)} and {first} is {getattr(config, first)}"
             problems.append(f"{values} ({family.name} has one setting for both)")
     derives_head_dim = all(setting.original != "head_dim" for setting in family.settings)

@@ -271,6 +271,7 @@ class Family(NamedTuple):
     """An original architecture: its tensors, its settings, and what either side must be for the other to exist.
 
     original_lacks: settings that only FTGPT has and their neutral values; they matter in training alone.
+    zero_biases: switches of biases that the original always has, or has together: zeros stand for those FTGPT lacks.
     """
 
     name: str
@@ -280,6 +281,7 @@ class Family(NamedTuple):
     original_needs: Mapping[str, Any]
     ftgpt_needs: Mapping[str, Any]
     original_lacks: Mapping[str, Any] = {}
+    zero_biases: tuple[str, ...] = ()
 
 
 def _settings(pairs: str) -> tuple[Setting, ...]:
@@ -318,6 +320,7 @@ FAMILIES = {
             "attention_output_bias": True,
             "mlp_bias": True,
         },
+        zero_biases=("attention_bias", "attention_output_bias", "mlp_bias"),
     ),
     "llama": Family(
         "llama",
@@ -327,6 +330,7 @@ FAMILIES = {
         {},
         ROPE_NEEDS,
         ROPE_LACKS,
+        zero_biases=("attention_bias", "attention_output_bias"),
     ),
     "qwen2": Family(
         "qwen2",
@@ -336,5 +340,6 @@ FAMILIES = {
         {"layer_types": "full_attention"},
         {**ROPE_NEEDS, "attention_bias": True, "attention_output_bias": False, "mlp_bias": False},
         ROPE_LACKS,
+        zero_biases=("attention_bias",),
     ),
 }

@@ -38,6 +38,8 @@ FORMATS = (*PLAIN_FORMATS, "gguf", "ollama")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KINDS = {"float16": "f16", "bfloat16": "bf16"}
 GGUF_FILE = "model.gguf"
+CHAT_NOTE = "Ollama renders messages as they are: a control token in a user's text acts as one (see the Modelfile)"
+TEXT_NOTE = "the model has no chat template, so in Ollama it continues a text instead of answering"
 NOT_IN_PLAIN_CONFIG = ("auto_map", "_name_or_path", "torch_dtype")
 
 
@@ -175,17 +177,17 @@ def _write_gguf_folder(
 ) -> dict:
     """Write model.gguf, for Ollama a Modelfile too; return facts for export.json."""
     tokenizer = load_tokenizer(source)
-    if format_name == "ollama":  # refused before the long part
-        if not tokenizer.chat_template:
-            raise UserError(f"{source}: has no chat template, so no TEMPLATE for Ollama; choose --format gguf")
+    pieces = None
+    if format_name == "ollama" and tokenizer.chat_template:  # refused before the long part
         pieces = probe_template(tokenizer)
     is_ftgpt = read_object(source / "config.json").get("model_type") == "ftgpt"
     plain = export_weights(source, scratch / "plain") if is_ftgpt else source
     facts = write_gguf(plain, staging / GGUF_FILE, quantization, name=name)
     if format_name == "ollama":
-        begin = "" if facts["add_bos"] else pieces.bos
+        begin = "" if facts["add_bos"] or not pieces else pieces.bos
         stops = stop_strings(tokenizer, pieces, stored_end_tokens(source))
         (staging / "Modelfile").write_text(modelfile(pieces, stops, begin=begin), "utf-8")
+        facts = {"note": CHAT_NOTE if pieces else TEXT_NOTE, **facts}
     return {"quantization": quantization, **facts}
 
 

@@ -206,12 +206,18 @@ def go_literal(text: str) -> str:
     return "".join(parts)
 
 
-def stop_strings(tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces, own: int | list[int] | None) -> list[str]:
+def stop_strings(
+    tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces | None, own: int | list[int] | None
+) -> list[str]:
     """What ends an answer: the end tokens, and text that closes a turn where the tokenizer lacks the token.
 
-    own: the model's end tokens (`stored_end_tokens`); those that are unknown to the tokenizer are left out. Text that
-    closes a turn matters for a model that was trained on it: it may write it.
+    pieces: None for a model without a chat template. own: the model's end tokens (`stored_end_tokens`); those that are
+    unknown to the tokenizer are left out. Text that closes a turn matters for a model that was trained on it: it may
+    write it.
     """
+    if pieces is None:
+        ends = end_token_ids(tokenizer, None, own)
+        return [tokenizer.decode([token]) for token in ends if token < len(tokenizer)]
     info = install_template(tokenizer)
     after_turns = "".join(pieces.suffixes.values())
     as_text = [text for text in info.control_strings if text in after_turns and text not in special_tokens(tokenizer)]
@@ -219,10 +225,23 @@ def stop_strings(tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces, own
     return list(dict.fromkeys([*ends, *as_text]))
 
 
-def modelfile(pieces: TemplatePieces, stops: list[str], *, begin: str, model_file: str = "model.gguf") -> str:
-    """The Modelfile's text. begin: see `go_template`."""
+def modelfile(pieces: TemplatePieces | None, stops: list[str], *, begin: str, model_file: str = "model.gguf") -> str:
+    """The Modelfile's text. pieces: None for a model that continues text. begin: see `go_template`."""
+    lines = ["# Made by ftkit export. Use it: ollama create NAME -f Modelfile && ollama run NAME"]
+    if pieces is None:
+        lines += ["# The model has no chat template: it continues the text of a prompt.", f"FROM ./{model_file}"]
+        lines.append('TEMPLATE """{{ .Prompt }}"""')
+    else:
+        lines += chat_lines(pieces, begin, model_file)
+    for stop in stops:
+        quotes = '"""' if '"' in stop else '"'
+        lines.append(f"PARAMETER stop {quotes}{stop}{quotes}")
+    return "\n".join(lines) + "\n"
+
+
+def chat_lines(pieces: TemplatePieces, begin: str, model_file: str) -> list[str]:
+    """The Modelfile's lines about a chat template, with what a person must know of it."""
     lines = [
-        "# Made by ftkit export. Use it: ollama create NAME -f Modelfile && ollama run NAME",
         "# TEMPLATE renders what the chat template in the .gguf does; that one also trims white space around a turn.",
         "# Training broke control tokens and headings inside messages; Ollama does not, so a user's text can forge a",
         "# turn here. Neutralise it first where that matters (ftkit.data.templates.templates.prepare_messages).",
@@ -236,7 +255,4 @@ def modelfile(pieces: TemplatePieces, stops: list[str], *, begin: str, model_fil
     lines += [f"FROM ./{model_file}", f'TEMPLATE """{go_template(pieces, begin)}"""']
     if pieces.default_system is not None:
         lines.append(f'SYSTEM """{pieces.default_system}"""')
-    for stop in stops:
-        quotes = '"""' if '"' in stop else '"'
-        lines.append(f"PARAMETER stop {quotes}{stop}{quotes}")
-    return "\n".join(lines) + "\n"
+    return lines
