@@ -13,6 +13,7 @@ lines that a page leaves out stay left out where the first lines and the last on
 
 import contextlib
 import io
+import logging
 import os
 import re
 import shlex
@@ -94,8 +95,14 @@ def run_command(command: str) -> tuple[int, str]:
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, timeout=300)
         return done.returncode, done.stdout + done.stderr
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = run(dispatch, argv)
+    warnings = logging.StreamHandler(printed)  # as Python prints them where no handler is set up
+    warnings.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(warnings)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            code = run(dispatch, argv)
+    finally:
+        logging.getLogger().removeHandler(warnings)
     return code, printed.getvalue()
 
 

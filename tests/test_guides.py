@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GUIDES = sorted((ROOT / "examples/guides").glob("*.md"))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
 def test_every_block_of_a_guide_runs_and_prints_what_is_shown(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
