@@ -165,7 +165,7 @@ def test_a_stream_is_trained_on_and_resumes_with_the_same_bits(text_folder, tiny
     [
         (["--hidden_size", "17"], "no model of these sizes: hidden_size 17 is not a multiple"),
         (["--block_size", "1"], "--block_size is 1; a block needs at least 2 tokens"),
-        (["--test_size", "0"], "--test_size is 0.0; give a share"),
+        (["--test_size", "-1"], "--test_size is -1.0; give a share"),
         (["--use_peft"], "--use_peft and --load_in_.*bit need trained weights"),
         (["--num_frozen_layers", "1"], "--num_frozen_layers needs trained weights"),
         (["--dataset_streaming", "--test_size", "0.1"], "of a stream is not known; give a number of documents"),

@@ -14,6 +14,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
 from ftkit.config.jsonl import json_line, write_or_print
 from ftkit.config.parser import CommandParser
+from ftkit.data.reading.read_as import add_reading_flags
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> None:
     from ftkit.model.classifier import problem_of, text_probabilities
     from ftkit.model.trained_classifier import load_trained_classifier
 
-    rows = read_texts(args.predict)
+    rows = read_texts(args)
     quiet_libraries()
     use_all_cores()
     model, tokenizer, labels = load_trained_classifier(
@@ -52,6 +53,7 @@ def parse(argv: list[str]):
     parser.add_argument("--batch_size", type=int, default=16, help="texts at a time")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
     parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
+    add_reading_flags(parser)
     args = parser.parse_args(argv)
     if not args.predict:
         raise UserError("--predict needs a file; give one with a column text, or a .txt with one text per line")
@@ -66,15 +68,16 @@ def parse(argv: list[str]):
     return args
 
 
-def read_texts(path: str) -> list[dict]:
+def read_texts(args) -> list[dict]:
     """Rows {"text"[, "label"]} of a file. Raises UserError with file and line for a row without a text."""
     from ftkit.data.reading.loading import load_rows
+    from ftkit.data.reading.read_as import ReadAs
     from ftkit.data.reading.reader import missing_file_message
     from ftkit.data.rows.kinds import UNLABELLED
 
-    if not Path(path).is_file():
-        raise UserError(missing_file_message(Path(path)))
-    return load_rows(path, kind=UNLABELLED).train
+    if not Path(args.predict).is_file():
+        raise UserError(missing_file_message(Path(args.predict)))
+    return load_rows(args.predict, kind=UNLABELLED, read_as=ReadAs.of(args.columns, args.encoding)).train
 
 
 def check_length(max_length: int | None, model, tokenizer) -> None:

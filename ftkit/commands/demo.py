@@ -20,6 +20,7 @@ from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command
+from ftkit.data.reading.read_as import add_reading_flags
 
 # Families of datasets/instructions that a small model learns within minutes (its README says why).
 QUICK_FAMILIES = (
@@ -136,6 +137,7 @@ def parse(argv: list[str]):
     add("--num_rows", type=int, help=f"training rows; default: {NUM_ROWS}, {NUM_ROWS_OF_BASE} for the bundled base")
     add("--num_test_rows", type=int, default=200, help="held-out rows")
     add("--seed", type=int, default=0, help="seed of the split and of training")
+    add_reading_flags(parser)
     args = parser.parse_args(argv)
     if args.model is None:
         from ftkit.model.default_base import find_base
@@ -183,12 +185,13 @@ def own_rows(args) -> tuple[list[dict], list[dict]]:
 
     Raises UserError for rows without a question and an answer, or too few of them.
     """
-    from ftkit.data.reading.loading import load_rows
+    from ftkit.data.reading.loading import hold_out, load_rows
+    from ftkit.data.reading.read_as import ReadAs
 
-    rows = load_rows(args.data, seed=args.seed)
+    rows = load_rows(args.data, seed=args.seed, read_as=ReadAs.of(args.columns, args.encoding))
     if rows.test is None and len(rows.train) > 1:
         num_test = min(args.num_test_rows, max(1, len(rows.train) // 5))
-        rows = load_rows(args.data, seed=args.seed, test_size=num_test)
+        rows.train, rows.test = hold_out(rows.train, num_test, args.seed)
     if rows.format == "text":
         raise UserError(f"{args.data}: plain text has no answers to score; use ftkit sft --dataset_name {args.data}")
     if len(rows.train) < 8 or not rows.test or len(rows.test) < 8:

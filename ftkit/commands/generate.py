@@ -14,6 +14,7 @@ from typing import Any
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
 from ftkit.config.jsonl import append_or_print, write_or_print
+from ftkit.data.reading.read_as import add_reading_flags
 from ftkit.inference.asking import (
     EMPTY_ANSWER,
     PLAIN,
@@ -71,6 +72,7 @@ def parse(argv: list[str]):
         default=16,
         help="answers made at once; in bfloat16 a greedy answer may depend on it, with --dtype float32 it does not",
     )
+    add_reading_flags(parser)
     args = parser.parse_args(argv)
     sampling_of(args)
     check_plain(args)
@@ -80,6 +82,8 @@ def parse(argv: list[str]):
 
 def check_output(args) -> None:
     """Raise UserError for answers that can't be asked for or kept."""
+    if not args.file and (args.columns or args.encoding):
+        raise UserError("--columns and --encoding say how --file is read; give --file FILE, or drop them")
     if args.num_return_sequences < 1 or args.batch_size < 1:
         raise UserError("--num_return_sequences and --batch_size start at 1")
     if args.num_return_sequences > 1 and args.temperature == 0:
@@ -99,10 +103,11 @@ def questions_of(args) -> list:
     check_text(args.system or "", "--system")
     if not args.prompt and not args.file:
         raise UserError("nothing to answer; give --prompt TEXT or --file FILE")
+    from ftkit.data.reading.read_as import ReadAs
     from ftkit.data.rows.questions import Question, read_questions
 
     questions = [Question("--prompt", [{"role": "user", "content": prompt}]) for prompt in args.prompt]
-    questions += read_questions(args.file) if args.file else []
+    questions += read_questions(args.file, ReadAs.of(args.columns, args.encoding)) if args.file else []
     system = [{"role": "system", "content": args.system}] if args.system else []
     return [Question(source, [*system, *messages]) for source, messages in questions]
 

@@ -14,6 +14,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.config.terminal import Progress, resumable
+from ftkit.data.reading.read_as import add_reading_flags
 from ftkit.inference.asking import asking_parser, model_settings, parse_adapters, sampling_of
 
 JUDGE_SETTINGS = (
@@ -31,11 +32,12 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     check(args, parser)
     from ftkit.config.output_folder import held
+    from ftkit.data.reading.read_as import ReadAs
     from ftkit.evaluation.judge.answer_files import read_answers
     from ftkit.evaluation.judge.folder import check_models, claim, forget
     from ftkit.evaluation.judge.votes import read_votes
 
-    answers = read_answers(args.answers)
+    answers = read_answers(args.answers, ReadAs.of(args.columns, args.encoding))
     check_models(list(answers))
     answers = {name: rows[: args.limit] for name, rows in answers.items()}
     args.mode = args.mode or ("pair" if len(answers) > 1 else "score")
@@ -62,6 +64,7 @@ def judge_parser() -> CommandParser:
     parser.add_argument(
         "answers", nargs="+", metavar="[NAME=]FILE", help="answers: of ftkit bench, ftkit generate, or rows"
     )
+    add_reading_flags(parser)
     parser.add_argument("--mode", choices=["score", "pair"], help="default: pair where there are several models")
     parser.add_argument(
         "--endpoint", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"

@@ -13,6 +13,8 @@ from ftkit.data.reading.read_as import ReadAs
 from ftkit.data.reading.reader import read_records
 from ftkit.data.rows.formats import CONVERSATIONS
 from ftkit.data.rows.kinds import LABELLED, PREFERENCES, UNLABELLED
+from ftkit.data.rows.questions import read_questions
+from ftkit.evaluation.judge.answer_files import read_answers
 
 KINDS = {"sft": CONVERSATIONS, "classify": LABELLED, "dpo": PREFERENCES, "predict": UNLABELLED}
 CAFÉ = [{"instruction": "Où?", "output": "Au café."}]
@@ -242,3 +244,32 @@ def test_a_spreadsheet_without_its_package_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     with pytest.raises(UserError, match=r"a\.xlsx: .xlsx files need openpyxl; pip install 'ftkit\[xlsx\]', or save it"):
         read_records(path)
+
+
+# Files of questions for `ftkit generate --file`: the file, its flags, the questions.
+QUESTION_FILES = [
+    ("a.csv", "Question;Answer\nWhy?;So.\n", {}, ["Why?"]),
+    ("a.csv", "Question;Answer\nWhy?;\n;\n", {}, ["Why?"]),
+    ("a.csv", "question\nWhy?\nHow?\n", {}, ["Why?", "How?"]),
+    ("a.jsonl", '{"query": "Why?"}\n', {}, ["Why?"]),
+    ("a.csv", "Frage\nWhy?\n", {"columns": "instruction=Frage"}, ["Why?"]),
+    ("a.txt", "Où?\n".encode("cp1252"), {"encoding": "cp1252"}, ["Où?"]),
+    ("a.txt", "Où?\n".encode("utf-16"), {}, ["Où?"]),
+]
+
+
+@pytest.mark.parametrize("name, content, flags, questions", QUESTION_FILES)
+def test_files_of_questions_are_read_the_same_way(name, content, flags, questions, tmp_path):
+    found = read_questions(str(write(tmp_path / name, content)), ReadAs.of(**flags))
+    assert [one.messages[-1]["content"] for one in found] == questions
+
+
+def test_bytes_of_a_file_of_questions_that_are_no_text_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.txt:2: not UTF-8 \(byte 0xf9 at column 2\); give --encoding cp1252 if it"):
+        read_questions(str(write(tmp_path / "a.txt", b"ok\nO\xf9?\n")))
+
+
+def test_answers_to_be_judged_may_have_other_names(tmp_path):
+    path = write(tmp_path / "a.csv", "Q;A\nWhy?;So.\n")
+    (answered,) = read_answers([str(path)], ReadAs.of("prompt=Q,answer=A"))["a"]
+    assert (answered.prompt, answered.answer) == ("Why?", "So.")

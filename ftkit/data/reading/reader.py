@@ -18,10 +18,10 @@ from ftkit.data.reading.table_reader import read_csv, read_parquet
 from ftkit.data.reading.text_file import Progress, is_blank, line_flaw, numbered_lines, open_text, undecodable
 
 
-def read_records(path: str | Path) -> list[Record]:
+def read_records(path: str | Path, read_as: ReadAs = AS_WRITTEN) -> list[Record]:
     """Return all rows of a file, blank ones left out; raise one UserError that lists every mistake."""
     problems = Problems()
-    records = [record for record in iter_records(path, problems.add) if not record.is_blank]
+    records = [record for record in iter_records(path, problems.add, None, read_as) if not record.is_blank]
     problems.raise_any()
     return records
 

@@ -15,7 +15,7 @@ from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Report, stop
 from ftkit.data.reading.records import Record
 from ftkit.data.rows.columns import FormatCheck, RowKind
-from ftkit.data.rows.known_names import known_names
+from ftkit.data.rows.known_names import known_names, names_note
 
 
 class RowChecker:
@@ -78,10 +78,7 @@ class RowChecker:
         """What was done to the rows while they were read."""
         notes = []
         if self.names:
-            ignored = self.columns.ignored_columns()
-            pairs = ", ".join(f"{column}={name}" for name, column in self.names.items())
-            unused = f"; not used: {', '.join(ignored)}" if ignored else ""
-            notes.append(f"columns read as: {pairs}{unused}; --columns changes it")
+            notes.append(names_note(self.names, self.columns.ignored_columns()))
         if self.num_blank:
             notes.append(f"{self.num_blank:,} empty {'row' if self.num_blank == 1 else 'rows'} left out")
         return notes

@@ -46,7 +46,7 @@ def known_names(keys: Iterable[str], formats: dict, *, format: str | None = None
     allowed = {format: formats[format]} if format else formats
     found = []
     for required, optional in allowed.values():
-        named = {column: column_in(spelled, column, required) for column in (*required, *optional)}
+        named = {column: column_in(spelled, column, required, optional) for column in (*required, *optional)}
         if all(named[column] for column in required):
             own = sum(spelled[named[column]] == column for column in required)
             other_names = {name: column for column, name in named.items() if name and name != column}
@@ -55,8 +55,8 @@ def known_names(keys: Iterable[str], formats: dict, *, format: str | None = None
     return max(found, key=lambda one: one[:2])[2] if found else {}
 
 
-def column_in(spelled: dict[str, str], column: str, required: tuple) -> str | None:
-    """The one name in the file that stands for a column; None where none does, or several do."""
+def column_in(spelled: dict[str, str], column: str, required: tuple, optional: tuple) -> str | None:
+    """The one name in the file that stands for a column of a form; None where none does, or several do."""
     if column in spelled:
         return column
     own = [key for key, word in spelled.items() if word == column]
@@ -64,8 +64,15 @@ def column_in(spelled: dict[str, str], column: str, required: tuple) -> str | No
         return None
     taken = {word for word in spelled.values() if word in required}  # columns of the form by their own names
     others = [key for key, word in spelled.items() if word in KNOWN_NAMES.get(column, ()) and word not in taken]
-    names = own or others
+    names = own or [key for key in others if spelled[key] not in optional] or others
     return names[0] if len(names) == 1 else None
+
+
+def names_note(names: dict[str, str], ignored: Iterable[str] = ()) -> str:
+    """What is said of names that were taken. names: in the file -> column. ignored: columns that no form uses."""
+    pairs = ", ".join(f"{column}={name}" for name, column in names.items())
+    unused = f"; not used: {', '.join(ignored)}" if ignored else ""
+    return f"columns read as: {pairs}{unused}; --columns changes it"
 
 
 def proposal(keys: Iterable[str], formats: dict) -> str:

@@ -3,20 +3,26 @@
 questions = read_questions("prompts.txt")
 """
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.loading import load_rows
 from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.reader import iter_records
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.columns import nearest_key
-from ftkit.data.rows.formats import CONVERSATIONS
+from ftkit.data.rows.formats import CONVERSATIONS, FORMATS
+from ftkit.data.rows.known_names import known_names, names_note
+
+logger = logging.getLogger(__name__)
 
 PLACEHOLDER = "?"  # stands for an answer that is not read; never rendered
 # What a row needs apart from its answer -> the answer's column.
 ANSWER_COLUMNS = {"instruction": "output", "prompt": "completion"}
+QUESTIONS = {"alpaca": (("instruction",), ("input", "system")), "prompt_completion": (("prompt",), ())}
 QUESTION_COLUMNS = ("instruction", "input", "prompt", "messages", "conversations", "text", "system")
 
 
@@ -27,7 +33,7 @@ class Question(NamedTuple):
     messages: list[dict]
 
 
-def read_questions(path: str) -> list[Question]:
+def read_questions(path: str, read_as: ReadAs = AS_WRITTEN) -> list[Question]:
     """The questions of a file of prompts or rows, or of a bundled or Hub dataset.
 
     A .txt file has one prompt per line. The last answer of a row is ignored and may be missing or blank; a conversation
@@ -38,10 +44,10 @@ def read_questions(path: str) -> list[Question]:
         path = str(Path(path).expanduser())
         problems = Problems()
         checker = RowChecker(path, CONVERSATIONS, report=problems.add)
-        rows = list(checker.rows(with_answers(iter_records(path, problems.add), path, problems.add)))
+        rows = list(checker.rows(with_answers(iter_records(path, problems.add, None, read_as), path, problems.add)))
         problems.raise_any()
     else:
-        rows = load_rows(path).train
+        rows = load_rows(path, read_as=read_as).train
     return [Question(row["source"], question_of(row)) for row in rows]
 
 
@@ -53,9 +59,14 @@ def question_of(row: dict) -> list[dict]:
 
 def with_answers(records, path: str, report):
     """The records with an answer each; what nearly spells a question is reported and left out."""
+    names = None  # in the file -> column, where they differ
     for record in records:
+        values = record.values
+        if names is None and (names := known_names(values, FORMATS) or known_names(values, QUESTIONS)):
+            logger.warning("%s: %s", path, names_note(names))
+        values = {names.get(name, name): value for name, value in values.items()}
         try:
-            yield record._replace(values=with_answer(record.values, f"{path}:{record.line}"))
+            yield record._replace(values=with_answer(values, f"{path}:{record.line}"))
         except UserError as mistake:
             report(mistake)
 

@@ -42,7 +42,8 @@ def read_rows(data: str, split: str, config: str | None = None) -> list[Row]:
     if split not in splits:
         raise UserError(no_split_message(split, splits, source))
     found = splits[split]
-    return [Row(with_choices(record.values), f"{found.label}:{record.line}") for record in found.open()]
+    records = (record for record in found.open() if not record.is_blank)
+    return [Row(with_choices(record.values), record.where(found.label)) for record in records]
 
 
 def has_split(data: str, split: str, config: str | None = None) -> bool:
@@ -71,7 +72,7 @@ def read_subject(path: Path, subject: str) -> list[Row]:
     if len(first) != len(MMLU_COLUMNS) or first[-1].strip() not in MMLU_ANSWERS:
         return [Row({"subject": subject, **row.values}, row.source) for row in read_file(path)]
     problems = Problems()
-    records = list(read_csv(path, problems.add, columns=MMLU_COLUMNS))
+    records = [one for one in read_csv(path, problems.add, columns=MMLU_COLUMNS) if not one.is_blank]
     problems.raise_any()
     return [Row({"subject": subject, **with_choices(one.values)}, f"{path}:{one.line}") for one in records]
 

@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.reader import Record, read_records
 from ftkit.evaluation.judge.prompts import Answered, prompt_text
 
 ANSWER_KEYS = ("prediction", "answer", "completion", "output", "answers")
 
 
-def read_answers(sources: list[str]) -> dict[str, list[Answered]]:
+def read_answers(sources: list[str], read_as: ReadAs = AS_WRITTEN) -> dict[str, list[Answered]]:
     """Answers by model, from FILE or NAME=FILE; a file's own name where none is given.
 
     Raises UserError, `file:line: reason; fix`, for rows that are no answers and for a name that is taken.
@@ -27,7 +28,7 @@ def read_answers(sources: list[str]) -> dict[str, list[Answered]]:
         name, equals, path = source.partition("=")
         if not equals or os.path.exists(source):  # Path.exists raises for a name that is too long
             name, path = "", source
-        for model, rows in answers_of_file(path, name or Path(path).stem).items():
+        for model, rows in answers_of_file(path, name or Path(path).stem, read_as).items():
             if model in found:
                 raise UserError(f'{path}: "{model}" has answers already; name this file, NAME={path}')
             found[model] = rows
@@ -56,10 +57,10 @@ def with_one_reference(answers: dict[str, list[Answered]]) -> dict[str, list[Ans
     }
 
 
-def answers_of_file(path: str, name: str) -> dict[str, list[Answered]]:
+def answers_of_file(path: str, name: str, read_as: ReadAs = AS_WRITTEN) -> dict[str, list[Answered]]:
     """Answers by model; a file of ftkit generate may hold those of several."""
     found: dict[str, list[Answered]] = {}
-    for record in read_records(path):
+    for record in read_records(path, read_as):
         where = f"{path}:{record.line}"
         prompt, reference = prompt_of(record, where), record.values.get("reference")
         reference = "" if reference is None else reference
@@ -79,7 +80,7 @@ def prompt_of(record: Record, where: str) -> str:
     prompt = values.get("prompt", values.get("instruction"))
     prompt = prompt_text(prompt) if isinstance(prompt, list) else prompt
     if not isinstance(prompt, str) or not prompt.strip():
-        raise UserError(f'{where}: no "prompt" or "instruction"; say what was asked')
+        raise UserError(f'{where}: no "prompt" or "instruction"; say what was asked, such as --columns prompt=Question')
     return prompt + (f"\n\n{values['input']}" if "prompt" not in values and values.get("input") else "")
 
 
