@@ -43,7 +43,7 @@ def test_each_script_starts_and_checks_flags_before_it_imports_torch(name, run_s
     done = run_script(f"{name}.py", "--no_such_flag")
     imported = [line for line in done.stderr.split("\n") if line.startswith("import time:")]
     said = [line for line in done.stderr.split("\n") if line not in imported]
-    assert (done.returncode, said) == (2, ['unknown flag "--no_such_flag"; see --help', ""])
+    assert (done.returncode, said) == (2, ["unknown flag --no_such_flag; see --help", ""])
     assert any(line.endswith("ftkit.config.parser") for line in imported)
     assert not any(line.endswith("| torch") for line in imported)
 

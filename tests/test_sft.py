@@ -360,7 +360,7 @@ def test_packed_loss_equals_unpacked_loss(sft):
 MISTAKES = {
     "missing file": (["--dataset_name", "nosuch.jsonl"], "nosuch.jsonl"),
     "unknown template": (["--template", "alpacca"], 'did you mean "alpaca"'),
-    "unknown flag": (["--learnin_rate", "1"], 'unknown flag "--learnin_rate"; did you mean "learning_rate"'),
+    "unknown flag": (["--learnin_rate", "1"], "unknown flag --learnin_rate; did you mean --learning_rate"),
     "abbreviated flag": (["--learning_r", "1"], "unknown flag"),
     "4 bit without PEFT": (["--load_in_4bit"], "--load_in_4bit without a PEFT method"),
     "more than the context": (["--max_length", "600"], "more than the model's context of 512"),

@@ -3,13 +3,13 @@
 ftkit arena votes.jsonl more-votes.jsonl --dpo preferences.jsonl --kto rows.jsonl
 """
 
-import json
 import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 
 
 def main(argv: list[str]) -> None:
@@ -96,7 +96,7 @@ def write_rows_asked_for(votes: list, args) -> None:
     from ftkit.evaluation.judge.votes import dpo_rows, kto_rows
 
     for path, rows_of, next_step in (
-        (args.dpo, dpo_rows, f"next: ftkit dpo --dataset_name {json.dumps(args.dpo)} ..."),
+        (args.dpo, dpo_rows, f"next: {command('dpo', '--dataset_name', args.dpo, '...')}"),
         (args.kto, kto_rows, "next: TRL's KTO trainer reads it"),
     ):
         if path:

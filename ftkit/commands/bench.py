@@ -11,6 +11,7 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 from ftkit.inference.asking import ModelSettings
 
 PAGE_FILE = "report.html"
@@ -45,7 +46,8 @@ def report(results, folder: str, was_finished: bool) -> None:
         print(f"finished: {folder} holds this benchmark already; --overwrite starts over")
         return
     page = write_bench_report(f"{folder}/results.json")
-    print(f"done: {folder}/results.json, {page}; next: ftkit compare BEFORE/results.json {folder}/results.json")
+    following = command("compare", "BEFORE/results.json", f"{folder}/results.json")
+    print(f"done: {folder}/results.json, {page}; next: {following}")
 
 
 def parser() -> CommandParser:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 
 
 def main(argv: list[str]) -> None:
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--kills", type=int, default=6, help="how often")
     args = parser.parse_args(argv)
     if not args.resume:
-        raise UserError(f"ftkit check {args.run}: say what is to be checked; add --resume")
+        raise UserError(f"what is to be checked is missing; give {command('check', args.run, '--resume')}")
     if args.kills < 1:
         raise UserError(f"--kills is {args.kills}; give 1 or more")
     from ftkit.runs.resume_check import check_resume

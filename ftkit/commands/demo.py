@@ -193,7 +193,9 @@ def own_rows(args) -> tuple[list[dict], list[dict]]:
         num_test = min(args.num_test_rows, max(1, len(rows.train) // 5))
         rows.train, rows.test = hold_out(rows.train, num_test, args.seed)
     if rows.format == "text":
-        raise UserError(f"{args.data}: plain text has no answers to score; use ftkit sft --dataset_name {args.data}")
+        raise UserError(
+            f"{args.data}: plain text has no answers to score; use {command('sft', '--dataset_name', args.data)}"
+        )
     if len(rows.train) < 8 or not rows.test or len(rows.test) < 8:
         raise UserError(f"{args.data}: {len(rows.train)} rows are too few to train and to measure on; give at least 48")
     say(f"data format found: {rows.format}")

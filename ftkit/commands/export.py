@@ -9,6 +9,7 @@ from pathlib import Path
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command, quoted
 
 FORMATS = ("gpt2", "llama", "qwen2", "gguf", "ollama")
 QUANTIZATIONS = ("f16", "q8_0", "f32", "bf16")
@@ -71,8 +72,8 @@ def check_quantization(args) -> None:
     if re.fullmatch(r"(iq|tq|q)\d\w*", wanted):
         out = args.output_dir
         raise UserError(
-            f"--quantization {wanted}: llama.cpp makes that; export f16, then run: llama-quantize {out}/model.gguf "
-            f"{out}/model-{wanted}.gguf {wanted.upper()}"
+            f"--quantization {wanted}: llama.cpp makes that; export f16, then run: "
+            f"llama-quantize {quoted(f'{out}/model.gguf')} {quoted(f'{out}/model-{wanted}.gguf')} {wanted.upper()}"
         )
     hint = did_you_mean(wanted, QUANTIZATIONS)
     raise UserError(f"--quantization {wanted}; allowed are {', '.join(QUANTIZATIONS)}{hint}")
@@ -90,7 +91,9 @@ def ollama_name(folder: Path, source: str) -> str:
 def next_command(args, folder: Path) -> str:
     """What a person does next with the result."""
     if args.format == "ollama":
-        return f"ollama create {ollama_name(folder, args.adapter or args.model)} -f {folder}/Modelfile"
+        name = ollama_name(folder, args.adapter or args.model)
+        return f"ollama create {name} -f {quoted(f'{folder}/Modelfile')}"
     if args.format == "gguf":
-        return f"llama-server -m {folder}/model.gguf --jinja, or ftkit chat --model_name_or_path {folder}/model.gguf"
-    return f"ftkit push {folder} USER/NAME, or ftkit chat --model_name_or_path {folder}"
+        file = f"{folder}/model.gguf"
+        return f"llama-server -m {quoted(file)} --jinja, or {command('chat', '--model', file)}"
+    return f"{command('push', folder, 'USER/NAME')}, or {command('chat', '--model', folder)}"

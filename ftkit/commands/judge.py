@@ -13,6 +13,7 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 from ftkit.config.terminal import Progress, resumable
 from ftkit.data.reading.read_as import add_reading_flags
 from ftkit.inference.asking import asking_parser, model_settings, parse_adapters, sampling_of
@@ -133,7 +134,7 @@ def whole_path(name: str) -> str:
 def judge_name(args) -> str:
     """What the judge is called in votes."""
     if args.adapter:
-        return Path(args.adapter[0].partition("=")[2] or args.adapter[0]).name
+        return Path(next(iter(parse_adapters(args.adapter).values()))).name
     return args.model_name_or_path
 
 
@@ -203,7 +204,7 @@ def pair_results(judgements: list, answers: dict, people: list, settings: dict, 
     path = Path(args.output_dir) / VOTES
     write_votes(path, votes)
     lines = pair_lines(judgements, outcomes, answers) + (agreement_lines(people, votes) if people else [])
-    return [*lines, f"written: {path}; next: ftkit arena {path}"]
+    return [*lines, f"written: {path}; next: {command('arena', path)}"]
 
 
 def asker(args):

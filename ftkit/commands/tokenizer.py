@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 
 HELD_OUT_SHARE = 0.01  # of the documents, where no split is held out
 MAX_HELD_OUT_BYTES = 1_000_000  # enough for three digits
@@ -36,8 +37,8 @@ def main(argv: list[str]) -> None:
     with staged_folder(args.output_dir) as staging:
         tokenizer.save_pretrained(staging)
     print("\n".join(report(tokenizer, held_out, args.compare)))
-    command = f"ftkit pretrain --tokenizer {args.output_dir} --dataset_name D --output_dir OUT"
-    print(f"saved: {args.output_dir}; next: {command}")
+    following = command("pretrain", "--tokenizer", args.output_dir, "--dataset_name", "D", "--output_dir", "OUT")
+    print(f"saved: {args.output_dir}; next: {following}")
 
 
 def parse(argv: list[str]):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.config.errors import UserError, first_line
+from ftkit.config.paste import command
 
 LIBRARIES = ("ftkit", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 SCHEMA_VERSION = 2  # 1 was a flat file of settings, without sections
@@ -47,7 +48,7 @@ def write_run_yaml(output_dir: str, record: RunRecord) -> None:
 
     used = ", ".join(f"{name} {version}" for name, version in versions(LIBRARIES).items())
     path = Path(output_dir) / "run.yaml"
-    repeat = f"# ftkit {record.command} --config {path} --output_dir ANOTHER_FOLDER\n# {used}\n"
+    repeat = f"# {command(record.command, '--config', path, '--output_dir', 'ANOTHER_FOLDER')}\n# {used}\n"
     content = {
         "schema": SCHEMA_VERSION, "command": record.command, "asked": record.asked, "decided": record.decided,
         "hardware": record.hardware, "digest": digest_of(record.asked),

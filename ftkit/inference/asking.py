@@ -131,8 +131,8 @@ def parse_adapters(values: Sequence[str]) -> dict[str, str]:
     adapters: dict[str, str] = {}
     for value in values:
         name, equals, path = value.partition("=")
-        if not equals or Path(value).exists():
-            name, path = Path(value).resolve().name, value
+        if not equals or "/" in name or Path(value).expanduser().exists():  # a path may hold "=" as well
+            name, path = re.sub(r"[^\w.-]+", "-", Path(value).resolve().name), value
         if not name or not path:
             raise UserError(f'--adapter "{value}": {"the path" if name else "the name"} is missing; {ADAPTER_FORM}')
         if not ADAPTER_NAME.fullmatch(name):

@@ -44,6 +44,7 @@ from ftkit.config.caches import cached
 from ftkit.config.errors import UserError, first_line
 from ftkit.config.foreign import foreign
 from ftkit.config.json_object import read_object
+from ftkit.config.paste import quoted
 from ftkit.model.finite import check_loaded
 from ftkit.model.limits import check_model_files, check_tokenizer_file, try_tokenizer
 from ftkit.model.padding import ensure_pad_token
@@ -120,7 +121,9 @@ def _check_model_folder(folder: Path) -> None:
         return
     if (folder / "adapter_config.json").is_file():
         base = read_object(folder / "adapter_config.json").get("base_model_name_or_path")
-        raise UserError(f"{folder}: is a PEFT adapter of {base}, not a model; pass the base and --adapter {folder}")
+        raise UserError(
+            f"{folder}: is a PEFT adapter of {base}, not a model; pass the base and --adapter {quoted(folder)}"
+        )
     ggufs = sorted(folder.glob("*.gguf"))
     hint = f"name the file itself: {ggufs[0]}" if ggufs else WAYS
     raise UserError(f"{folder}: has no config.json, so it is not a model folder; {hint}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
+from ftkit.config.paste import command
 from ftkit.data.templates.lock import read_lock, verify_lock
 from ftkit.model.adapters.files import CONFIG_FILE, adapter_labels, resolve_base, tokenizer_folder
 from ftkit.model.adapters.loading import put_adapter
@@ -29,7 +30,7 @@ def load_trained_classifier(
     folder = resolve_base(name, base) if is_adapter else local_model_folder(name)
     labels = adapter_labels(name, folder) if is_adapter else stored_labels(folder)
     if labels is None:
-        raise UserError(f"{name}: is no classifier; train one: ftkit classify --model_name_or_path {folder}")
+        raise UserError(f"{name}: is no classifier; train one: {command('classify', '--model', folder)}")
     tokenizer = load_tokenizer(
         tokenizer_folder(name, folder) if is_adapter else folder, trust_remote_code=trust_remote_code
     )

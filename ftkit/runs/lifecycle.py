@@ -13,6 +13,7 @@ from ftkit.config.files import check_folder, write_json
 from ftkit.config.foreign import settings_that_libraries_take
 from ftkit.config.hardware import use_all_cores
 from ftkit.config.launch import check_world, is_first_process
+from ftkit.config.paste import command
 from ftkit.config.quiet import quiet_libraries
 from ftkit.config.reporting import check_report_to
 from ftkit.config.run_folder import RunRecord, write_run_yaml
@@ -218,10 +219,10 @@ def next_command(run: Run, method: Method) -> str:
     """What to run on the result: a chat where there is a template to talk by, else the fine-tuning that gives one."""
     if method.next_command:
         return method.next_command(run)
-    model = f"--adapter {run.output_dir}" if run.settings.model.use_peft else f"--model_name_or_path {run.output_dir}"
+    model = ("--adapter" if run.settings.model.use_peft else "--model", run.output_dir)
     if run.data.tokenizer.chat_template:
-        return f"ftkit chat {model}"
-    return f"ftkit sft {model} --dataset_name D --template alpaca --output_dir OUT"
+        return command("chat", *model)
+    return command("sft", *model, "--dataset_name", "D", "--template", "alpaca", "--output_dir", "OUT")
 
 
 def hub_repository(training) -> str:
@@ -242,7 +243,7 @@ def push_result(training) -> None:
         )
     except UserError as error:
         folder = training.output_dir
-        raise UserError(f"{error} (the run is saved: ftkit push {folder} {repository})") from error
+        raise UserError(f"{error} (the run is saved: {command('push', folder, repository)})") from error
     say(result.report())
 
 

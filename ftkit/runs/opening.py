@@ -12,6 +12,7 @@ from typing import Any
 from ftkit.config.errors import UserError
 from ftkit.config.launch import is_first_process
 from ftkit.config.output_folder import RunNote, State, clear, held, read_note, refuse_other, state_of, write_note
+from ftkit.config.paste import quoted
 from ftkit.config.run_folder import RunRecord, read_record
 from ftkit.data.templates.lock import make_lock
 from ftkit.runs.identity import allowed_changes, defaults, differences, fingerprint
@@ -110,7 +111,7 @@ def go_on_after_end(start: Start, settings, note: RunNote | None, checkpoint: Ve
     if checkpoint is None:
         raise UserError(
             f"{folder}: is finished and has no checkpoint to go on from; train on from its weights: "
-            f"--model_name_or_path {folder}, or --adapter {folder} for an adapter"
+            f"--model {quoted(folder)}, or --adapter {quoted(folder)} for an adapter"
         )
     return go_on(start, settings, checkpoint)
 

@@ -21,6 +21,7 @@ import torch
 from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
 from ftkit.config.files import give_modes, remove_temporary
+from ftkit.config.paste import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def resumable(folder: Path) -> VerifiedCheckpoint:
     if not read_manifest(folder)["resumable"]:
         raise UserError(
             f"{folder}: saved with save_only_model, without optimizer state; train on from its weights: "
-            f"--model_name_or_path {folder}"
+            f"--model {quoted(folder)}"
         )
     return VerifiedCheckpoint(folder)
 

@@ -270,7 +270,7 @@ def test_the_list_names_every_bundled_task(capsys):
                 ["--max_batch_tokens", "9"], ["--trust_remote_code"],
             )
         ),
-        (["--task", "mmlu"], 'unknown argument "--task"; did you mean "tasks"'),
+        (["--task", "mmlu"], 'unknown argument --task; did you mean --tasks'),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(flags, message):

@@ -132,7 +132,7 @@ MISTAKES = {
     "no run": (["empty", "--resume"], "empty: holds no run.yaml; give the output folder of a training run"),
     "a file": (["file", "--resume"], "file: no such folder"),
     "no trainer": (["bench", "--resume"], "bench/run.yaml: of no trainer (bench); known are sft, "),
-    "nothing to check": (["run"], "ftkit check run: say what is to be checked; add --resume"),
+    "nothing to check": (["run"], "what is to be checked is missing; give ftkit check run --resume"),
     "no kills": (["run", "--resume", "--kills", "0"], "--kills is 0; give 1 or more"),
     "can't be trained": (["run", "--resume"], "run: a short piece of this run can't be trained: the last line"),
 }  # fmt: skip

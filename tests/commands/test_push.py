@@ -58,8 +58,8 @@ def test_a_dry_run_asks_nobody(hub, folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["owner/name", "--token", "hf_abc"], 'unknown argument "--token"'),
-        (["owner/name", "--privat"], 'unknown argument "--privat"; did you mean "private"?'),
+        (["owner/name", "--token", "hf_abc"], "unknown argument --token"),
+        (["owner/name", "--privat"], "unknown argument --privat; did you mean --private?"),
         (["o/n/m"], '"o/n/m" is no repository of the Hub'),
         (["stranger/name"], "the token may not write there (403: "),
     ],

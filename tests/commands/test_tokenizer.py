@@ -47,7 +47,7 @@ def test_gpt2s_vocabulary_comes_with_ftkit(tmp_path, capsys):
         (["--vocab_size", "300", "--gpt2", "x"], "not both"),
         (["--vocab_size", "300", "--gpt2"], "not both"),
         (["--vocab_size", "300"], "--vocab_size needs texts to learn from"),
-        (["--vocabsize", "300"], 'unknown argument "--vocabsize"; did you mean "vocab_size"'),
+        (["--vocabsize", "300"], "unknown argument --vocabsize; did you mean --vocab_size"),
     ],
 )
 def test_contradictions_are_refused(argv, message):

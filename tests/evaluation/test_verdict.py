@@ -256,7 +256,7 @@ def test_text_of_models_stays_text_on_the_page_and_in_markdown(tmp_path):
         (["one", "two", "--seed", "-1"], "--seed is -1; give 0 or more"),
         (["one", "two", "--margin", "5"], "--margin lies between 0 and 1"),
         (["one", "two"], "one: no such file; give the results.json"),
-        (["one", "two", "--forgeting", "x"], 'unknown argument "--forgeting"; did you mean "forgetting"'),
+        (["one", "two", "--forgeting", "x"], "unknown argument --forgeting; did you mean --forgetting"),
     ],
 )
 def test_a_mistaken_command_line_says_what_to_give(argv, message):

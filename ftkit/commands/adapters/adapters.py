@@ -12,6 +12,7 @@ from pathlib import Path
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.json_object import read_object
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 
 ACTIONS = ("list", "info", "merge")
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -49,7 +50,7 @@ def list_adapters(argv: list[str]) -> None:
         print(f"no adapter below {', '.join(args.folders)}; ftkit sft --use_peft trains one", file=sys.stderr)
         return
     print_table([("adapter", "method", "rank", "size", "base"), *map(summary_row, found)])
-    print(f"{len(found)} found; next: ftkit chat --adapter {found[0]}", file=sys.stderr)
+    print(f"{len(found)} found; next: {command('chat', '--adapter', found[0])}", file=sys.stderr)
 
 
 def find_adapters(folder: Path, checkpoints: bool) -> list[Path]:

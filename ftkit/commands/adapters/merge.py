@@ -9,6 +9,7 @@ from pathlib import Path
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 
 KL_RESOLUTION = 1e-6  # nats; sums over a vocabulary in float32 are rounded to about this
 LEAST_AGREEMENT = 0.9  # of likeliest tokens; arithmetic in bfloat16 alone left 94 % the same on SmolLM2-135M
@@ -26,8 +27,8 @@ def merge(argv: list[str]) -> None:
     record = merge_and_measure(MergeSettings(**vars(args)))
     is_classifier = "label_agreement" in record
     print("\n".join(classifier_lines(record) if is_classifier else report_lines(record)))
-    use = "classify --predict FILE" if is_classifier else "chat"
-    print(f"next: ftkit {use} --model_name_or_path {args.output_dir}", file=sys.stderr)
+    use = ("classify", "--predict", "FILE") if is_classifier else ("chat",)
+    print(f"next: {command(*use, '--model', args.output_dir)}", file=sys.stderr)
 
 
 def parse(argv: list[str]):

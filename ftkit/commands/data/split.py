@@ -12,6 +12,7 @@ from ftkit.commands.data.common import load_table, row_parser, share
 from ftkit.commands.data.dedup import check_threshold
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, staged_folder
+from ftkit.config.paste import command
 from ftkit.data.cleaning.near_duplicates import near_matches
 from ftkit.data.cleaning.overlap import question_of
 from ftkit.data.cleaning.splitting import column_groups, held_out_flags, question_groups
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> None:
     num_test = sum(flags)
     print(f"{len(flags):,} rows in {len(set(groups)):,} groups: {len(flags) - num_test:,} train, {num_test:,} test")
     print_leaks(table.rows, flags)
-    print(f"written: {output_dir}; next: ftkit sft --dataset_name {output_dir} --model_name_or_path M ...")
+    print(f"written: {output_dir}; next: {command('sft', '--model', 'M', '--dataset_name', output_dir, '...')}")
 
 
 def print_leaks(rows: list[dict], flags: list[bool]) -> None:

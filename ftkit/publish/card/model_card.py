@@ -13,6 +13,7 @@ from pathlib import Path
 from ftkit.config.files import write_text
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
+from ftkit.config.paste import command, quoted
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.data.tokens.receipt_text import receipt_lines
 from ftkit.model.adapters.embeddings import stored_vocabulary
@@ -169,7 +170,7 @@ def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
     flag = "adapter" if adapter else "model_name_or_path"
     lines = ["```python", code + (card_text.CHAT if chats else card_text.CONTINUE), "```", ""]
     if chats:
-        lines.append(f"or `ftkit chat --{flag} {name}`. {card_text.TEMPLATE_NOTE}")
+        lines.append(f"or `{command('chat', f'--{flag}', name)}`. {card_text.TEMPLATE_NOTE}")
     return "\n".join(lines).rstrip()
 
 
@@ -190,7 +191,7 @@ def classifier_usage(folder: Path, name: str, labels: list[str]) -> str:
         labels=", ".join(labels),
         remote_code=f", trust_remote_code={custom}",
     )
-    return f"```python\n{code}```\n\nor `ftkit classify --predict FILE --model_name_or_path {name}`."
+    return f"```python\n{code}```\n\nor `{command('classify', '--predict', 'FILE', '--model', name)}`."
 
 
 def labels_of(folder: Path) -> list[str] | None:
@@ -203,7 +204,7 @@ def labels_of(folder: Path) -> list[str] | None:
 def gguf_usage(folder: Path) -> str:
     """How to run a .gguf file."""
     file = next(iter(sorted(path.name for path in folder.glob("*.gguf"))), "the .gguf file")
-    lines = [f"Download `{file}` and run `llama-cli -m {file}` or `ftkit chat --model_name_or_path ./{file}`."]
+    lines = [f"Download `{file}` and run `llama-cli -m {quoted(file)}` or `{command('chat', '--model', f'./{file}')}`."]
     if (folder / "Modelfile").is_file():
         lines.append("With Ollama: `ollama create my-model -f Modelfile`, then `ollama run my-model`.")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from transformers import (
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.hardware import Hardware
+from ftkit.config.paste import command
 from ftkit.data.reading.read_as import ReadAs
 from ftkit.data.templates.lock import verify_tokenizer
 from ftkit.data.tokens.labelled import (
@@ -249,7 +250,7 @@ def first_texts(run: Run) -> tuple[list[dict], Callable] | None:
 
 def next_command(run: Run) -> str:
     """What to run on the result."""
-    return f"ftkit classify --predict FILE --model_name_or_path {run.output_dir}"
+    return command("classify", "--predict", "FILE", "--model", run.output_dir)
 
 
 METHOD = Method(
