@@ -86,6 +86,9 @@ WRONG = [
     ("data split rows.jsonl --output OUT", "--output_dir"),
     ("data check rows.jsonl --base_model M", "--model?"),
     ("push runs/x me/x --dryrun", "--dry_run"),
+    ("try --data rows.jsonl", "the rows come first and without a flag"),
+    ("data check --dataset_name rows.jsonl", "the rows come first and without a flag"),
+    ("export --model M --format onnx --output_dir OUT", "invalid choice: 'onnx'"),
     # words in the wrong place
     ("sft rows.jsonl", "--dataset_name rows.jsonl"),
     ("sft rows.jsonl --model M", "--dataset_name rows.jsonl"),

@@ -42,7 +42,9 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]):
     """The settings; UserError for one that is missing."""
-    parser = CommandParser(prog="ftkit import", description="Bring a GPT of your own into ftkit, with equal logits.")
+    parser = CommandParser(
+        prog="ftkit import", examples=__doc__, description="Bring a GPT of your own into ftkit, with equal logits."
+    )
     add = parser.add_argument
     add("file", help="the weights: .pth or .pt as torch.save wrote them, or .safetensors")
     add(

@@ -22,6 +22,8 @@ from ftkit.config.settings.ranges import check_ranges
 from ftkit.config.words import right_flag
 from ftkit.config.yaml_file import read_yaml_record
 
+MODEL_FLAGS = ("--model", "--model_name_or_path")
+
 
 def parse_settings(
     argv: list[str],
@@ -141,13 +143,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def add_argument(self, *names, **settings):
         """As argparse's; the model's flag has two names."""
-        if names[0] in ("--model", "--model_name_or_path"):
+        if names[0] in MODEL_FLAGS:
             settings = {"dest": names[0][2:], "metavar": "M"} | settings
-            names = ("--model", "--model_name_or_path")
+            names = MODEL_FLAGS
         return super().add_argument(*names, **settings)
 
     def parse_args(self, args=None, namespace=None):
         args = [self.known(token) for token in (sys.argv[1:] if args is None else args)]
+        args = self.with_model_in_place(args)
         if word := help_word(args):
             print(self.help_about(word))
             raise SystemExit(0)
@@ -179,6 +182,17 @@ class CommandParser(argparse.ArgumentParser):
         flag, equals, value = token.partition("=")
         name = flag_word(flag)
         return f"--{name}{equals}{value}" if token.startswith("--") and name in self.names() else token
+
+    def with_model_in_place(self, args: list[str]) -> list[str]:
+        """The arguments, where the model has no flag but a place of its own, without a flag in front of it."""
+        if not any(action.dest == "model" for action in self._get_positional_actions()):
+            return args
+        words = [token.partition("=") for token in args]
+        return [
+            value if flag in MODEL_FLAGS else token
+            for token, (flag, equals, value) in zip(args, words, strict=True)
+            if flag not in MODEL_FLAGS or equals
+        ]
 
     def help_about(self, word: str) -> str:
         """The whole help for "all"; the flags whose name or text holds any other word."""

@@ -42,8 +42,8 @@ MEANINGS = (
     ("bfloat16", "--bf16", "--dtype"),
     ("attention attn flash_attention flash_attn use_flash_attention use_flash_attn use_flash_attention_2",
      "--attn_implementation"),
-    ("d data dataset datasets dataset_path data_path train_file train_data train_dataset training_data data_dir "
-     "dataset_dir training_file input_file file files rows", "--dataset_name", "--files",
+    ("d data dataset dataset_name datasets dataset_path data_path train_file train_data train_dataset training_data "
+     "data_dir dataset_dir training_file input_file file files rows", "--dataset_name", "--files",
      "the rows come first and without a flag"),
     ("val_size valid_size validation_split val_split eval_size test_split test_ratio val_ratio eval_ratio "
      "validation_ratio split_ratio", "--test_size"),
