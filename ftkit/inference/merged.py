@@ -3,6 +3,7 @@
 record = merge_and_measure(MergeSettings("runs/first", "merged", dtype="bfloat16"))     # also OUT/merge.json
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def merge_and_measure(settings: MergeSettings) -> dict[str, Any]:
     )
     made_of = {
         "adapter": str(settings.adapter),
-        "base": folder,
+        "base": os.path.abspath(folder),  # a relative one looks like a Hub id elsewhere
         "base_sha256": base_fingerprint(folder),
         "dtype": settings.dtype,
         "merged_into": "the base's own weights" if settings.original_weights else "the weights it was trained on",

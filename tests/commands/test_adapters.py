@@ -274,8 +274,10 @@ def test_info_scales_each_update_by_the_rank_and_alpha_of_its_module(make_run, c
 def test_info_names_what_fails_instead_of_refusing(make_run, tmp_path, capsys):
     folder = make_run()
     edit(folder, lambda tensors: next(iter(tensors.values())).fill_(float("nan")))
-    adapters.main(["info", str(folder)])
-    assert "FAILS: " in (printed := capsys.readouterr().out) and "NaN or infinity" in printed
+    assert run(adapters.main, ["info", str(folder)]) == 2
+    printed = capsys.readouterr()
+    assert "FAILS: " in printed.out and "NaN or infinity" in printed.out and "Frobenius" not in printed.out
+    assert "adapter_model.safetensors: tensor " in printed.err and printed.err.count("\n") == 1
     soft = make_run("soft", soft_prompt())
     (soft / "base.json").unlink()
     adapters.main(["info", str(soft)])
@@ -284,6 +286,13 @@ def test_info_names_what_fails_instead_of_refusing(make_run, tmp_path, capsys):
     (tmp_path / "runs" / "moved" / "base.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
     adapters.main(["info", str(tmp_path / "runs" / "moved")])
     assert "has other weights" in capsys.readouterr().out
+
+
+def test_info_of_an_adapter_that_was_never_trained_ends_with_2(make_run, capsys):
+    folder = make_run()
+    edit(folder, lambda tensors: [tensor.zero_() for tensor in tensors.values()])
+    assert run(adapters.main, ["info", str(folder)]) == 2
+    assert "the adapter changes nothing" in capsys.readouterr().err
 
 
 def merged(folder, tmp_path, *flags) -> dict:

@@ -107,3 +107,29 @@ def test_lora_elsewhere_or_on_untied_embeddings_is_not(targets, model):
     assert adapters.peft_config(model_args(lora_target_modules=["embed_tokens"]), model, []).target_modules == {
         "embed_tokens"
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["embed_token"], 'embed_token: no module of the model is called so; did you mean "embed_tokens"'),
+        (["q_proj"], "q_proj: LoRA adapts model.layers.0.self_attn.q_proj already; take it out of one of the two"),
+        (["layers"], "layers: is a list of modules; name those in it, such as model.layers.0"),
+    ],
+)
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj"]])
+def test_modules_that_can_not_be_trained_as_a_whole_are_refused(names, message, targets, model):
+    with pytest.raises(UserError, match=f"--lora_modules_to_save {message}"):
+        adapters.peft_config(model_args(lora_modules_to_save=names, lora_target_modules=targets), model, [])
+
+
+@pytest.mark.parametrize("whole", [["lm_head"], ["embed_tokens", "lm_head"], ["norm"]])
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_added_tokens_go_with_a_module_that_is_trained_as_a_whole(whole, is_tied, model):
+    if not adapters.can_train_added_tokens():
+        pytest.skip("needs TRL 1.16")
+    model.config.tie_word_embeddings = is_tied
+    config = adapters.peft_config(model_args(lora_modules_to_save=whole), model, [298, 299])
+    ends = {"model.embed_tokens"} if is_tied else {"model.embed_tokens", "lm_head"}
+    assert set(config.trainable_token_indices or ()) == {name for name in ends if name.split(".")[-1] not in whole}
+    assert get_peft_model(model, config)

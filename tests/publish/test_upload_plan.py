@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ftkit.config.errors import UserError
+from ftkit.model.adapters.files import record_base
+from ftkit.model.loading import PLACE_KEYS, load_tokenizer
 from ftkit.model.weights.conversion import import_weights
 from ftkit.publish.hub.upload_plan import format_plan, format_size, plan_upload, without_local_paths
 
@@ -207,6 +209,80 @@ def test_the_runs_hub_id_is_the_base_where_the_adapter_names_a_folder(adapter):
     assert json.loads(content(plan, "adapter_config.json"))["base_model_name_or_path"] == "some-owner/base"
 
 
+def test_a_relative_base_is_no_hub_id_where_it_is_pushed_from_another_folder(adapter, folder, tmp_path, monkeypatch):
+    base = Path(shutil.copytree(folder, tmp_path / "at_training" / "runs" / "base"))
+    monkeypatch.chdir(base.parents[1])
+    record_base(adapter, "runs/base", "runs/base")
+    config = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": "runs/base"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (adapter / "run.yaml").write_text("# ftkit sft --config x\n# versions\nmodel_name_or_path: runs/base\n")
+    monkeypatch.chdir(tmp_path)
+    plan = plan_upload(adapter, REPO)
+    assert json.loads(content(plan, "adapter_config.json"))["base_model_name_or_path"] == "base"
+    card = content(plan, "README.md").decode()
+    assert "base_model:" not in card and "runs/base" not in card and "of `base`" in card
+    assert any("is no model of the Hub" in warning for warning in plan.warnings)
+
+
+def test_no_configuration_says_where_its_files_lay(folder):
+    for name in ("config.json", "tokenizer_config.json"):
+        values = json.loads((folder / name).read_text())
+        places = {"_name_or_path": "/home/me/a", "special_tokens_map_file": "/home/me/b", "tokenizer_file": "C:\\me\\c"}
+        (folder / name).write_text(
+            json.dumps(values | places | {"audio_token": "/home"} if "tokenizer" in name else values | places)
+        )
+    plan = plan_upload(folder, REPO)
+    for name in ("config.json", "tokenizer_config.json"):
+        assert not PLACE_KEYS & json.loads(content(plan, name)).keys()
+        assert next(file.note for file in plan.files if file.name == name) == "without this machine's paths"
+    assert json.loads(content(plan, "tokenizer_config.json"))["audio_token"] == "/home"  # a token may look like a path
+
+
+CARDS = {  # metadata, and the line of the refusal; None for what the Hub takes
+    "a path as its base": (
+        "license: mit\nbase_model: /home/me/base",
+        'README.md:3: base_model: "/home/me/base" is no model',
+    ),
+    "a file among the bases": ("base_model:\n- owner/name\n- ./base", 'README.md:2: base_model: "./base" is no model'),
+    "a path among the data": (
+        "datasets:\n- /data/rows.jsonl",
+        'README.md:2: datasets: "/data/rows.jsonl" is no dataset',
+    ),
+    "a language's name": ("language: English", 'README.md:2: language: "English" is no code of a language'),
+    "Norwegian as YAML reads it": ("language:\n- no", 'language: "False" is no code of a language; .*in quotes'),
+    "tags that are no list": ("tags: llama", "README.md:2: tags: must be a list; write"),
+    "a number as a tag": ("tags:\n- 2024", "README.md:2: tags: must be texts"),
+    "two licences": ("license:\n- mit\n- apache-2.0", "README.md:2: license: must be a single text"),
+    "no YAML": ("license: mit\nbase_model: [", r"README.md:\d: metadata that is no YAML"),
+    "a list": ("- license", "README.md:2: metadata must be `key: value` lines"),
+    "results without a task": (
+        "model-index:\n- name: x\n  results:\n  - metrics: []",
+        "README.md:2: model-index: lacks what",
+    ),
+    "all in order": (
+        "license: llama3.1\nlanguage:\n- en\n- pt-BR\nbase_model: owner/name\ndatasets:\n- squad\ntags:\n- x",
+        None,
+    ),
+    "empty": ("", None),
+}
+
+
+@pytest.mark.parametrize(("metadata", "message"), CARDS.values(), ids=CARDS)
+def test_metadata_that_the_hub_refuses_is_found_before_anything_is_sent(folder, metadata, message):
+    (folder / "README.md").write_text(f"---\n{metadata}\n---\n# Model\n")
+    if message:
+        refused(folder, message)
+    else:
+        assert not any("licence" in warning for warning in plan_upload(folder, REPO).warnings)
+
+
+def test_a_licence_that_the_hub_may_not_know_is_a_note(folder):
+    (folder / "README.md").write_text("---\nlicense: apache2.0\n---\n# Model\n")
+    assert (
+        'the Hub may not know the licence apache2.0; did you mean "apache-2.0"?' in plan_upload(folder, REPO).warnings
+    )
+
+
 def test_an_adapter_that_changes_nothing_or_is_anothers_is_refused(adapter, folder):
     weights = load_file(adapter / "adapter_model.safetensors")
     zeros = {name: torch.zeros_like(tensor) if "lora_B" in name else tensor for name, tensor in weights.items()}
@@ -247,3 +323,11 @@ def test_paths_are_cut_and_other_text_is_not():
 )
 def test_sizes_have_units(num_bytes, text):
     assert format_size(num_bytes) == text
+
+
+def test_a_tokenizer_is_saved_without_the_places_of_its_files(folder, tmp_path):
+    path = folder / "tokenizer_config.json"
+    places = {"_name_or_path": "/home/me/a", "special_tokens_map_file": "/home/me/b"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | places))
+    load_tokenizer(folder).save_pretrained(tmp_path / "again")
+    assert "/home/me" not in (tmp_path / "again" / "tokenizer_config.json").read_text()

@@ -106,7 +106,7 @@ def show_adapter(argv: list[str]) -> None:
     parser.add_argument("--model_name_or_path", help="its base, if moved")
     args = parser.parse_args(argv)
     from ftkit.config.quiet import quiet_libraries
-    from ftkit.model.adapters.description import describe
+    from ftkit.model.adapters.description import FAILS, describe
     from ftkit.model.adapters.files import read_adapter_config
 
     quiet_libraries()
@@ -114,6 +114,8 @@ def show_adapter(argv: list[str]) -> None:
     lines, kinds = describe(args.adapter, args.model_name_or_path, method=method)
     for name, text in lines.items():
         print(f"{name:<15}{text}")
+    if lines["checks"].startswith(FAILS):
+        raise UserError(lines["checks"].removeprefix(FAILS))
     if kinds:
         print("\nFrobenius norm of the update, each module kind:")
         print_table([("kind", "modules", "mean", "largest", "relative to the weight"), *kinds[:KINDS_SHOWN]])

@@ -25,6 +25,7 @@ from ftkit.model.weights.shards import SafetensorsFolder
 Row = tuple[str, ...]
 FACTORS = ((".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B"))
 TOKENS_SHOWN = 8
+FAILS = "FAILS: "  # how the line of checks begins where loading would be refused
 
 
 def describe(adapter: str, base: str | None = None, *, method: str) -> tuple[dict[str, str], list[Row]]:
@@ -101,7 +102,7 @@ def checks_line(adapter: str, folder: str | None) -> str:
             return "finite, and it changes something; names and shapes were not held against the base"
         check_fit(adapter, folder)
     except UserError as error:
-        return f"FAILS: {error}"
+        return f"{FAILS}{error}"
     return "finite, changes something, every tensor has its place in the base"
 
 

@@ -135,6 +135,8 @@ def record_base(
         "vocab_size": sizes.get("vocab_size"),
         "load_in_4bit": load_in_4bit,
     } | ({"labels": labels} if labels else {})
+    if Path(name).expanduser().exists():  # elsewhere nobody could tell "runs/base" from a Hub id
+        record["is_local"] = True
     write_json(Path(output_dir) / BASE_RECORD, record)
 
 

@@ -1,5 +1,6 @@
 """What is trained: PEFT configurations, quantisation, frozen layers."""
 
+import copy
 import logging
 import re
 
@@ -10,7 +11,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 from trl.trainer import utils as trl_utils
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +78,9 @@ def peft_config(model_args, model, added_tokens: list[int]):
         modules_to_save=model_args.lora_modules_to_save,
         use_rslora=model_args.use_rslora,
         use_dora=model_args.use_dora,
-        trainable_token_indices=trainable_tokens(model, added_tokens) if added_tokens else None,
+        trainable_token_indices=trainable_tokens(model, added_tokens, model_args.lora_modules_to_save) or None,
     )
+    check_whole_modules(model, config)
     check_targets(model, config)
     tied = tied_targets(model, config)
     if tied:
@@ -110,6 +112,26 @@ def check_targets(model, config) -> None:
     )
 
 
+def check_whole_modules(model, config) -> None:
+    """Raise UserError where --lora_modules_to_save names nothing, a list of layers, or what LoRA adapts itself."""
+    modules, adapts_all = dict(model.named_modules()), config.target_modules == "all-linear"
+    adapting = copy.copy(config)
+    adapting.modules_to_save = None  # which PEFT takes out of what LoRA adapts, and then fails
+    for wanted in config.modules_to_save or []:
+        found = [name for name in modules if name.endswith(wanted)]  # as PEFT looks for them
+        flag = f"--lora_modules_to_save {wanted}"
+        if not found:
+            hint = did_you_mean(wanted, {name.rpartition(".")[2] for name in modules})
+            raise UserError(f"{flag}: no module of the model is called so{hint}")
+        if any(isinstance(modules[name], nn.ModuleList | nn.ModuleDict) for name in found):
+            raise UserError(f"{flag}: is a list of modules; name those in it, such as {found[0]}.0")
+        heads = (model.get_input_embeddings(), model.get_output_embeddings())
+        for name in found:
+            is_linear = isinstance(modules[name], nn.Linear) and not any(modules[name] is head for head in heads)
+            if is_linear if adapts_all else check_target_module_exists(adapting, name):
+                raise UserError(f"{flag}: LoRA adapts {name} already; take it out of one of the two")
+
+
 def tied_targets(model, config) -> list[str]:
     """Names of the embedding and the head that a LoRA configuration adapts although they share one tensor."""
     if not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
@@ -126,13 +148,18 @@ def can_train_added_tokens() -> bool:
     return hasattr(trl_utils, "add_fused_lm_head")
 
 
-def trainable_tokens(model, added_tokens: list[int]) -> dict[str, list[int]]:
-    """Rows of the embedding to train and, where the head is not tied to it, the same rows of the head."""
+def trainable_tokens(model, added_tokens: list[int], whole: list[str] | None = None) -> dict[str, list[int]]:
+    """Rows of the embedding to train and, where the head is not tied to it, the same rows of the head.
+
+    whole: modules that are trained as a whole, the added rows with them.
+    """
+    if not added_tokens:
+        return {}
     modules = {id(module): name for name, module in model.named_modules()}
     names = [modules[id(model.get_input_embeddings())]]
     if not model.config.tie_word_embeddings:
         names.append(modules[id(model.get_output_embeddings())])
-    return {name: added_tokens for name in names}
+    return {name: added_tokens for name in names if not any(name.endswith(module) for module in whole or [])}
 
 
 def freeze_layers(model, num_frozen_layers: int) -> None:

@@ -224,14 +224,19 @@ def is_unfilled(text: str) -> bool:
 def base_of_folder(folder: Path, settings: dict) -> str | None:
     """What the base was called: by the run, by base.json, by the record of a merge or export, by the adapter's config.
 
-    A path into huggingface_hub's cache becomes the Hub id it holds.
+    A path into huggingface_hub's cache becomes the Hub id it holds. A path that was relative to the folder of another
+    command begins with "./", as it looks like a Hub id otherwise.
     """
-    names = [settings.get("model_name_or_path"), (recorded_base(folder) or {}).get("name")]
-    for record in ("merge.json", "export.json"):
-        if (folder / record).is_file():
-            names += [read_object(folder / record).get(key) for key in ("base", "source")]
+    record = recorded_base(folder) or {}
+    names = [settings.get("model_name_or_path"), record.get("name")]
+    for file in ("merge.json", "export.json"):
+        if (folder / file).is_file():
+            names += [read_object(folder / file).get(key) for key in ("base", "source")]
     names.append(adapter_object(folder).get("base_model_name_or_path"))
     names = [name for name in names if isinstance(name, str) and name]
+    if record.get("is_local"):
+        local = record["name"].rstrip("/")
+        names = [f"./{name}" if name.rstrip("/") == local and HUB_ID.fullmatch(local) else name for name in names]
     names = [public_name_of(name) for name in names]
     cached = [f"{match[1]}/{match[2]}" for name in names if (match := CACHED_ID.search(name))]
     return next(iter([name for name in names if is_hub_id(name)] + cached + names), None)

@@ -22,6 +22,7 @@ from ftkit.data.templates.lock import LOCK_FILE, read_lock, verify_lock
 from ftkit.model import configuration_ftgpt
 from ftkit.model.adapters.files import base_of_adapter
 from ftkit.model.adapters.loading import check_adapter_folder, check_tensors
+from ftkit.model.loading import PLACE_KEYS
 from ftkit.model.weights.gguf import load_gguf_tokenizer
 from ftkit.model.weights.gguf_file import GgufFile
 from ftkit.publish.card.eval_results import ENTRIES_FILE, entries_yaml, with_benchmark
@@ -33,6 +34,7 @@ from ftkit.publish.card.model_card import (
     public_name,
     with_repo_id,
 )
+from ftkit.publish.hub.card_checks import check_card
 from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, check_weights
 from ftkit.training.checkpoints import sha256_of
 
@@ -54,6 +56,7 @@ WITHHELD = {
     "report.html": "holds rows of the data",
     "samples.jsonl": "holds rows of the data",
 }
+UNTOUCHED = (TOKENIZER_FILES | {LOCK_FILE}) - {"tokenizer_config.json"}
 BINARY = (".safetensors", ".gguf", ".png", ".model")
 
 
@@ -199,10 +202,11 @@ def rewritten(name: str, folder: Path, repo_id: str, warnings: list[str]) -> Upl
         named = with_benchmark(with_repo_id(text, repo_id), folder)
         note = "with the repository's id"
         return UploadFile(name, path) if named == text else UploadFile(name, path, named.encode(), note)
-    if not name.endswith(".json") or name in TOKENIZER_FILES | {"config.json", LOCK_FILE} or WEIGHTS.fullmatch(name):
+    if not name.endswith(".json") or name in UNTOUCHED or WEIGHTS.fullmatch(name):
         return UploadFile(name, path)
     original = read_object(path)
-    value, note = without_local_paths(original), "without this machine's paths"
+    cut = without_places if name in ("config.json", "tokenizer_config.json") else without_local_paths
+    value, note = cut(original), "without this machine's paths"
     if name == "receipt.json":
         value = {key: item for key, item in value.items() if not holds_list(item)}
         note = "without rows"
@@ -239,6 +243,13 @@ def without_local_paths(value):
     return value
 
 
+def without_places(value):
+    """The same configuration without the keys that say where its files lay; tokens and templates stay as they are."""
+    if isinstance(value, dict):
+        return {key: without_places(item) for key, item in value.items() if key not in PLACE_KEYS}
+    return value
+
+
 def check_plan(plan: UploadPlan, token: str | None) -> None:
     """Raise UserError for what must not or cannot be used by others; note what they will miss as a warning."""
     names = {file.name for file in plan.files}
@@ -249,6 +260,9 @@ def check_plan(plan: UploadPlan, token: str | None) -> None:
         for path in plan.folder.glob("*.gguf"):
             verify_lock(plan.folder, load_gguf_tokenizer(GgufFile(path)))
     for file in plan.files:
+        if file.name == "README.md":
+            content = file.path.read_bytes() if file.content is None else file.content
+            plan.warnings += check_card(str(file.path), content.decode("utf-8", errors="replace"))
         if not file.name.endswith(BINARY):
             check_secrets(file.path, file.content, token)
 
