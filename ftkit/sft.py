@@ -27,7 +27,7 @@ RECIPE = Recipe(
     settings="ftkit.config.settings.sft:SETTINGS",
     method="ftkit.training.methods.sft:METHOD",
     rows="ftkit.data.rows.formats:CONVERSATIONS",
-    held_out="ftkit.evaluation.held_out.likelihoods:HELD_OUT_ANSWERS",
+    held_out="ftkit.evaluation.held_out.before_after:HELD_OUT",
     about=__doc__,
 )  # fmt: skip
 main = RECIPE.main

@@ -1,6 +1,7 @@
 """`ftkit classify`: every method and family leaves a run that loads and predicts; the loss is right; mistakes are one line."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -250,7 +251,7 @@ def test_the_receipt_and_the_report_tell_lengths_cuts_confusion_and_calibration(
     assert "true class, predicted as | ham | spam" in card
 
 
-def test_results_can_be_compared_item_by_item(classify):
+def test_results_can_be_compared_item_by_item(classify, capsys):
     from ftkit.evaluation.results import read_items, read_results
 
     out = classify("--test_size", "24", "--max_steps", "1")
@@ -260,6 +261,10 @@ def test_results_can_be_compared_item_by_item(classify):
     assert len(items) == task.num_items == 24
     assert np.mean([item.scores["accuracy"] for item in items]) == pytest.approx(task.scores["accuracy"].value)
     assert not task.scores["brier"].higher_is_better
+    befores = [read_results(path).tasks["classification"] for path in sorted(out.glob("before-*/results.json"))]
+    assert [path.name for path in sorted(out.glob("before-*"))] == ["before-TF-IDF", "before-majority-class"]
+    assert {found.task_hash for found in befores} == {task.task_hash}
+    assert re.search(r"\nverdict: [a-z ]+: accuracy [\d.]+ % before, .*, against TF-IDF", capsys.readouterr().err)
 
 
 def test_predictions_of_labelled_rows_are_scored_and_go_to_standard_output(classify, label_file, capsys):

@@ -73,7 +73,7 @@ class TaskResult:
     results.json. main_metric: the one a verdict is about. scores: by the metric's name, METRIC/GROUP for a group of the
     items. num_cut: items longer than the model's context. examples_hash: of the examples before the questions; "" for
     none, or from an earlier ftkit. data: the Hub dataset whose rows a bundled task asked; "" for any other rows and
-    tasks."""
+    tasks. is_sample: whether another run may have answered more or fewer of the same rows."""
 
     name: str
     version: int
@@ -86,6 +86,7 @@ class TaskResult:
     num_cut: int = 0
     examples_hash: str = ""
     data: str = ""
+    is_sample: bool = False
 
 
 @dataclass
@@ -142,14 +143,19 @@ def items_file(task_name: str) -> str:
     return f"items/{task_name.replace('/', '-')}.jsonl"
 
 
-def task_of(name: str, items: list[Item], scores: dict[str, Score], *, settings=None) -> TaskResult:
+def task_of(
+    name: str, items: list[Item], scores: dict[str, Score], *, settings=None, is_sample: bool = False
+) -> TaskResult:
     """A task that was asked of held-out rows or answers. scores: the main metric first, one that every item has.
 
-    settings: JSON values that make it another task, beside its items.
+    settings: JSON values that make it another task, beside its items, unless these are a sample of the task's.
     """
-    identity = json.dumps([settings, sorted(item.item_id for item in items)], sort_keys=True)
+    ids = None if is_sample else sorted(item.item_id for item in items)
+    identity = json.dumps([settings, ids], sort_keys=True)
     task_hash = hashlib.sha256(identity.encode()).hexdigest()
-    return TaskResult(name, 1, task_hash, len(items), 0, next(iter(scores)), scores, items_file(name))
+    return TaskResult(
+        name, 1, task_hash, len(items), 0, next(iter(scores)), scores, items_file(name), is_sample=is_sample
+    )
 
 
 def write_run(folder: str | Path, results: Results, items: dict[str, list[Item]]) -> Path:

@@ -17,6 +17,7 @@ UNRELATED = {
     "run_name", "push_to_hub",
     "hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "num_samples",
     "sample_max_new_tokens", "benchmark_tasks", "benchmark_data", "benchmark_limit",
+    "before_after",
 }  # fmt: skip
 NOT_COMPARED = frozenset({"reasons", "facts", "peak_memory_gib", "checkpoint_bytes", "num_updates"})
 # Of a run that goes on: what changes no weight, what belongs to a kind of device, and what is kept where settings

@@ -23,6 +23,7 @@ HARMLESS = {
     "dataloader_prefetch_factor", "ddp_timeout", "skip_memory_metrics", "activation_checkpointing",
     "gradient_checkpointing", "max_truncated_share", "allow_untrained_end_of_turn", "allow_empty_mask",
     "dataset_num_proc", "torch_empty_cache_steps", "use_cpu", "eval_strategy",
+    "before_after",
 }  # fmt: skip
 WHERE_BEST = {  # settings that matter where an evaluation chooses weights or ends the run
     "eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps", "per_device_eval_batch_size",

@@ -20,6 +20,7 @@ from ftkit.config.run_folder import RunRecord, write_run_yaml
 from ftkit.config.terminal import has_color
 from ftkit.data.templates.lock import write_lock
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
+from ftkit.evaluation.results import BEFORE, FILE
 from ftkit.model.adapters.files import base_of_adapter, record_base
 from ftkit.model.adapters.methods import count_parameters
 from ftkit.model.loading import public_name_of
@@ -78,15 +79,22 @@ def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
     if held_out and is_sharded(trainer):
         held_out = None
         say_why_left_out(trainer)
-    before = held_out.measure(run, trainer) if held_out and held_out.before else None
+    if held_out and held_out.before and not on_first_process(run.config, lambda: is_measured(run, start)):
+        held_out.before(run, trainer)
     trainer.train(resume_from_checkpoint=start.checkpoint)
-    if held_out and (after := held_out.measure(run, trainer)) is not None and trainer.is_world_process_zero():
-        say("\n".join(held_out.report(run, before, after)))
+    lines = held_out.after(run, trainer) if held_out else []
+    if lines and trainer.is_world_process_zero():
+        say("\n".join(lines))
     if method.finish:
         receipt |= method.finish(run, trainer)
     close_receipt(run, trainer, receipt)
     close_run(run, method, trainer, receipt, start)
     return trainer
+
+
+def is_measured(run: Run, start: Start) -> bool:
+    """Whether a run that goes on has measured the held-out rows before it began."""
+    return bool(start.checkpoint) and not start.changed and (Path(run.output_dir) / BEFORE / FILE).is_file()
 
 
 def check_run(training) -> None:

@@ -24,6 +24,7 @@ EVALUATION = {"eval_strategy": "steps", "eval_steps": EVERY}
 LEFT_OUT = {  # settings of the run: its length, and what goes out of its folder
     "output_dir", "num_train_epochs", "max_tokens", "report_to", "run_name", "push_to_hub", "hub_model_id", "hub_token",
     "hub_private_repo", "hub_revision", "benchmark_tasks", "benchmark_data", "benchmark_limit",
+    "before_after",
 }  # fmt: skip
 
 

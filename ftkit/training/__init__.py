@@ -1,6 +1,7 @@
 """Thin subclasses of TRL's trainers, and what surrounds a run: plan, checkpoints, progress, the run folder.
 
 agreement.py         What one process decides, made the decision of all of them
+answering.py         How many held-out rows are answered before and after training
 batch_totals.py      Running totals of a streamed run
 budget.py            What a pretraining run costs, and how fast it goes
 callbacks.py         What a run reports while it goes: metrics.jsonl, sample answers

@@ -18,7 +18,8 @@ class Facts:
     shape: of the model. context: its longest input, None for any. lengths: tokens of each training row, of a stream's
     first rows, empty where text is cut into blocks. num_blocks: of such text, None for a stream. isolates: whether
     packed documents see nothing of each other under sdpa, and under document-by-document attention. num_test: held-out
-    rows. head_kernel: the faster kernel of the loss head on this GPU, None where it was not timed.
+    rows. held_out: tokens of each held-out row that can be asked, and of its answer. head_kernel: the faster kernel of
+    the loss head on this GPU, None where it was not timed.
     """
 
     hardware: Hardware
@@ -28,6 +29,7 @@ class Facts:
     is_stream: bool = False
     num_blocks: int | None = None
     num_test: int = 0
+    held_out: Sequence[tuple[int, int]] = ()
     isolates: bool = True
     isolates_by_document: bool = True
     head_kernel: str | None = None
@@ -46,7 +48,8 @@ class Decided:
     block_length: of packed rows or of text, None where rows stay apart. num_updates: about as many as there will be.
     num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step. checkpoint_bytes: of
     what is saved at once, at least. facts: the digest of those it rests on. saves_by_clock: whether it is saved when
-    ten minutes have passed, and not too often (`ftkit.training.saving`).
+    ten minutes have passed, and not too often (`ftkit.training.saving`). num_answered: held-out rows that are answered
+    before and after.
     """
 
     use_cpu: bool
@@ -83,6 +86,7 @@ class Decided:
     peak_memory_gib: float
     checkpoint_bytes: int
     facts: str
+    num_answered: int = 0
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property

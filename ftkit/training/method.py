@@ -67,10 +67,9 @@ class Method:
 class HeldOut:
     """How held-out rows are scored, one by one; left out where the weights are sharded.
 
-    measure(run, trainer): called in all processes, before training where `before` is set, and after; None where there
-    are none. report(run, before, after): in the first process; writes OUT/results.json, returns lines for a person.
+    Both are called in all processes. before(run, trainer): before training, None for nothing; writes OUT/before*.
+    after(run, trainer): writes OUT/results.json; lines for a person, none where nothing is held out.
     """
 
-    measure: Callable[[Run, Trainer], Any]
-    report: Callable[[Run, Any, Any], list[str]]
-    before: bool = True
+    after: Callable[[Run, Trainer], list[str]]
+    before: Callable[[Run, Trainer], None] | None = None

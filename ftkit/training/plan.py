@@ -9,6 +9,7 @@ import math
 
 from ftkit.config.errors import UserError
 from ftkit.config.settings.needs import plain
+from ftkit.training.answering import answering
 from ftkit.training.decided import Decided, Facts
 from ftkit.training.fitting import kernels, memory
 from ftkit.training.packing import attention, blocks
@@ -46,6 +47,7 @@ def decide(asked, given: frozenset[str], facts: Facts) -> Decided:
     values |= memory(asked, facts, values, reasons)
     values |= kernels(asked, facts, values, reasons)
     values |= evaluation(asked, given, facts, reasons)
+    values |= answering(asked, facts, values, reasons)
     values |= saving(asked, given, values, reasons)
     values |= logging(asked, given, values["num_updates"], reasons)
     return Decided(**values, facts=facts.digest(), reasons={name: text for name, text in reasons.items() if text})

@@ -23,7 +23,7 @@ from ftkit.data.templates.lock import read_lock, verify_lock, verify_tokenizer
 from ftkit.data.templates.templates import TemplateInfo, install_template
 from ftkit.data.tokens.preferences import TokenizedPairs
 from ftkit.data.tokens.receipt import Allowed, check_rows
-from ftkit.data.tokens.tokenization import TokenizedRows, tokenize_rows
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, TokenizedRows, tokenize_rows
 from ftkit.model.adapters.files import named_base, run_settings, tokenizer_folder
 from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
@@ -220,8 +220,20 @@ def row_facts(settings, data: PreparedData, hardware: Hardware) -> Facts:
         kernel = timed_head(facts, trained=not model.use_peft, uniform_rows=uniform)
     return dataclasses.replace(
         facts, lengths=data.train.lengths, is_stream=data.stream is not None,
-        num_test=len(data.rows.test or []), head_kernel=kernel,
+        num_test=len(data.rows.test or []), held_out=answer_lengths(data), head_kernel=kernel,
     )  # fmt: skip
+
+
+def answer_lengths(data: PreparedData) -> list[tuple[int, int]]:
+    """Tokens of each held-out row, and of its answer, of a pair the chosen one; plain text asks nothing."""
+    if not (data.test and data.template):
+        return []
+    sequences = list(data.test.sequences())
+    each = len(sequences) // max(1, len(data.test.kept))  # of a pair, two
+    return [
+        (len(row["input_ids"]), sum(label != IGNORE_INDEX for label in row["labels"]))
+        for row in sequences[:: each or 1]
+    ]
 
 
 def load_trained(run) -> PreTrainedModel:

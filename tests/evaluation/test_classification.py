@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ftkit.evaluation.held_out.classification import evaluate_classifier, evaluation_lines
+from ftkit.evaluation.held_out.classification import baselines, evaluate_classifier, evaluation_lines
 from ftkit.metrics.classification import area_under_curve, confusion_matrix, intervals, matrix_measures, measure
 from ftkit.metrics.intervals import bootstrap_statistic, wilson_interval
 
@@ -87,25 +87,33 @@ def test_a_classifier_that_finds_one_class_only_is_reported_and_claims_no_false_
     references = [0] * 160 + [1] * 40
     evaluation = evaluate_classifier(references, [[0.9, 0.1]] * 200, ["ham", "spam"]) | {"split": "test"}
     measures = evaluation["measures"]
-    assert measures["precision"] == {"value": None, "undefined": "no row is put into spam"}  # 0 of 0
-    assert measures["matthews_correlation"] == {"value": None, "undefined": "all rows are put into ham"}
+    assert measures["precision"] == {"value": None, "undefined": "no text was called spam"}  # 0 of 0
+    assert measures["matthews_correlation"] == {"value": None, "undefined": "every text was called ham"}
     # Wilson's interval of 0 of 40: up to z^2 / (40 + z^2)
     assert measures["recall"] == {"value": 0.0, "low": 0.0, "high": pytest.approx(1.959964**2 / (40 + 1.959964**2))}
     assert measures["f1"] == {"value": 0.0}  # the same in every draw: no interval
     assert evaluation["classes"]["spam"] == {"num_rows": 40, "precision": None, "recall": 0.0, "f1": 0.0}
     text = "\n".join(evaluation_lines(evaluation))
-    assert "precision                  undefined: no row is put into spam" in text
+    assert "precision                  undefined: no text was called spam" in text
     assert "recall                     0.000  (0.000 to 0.088)" in text and "(0.000 to 0.000)" not in text
-    assert "warning: all 200 rows are put into ham: it does not tell the classes apart" in text
+    assert "warning: it called all 200 texts ham: it does not tell the classes apart" in text
 
 
 def test_a_class_that_is_never_predicted_is_named_and_a_flawless_f1_has_no_interval():
     certain = np.eye(3)
     evaluation = evaluate_classifier([0, 1, 2, 0], certain[[0, 1, 0, 0]], ["a", "b", "c"]) | {"split": "test"}
-    assert evaluation["warnings"] == ["no row is put into c"]
+    assert evaluation["warnings"] == ["no text was called c"]
     assert evaluation["measures"]["precision"]["value"] == pytest.approx((2 / 3 + 1 + 0) / 3)  # scikit-learn's mean
     many = evaluate_classifier([0, 1, *range(2, 20)], np.eye(20)[[0, 1] * 10], [f"c{number}" for number in range(20)])
-    assert many["warnings"] == ["no row is put into c2, c3, c4, c5, c6, c7, c8, c9, ..."]  # one line, however many
+    assert many["warnings"] == ["no text was called c2, c3, c4, c5, c6, c7, c8, c9, ..."]  # one line, however many
     flawless = evaluate_classifier([0, 1] * 40, np.eye(2)[[0, 1] * 40], ["a", "b"])
     assert flawless["measures"]["f1"] == {"value": 1.0} and not flawless["warnings"]
     assert flawless["measures"]["precision"]["low"] == pytest.approx(40 / (40 + 1.959964**2))
+
+
+def test_baselines_say_the_commonest_class_and_what_words_alone_tell():
+    train = [{"text": f"win {word} now", "label": 1} for word in ("cash", "a car", "gold")]
+    train += [{"text": f"see you {word}", "label": 0} for word in ("soon", "today", "at noon", "there")]
+    rows = [{"text": "win a prize now", "label": 1}, {"text": "see you in the evening", "label": 0}]
+    assert baselines(train, rows) == {"majority class": [0, 0], "TF-IDF": [1, 0]}
+    assert baselines([{"text": "a", "label": 2}], rows) == {"majority class": [2, 2]}

@@ -71,7 +71,8 @@ def test_compare_gives_a_verdict_of_one_run_and_of_two(full_run, train, tmp_path
     compare([str(full_run)])
     assert capsys.readouterr().out.startswith("better: better on answers")
     lora = train("sft", tmp_path / "lora", "--use_peft", "--learning_rate", "1e-5")
-    assert "8 held-out rows, answer loss, nats per token: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "\n8 held-out rows  " in said and "\nverdict: better: answer loss, nats per token " in said
     compare([str(full_run), str(lora)])
     assert capsys.readouterr().out.startswith("worse: worse on answers")
 

@@ -1,5 +1,6 @@
 """Scores of pairs equal log-probabilities taken from full logits, and their summary is worked out by hand."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ftkit.commands.compare import main
 from ftkit.config.errors import UserError
-from ftkit.evaluation.held_out.preferences import PairScore, score_pairs, write_preferences
+from ftkit.evaluation.held_out.preferences import PairScore, results_lines, score_pairs, write_preferences
 from ftkit.evaluation.results import read_items, read_results
 from ftkit.evaluation.verdict.contamination import leak_warnings
 
@@ -29,8 +30,8 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer():
         assert total == pytest.approx(expected, rel=1e-5) and number == len(answer)
 
 
-def runs_of(tmp_path, before, after):
-    """What a run writes of pairs about their numbers."""
+def runs_of(tmp_path, before, after, lengths=({}, {})):
+    """What a run writes of pairs about their numbers. lengths: of some answers before and after."""
     model = SimpleNamespace(model_name_or_path="org/base", use_peft=True, adapter=None)
     run = SimpleNamespace(
         settings=SimpleNamespace(model=model, data=SimpleNamespace(dataset_name="pairs")),
@@ -40,7 +41,11 @@ def runs_of(tmp_path, before, after):
         {"prompt": [{"role": "user", "content": f"text {number}"}], "chosen": "text 7", "rejected": "text 8"}
         for number in range(len(before))
     ]
-    line = write_preferences(run, rows, before, after)
+    items = [
+        write_preferences(run, rows, scores, tokens, is_trained=is_trained)
+        for scores, tokens, is_trained in zip((before, after), lengths, (False, True), strict=True)
+    ]
+    line = "\n".join(results_lines(*items))
     return line, *(read_results(tmp_path / "out" / name) for name in ("before/results.json", "results.json"))
 
 
@@ -83,3 +88,15 @@ def test_a_held_out_question_that_was_trained_on_is_found(tmp_path):
     asked = {"prompt": [{"role": "user", "content": "text 2"}], "chosen": "a", "rejected": "b", "source": "rows:9"}
     (warning,) = leak_warnings([asked], items)
     assert warning.startswith("warning: preferences: 1 of 3 items are asked in the training data, the first at rows:9")
+
+
+def test_the_length_of_answers_is_reported_and_decides_nothing(tmp_path, capsys):
+    scores = [PairScore(-1.0, -2.0, 1, 1)] * 12
+    before, after = {0: 10, 4: 20, 8: 30}, {0: 20, 4: 30, 8: 40}
+    line, old, new = runs_of(tmp_path, scores, scores, (before, after))
+    assert "length of 3 answers, tokens: 20.0 before, 30.0 after (change +10.0, 95 % interval" in line
+    assert new.tasks["preferences"].main_metric == "pair_accuracy"
+    main([str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert re.search(r"preferences  answer length, tokens  +3 +20 +30 +\+10", said)
+    assert "note: answer length, tokens: neither more nor less is better" in said

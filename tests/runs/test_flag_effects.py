@@ -281,6 +281,7 @@ def row_effects(prompt: int, answer: int) -> dict[str, Effect]:
 WEIGHTS = dict.fromkeys((*NEW_MODEL, "tokenizer")) | {"model_name_or_path": "MODEL"}
 EFFECTS = {
     "sft": COMMON | row_effects(22, 3) | {
+        "before_after": Effect(True, decided, HELD_OUT),
         "packing": Effect(False, decided),
         "loss_type": Effect("dft", weights),
         "packing_strategy": Effect("wrapped", "lets rows see each other"),
@@ -288,6 +289,7 @@ EFFECTS = {
         "completion_only_loss": Effect(False, "the answers and their end token only"),
     },
     "dpo": COMMON | row_effects(4, 3) | {
+        "before_after": Effect(True, decided, HELD_OUT),
         "beta": Effect(0.7, weights),
         "loss_type": Effect(["ipo"], weights),
         "label_smoothing": Effect(0.2, weights, {"loss_type": ["robust"]}),

@@ -26,7 +26,7 @@ from ftkit.inference.engine import Engine
 from ftkit.inference.scoring import copy_input, most_frequent_answer
 
 LOSS = "answer_loss"  # nats per token of the answer wanted
-TASK = Task("held-out", 1, "generation", "held-out rows", ["exact_match", "token_f1"], template=True)
+TASK = Task("held-out", 1, "generation", "held-out rows", ["exact_match", "token_f1", "chrf"], template=True)
 MAX_ANSWER_TOKENS = 64
 SPARE_TOKENS = 4  # an answer may be so much longer than the longest one wanted
 
@@ -75,18 +75,37 @@ def answered(
     room = max(len(tokenizer(row["messages"][-1]["content"])["input_ids"]) for row in test) + SPARE_TOKENS
     task = dataclasses.replace(TASK, max_new_tokens=min(MAX_ANSWER_TOKENS, room))
     run = GenerationRun(task, questions(test, train, num_fewshot), subject)
-    found = {}
-    with Progress(len(test), what, "rows answered", shown=is_first_process()) as progress:
-        for unit in run.units:
-            found.update(zip(unit, run.run(unit), strict=True))
-            progress.advance(len(unit))
-    answers = [found[place] for place in range(len(test))]
+    answers = generated(run, range(len(test)), what)
     if not num_fewshot:
         tokenized = [tokenize_row({"messages": row["messages"]}, tokenizer, subject.template) for row in test]
         losses = engine.answer_losses(tokenized)
         for item, (loss, num_tokens) in zip(answers, losses, strict=True):
             item.scores[LOSS], item.extra["num_answer_tokens"] = loss / num_tokens, num_tokens
     return answers
+
+
+def generated(run: GenerationRun, places: Sequence[int], what: str) -> list[Item]:
+    """The items at some places with their answers, generated together where they are about as long.
+
+    what: as the progress calls it.
+    """
+    ordered = sorted(places, key=lambda place: -len(run.prompts[place]))
+    found, size = {}, run.subject.batch_size
+    with Progress(len(ordered), what, "rows answered", shown=is_first_process()) as progress:
+        for start in range(0, len(ordered), size):
+            unit = ordered[start : start + size]
+            found |= dict(zip(unit, run.run(unit), strict=True))
+            progress.advance(len(unit))
+    return [found[place] for place in places]
+
+
+def is_question(messages: object) -> bool:
+    """Whether a row is a talk of user and assistant in turn, maybe after a system turn, that ends with an answer."""
+    if not isinstance(messages, list):
+        return False
+    roles = [turn["role"] for turn in messages]
+    roles = roles[roles[:1] == ["system"] :]
+    return bool(roles) and roles == ["user", "assistant"] * (len(roles) // 2)
 
 
 def baselines(test: Sequence[dict], train: Sequence[dict]) -> dict[str, list[Item]]:

@@ -15,7 +15,18 @@ from ftkit.config.jsonl import read_log
 from ftkit.data.tokens.labelled import LabelledRows, some
 from ftkit.evaluation.held_out.writing import write_held_out
 from ftkit.evaluation.pages.charts import Chart, Line
-from ftkit.evaluation.results import NO_SHARES, Item, Score, content_id, items_file, metric_text, task_of
+from ftkit.evaluation.results import (
+    BEFORE,
+    NO_SHARES,
+    Item,
+    Score,
+    content_id,
+    items_file,
+    mean_score,
+    metric_text,
+    task_of,
+)
+from ftkit.evaluation.verdict.text import run_lines
 from ftkit.metrics.classification import calibration_bins, class_measures, confusion_matrix, intervals, measure
 from ftkit.model.classifier import text_probabilities
 from ftkit.training.method import HeldOut, Run
@@ -27,6 +38,7 @@ TASK = "classification"
 MAX_SHOWN_CLASSES = 20  # of a confusion matrix
 NUM_MISTAKES = 8
 MISTAKE_CHARACTERS = 400
+MAX_BASELINE_ROWS = 50_000  # of training; some seconds
 
 
 def evaluate_classifier(references, probabilities, labels: list[str], *, positive: int = 1, seed: int = 0) -> dict:
@@ -45,13 +57,13 @@ def evaluate_classifier(references, probabilities, labels: list[str], *, positiv
     }
     commonest, count = Counter(references.tolist()).most_common(1)[0]
     unused = [name for name, number in zip(labels, confusion.sum(axis=0), strict=True) if not number]
-    warnings = [f"no row is put into {some(unused)}"] if unused else []
+    warnings = [f"no text was called {some(unused)}"] if unused else []
     if len(labels) == 2 and labels[positive] in unused:
         measures["precision"] = {"value": None, "undefined": warnings[0]}
     if len(labels) - len(unused) == 1:
         only = labels[int(confusion.sum(axis=0).argmax())]
-        measures["matthews_correlation"] = {"value": None, "undefined": f"all rows are put into {only}"}
-        warnings = [f"all {len(references)} rows are put into {only}: it does not tell the classes apart"]
+        measures["matthews_correlation"] = {"value": None, "undefined": f"every text was called {only}"}
+        warnings = [f"it called all {len(references)} texts {only}: it does not tell the classes apart"]
     return {
         "num_rows": len(references),
         "labels": labels,
@@ -104,11 +116,8 @@ def held_out_rows(rows: LabelledRows) -> tuple[str, list[dict] | None]:
     return ("test", rows.test) if rows.test else ("validation", rows.validation)
 
 
-def measure_held_out(run: Run, trainer) -> np.ndarray | None:
-    """(rows, classes) probabilities of the held-out rows; None without any."""
-    _, rows = held_out_rows(run.data.rows)
-    if not rows:
-        return None
+def measured(run: Run, trainer, rows: list[dict]) -> np.ndarray:
+    """(rows, classes) probabilities of the held-out rows; in all processes."""
     settings = {"max_length": run.decided.max_length, "batch_size": run.config.per_device_eval_batch_size}
 
     def classify(texts: list[str]) -> np.ndarray:
@@ -117,20 +126,55 @@ def measure_held_out(run: Run, trainer) -> np.ndarray | None:
     return np.array(shared(trainer.accelerator, [row["text"] for row in rows], classify))
 
 
-def report(run: Run, before: None, after: np.ndarray) -> list[str]:
-    """Write OUT/results.json, its items and OUT/evaluation.json; the evaluation for a person."""
+def after(run: Run, trainer) -> list[str]:
+    """Write OUT/results.json, its items and OUT/evaluation.json, and as OUT/before-* what needs no language model; the
+    evaluation for a person, with the verdict."""
     labels, (split, rows) = run.data.rows.labels, held_out_rows(run.data.rows)
+    if not rows:
+        return []
+    probabilities = measured(run, trainer, rows)
+    if not trainer.is_world_process_zero():
+        return []
     references = [row["label"] for row in rows]
-    evaluation = {"split": split} | evaluate_classifier(references, after, labels, positive=run.data.positive)
+    evaluation = {"split": split} | evaluate_classifier(references, probabilities, labels, positive=run.data.positive)
     write_json(Path(run.output_dir) / EVALUATION_FILE, evaluation)
     scores = {
-        name: Score(**measured, higher_is_better=name not in LOWER_IS_BETTER, is_share=name not in NO_SHARES)
-        for name, measured in evaluation["measures"].items()
-        if measured["value"] is not None
+        name: Score(**found, higher_is_better=name not in LOWER_IS_BETTER, is_share=name not in NO_SHARES)
+        for name, found in evaluation["measures"].items()
+        if found["value"] is not None
     }
-    items = [item_of(row, chances, labels) for row, chances in zip(rows, after, strict=True)]
-    write_held_out(run, task_of(TASK, items, scores), items, facts={"split": split, "labels": labels})
-    return evaluation_lines(evaluation)
+    facts = {"split": split, "labels": labels}
+    items = [item_of(row, chances, labels) for row, chances in zip(rows, probabilities, strict=True)]
+    write_held_out(run, task_of(TASK, items, scores), items, facts=facts)
+    for name, predicted in baselines(run.data.rows.train, rows).items():
+        plain = [baseline_item(row, number, labels) for row, number in zip(rows, predicted, strict=True)]
+        task = task_of(TASK, plain, {"accuracy": mean_score([item.scores["accuracy"] for item in plain])})
+        where = {"folder": f"{BEFORE}-{name.replace(' ', '-')}", "name": name}
+        write_held_out(run, task, plain, is_trained=False, facts=facts, **where)
+    return [*evaluation_lines(evaluation), *run_lines(run.output_dir, "text")]
+
+
+def baselines(train: list[dict], rows: list[dict]) -> dict[str, list[int]]:
+    """Class numbers that need no language model, by name: the commonest of the training rows for all; and a logistic
+    regression on words and pairs of words, weighted by TF-IDF, left out where training rows are very many."""
+    labels = [row["label"] for row in train]
+    found = {"majority class": [Counter(labels).most_common(1)[0][0]] * len(rows)}
+    if len(train) <= MAX_BASELINE_ROWS and len(set(labels)) > 1:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
+        model = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000))
+        model.fit([row["text"] for row in train], labels)
+        found["TF-IDF"] = model.predict([row["text"] for row in rows]).tolist()
+    return found
+
+
+def baseline_item(row: dict, predicted: int, labels: list[str]) -> Item:
+    """One held-out row with the class that a baseline gives it."""
+    label, scores = labels[row["label"]], {"accuracy": float(predicted == row["label"])}
+    return Item(content_id(row["text"], label), scores, row["text"], labels[predicted], label)
 
 
 def classifier_parts(folder: Path) -> dict:
@@ -204,4 +248,4 @@ def mistakes(items: list[dict]) -> list[tuple[str, str]]:
     return shown
 
 
-HELD_OUT = HeldOut(measure_held_out, report, before=False)
+HELD_OUT = HeldOut(after)

@@ -9,15 +9,13 @@ The cost is two forward passes over at most MAX_ITEMS rows or blocks; with --eva
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ftkit.config.errors import UserError
 from ftkit.evaluation.held_out.writing import write_held_out
-from ftkit.evaluation.results import Item, content_id, mean_score, metric_text, task_of
-from ftkit.evaluation.verdict.pairing import read_run_and_befores
-from ftkit.evaluation.verdict.text import difference_text, level
-from ftkit.evaluation.verdict.verdict import compare_runs
+from ftkit.evaluation.results import Item, Score, TaskResult, content_id, mean_score, task_of
+from ftkit.evaluation.verdict.text import run_lines
 from ftkit.inference.scoring import TokenScores, token_scores
 from ftkit.training.method import HeldOut, Run
 from ftkit.training.methods.pretrain import bits_per_byte
@@ -44,18 +42,25 @@ def evenly(items: Sequence) -> Sequence:
     return items[:: math.ceil(len(items) / MAX_ITEMS)] if items else items
 
 
-def answer_parts(run: Run) -> list[Part]:
-    """Held-out rows; of plain text the whole."""
-    test, parts = run.data.test, []
-    for place in evenly(range(len(test.kept) if test else 0)):
-        row = run.data.rows.test[test.kept[place]]
-        if "text" in row:
-            content, prompt, answer = row["text"], "", row["text"]
-        else:
-            content, (turns, answer) = row["messages"], question_and_answer(row)
-            prompt = turns[-1]["content"] if turns else ""
-        parts.append(Part(content, prompt, answer, [test.rows[place]]))
-    return parts
+def answer_parts(run: Run, most: int = MAX_ITEMS, keep: Callable = lambda content: True) -> list[Part]:
+    """Held-out rows in their order, of plain text the whole; `most` of them are also among any larger number."""
+    test = run.data.test
+    parts = [part_of(run, place) for place in range(len(test.kept) if test else 0)]
+    parts = [part for part in parts if keep(part.content)]
+    chosen = sorted(range(len(parts)), key=lambda place: content_id(parts[place].content))[:most]
+    return [parts[place] for place in sorted(chosen)]
+
+
+def part_of(run: Run, place: int) -> Part:
+    """The held-out row at one place among the tokenized ones."""
+    test = run.data.test
+    row = run.data.rows.test[test.kept[place]]
+    if "text" in row:
+        content, prompt, answer = row["text"], "", row["text"]
+    else:
+        content, (turns, answer) = row["messages"], question_and_answer(row)
+        prompt = turns[-1]["content"] if turns else ""
+    return Part(content, prompt, answer, [test.rows[place]])
 
 
 def text_parts(run: Run) -> list[Part]:
@@ -74,13 +79,8 @@ def text_parts(run: Run) -> list[Part]:
     return parts
 
 
-def measure(run: Run, trainer, parts: list[Part]) -> list[TokenScores] | None:
-    """The scores of each part; None where nothing is held out, or no evaluation is wanted.
-
-    Raises UserError for weights whose loss is no number.
-    """
-    if not parts or run.decided.eval_strategy == "no":
-        return None
+def measure(run: Run, trainer, parts: list[Part]) -> list[TokenScores]:
+    """The scores of each part. Raises UserError for weights whose loss is no number."""
     pad, batch_size = run.data.tokenizer.pad_token_id or 0, run.config.per_device_eval_batch_size
 
     def score(some: Sequence[Part]) -> list[TokenScores]:
@@ -101,44 +101,69 @@ def total(scores: Iterable[TokenScores]) -> TokenScores:
     return TokenScores(*map(sum, zip(*scores, strict=True)))
 
 
-def report(run: Run, task: str, parts: list[Part], before: list[TokenScores], after: list[TokenScores]) -> list[str]:
-    """Write OUT/before/results.json and OUT/results.json; the verdict in a line for a person."""
-    targets = [[label for one in part.sequences for label in one["labels"][1:]] for part in parts]
-    settings = hashlib.sha256(json.dumps(targets).encode()).hexdigest()  # losses of other tokens are not comparable
-    for scores, is_trained in ((before, False), (after, True)):
-        items = [item_of(run, task, *pair) for pair in zip(parts, scores, strict=True) if pair[1].num_tokens]
-        if not items:
-            return []
-        weights, means = [item.weight for item in items], {}
-        for name in items[0].scores:
+def is_wanted(run: Run, parts: list[Part]) -> bool:
+    """Whether anything is held out, and evaluation is wanted."""
+    return bool(parts) and run.decided.eval_strategy != "no"
+
+
+def likelihood_items(run: Run, trainer, task: str, parts: list[Part]) -> list[Item]:
+    """The parts that have tokens to score, as items; in all processes."""
+    scores = measure(run, trainer, parts)
+    return [item_of(run, task, *pair) for pair in zip(parts, scores, strict=True) if pair[1].num_tokens]
+
+
+def likelihood_scores(items: list[Item]) -> dict[str, Score]:
+    """The mean of each metric of tokens that all items have, which counts an item as often as it has tokens."""
+    weights, means = [item.extra.get("num_answer_tokens", item.weight) for item in items], {}
+    for name in (BITS, ANSWER_LOSS, LOSS, ACCURACY):
+        if all(name in item.scores for item in items):
             values, is_share = [item.scores[name] for item in items], name == ACCURACY
             means[name] = mean_score(values, weights, higher_is_better=is_share, is_share=is_share)
-        write_held_out(run, task_of(task, items, means, settings=settings), items, is_trained=is_trained)
-    verdict = compare_runs(*read_run_and_befores(run.output_dir), num_examples=0)
-    (row,) = verdict.tasks
-    return [
-        f"{row.num_items} held-out {'blocks' if task == TEXT else 'rows'}, {metric_text(row.metric)}: "
-        f"{level(row, row.before)} before, {level(row, row.after)} after, change {difference_text(row)}: "
-        f"{verdict.outcome}"
-    ]
+    return means
+
+
+def held_out_task(run: Run, name: str, items: list[Item], scores: dict[str, Score]) -> TaskResult:
+    """The task of some items: of rows, a sample of all that are held out. Losses of other tokens are not comparable."""
+    if name == ANSWERS:
+        targets = [row["labels"][1:] for row in run.data.test.rows]
+    else:
+        targets = [sequence["labels"][1:] for part in text_parts(run) for sequence in part.sequences]
+    settings = hashlib.sha256(json.dumps(targets).encode()).hexdigest()
+    return task_of(name, items, scores, settings=settings, is_sample=name == ANSWERS)
+
+
+def measure_likelihoods(run: Run, trainer, task: str, parts: list[Part], *, is_trained: bool) -> bool:
+    """Write what the parts score now; whether there is anything to score."""
+    items = likelihood_items(run, trainer, task, parts) if is_wanted(run, parts) else []
+    if items and trainer.is_world_process_zero():
+        result = held_out_task(run, task, items, likelihood_scores(items))
+        write_held_out(run, result, items, is_trained=is_trained)
+    return bool(items)
+
+
+def text_before(run: Run, trainer) -> None:
+    """Write what held-out blocks score before training."""
+    measure_likelihoods(run, trainer, TEXT, text_parts(run), is_trained=False)
+
+
+def text_after(run: Run, trainer) -> list[str]:
+    """Write what they score after it; the verdict."""
+    is_there = measure_likelihoods(run, trainer, TEXT, text_parts(run), is_trained=True)
+    return run_lines(run.output_dir, "block") if is_there and trainer.is_world_process_zero() else []
 
 
 def item_of(run: Run, task: str, part: Part, score: TokenScores) -> Item:
     """A part with its scores, which counts as often as it has tokens."""
-    loss = score.loss / score.num_tokens
-    if task == TEXT:
-        scores = {BITS: bits_per_byte(loss, run.data.tokens_per_byte), LOSS: loss}
-    else:
-        scores = {ANSWER_LOSS: loss}
-    scores[ACCURACY] = score.num_right / score.num_tokens
+    scores = scores_of(run, task, score)
     return Item(content_id(part.content), scores, part.prompt, "", part.reference, weight=score.num_tokens)
 
 
-HELD_OUT_ANSWERS = HeldOut(
-    lambda run, trainer: measure(run, trainer, answer_parts(run)),
-    lambda run, before, after: report(run, ANSWERS, answer_parts(run), before, after),
-)
-HELD_OUT_TEXT = HeldOut(
-    lambda run, trainer: measure(run, trainer, text_parts(run)),
-    lambda run, before, after: report(run, TEXT, text_parts(run), before, after),
-)
+def scores_of(run: Run, task: str, score: TokenScores) -> dict[str, float]:
+    """Scores by metric, the main one first."""
+    loss, accuracy = score.loss / score.num_tokens, {ACCURACY: score.num_right / score.num_tokens}
+    if task == TEXT:
+        return {BITS: bits_per_byte(loss, run.data.tokens_per_byte), LOSS: loss} | accuracy
+    return {ANSWER_LOSS: loss} | accuracy
+
+
+HELD_OUT_TEXT = HeldOut(text_after, text_before)

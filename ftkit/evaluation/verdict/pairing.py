@@ -65,9 +65,13 @@ class PairedTask:
     def __post_init__(self):
         self.run_name = self.run_name or self.run.name
 
-    def has(self, metric: str) -> bool:
-        """Whether every item has it."""
-        return all(metric in item.scores for item in (*self.before, *self.after))
+    def having(self, metric: str) -> "PairedTask | None":
+        """The items that have it before and after; None where there are none."""
+        both = [pair for pair in zip(self.before, self.after, strict=True) if all(metric in one.scores for one in pair)]
+        if not both:
+            return None
+        before, after = map(list, zip(*both, strict=True))
+        return dataclasses.replace(self, before=before, after=after)
 
     def by(self, metric: str, task: TaskResult) -> "PairedTask":
         """The same items compared by another metric."""
@@ -152,24 +156,38 @@ def pair_task(befores: list[Run], after: Run, task: TaskResult, metric: str | No
     if not items:
         raise UserError(f"{after.path}: task {task.name} has no items; finish it with ftkit bench")
     earlier = [read_items(run.path, run.results.tasks[task.name]) for run in befores]
+    if having := [place for place, old in enumerate(earlier) if metric and all(metric in one.scores for one in old)]:
+        befores, earlier = ([some[place] for place in having] for some in (befores, earlier))
     chosen, notes = common_metric(task, items, earlier, after, metric)
     found = [pair_items(run, old, after, items, task) for run, old in zip(befores, earlier, strict=True)]
     pairs = [pair.by(chosen, task) for pair in found]
     best = max(pairs, key=lambda pair: goodness(chosen, pair.means()[0], pair.higher_is_better))
     best.num_runs = len(pairs)
     best.notes = notes + best.notes + differing_notes(best.run.results.tasks[task.name], task, chosen)
-    if len({run.results.tasks[task.name].num_fewshot for run in befores}) > 1:
-        best.run_name += f", {best.run.results.tasks[task.name].num_fewshot}-shot"
+    shots = best.run.results.tasks[task.name].num_fewshot
+    if shots and len({run.results.tasks[task.name].num_fewshot for run in befores}) > 1:
+        best.run_name += f", {shots}-shot"
     order = sorted(found, key=lambda pair: pair.run is not best.run)  # the best one's own where it has the metric
-    for name in items[0].scores:
-        has = [pair for pair in order if name != chosen and pair.has(name)]
-        best.others += [pair.by(name, task) for pair in has[:1]]
+    for name in dict.fromkeys(name for item in items for name in item.scores if name != chosen):
+        having = [part for pair in order if (part := pair.having(name))]
+        best.others += [part.by(name, task) for part in having[:1]]
     return best
 
 
 def pair_items(before: Run, old: list[Item], after: Run, new: list[Item], task: TaskResult) -> PairedTask:
     """The items of two runs, those that ask the same. Raises UserError where one has items that the other lacks."""
     (old_by_question, new_by_question), num_repeated = zip(*map(by_question, (old, new)), strict=True)
+    sampled = []
+    if task.is_sample:
+        both = [key for key in new_by_question if key in old_by_question]
+        if not both:
+            raise UserError(f"{after.path}: task {task.name} shares no item with {before.path}; measure both again")
+        if len(both) < len(new):
+            sampled = [f"compared on the {len(both):,} rows that both runs measured"]
+        new_by_question, old_by_question = (
+            {key: found[key] for key in both} for found in (new_by_question, old_by_question)
+        )
+        new = old = both
     missing = len(new_by_question.keys() - old_by_question.keys()), len(old_by_question.keys() - new_by_question.keys())
     if any(missing) or len(old) != len(new):
         raise UserError(
@@ -179,7 +197,7 @@ def pair_items(before: Run, old: list[Item], after: Run, new: list[Item], task: 
     repeated = f"{num_repeated[0]:,} of {len(new):,} items repeat another one and are counted once"
     return PairedTask(
         task, task.main_metric, True, [old_by_question[key] for key in new_by_question],
-        list(new_by_question.values()), before, 1, [repeated] if num_repeated[0] else [],
+        list(new_by_question.values()), before, 1, sampled + [repeated] * (num_repeated[0] > 0),
     )  # fmt: skip
 
 
@@ -253,7 +271,9 @@ def common_metric(
     if asked in shared:
         return asked, [] if asked == task.main_metric else [f"compared by {metric_text(asked)}, as --metric asks"]
     if task.main_metric not in shared:
-        return shared[0], [f"{task.main_metric} is a figure of the whole task; items are compared by {shared[0]}"]
+        has = any(task.main_metric in item.scores for item in everyone)
+        why = "not recorded in both runs" if has else "a figure of the whole task"
+        return shared[0], [f"{task.main_metric} is {why}; items are compared by {shared[0]}"]
     graded = graded_metric([item.reference for item in items]) if task.main_metric == "exact_match" else ""
     graded = next((name for name in (graded, "token_f1") if name in shared), "") if graded != "exact_match" else ""
     if not graded:

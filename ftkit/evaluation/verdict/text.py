@@ -1,7 +1,17 @@
 """A verdict as text for the terminal, and as Markdown."""
 
-from ftkit.evaluation.results import metric_text
-from ftkit.evaluation.verdict.pairing import EVEN, NEUTRAL
+from pathlib import Path
+
+from ftkit.evaluation.results import (
+    AFTER,
+    Score,
+    compared_scores,
+    interval_text,
+    measured_runs,
+    metric_text,
+    score_text,
+)
+from ftkit.evaluation.verdict.pairing import EVEN, NEUTRAL, read_run_and_befores
 from ftkit.evaluation.verdict.verdict import (
     BETTER,
     MARGIN,
@@ -11,6 +21,7 @@ from ftkit.evaluation.verdict.verdict import (
     MetricChange,
     TaskVerdict,
     Verdict,
+    compare_runs,
     power_text,
 )
 
@@ -40,6 +51,36 @@ def verdict_text(verdict: Verdict) -> str:
                 parts += [f"  {name}: {indented(text)}" for name, text in example_lines(example)]
     parts += ["", *(text if text.startswith("warning:") else f"note: {text}" for text in notes(verdict))]
     return "\n".join(line.rstrip() for line in parts).rstrip()
+
+
+def run_lines(folder: str | Path, what: str) -> list[str]:
+    """What a training run measured before and after, with the verdict, for the run's end. what: an item's name."""
+    runs, verdict = measured_runs(folder), compare_runs(*read_run_and_befores(folder), num_examples=0)
+    lines = []
+    for name, scores in compared_scores(runs).items():
+        counted_items = counted(runs[AFTER].tasks[name].num_items, f"held-out {what}")
+        rows = [(label, *(cell(found.get(when)) for when in runs)) for label, found in scores.items()]
+        lines += ["", *column_lines([(counted_items, *runs), *rows])]
+    return [*lines, *(f"verdict: {run_sentence(row, verdict.margin, what)}" for row in verdict.targets)]
+
+
+def run_sentence(row: TaskVerdict, margin: float, what: str) -> str:
+    """The verdict on one task, as one sentence with its figures."""
+    points = " points" if row.is_share else ""
+    change = f"{metric_text(row.metric)} {level(row, row.before)} before, {level(row, row.after)} after, "
+    change += f"{difference_text(row)}{points}"
+    if row.num_runs > 1:
+        change += f", against {row.before_from}"
+    if row.outcome == TOO_FEW:
+        return f"{row.outcome}: {change}; {power_text(row, margin, what)}"
+    return f"{row.outcome}: {change}"
+
+
+def cell(score: Score | None) -> str:
+    """A score with its interval, as far as there is one."""
+    if score is None:
+        return "-"
+    return score_text(score) + (f" ({interval})" if (interval := interval_text(score)) else "")
 
 
 def verdict_markdown(verdict: Verdict) -> str:

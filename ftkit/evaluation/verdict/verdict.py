@@ -332,9 +332,9 @@ def overall(tasks: list[TaskVerdict], mean: TaskVerdict | None, margin: float) -
     return TOO_FEW, f"{intervals} {verb} not exclude changes of {matters} or more{where}"
 
 
-def power_text(row: TaskVerdict, margin: float) -> str:
+def power_text(row: TaskVerdict, margin: float, what: str = "item") -> str:
     """What so few items can show, and how many show a change that matters: those that can be found 4 times in 5."""
-    items = f"{row.num_items:,} item{'s' * (row.num_items != 1)}"
+    items = f"{row.num_items:,} {what}{'s' * (row.num_items != 1)}"
     matters = margin if row.is_share else margin * abs(row.before)
     named = f"{100 * margin:g} points" if row.is_share else f"{100 * margin:g} %"
     if row.detectable is None:
