@@ -199,9 +199,9 @@ def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, 
     whole, part = (sft(*flags, out=name, data=path) for name in ("whole", "part"))
     receipt = json.loads((whole / "receipt.json").read_text())
     assert receipt["num_end_tokens_trained"] == len(word_rows) - 8
-    assert receipt["stream"]["num_trained_tokens"] > 0 and receipt["stream"]["num_rows"] >= len(word_rows) - 8
+    assert receipt["run"]["num_trained_tokens"] > 0 and receipt["run"]["num_rows"] >= len(word_rows) - 8
     logged = [json.loads(line).get("tokens", 0) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    assert receipt["stream"]["num_tokens"] == max(logged)  # what TRL counted
+    assert receipt["run"]["num_tokens"] == max(logged)  # what TRL counted
     unfinish(part, "checkpoint-4")
     assert losses(sft(*flags, out="part", data=path)) == losses(whole)
     path.write_text("".join(json.dumps(word_rows[i % 64]) + "\n" for i in range(1200)) + '{"instruction": "a"}\n')

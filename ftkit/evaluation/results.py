@@ -36,6 +36,7 @@ METRIC_NAMES = {  # of metrics whose name is not what a reader calls them
     "rejected_logps": "log-probability of rejected, nats",
     "answer_loss": "answer loss, nats per token",
     "answer_length": "answer length, tokens",
+    "acc_norm": "acc, length-normalised",
     "token_f1": "token F1",
     "chrf": "chrF",
     "bleu": "BLEU",

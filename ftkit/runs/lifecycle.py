@@ -19,6 +19,7 @@ from ftkit.config.reporting import check_report_to
 from ftkit.config.run_folder import RunRecord, write_run_yaml
 from ftkit.config.terminal import has_color
 from ftkit.data.templates.lock import write_lock
+from ftkit.data.tokens.receipt_text import run_text
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
 from ftkit.evaluation.results import BEFORE, FILE
 from ftkit.model.adapters.files import base_of_adapter, record_base
@@ -140,6 +141,7 @@ def announce(run: Run, method: Method, trainer, receipt: dict, start: Start) -> 
         trainer.add_callback(SampleCallback(run.output_dir, *asked, in_all_processes=is_sharded(trainer)))
     if getattr(data, "stream", None) is not None:
         data.stream_counts.clear()  # of the rows that were read for the plan and the receipt
+    if "end_of_turn_id" in receipt:
         trainer.batch_totals = BatchTotals(receipt["end_of_turn_id"])
     trainer.data = data  # whose rows are named where the run stops
     trainer.template_lock = start.template_lock
@@ -181,20 +183,19 @@ def say_why_left_out(trainer) -> None:
 
 
 def close_receipt(run: Run, trainer, receipt: dict) -> None:
-    """Write into receipt.json which tensors have moved, and of a stream what was really read and trained on in all."""
+    """Write into receipt.json which tensors have moved, and what the batches of the whole run held."""
     if trainer.moved.report:
         receipt["moved"] = trainer.moved.report
     if trainer.batch_totals:
         counts = run.data.stream_counts
         totals = trainer.batch_totals.as_dict(trainer.accelerator)
-        receipt["stream"] = {**{name: counts[name] for name in STREAM_COUNTS if name in counts}, **totals}
+        receipt["run"] = {**{name: counts[name] for name in STREAM_COUNTS if name in counts}, **totals}
     if trainer.is_world_process_zero():
         write_json(Path(run.output_dir) / "receipt.json", receipt)
         if trainer.moved.report:
             say(trainer.moved.line())
         if trainer.batch_totals:
-            parts = (f"{value:,} {name.removeprefix('num_')}" for name, value in receipt["stream"].items())
-            say("stream: " + ", ".join(parts))
+            say(f"trained    {run_text(receipt['run'])}")
 
 
 def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:

@@ -2,7 +2,7 @@
 
 agreement.py         What one process decides, made the decision of all of them
 answering.py         How many held-out rows are answered before and after training
-batch_totals.py      Running totals of a streamed run
+batch_totals.py      Running totals of a run's batches
 budget.py            What a pretraining run costs, and how fast it goes
 callbacks.py         What a run reports while it goes: metrics.jsonl, sample answers
 checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cannot turn into a wrong resume

@@ -1,4 +1,4 @@
-"""Running totals of a streamed run: what the batches really held, for the receipt at its end.
+"""Running totals of a run: what its batches really held, for the receipt at its end.
 
 totals = BatchTotals(end_of_turn_id)
 totals.add(inputs)          # of each training step

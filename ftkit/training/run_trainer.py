@@ -27,7 +27,7 @@ class RunMixin(GuardMixin, CheckpointMixin):
 
     has_compact_heads = False
     template_lock: dict | None = None  # saved with every model and checkpoint
-    batch_totals: BatchTotals | None = None  # of a stream, whose rows can't be counted beforehand
+    batch_totals: BatchTotals | None = None  # of rows of which a part is trained
     saves_by_clock = False  # whether nobody chose when to save
 
     def __init__(self, *args, **kwargs):
@@ -111,7 +111,7 @@ class RunMixin(GuardMixin, CheckpointMixin):
         return with_deaf_workers(super().get_eval_dataloader(eval_dataset))
 
     def training_step(self, model, inputs, *args, **kwargs):
-        """One step, whose batch is counted where rows are a stream."""
+        """One step, whose batch is counted where rows have a context that is not trained."""
         if self.batch_totals:
             self.batch_totals.add(inputs)
         return super().training_step(model, inputs, *args, **kwargs)

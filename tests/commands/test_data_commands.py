@@ -275,9 +275,9 @@ def test_show_writes_a_page_that_marks_what_is_trained_and_runs_nothing(tiny_fol
     main(["show", str(path), "--model", str(tiny_folder), "--template", "alpaca", "--html", str(page)])
     text = page.read_text()
     assert "<mark>&lt;b&gt;&lt;eos&gt;</mark>" in text and "<script>" not in text
-    assert "Marked text is trained" in text
+    assert "marked text is trained" in text
     main(["show", str(path), "--stage", "messages", "--html", str(page)])
-    assert "Marked text is trained" not in page.read_text()  # nothing is
+    assert "marked text is trained" not in page.read_text()  # nothing is
 
 
 def test_show_of_a_pair_has_both_answers(tiny_folder, tmp_path, capsys):

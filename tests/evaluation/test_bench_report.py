@@ -26,7 +26,7 @@ def test_groups_stand_below_their_task(tmp_path):
     raw["tasks"]["mmlu"]["scores"]["acc/astronomy"] = {"value": 0.25, "low": 0.1, "high": 0.5, "is_share": True}
     path.write_text(json.dumps(raw))
     page = write_bench_report(path).read_text()
-    assert re.search(r"<th scope=\"row\">astronomy</th>\s*<td class=\"number strong\">25.0 %", page)
+    assert re.search(r"<th scope=\"row\">astronomy</th>\s*<td class=\"number strong\" data-of=\"score\">25.0 %", page)
     assert "| mmlu: astronomy | acc | 25.0 % | 10.0 to 50.0 |  |  |" in (tmp_path / "report.md").read_text()
 
 

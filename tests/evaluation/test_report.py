@@ -12,6 +12,7 @@ from jinja2 import UndefinedError
 
 from ftkit.config.jsonl import read_log
 from ftkit.evaluation.pages.charts import loss_chart, loss_points, ticks
+from ftkit.evaluation.pages.naming import run_title
 from ftkit.evaluation.pages.page import environment, number_text
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
 from ftkit.evaluation.results import Item, Results, Score, mean_score, task_of, write_run
@@ -99,12 +100,12 @@ def test_page_shows_settings_receipt_curve_samples_and_results(tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     text = " ".join(page.texts)
     for part in (
-        "base, trained on rows.jsonl", "model org/base", "0.0002", "12,345 read", "678 trained (50.0 %)", "alpaca", "rows.jsonl:7, 4 tokens",
+        "Full fine-tune of base on rows.jsonl", "3 May 2026 · folder", "12,345 read", "678 trained (50.0 %)", "alpaca", "rows.jsonl:7, 4 tokens",
         "3.250 → 0.500", "1.75 GiB", "76.0 %", "69.6 to 81.4", "0.52", "before, copying the input", "past of see?",
-        "It is saw.", "better on words", "44 tokens (data/rows.jsonl:3)", " on 3 May 2026.",
+        "It is saw.", "better on words", "44 tokens (data/rows.jsonl:3)",
     ):  # fmt: skip
         assert part in text, part
-    assert page.tags.count("polyline") == 2
+    assert page.tags.count("polyline") == 0 and page.tags.count("circle") == 4  # few points are dots
     assert page.tags.count("h2") == 5
 
 
@@ -123,7 +124,7 @@ def test_answers_that_match_the_reference_are_ticked(tmp_path):
 def test_settings_that_are_none_and_absent_numbers_are_left_blank(tmp_path):
     make_run(tmp_path)
     texts = Page(write_report(tmp_path).read_text()).texts
-    assert "learning_rate" in texts and "system" not in texts
+    assert "ftkit sft --model_name_or_path org/base --dataset_name /data/rows.jsonl --learning_rate 0.0002" in texts
     assert not [text for text in texts if "None" in text]
 
 
@@ -224,13 +225,44 @@ def test_ticks_are_round_numbers_that_cover_the_range(low, high, expected):
     assert ticks(low, high) == pytest.approx(expected)
 
 
-def test_a_curve_of_one_point_is_a_dot_and_one_of_few_has_a_dashed_line_between_its_dots():
+def test_a_curve_of_few_points_is_dots_and_one_of_more_a_line_whose_evaluations_stay_dots():
     (line,) = loss_chart([(1, 2.0)], []).lines
-    assert len(line.points) == len(line.dots) == 1
-    train, evaluation = loss_chart([(1, 2.0), (2, 1.0)], [(0, 3.0), (2, 1.5)]).lines
-    assert (train.dots, train.few) == ([], False)
-    assert len(evaluation.dots) == 2 and evaluation.few
-    assert evaluation.dots[1][3] == "update 2: evaluation loss 1.5000"
+    assert len(line.points) == len(line.dots) == 1 and not line.has_line
+    train, evaluation = loss_chart([(step, 2.0) for step in range(9)], [(0, 3.0), (8, 1.5)]).lines
+    assert train.has_line and not train.dots
+    assert len(evaluation.dots) == 2 and not evaluation.has_line
+    assert evaluation.dots[1][3] == "update 8: evaluation loss 1.5000"
+    (evaluation,) = loss_chart([], [(step, 3.0) for step in range(4)]).lines
+    assert evaluation.has_line and len(evaluation.dots) == 4
+
+
+def test_a_run_is_called_by_what_was_done_to_which_model_on_which_data():
+    cached = "/home/me/.cache/hub/models--org--small/snapshots/0123abc"
+    settings = {"model_name_or_path": cached, "dataset_name": "/data/rows.jsonl", "use_peft": True}
+    assert run_title(settings, "sft") == "LoRA of small on rows.jsonl"
+    assert run_title(settings | {"load_in_4bit": True}, "dpo") == "DPO, QLoRA of small on rows.jsonl"
+    assert run_title(settings | {"use_peft": False}, "classify") == "Classifier, full fine-tune of small on rows.jsonl"
+    assert run_title({"dataset_name": "texts"}, "pretrain") == "Pretrained from random weights on texts"
+    assert run_title({}, "sft") == ""
+
+
+def test_the_verdict_stands_above_everything_else_and_is_said_once(tmp_path):
+    make_run(tmp_path)
+    page = write_report(tmp_path).read_text()
+    body = page.partition("</style>")[2]
+    assert body.count("better on words") == 1
+    assert (
+        body.index("3 May 2026") < body.index("better on words") < body.index("tiles") < body.index("Before and after")
+    )
+
+
+def test_the_tokens_of_a_report_are_those_of_the_whole_run(tmp_path):
+    make_run(tmp_path)
+    receipt = json.loads((tmp_path / "receipt.json").read_text())
+    receipt["run"] = {"num_trained_tokens": 2034, "num_tokens": 4068}
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt))
+    text = " ".join(Page(write_report(tmp_path).read_text()).texts)
+    assert "2,034 tokens trained, of 4,068 read" in text and "678 trained (50.0 %), 0 context per pass" in text
 
 
 def test_points_are_placed_by_step_and_loss():
@@ -238,9 +270,16 @@ def test_points_are_placed_by_step_and_loss():
     assert loss_chart([(0, 4.0), (2, 0.0)], []).lines[0].path == "0.00,0.00 100.00,100.00"
 
 
-def test_the_axis_begins_at_0_unless_that_would_flatten_the_curve():
-    assert loss_chart([(0, 3.0), (9, 0.5)], []).up[0] == (100.0, "0")
-    assert loss_chart([(0, 9.0), (9, 3.2)], []).up[0] == (100.0, "2")
+def test_the_axis_fits_the_values_and_shows_no_noise_as_a_mountain():
+    assert loss_chart([(0, 10.8), (9, 3.3)], []).up[0] == (100.0, "2")
+    assert loss_chart([(0, 3.0), (9, 0.5)], []).up[0] == (100.0, "0.5")
+    ends = loss_chart([(0, 0.6931), (9, 0.6937)], []).up
+    assert float(ends[-1][1]) - float(ends[0][1]) >= 0.03
+
+
+def test_the_axis_across_ends_with_the_run():
+    chart = loss_chart([(0, 4.0), (12, 0.0)], [])
+    assert [text for _, text in chart.across] == ["0", "5", "10"] and chart.lines[0].points[1][0] == 100
 
 
 def test_counts_of_a_receipt_are_words_without_zeros(tmp_path):

@@ -19,7 +19,10 @@ from ftkit.data.reading.loading import Split, log_notes, no_split_message
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import ANSWERS, select_kind
 
-STAGES = ("raw", "messages", "rendered", "tokens", "mask", "packed")
+STAGES = {  # with what they show
+    "raw": "as it stands in the file", "messages": "as messages", "rendered": "as the template renders it",
+    "tokens": "as tokens", "mask": "what is trained", "packed": "the documents in it",
+}  # fmt: skip
 NUM_PACKED_ROWS = 1000  # from which packed sequences are made
 SEPARATOR = "─" * 40
 
@@ -52,8 +55,10 @@ def write_html(path: Path, args, parts: list[tuple[str, list]]) -> Path:
 
     shown = [(title, [(printable(text), trained) for text, trained in spans]) for title, spans in parts]
     is_marked = any(trained for _, spans in parts for _, trained in spans)
-    note = "Marked text is trained; all other text is context." if is_marked else ""
-    return write_page(path, "rows.html", title=f"{args.data}, {args.stage}", subtitles=[note], parts=shown)
+    note = "marked text is trained, all other text is context" if is_marked else ""
+    what = f"Packed sequence {args.row}" if args.stage == "packed" else f"Row {args.row}"
+    title = f"{what} of {Path(args.data).name}: {STAGES[args.stage]}"
+    return write_page(path, "rows.html", title=title, subtitles=["ftkit data show", note], parts=shown)
 
 
 def parse(argv: list[str]):

@@ -87,17 +87,22 @@ def draw(found: Description, path: Path, label: str) -> None:
     """Draw how long the parts are and what answers begin with, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     words = found.first_words.most_common(NUM_WORDS)[::-1]
     figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{Path(label).name}: {found.num_rows:,} rows", fontsize=11)
     lengths, first = figure.subplots(1, 2) if words else (figure.subplots(), None)
-    longest = max(max(values) for values in found.lengths.values())
-    bins = [1.25**power for power in range(200) if 1.25**power <= longest * 1.25]
+    every = [max(value, 1) for values in found.lengths.values() for value in values]
+    bins = [1.25**power for power in range(-1, 200) if min(every) / 1.25 < 1.25**power < max(every) * 1.25**2]
     for (part, values), color in zip(found.lengths.items(), COLORS, strict=False):
         lengths.hist([max(value, 1) for value in values], bins=bins, histtype="step", color=color, label=part, lw=1.8)
-    lengths.set(xscale="log", xlabel="characters", ylabel="rows")
+    lengths.set(xscale="log", xlabel="characters", ylabel="rows", xlim=(bins[0], bins[-1]))
+    lengths.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    lengths.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    lengths.xaxis.set_minor_locator(NullLocator())
+    lengths.yaxis.set_major_locator(MaxNLocator(integer=True))
     lengths.legend(frameon=False)
     if first is not None:
         names = [word[:20].replace("$", r"\$") for word, _ in words]

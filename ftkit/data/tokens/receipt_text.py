@@ -98,7 +98,9 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
         share = percent(receipt["num_trained_tokens"] / receipt["num_tokens"])
         padding = f", {receipt['num_padding_tokens']:,} padding" if receipt["num_padding_tokens"] else ""
         trained = f"{receipt['num_trained_tokens']:,} trained ({share}), {receipt['num_context_tokens']:,} context"
-        lines.append(("tokens", f"{trained}{padding}; {receipt['mean_tokens']:.0f} per row on average"))
+        lines.append(("tokens", f"{trained}{padding} per pass; {receipt['mean_tokens']:.0f} per row on average"))
+    if receipt["run"]:
+        lines.append(("whole run", run_text(receipt["run"])))
     if receipt["packed"]:
         filled = percent(receipt["packing_efficiency"])
         lines.append(("packing", f"{counted(receipt['num_sequences'], 'sequence')}, of which {filled} is filled"))
@@ -112,6 +114,11 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
         by = f", answers found by {template['trains_with']}" if "trains_with" in template else ""
         lines.append(("template", f"{template['name']}{by}"))
     return [*lines, *longest_line(receipt), *warning_lines(receipt)]
+
+
+def run_text(run: dict) -> str:
+    """What all batches of a run held."""
+    return f"{run['num_trained_tokens']:,} tokens trained of {run['num_tokens']:,}, all passes together"
 
 
 def pairs_text(receipt: dict) -> str:

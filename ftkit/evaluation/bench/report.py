@@ -6,7 +6,7 @@ write_bench_report("runs/mine-bench/results.json")
 from pathlib import Path
 
 from ftkit.config.files import write_text
-from ftkit.evaluation.pages.page import day_of, fact_lines, write_page
+from ftkit.evaluation.pages.page import day_of, fact_lines, words_of, write_page
 from ftkit.evaluation.results import (
     Item,
     Results,
@@ -14,6 +14,7 @@ from ftkit.evaluation.results import (
     TaskResult,
     grouped_scores,
     interval_text,
+    metric_text,
     read_items,
     read_results,
     score_text,
@@ -34,16 +35,18 @@ def write_bench_report(results_path: str | Path) -> Path:
     results = read_results(path)
     write_text(path.with_name("report.md"), bench_markdown(results))
     num = sum(task.num_items for task in results.tasks.values())
-    facts = {"model": results.model, "settings": results.settings, "seed": results.seed, "versions": results.versions}
+    facts = {**results.model, **results.settings, "seed": results.seed}
+    lines = [(words_of(name), text) for name, text in fact_lines(facts)]
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return write_page(
         path.with_name("report.html"),
         "bench.html",
         title=f"Benchmark of {model_name(results)}",
-        subtitles=[f"{counted(len(results.tasks), 'task')}, {counted(num, 'item')}"],
+        subtitles=["ftkit bench", f"{counted(len(results.tasks), 'task')}, {counted(num, 'item')}"],
         date=day_of(path),
         scores=score_rows(results),
         tasks=[task_parts(task, read_items(path, task)) for task in results.tasks.values()],
-        facts=fact_lines(facts),
+        facts=[*lines, ("versions", versions)],
     )
 
 
@@ -77,22 +80,23 @@ def bench_markdown(results: Results) -> str:
 
 
 def score_rows(results: Results) -> list[tuple[list[str], Score]]:
-    """(task, metric, items) and score of each metric of each task; the task is named once."""
+    """(task, metric, items) and score of each metric of each task."""
     rows = []
     for task in results.tasks.values():
-        for number, (metric, score) in enumerate(grouped_scores(task)[0].items()):
-            rows.append(([task.name if number == 0 else "", metric, f"{task.num_items:,}"], score))
+        for metric, score in grouped_scores(task)[0].items():
+            rows.append(([task.name, metric_text(metric), f"{task.num_items:,}"], score))
     return rows
 
 
 def task_parts(task: TaskResult, items: list[Item]) -> dict:
     """A task's section: scores of its groups, how the items' scores spread, and some items."""
     values = [item.scores[task.main_metric] for item in items if task.main_metric in item.scores]
-    note = f"{task.num_items:,} items, {task.num_fewshot} examples in the prompt, version {task.version}"
+    items_text, examples_text = counted(task.num_items, "item"), counted(task.num_fewshot, "example")
+    note = f"{items_text}, {examples_text} in the prompt, version {task.version}"
     return {
         "name": task.name,
         "note": note + (f"; {cut_text(task)}" if task.num_cut else ""),
-        "metric": task.main_metric,
+        "metric": metric_text(task.main_metric),
         "groups": [([group], score) for group, score in grouped_scores(task)[1].items()],
         "histogram": None if set(values) <= {0.0, 1.0} else histogram(values),
         "examples": [item_card(item) for item in examples(task, items)],
@@ -110,7 +114,7 @@ def examples(task: TaskResult, items: list[Item]) -> list[Item]:
 
 def item_card(item: Item) -> tuple[str, list[tuple[str, str]]]:
     """What was asked, and what was answered and wanted, with the scores."""
-    scores = ", ".join(f"{name} {value:.4g}" for name, value in item.scores.items())
+    scores = ", ".join(f"{metric_text(name)} {value:.4g}" for name, value in item.scores.items())
     lines = [("answer", item.prediction), ("wanted", item.reference), ("scores", scores)]
     shown = [(name, shortened(text, TEXT_LENGTH)) for name, text in lines if text]
     return shortened(item.prompt, TEXT_LENGTH, keep_end=True), shown

@@ -13,6 +13,7 @@ from ftkit.config.files import write_json
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.data.tokens.labelled import LabelledRows, some
+from ftkit.data.tokens.receipt_text import short_source
 from ftkit.evaluation.held_out.writing import write_held_out
 from ftkit.evaluation.pages.charts import Chart, Line
 from ftkit.evaluation.results import (
@@ -243,8 +244,9 @@ def mistakes(items: list[dict]) -> list[tuple[str, str]]:
     shown = []
     for item in wrong[:NUM_MISTAKES]:
         text, chance = item["prompt"].strip(), item["extra"]["probabilities"][item["prediction"]]
+        source = short_source(item["extra"].get("source", ""))
         text = text if len(text) <= MISTAKE_CHARACTERS else text[:MISTAKE_CHARACTERS] + " …"
-        shown.append((text, f"{item['prediction']} ({chance:.1%}), is {item['reference']}; {item['extra']['source']}"))
+        shown.append((text, f"{item['prediction']} ({chance:.1%}), is {item['reference']}; {source}"))
     return shown
 
 

@@ -11,18 +11,21 @@ Points = list[tuple[float, float]]
 
 NUM_TICKS = 5
 NUM_DOTTED = 40  # points of a curve up to which each is a dot
-NUM_FEW = 8  # points of a curve below which the line between them is dashed: nothing was measured there
+LEAST_SPAN = 0.05  # of the largest value: an axis shows no less, which would make noise a mountain
+NUM_LINE = 4  # points from which a curve is a line: between fewer ones nothing is known
 
 
 @dataclass
 class Line:
-    """A curve. kind: its CSS class. points: in percent from the top left. dots: (x, y, radius, title)."""
+    """A curve. kind: its CSS class. points: in percent from the top left, joined if it has_line. dots: (x, y, radius,
+    title).
+    """
 
     name: str
     kind: str
     points: Points
     dots: list[tuple[float, float, float, str]] = field(default_factory=list)
-    few: bool = False
+    has_line: bool = True
 
     @property
     def path(self) -> str:
@@ -42,14 +45,19 @@ class Chart:
 
 
 class Axis:
-    """Round ticks that cover low..high, and where a value stands between the first and the last."""
+    """Round ticks that cover low..high, and where a value stands between the ends.
 
-    def __init__(self, low: float, high: float):
+    tight: the axis ends where the values do, and has the ticks between them.
+    """
+
+    def __init__(self, low: float, high: float, *, tight: bool = False):
         self.ticks = ticks(low, high)
+        self.low, self.high = (low, high) if tight and low < high else (self.ticks[0], self.ticks[-1])
+        self.ticks = [tick for tick in self.ticks if self.low <= tick <= self.high]
 
     def place(self, value: float) -> float:
-        """Percent from the first tick."""
-        return round(100 * (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0]), 3)
+        """Percent from the low end."""
+        return round(100 * (value - self.low) / (self.high - self.low), 3)
 
 
 def loss_points(metrics: list[dict], measure: str = "loss") -> tuple[Points, Points]:
@@ -73,9 +81,11 @@ def ticks(low: float, high: float) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def lowest(values: list[float]) -> float:
-    """Where an axis begins: at 0, unless the values would then be pressed into its upper two thirds."""
-    return min(0.0, *values) if min(values) < max(values) / 3 else min(values)
+def bounds(values: list[float]) -> tuple[float, float]:
+    """The lowest and the highest value, or where these are close a little around them."""
+    low, high = min(values), max(values)
+    spare = max(0.0, LEAST_SPAN * max(abs(low), abs(high)) - (high - low)) / 2
+    return low - spare, high + spare
 
 
 def loss_chart(train: Points, evaluation: Points, measure: str = "loss") -> Chart | None:
@@ -84,16 +94,16 @@ def loss_chart(train: Points, evaluation: Points, measure: str = "loss") -> Char
     if not every:
         return None
     values = [value for _, value in every]
-    across, up = Axis(0, max(step for step, _ in every)), Axis(lowest(values), max(values))
+    across, up = Axis(0, max(step for step, _ in every), tight=True), Axis(*bounds(values))
     lines = []
     for name, kind, points, is_dotted in (
-        ("training", "train", train, len(train) == 1),
+        ("training", "train", train, len(train) < NUM_LINE),
         ("evaluation", "eval", evaluation, len(evaluation) <= NUM_DOTTED),
     ):
         placed = [(across.place(step), 100 - up.place(value)) for step, value in points]
         titles = [f"update {step:g}: {name} {measure} {value:.4f}" for step, value in points]
         dots = [(x, y, 4, title) for (x, y), title in zip(placed, titles, strict=True)] if is_dotted else []
-        lines += [Line(name, kind, placed, dots, kind == "eval" and len(points) < NUM_FEW)] if points else []
+        lines += [Line(name, kind, placed, dots, has_line=len(points) >= NUM_LINE)] if points else []
     return Chart(
         f"{measure.capitalize()} by update",
         "update",
@@ -108,7 +118,7 @@ def tick_text(tick: float) -> str:
     return number_text(float(f"{tick:.6g}"))
 
 
-def save_loss_png(train: Points, evaluation: Points, path: Path) -> None:
+def save_loss_png(train: Points, evaluation: Points, path: Path, title: str = "") -> None:
     """Draw both curves with matplotlib, without a display and without touching its global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -116,14 +126,15 @@ def save_loss_png(train: Points, evaluation: Points, path: Path) -> None:
     figure = Figure(figsize=(7.2, 3.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    if train:
-        axes.plot(*zip(*train, strict=True), label="training", color="#4c6ef5", marker="." if len(train) == 1 else "")
-    if evaluation:
-        style = {"marker": "o", "linestyle": "--" if len(evaluation) < NUM_FEW else "-"}
-        axes.plot(*zip(*evaluation, strict=True), label="evaluation", color="#e8590c", **style)
+    for name, points, color in (("training", train, "#4c6ef5"), ("evaluation", evaluation, "#d9480f")):
+        if points:
+            is_dotted = len(points) < NUM_LINE or name == "evaluation" and len(points) <= NUM_DOTTED
+            style = {"marker": "o" if is_dotted else "", "linestyle": "-" if len(points) >= NUM_LINE else ""}
+            axes.plot(*zip(*points, strict=True), label=name, color=color, markersize=5, **style)
     axes.set(xlabel="update", ylabel="loss (nats per trained token)")
-    if lowest([value for _, value in train + evaluation]) == 0:
-        axes.set_ylim(bottom=0)
+    low, high = bounds([value for _, value in train + evaluation])
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -1,9 +1,9 @@
 """Self-contained HTML pages from the Jinja2 templates in this folder: escaped, light and dark, for any width and paper.
 
-write_page(Path("row.html"), "rows.html", title="row 3", subtitles=[], parts=[("mask", [["Hi", False], ["Yo", True]])])
+write_page(Path("row.html"), "rows.html", title="Row 3", subtitles=[], parts=[("mask", [["Hi", False], ["Yo", True]])])
 
 frame.html holds the page and style.css, pieces.html the macros (section, callout, table, bar, chart, card, facts); each
-page extends the frame with them.
+page extends the frame with them. Narrow screens stack the cells of a table, each with its column's name.
 """
 
 import functools
@@ -22,9 +22,10 @@ KINDS = {"better": "better", "worse": "worse", "better and worse": "mixed"}  # a
 def write_page(path: Path, template: str, *, title: str, subtitles: list[str], date: str = "", **parts) -> Path:
     """Write a page, whole or not at all; return its path. Every text in `parts` is escaped where the template shows it.
 
-    subtitles: lines below the title, empty ones left out.
+    subtitles: what stands below the title, after the date, which is today's if none is given; empty ones are left out.
     """
-    text = environment().get_template(template).render(title=title, subtitles=subtitles, date=date, **parts)
+    lines = [date or day_text(datetime.now()), *filter(None, subtitles)]
+    text = environment().get_template(template).render(title=title, subtitle=" · ".join(lines), **parts)
     write_text(path, text)
     return path
 
@@ -52,8 +53,12 @@ def outcome_kind(outcome: str) -> str:
 
 def day_of(path: Path) -> str:
     """The day on which a file was written, such as 3 May 2026."""
-    written = datetime.fromtimestamp(path.stat().st_mtime)
-    return f"{written.day} {written:%B %Y}"
+    return day_text(datetime.fromtimestamp(path.stat().st_mtime))
+
+
+def day_text(moment: datetime) -> str:
+    """A day, such as 3 May 2026."""
+    return f"{moment.day} {moment:%B %Y}"
 
 
 def is_number(value) -> bool:

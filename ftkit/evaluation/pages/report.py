@@ -3,22 +3,23 @@
 Everything is read from the run folder; what a run did not write is left out.
 """
 
+import json
 from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
+from ftkit.config.paste import command
 from ftkit.config.run_folder import RunRecord, read_record, read_run_yaml
 from ftkit.data.tokens.receipt_text import receipt_lines, row_title
 from ftkit.evaluation.held_out.classification import classifier_parts
 from ftkit.evaluation.pages.charts import Chart, loss_chart, loss_points, save_loss_png
-from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, write_page
+from ftkit.evaluation.pages.naming import run_title
+from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, words_of, write_page
 from ftkit.evaluation.results import FILE, befores_of, compared_scores, measured_runs
 from ftkit.evaluation.verdict.pairing import read_run_and_befores
 from ftkit.evaluation.verdict.verdict import compare_runs
 
-# What a setting names: what is said of it in the subtitle.
-HEADLINE_SETTINGS = {"model_name_or_path": "model", "dataset_name": "data", "template": "template"}
 TILES = {"useful_tokens_per_second": "tokens per second", "peak_memory_gib": "peak memory"}
 
 
@@ -29,7 +30,7 @@ def write_loss_plot(output_dir: str | Path) -> Path | None:
     if not train and not evaluation:
         return None
     path = folder / "loss.png"
-    save_loss_png(train, evaluation, path)
+    save_loss_png(train, evaluation, path, title_of(folder))
     return path
 
 
@@ -40,7 +41,7 @@ def write_report(output_dir: str | Path) -> Path:
     before it, evaluation.json, and the benchmark of --benchmark_tasks. Raises UserError for results that are damaged.
     """
     folder = Path(output_dir)
-    settings, receipt = read_run_yaml(str(folder)), receipt_of(folder)
+    receipt, record = receipt_of(folder), read_record(folder)
     runs = measured_runs(folder)
     metrics, evaluation = read_log(folder / "metrics.jsonl"), classifier_parts(folder)
     parts = {
@@ -52,15 +53,17 @@ def write_report(output_dir: str | Path) -> Path:
         "samples": samples(read_log(folder / "samples.jsonl")),
         "typical_rows": [(row_title(row), row["tokens"]) for row in receipt.get("typical_rows", [])],
         "receipt": receipt_lines(receipt),
-        "settings": settings_lines(read_record(folder)),
+        "command": command_of(record),
+        "machine": machine_lines(record),
+        "decided": decided_lines(record),
     }
     return write_page(
         folder / "report.html",
         "report.html",
-        title=title_of(settings, folder),
-        subtitles=[" · ".join([folder.resolve().name, *headline(settings)])],
+        title=title_of(folder) or folder.resolve().name,
+        subtitles=[f"ftkit {record.command}" if record and record.command else "", f"folder {folder.resolve().name}"],
         date=date_of(folder),
-        tiles=tiles(metrics),
+        tiles=tiles(metrics, receipt),
         is_empty=not any(parts.values()),
         **parts,
     )
@@ -72,34 +75,39 @@ def receipt_of(folder: Path) -> dict:
     return read_object(path, "restore it, or delete it") if path.is_file() else {}
 
 
-def settings_lines(record: RunRecord | None) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(title, names and values) of what was asked, of what was decided with its reason, and of the hardware."""
+def title_of(folder: Path) -> str:
+    """What the run of a folder did; "" where its run.yaml names neither model nor data."""
+    record = read_record(folder)
+    return run_title(read_run_yaml(str(folder)), record.command if record else None)
+
+
+def command_of(record: RunRecord | None) -> str:
+    """The command line that asks for the same; "" without a record."""
+    if record is None or not record.asked:
+        return ""
+    words = [record.command or "sft"]
+    for name, value in record.asked.items():
+        if value is True or value is None:
+            words += [f"--{name}"] if value else []
+        else:
+            values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+            words += [f"--{name}", *(str(one).lower() if isinstance(one, bool) else one for one in values)]
+    return command(*words)
+
+
+def machine_lines(record: RunRecord | None) -> list[tuple[str, str]]:
+    """The machine of the run, in a line."""
+    facts = fact_lines(record.hardware) if record else []
+    return [("machine", ", ".join(f"{words_of(name)} {text}" for name, text in facts))] if facts else []
+
+
+def decided_lines(record: RunRecord | None) -> list[tuple[str, str]]:
+    """What was decided, in words, with its reason."""
     if record is None:
         return []
     reasons = record.decided.get("reasons", {})
-    decided = fact_lines({name: value for name, value in record.decided.items() if name != "reasons"})
-    decided = [(name, f"{text} ({reasons[name]})" if name in reasons else text) for name, text in decided]
-    parts = {"Asked": fact_lines(record.asked), "Decided": decided, "Hardware": fact_lines(record.hardware)}
-    return [(title, lines) for title, lines in parts.items() if lines]
-
-
-def short_name(name) -> str:
-    """A path without its folders; a Hub id or the name of something bundled as it is."""
-    path = Path(str(name))
-    return path.name if path.is_absolute() else str(name)
-
-
-def title_of(settings: dict, folder: Path) -> str:
-    """The model and the data of a run; the folder's name where run.yaml names neither."""
-    model, data = (settings.get(key) for key in ("model_name_or_path", "dataset_name"))
-    if not data:
-        return short_name(model) if model else folder.resolve().name
-    return f"{Path(str(model)).name if model else 'A new model'}, trained on {Path(str(data)).name}"
-
-
-def headline(settings: dict) -> list[str]:
-    """Model, data and template, as far as run.yaml names them."""
-    return [f"{said} {short_name(settings[key])}" for key, said in HEADLINE_SETTINGS.items() if settings.get(key)]
+    lines = fact_lines({name: value for name, value in record.decided.items() if name not in ("reasons", "facts")})
+    return [(words_of(name), f"{text} ({reasons[name]})" if name in reasons else text) for name, text in lines]
 
 
 def date_of(folder: Path) -> str:
@@ -108,7 +116,7 @@ def date_of(folder: Path) -> str:
     return day_of(logs[0]) if logs else ""
 
 
-def tiles(metrics: list[dict]) -> list[tuple[str, str]]:
+def tiles(metrics: list[dict], receipt: dict) -> list[tuple[str, str]]:
     """(value, name) of the few numbers one looks for first."""
     train, evaluation = loss_points(metrics)
     found = []
@@ -118,8 +126,11 @@ def tiles(metrics: list[dict]) -> list[tuple[str, str]]:
         found.append((f"{train[0][1]:.3f} → {train[-1][1]:.3f}", "training loss"))
     if train:
         found.append((number_text(max(step for step, _ in train + evaluation)), "updates"))
-    if seen := [line["tokens"] for line in metrics if is_number(line.get("tokens"))]:
-        found.append((number_text(max(seen)), "tokens seen"))
+    seen = [line["tokens"] for line in metrics if is_number(line.get("tokens"))]
+    if run := receipt.get("run"):
+        found.append((f"{run['num_trained_tokens']:,}", f"tokens trained, of {run['num_tokens']:,} read"))
+    elif seen:
+        found.append((number_text(max(seen)), "tokens trained"))
     for key, name in TILES.items():
         values = sorted(line[key] for line in metrics if is_number(line.get(key)))
         if values and key == "peak_memory_gib":

@@ -9,6 +9,7 @@ from ftkit.evaluation.verdict.text import (
     COLUMNS,
     OTHER_COLUMNS,
     OTHERS,
+    counted,
     difference_text,
     example_lines,
     flip_lists,
@@ -26,8 +27,8 @@ def write_verdict_page(path: Path, verdict: Verdict) -> None:
     write_page(
         path,
         "verdict.html",
-        title=f"{verdict.after}: {verdict.outcome}",
-        subtitles=[f"Compared with {'; '.join(verdict.before)}."],
+        title=f"{verdict.after} against {'; '.join(verdict.before)}",
+        subtitles=["ftkit compare", f"{counted(len(verdict.tasks), 'task')}, paired item by item"],
         verdict=verdict,
         alarms=[text for text in verdict.warnings if text.startswith("warning:")],
         columns=["", *COLUMNS[1:]],

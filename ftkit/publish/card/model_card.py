@@ -16,6 +16,7 @@ from ftkit.config.jsonl import read_log
 from ftkit.config.paste import command, quoted
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.data.tokens.receipt_text import receipt_lines
+from ftkit.evaluation.pages.naming import CACHED_ID, method_name, public_name
 from ftkit.model.adapters.embeddings import stored_vocabulary
 from ftkit.model.adapters.files import WEIGHTS_FILE, recorded_base
 from ftkit.model.classifier import stored_labels
@@ -24,7 +25,6 @@ from ftkit.publish.card import card_text
 from ftkit.publish.card.eval_results import benchmark_results
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-CACHED_ID = re.compile(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]")  # how huggingface_hub's cache names a model
 MODEL_ID_LINE = re.compile(r'^model_id = "[^"\n]*".*$', re.MULTILINE)
 COMMAND = re.compile(r"(`ftkit (?:chat|classify --predict FILE) --(?:adapter|model_name_or_path) )[^`\n]+`")
 UNFILLED = ("[More Information Needed]", "# Model Card for Model ID")  # templates of PEFT and of the Hub
@@ -250,25 +250,6 @@ def is_adapter(folder: Path) -> bool:
 def is_hub_id(name: str) -> bool:
     """Whether `name` has the form of a Hub id and is no file or folder here."""
     return bool(HUB_ID.fullmatch(name)) and not re.search(r"^\.|--|\.\.", name) and not Path(name).exists()
-
-
-def public_name(name: str) -> str:
-    """A Hub id or bundled name as it is; a local path without its folders."""
-    local = name.startswith(("/", "~", ".")) or "\\" in name or Path(name).exists()
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if local else name
-
-
-def method_name(settings: dict, method: str) -> str:
-    """What was trained, in words."""
-    if method == "pretrain" and not settings.get("use_peft"):
-        return "Continued pretraining" if settings.get("model_name_or_path") else "Pretrained from random weights"
-    if not settings.get("use_peft"):
-        frozen = settings.get("num_frozen_layers")
-        return f"Full fine-tune (first {frozen} layers frozen)" if frozen else "Full fine-tune"
-    if settings.get("peft_method") == "prompt_tuning":
-        return "Soft prompt (prompt tuning)"
-    name = "DoRA" if settings.get("use_dora") else "rsLoRA" if settings.get("use_rslora") else "LoRA"
-    return f"Q{name} adapter" if settings.get("load_in_4bit") else f"{name} adapter"
 
 
 def kind_name(folder: Path) -> str:
