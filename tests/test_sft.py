@@ -217,7 +217,7 @@ def test_run_yaml_repeats_the_run_to_the_digit(sft, tmp_path):
     main(["--config", str(first / "run.yaml"), "--output_dir", str(tmp_path / "again")])
     assert losses(tmp_path / "again") == losses(first)
     record = yaml.safe_load((first / "run.yaml").read_text())
-    assert record["decided"]["packing"] is True and record["decided"]["learning_rate"] == 2e-4
+    assert record["decided"]["packing"] is True and record["decided"]["learning_rate"] == 2e-3
     assert record["asked"]["use_peft"] is True and not {"packing", "use_cpu"} & record["asked"].keys()
 
 

@@ -9,6 +9,7 @@ import math
 
 from ftkit.config.errors import UserError
 from ftkit.config.settings.needs import plain
+from ftkit.config.settings.rates import rate_for
 from ftkit.training.answering import answering
 from ftkit.training.decided import Decided, Facts
 from ftkit.training.fitting import kernels, memory
@@ -75,8 +76,8 @@ def precision(asked, facts: Facts, reasons: dict) -> dict:
     several = hardware.num_devices > 1
     rate = training.learning_rate
     if rate is None:
-        rate = training.default_learning_rate(model)
-        reasons["learning_rate"] = "the default of this method"
+        part = training.trained_part(model)
+        rate, reasons["learning_rate"] = rate_for(training.learning_rates, part, facts.shape.num_parameters)
     return {
         "use_cpu": training.use_cpu or hardware.is_cpu,
         "bf16": bf16,

@@ -8,7 +8,7 @@ from ftkit.training.method import Method, Run
 
 SHOWN = (  # decisions that are printed before every run; --plan prints all
     "packing", "per_device_train_batch_size", "bf16", "activation_checkpointing", "attention", "fused_lora",
-    "num_answered",
+    "num_answered", "learning_rate",
 )  # fmt: skip
 
 

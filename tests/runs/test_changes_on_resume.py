@@ -127,7 +127,7 @@ def new_adapter(run):
 REFUSED = {
     "seed": (setting("seed", "7"), "seed: 42 then, 7 now"),
     "data seed": (setting("data_seed", "7"), "data_seed: not given then, 7 now"),
-    "learning rate": (setting("learning_rate", "1e-3"), "learning_rate: 0.0002 then, 0.001 now"),
+    "learning rate": (setting("learning_rate", "1e-3"), "learning_rate: 0.002 then, 0.001 now"),
     "schedule": (setting("lr_scheduler_type", "cosine"), 'lr_scheduler_type: "linear" then, "cosine" now'),
     "warm-up": (setting("warmup_steps", "2"), "warmup_steps: "),
     "steps": (setting("max_steps", "6"), "max_steps: 4 then, 6 now"),
@@ -177,7 +177,7 @@ REFUSED = {
 PASSES = {
     "moved": lambda run: None,
     "the defaults said": flag("--seed", "42", "--max_grad_norm", "1.0", "--lora_r", "16"),
-    "the decisions said": flag("--learning_rate", "2e-4", "--packing", "true"),
+    "the decisions said": flag("--learning_rate", "2e-3", "--packing", "true"),
     "logging": flag("--logging_strategy", "steps", "--logging_steps", "3"),
     "checkpoints kept": flag("--save_total_limit", "1"),
     "saving more often": setting("save_steps", "1"),

@@ -138,7 +138,7 @@ def test_more_steps_go_on_by_permission_at_the_rate_of_the_longer_schedule(files
     printed = capsys.readouterr().err
     assert "learning rate" in printed and "laid over 8 updates" in printed
     rates = [line["learning_rate"] for line in trainer.state.log_history if "learning_rate" in line][-4:]
-    assert rates == pytest.approx([2e-4 * left / 8 for left in (4, 3, 2, 1)])
+    assert rates == pytest.approx([2e-3 * left / 8 for left in (4, 3, 2, 1)])
 
 
 def test_a_new_learning_rate_is_used_from_the_next_update(files, killed):

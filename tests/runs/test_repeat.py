@@ -76,7 +76,7 @@ def test_an_edited_setting_is_decided_again_and_each_difference_shown(sft_run, t
     printed = capsys.readouterr().err
     assert "decided    again: settings in the file of --config were edited" in printed
     assert "changed    packing: True in the run of --config, False here" in printed
-    assert "changed    learning_rate: 2e-05 in the run of --config, 0.001 here" in printed
+    assert "changed    learning_rate: 0.0005 in the run of --config, 0.001 here" in printed
     assert "as in the run of --config" not in printed
 
 

@@ -356,3 +356,34 @@ def test_the_plan_names_backends_and_limits_as_their_own_modules_do():
     assert packing.PACKED_ATTENTION == packed_attention.NAME
     assert fitting.KERNEL_VARIABLE == head_kernels.VARIABLE
     assert fitting.FEW_LOGITS == loss_head.CHUNK_LOGITS
+
+
+RATES = {  # command, settings, parameters: the peak learning rate
+    "all weights, 4 M": ("sft", {}, 4e6, 5e-4),
+    "all weights, 135 M": ("sft", {}, 135e6, 2e-5),
+    "LoRA, 4 M": ("sft", {"use_peft": True}, 4e6, 2e-3),
+    "LoRA, 8 B": ("sft", {"use_peft": True}, 8e9, 2e-4),
+    "soft prompt": ("sft", {"use_peft": True, "peft_method": "prompt_tuning"}, 8e9, 1e-2),
+    "pairs, all weights": ("dpo", {}, 8e9, 1e-6),
+    "pairs, LoRA, small": ("dpo", {"use_peft": True}, 4e6, 1e-4),
+    "new, 4 M": ("pretrain", {"model_name_or_path": None, "tokenizer": "t"}, 4e6, 1e-3),
+    "new, 125 M": ("pretrain", {"model_name_or_path": None, "tokenizer": "t"}, 125e6, 6e-4),
+    "new, 350 M": ("pretrain", {"model_name_or_path": None, "tokenizer": "t"}, 350e6, 3e-4),
+    "new, 1 B": ("pretrain", {"model_name_or_path": None, "tokenizer": "t"}, 1.3e9, 2e-4),
+    "continued": ("pretrain", {}, 1e9, 1e-4),
+    "classifier's head": ("classify", {"num_trained_layers": 0}, 4e6, 1e-3),
+    "classifier, small": ("classify", {}, 4e6, 3e-4),
+}
+
+
+@pytest.mark.parametrize(("command", "settings", "num_parameters", "rate"), RATES.values(), ids=RATES)
+def test_the_learning_rate_follows_from_what_is_trained_and_its_size(command, settings, num_parameters, rate):
+    known = facts(MACHINES["cpu"], command)
+    known = dataclasses.replace(known, shape=dataclasses.replace(known.shape, num_parameters=int(num_parameters)))
+    found = asked(command, **settings)
+    decided = decide(found, found.given, known)
+    assert decided.learning_rate == rate
+    assert f" of a model of {num_parameters / 1e6:.1f} M parameters" in decided.reasons["learning_rate"]
+    chosen = asked(command, **settings, learning_rate=0.5)
+    decided = decide(chosen, chosen.given, known)
+    assert decided.learning_rate == 0.5 and "learning_rate" not in decided.reasons

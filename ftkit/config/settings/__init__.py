@@ -6,5 +6,6 @@ dpo.py       The settings of `ftkit dpo` beside TRL's
 needs.py     What a setting needs to have an effect: tables of Needs beside the settings, checked in one place
 pretrain.py  The settings of `ftkit pretrain`: raw text, a model from scratch or from weights, and a budget of tok
 ranges.py    What values settings may have, beside their type
+rates.py     The peak learning rate where nobody chose one
 sft.py       The settings of `ftkit sft` beside TRL's
 """

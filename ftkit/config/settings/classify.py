@@ -7,6 +7,7 @@ from trl.trainer.base_config import _BaseConfig
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.settings.common import DataArguments, FileArguments, ModelArguments, TrainerArguments, setting
 from ftkit.config.settings.needs import Need, Needs, never
+from ftkit.config.settings.rates import CLASSIFY_RATES, HEAD
 
 MEASURES = ("loss", "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier")
 LOWER_IS_BETTER = ("loss", "brier")
@@ -77,7 +78,7 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
 
     max_length: int | None = setting(512, "Longest text in tokens; a longer one loses its end.")
     learning_rate: float | None = setting(
-        None, "Peak learning rate. Default: 2e-5, with PEFT 2e-4, for the head alone 1e-3."
+        None, "Peak learning rate. Default: 2e-5, with PEFT 2e-4, head alone 1e-3; below 50 M parameters 3e-4, 2e-3."
     )
     early_stopping_patience: int | None = setting(
         None, "Stop after this many evaluations without a better --metric_for_best_model, and keep the best weights."
@@ -99,8 +100,7 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
         Need(("greater_is_better",), lambda asked: not asked.training.early_stopping_patience,
              "with --early_stopping_patience follows from --metric_for_best_model; drop it"),
     ])  # fmt: skip
-    default_learning_rates = (2e-5, 2e-4)  # all weights, PEFT
-    head_learning_rate = 1e-3
+    learning_rates = CLASSIFY_RATES
 
     def __post_init__(self):
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
@@ -116,9 +116,9 @@ class ClassificationArguments(TrainerArguments, _BaseConfig):
         """As for every trainer; tokens are counted without padding."""
         return super().configured({**decided, "include_num_input_tokens_seen": "non_padding"})
 
-    def default_learning_rate(self, model) -> float:
-        """By what is trained: all weights, an adapter, or the head alone."""
-        return self.head_learning_rate if model.num_trained_layers == 0 else super().default_learning_rate(model)
+    def trained_part(self, model) -> str:
+        """All weights, an adapter, or the head alone."""
+        return HEAD if model.num_trained_layers == 0 else super().trained_part(model)
 
     @property
     def looks_for_best(self) -> bool:

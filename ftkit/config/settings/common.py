@@ -18,6 +18,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.foreign import settings_that_libraries_take
 from ftkit.config.run_folder import RunRecord
 from ftkit.config.settings.needs import Need, Needs, never, plain
+from ftkit.config.settings.rates import ADAPTER, ALL_WEIGHTS, SOFT_PROMPT, Rates
 
 UNRECORDED = {
     "hub_token",
@@ -170,7 +171,7 @@ class TrainerArguments:
     """
 
     if TYPE_CHECKING:  # what the class right of it defines
-        default_learning_rates: tuple[float, ...] = ()
+        learning_rates: Rates = {}
         lr_scheduler_type: Any = None
         load_best_model_at_end: Any = None
         save_strategy: Any = None
@@ -259,9 +260,11 @@ class TrainerArguments:
         if self.fp16 and self.bf16:
             raise UserError("--fp16 and --bf16 are two precisions; give one of them")
 
-    def default_learning_rate(self, model: ModelArguments) -> float:
-        """Peak learning rate where nobody chose one."""
-        return self.default_learning_rates[model.use_peft]
+    def trained_part(self, model: ModelArguments) -> str:
+        """What is trained, as `learning_rates` calls it."""
+        if not model.use_peft:
+            return ALL_WEIGHTS
+        return SOFT_PROMPT if model.peft_method == "prompt_tuning" else ADAPTER
 
     def configured(self, decided: dict[str, Any]):
         """A copy with the values of `decided`, completed by TRL and transformers. Raises UserError if they refuse."""

@@ -6,6 +6,7 @@ from trl import DPOConfig
 
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
 from ftkit.config.settings.needs import Need, Needs, never
+from ftkit.config.settings.rates import DPO_RATES
 
 SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")  # losses with --label_smoothing
 
@@ -23,12 +24,14 @@ class PreferenceDataArguments(DataArguments):
 class DPOArguments(TrainerArguments, DPOConfig):
     """TRL's DPOConfig with defaults for the hardware at hand."""
 
-    learning_rate: float | None = setting(None, "Peak learning rate. Default: 1e-6 for all weights, 1e-5 with PEFT.")
+    learning_rate: float | None = setting(
+        None, "Peak learning rate. Default: 1e-6, with PEFT 1e-5; below 50 M parameters 1e-5, 1e-4."
+    )
     before_after: bool | None = setting(
         None, "Answer held-out rows before and after training. Default: where it costs under a tenth of the run."
     )
 
-    default_learning_rates = (1e-6, 1e-5)  # all weights (TRL's default), PEFT
+    learning_rates = DPO_RATES
 
     needs = Needs([
         Need(("truncation_mode",), lambda asked: asked.training.truncation_mode == "keep_start",

@@ -10,6 +10,7 @@ from trl.trainer.base_config import _BaseConfig
 from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, FileArguments, ModelArguments, TrainerArguments, plain, setting
 from ftkit.config.settings.needs import Need, Needs, never
+from ftkit.config.settings.rates import NEW_MODEL, PRETRAIN_RATES
 
 FROM_SCRATCH = (
     "preset", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
@@ -90,7 +91,9 @@ class PretrainModelArguments(ModelArguments):
 class PretrainArguments(TrainerArguments, _BaseConfig):
     """Transformers' TrainingArguments with what pretraining wants, and a budget."""
 
-    learning_rate: float | None = setting(None, "Peak learning rate. Default: 1e-3 for a new model, 1e-4 for weights.")
+    learning_rate: float | None = setting(
+        None, "Peak learning rate. Default: a new model 1e-3, from 50 M parameters 6e-4 to 2e-4; weights 1e-4."
+    )
     max_tokens: float | None = setting(None, "Budget of tokens, such as 1.5e7; ends the run like --max_steps.")
     decay_share: float = setting(0.2, "Part of the run in which warmup_stable_decay lowers the learning rate.")
     min_learning_rate_share: float = setting(0.1, "Where cosine and warmup_stable_decay end, as a share of the peak.")
@@ -115,12 +118,12 @@ class PretrainArguments(TrainerArguments, _BaseConfig):
         Need(("remove_unused_columns",), never, "has no effect: blocks hold what is needed alone; drop it"),
         Need(("num_train_epochs",), lambda asked: not asked.training.max_tokens, "--max_tokens ends the run", False),
     ])  # fmt: skip
-    default_learning_rates = (1e-3, 1e-4)  # a new model, trained weights
+    learning_rates = PRETRAIN_RATES
     loss_type = "nll"  # the loss is a mean over tokens, which the compact head makes use of
 
-    def default_learning_rate(self, model) -> float:
-        """By where training starts: random weights or trained ones."""
-        return self.default_learning_rates[not model.is_new]
+    def trained_part(self, model) -> str:
+        """A new model from random weights, or trained ones."""
+        return NEW_MODEL if model.is_new else super().trained_part(model)
 
     def __post_init__(self):
         if self.max_tokens is not None and self.max_tokens < 1:
