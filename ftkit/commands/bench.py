@@ -1,6 +1,7 @@
 """Benchmarks a model: few-shot multiple choice, generation, perplexity; resumes by itself, and leaves results.json.
 
 ftkit bench --model_name_or_path M --tasks knowledge,reasoning --output_dir OUT
+ftkit bench --adapter runs/mine --tasks instructions --task_data instructions=test.csv --output_dir OUT
 ftkit bench --adapter runs/mine --tasks mmlu,my/task.yaml --task_data mmlu=path/to/mmlu --limit 50 --output_dir OUT
 """
 
@@ -62,6 +63,8 @@ def parser() -> CommandParser:
     add("--endpoint", help="URL of an OpenAI-compatible server, such as http://localhost:8000/v1; generation tasks")
     add("--tasks", help="names of --list, their subjects (mmlu/astronomy), or your own .yaml files; commas between")
     add("--task_data", action="append", default=[], metavar="TASK=PATH", help="rows of a task: file, folder or Hub id")
+    add("--columns", help="of rows for instructions under other names: instruction=Question,output=Answer")
+    add("--encoding", help="of those rows, such as cp1252; default: UTF-8, or what a byte-order mark says")
     add("--output_dir", help="folder for results.json and the answered items; a run that was killed goes on there")
     add("--overwrite", action="store_true", help="start over: remove the benchmark that --output_dir holds")
     add("--num_fewshot", type=int, help="examples in front of each question; default: the task's own")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from ftkit.commands.compare import main as compare
-from ftkit.evaluation.held_out.answers import is_question
+from ftkit.evaluation.bench.task_rows import is_question
 from ftkit.evaluation.held_out.before_after import WITH_EXAMPLES
 from ftkit.evaluation.results import measured_runs, read_items
 from ftkit.runs.lifecycle import is_measured

@@ -7,12 +7,14 @@ from ftkit.config.errors import UserError
 
 def choose_tasks(args) -> list:
     """The tasks of the command line with their items, before a model is loaded."""
+    from ftkit.data.reading.read_as import ReadAs
     from ftkit.evaluation.bench.bench import choose
     from ftkit.evaluation.bench.task_file import load_task
     from ftkit.evaluation.bench.task_items import ItemSettings
 
-    data = task_data(args.task_data)
-    asked = {}
+    data, asked = task_data(args.task_data), {}
+    flags = {name: getattr(args, name, None) for name in ("columns", "encoding")}
+    read_as = ReadAs.of(**flags)
     for name in filter(None, (part.strip() for part in args.tasks.split(","))):
         base, group = split_name(name)
         task = load_task(base)
@@ -20,9 +22,12 @@ def choose_tasks(args) -> list:
             raise UserError(f'task "{name}": {task.name} has no subjects; write --tasks {task.name}')
         label = f"{task.name}/{group}" if group else task.name
         check_label(label, asked)
-        asked[label] = (task, ItemSettings(data.get(task.name), group, args.num_fewshot, args.limit))
+        asked[label] = (task, ItemSettings(data.get(task.name), group, args.num_fewshot, args.limit, read_as))
     if not asked:
         raise UserError(f'--tasks "{args.tasks}" names none; ftkit bench --list shows the bundled ones')
+    for flag in (name for name, value in flags.items() if value):
+        if not any(task.conversations for task, _ in asked.values()):
+            raise UserError(f"--{flag} is about rows with answers; add --tasks instructions, or drop it")
     chosen = [choose(label, *one) for label, one in asked.items()]
     unused = set(data) - {one.task.name for one in chosen}
     if unused:

@@ -29,7 +29,7 @@ LACKING = {  # by kind of task, the settings that it has no use for
         "description", "fewshot_split", "num_fewshot", "target_delimiter", "fewshot_delimiter",
     ),
 }  # fmt: skip
-NOT_HASHED = ("about", "num_fewshot", "data", "config", "path")  # do not change what is asked
+NOT_HASHED = ("about", "num_fewshot", "data", "config", "path", "conversations")  # do not change what is asked
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Task:
     right place in `choices`, a number from 0 or a letter. metrics: the first is the main one. template: ask through the
     model's chat template where it has one. stop: texts that end an answer. group_by: a column whose values are scored
     apart too. rephrasings: further prompts for the same row, whose answers should be the same. constraints: a Jinja
-    expression that gives what an answer must keep to, see `metrics.constraints`.
+    expression that gives what an answer must keep to, see `metrics.constraints`. conversations: take rows in any form
+    that `ftkit sft` takes; templates see instruction, input and output, earlier turns stand before the question.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Task:
     group_by: str | None = None
     rephrasings: list[str] = field(default_factory=list)
     constraints: str = ""
+    conversations: bool = False
     path: str = ""
 
     @property

@@ -10,9 +10,13 @@ from pathlib import Path
 
 from ftkit.config.assets import asset_root
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.text_file import read_text
+from ftkit.data.rows.columns import format_of_keys
+from ftkit.data.rows.formats import FORMATS
+from ftkit.data.rows.known_names import known_names
 from ftkit.evaluation.bench.task_file import Task
-from ftkit.evaluation.bench.task_rows import LETTERS, Row, has_split, read_rows
+from ftkit.evaluation.bench.task_rows import EARLIER, LETTERS, Row, has_split, read_conversations, read_rows
 from ftkit.evaluation.bench.task_templates import Templates
 from ftkit.evaluation.results import ID_LENGTH
 
@@ -55,12 +59,13 @@ class TaskItem:
 @dataclass(frozen=True)
 class ItemSettings:
     """What is chosen on the command line. data: in place of the task's; group: only its items; num_fewshot: in place of
-    the task's; limit: only so many items of each group."""
+    the task's; limit: only so many items of each group; read_as: --columns and --encoding, of conversations."""
 
     data: str | None = None
     group: str | None = None
     num_fewshot: int | None = None
     limit: int | None = None
+    read_as: ReadAs = AS_WRITTEN
 
 
 def build_items(task: Task, settings: ItemSettings = ItemSettings()) -> list[TaskItem]:  # noqa: B008 - it is frozen
@@ -72,8 +77,8 @@ def build_items(task: Task, settings: ItemSettings = ItemSettings()) -> list[Tas
     if task.kind == "perplexity" and settings.num_fewshot:
         raise UserError(f"task {task.name} scores whole texts, which have no examples; run it without --num_fewshot")
     is_text = task.kind == "perplexity" and Path(data).suffix.lower() == ".txt"
-    rows = one_text(data) if is_text else read_rows(data, task.split, task.config)
-    writer = ItemWriter(task)
+    rows = one_text(data) if is_text else rows_of(task, data, task.split, settings.read_as)
+    writer = ItemWriter(task, settings.read_as)
     if settings.group is not None:
         rows = rows_of_group(task, rows, writer.group_of, settings.group)
     if settings.limit is not None:
@@ -88,6 +93,23 @@ def build_items(task: Task, settings: ItemSettings = ItemSettings()) -> list[Tas
         item_id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         items.append(writer.item(item_id, row, examples.get(writer.group_of(row), [])))
     return items
+
+
+def rows_of(task: Task, data: str, split: str, read_as: ReadAs) -> list[Row]:
+    """The rows of a split as the task takes them. Raises UserError for rows that belong to another task."""
+    if task.conversations:
+        return read_conversations(data, split, task.config, read_as)
+    rows = read_rows(data, split, task.config)
+    if task.choices == "choices" and rows and "choices" not in rows[0].values and has_answers(rows[0]):
+        ways = f"--tasks instructions --task_data instructions={data}"
+        raise UserError(f"{rows[0].source}: task {task.name} takes rows with choices; for these give {ways}")
+    return rows
+
+
+def has_answers(row: Row) -> bool:
+    """Whether a row is of a form with answers that `ftkit sft` takes."""
+    names = known_names(row.values, FORMATS)
+    return format_of_keys([names.get(name, name) for name in row.values], FORMATS) not in (None, "text")
 
 
 def resolved_data(task: Task) -> str:
@@ -134,8 +156,8 @@ def row_digest(row: Row) -> str:
 class ItemWriter:
     """Turns rows into what is asked, and into what is right."""
 
-    def __init__(self, task: Task):
-        self.task, self.templates = task, Templates(task)
+    def __init__(self, task: Task, read_as: ReadAs = AS_WRITTEN):
+        self.task, self.read_as, self.templates = task, read_as, Templates(task)
         self.render, self.misfit = self.templates.render, self.templates.misfit
 
     def group_of(self, row: Row) -> str:
@@ -157,8 +179,8 @@ class ItemWriter:
             item_id,
             prompts,
             self.group_of(row),
-            self.render("description", task.description, row),
-            examples,
+            self.render("description", task.description, row) or system_of(row),
+            [*examples, *earlier_turns(row)],
             choices,
             self.answer(row, choices) if choices else 0,
             self.target(row),
@@ -241,7 +263,7 @@ class ItemWriter:
         if not task.fewshot_split or not has_split(data, task.fewshot_split, task.config):
             split = task.fewshot_split or "train"
             raise UserError(f"task {task.name}: {data} has no {split} split to take examples from; use --num_fewshot 0")
-        rows = read_rows(data, task.fewshot_split, task.config)
+        rows = rows_of(task, data, task.fewshot_split, self.read_as)
         found = {}
         for group in sorted(groups):
             own = [row for row in rows if self.group_of(row) == group][:num_fewshot]
@@ -255,6 +277,17 @@ class ItemWriter:
         """The right answer of an example."""
         choices = self.choices(row)
         return choices[self.answer(row, choices)] if choices else self.render("target", self.task.target, row)
+
+
+def system_of(row: Row) -> str:
+    """The system turn of a conversation; "" where it has none."""
+    return "".join(turn["content"] for turn in row.values.get(EARLIER, ()) if turn["role"] == "system")
+
+
+def earlier_turns(row: Row) -> list[Example]:
+    """The questions and answers before the one that is asked."""
+    turns = [turn["content"] for turn in row.values.get(EARLIER, ()) if turn["role"] != "system"]
+    return list(map(Example, turns[::2], turns[1::2]))
 
 
 def plain_prompt(task: Task, item: TaskItem, prompt: str) -> str:

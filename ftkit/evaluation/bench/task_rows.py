@@ -1,22 +1,30 @@
-"""The rows of a benchmark task: a file, a folder, a bundled dataset, a Hub dataset, or MMLU's own CSV files."""
+"""The rows of a benchmark task: a file, a folder, a bundled dataset, a Hub dataset, or MMLU's own CSV files.
+
+read_rows("test.jsonl", "test")               # columns as they are
+read_conversations("test.csv", "test")        # any form that ftkit sft takes, as instruction, input and output
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.data.reading.loading import find_splits, no_split_message
+from ftkit.data.reading.loading import find_splits, log_notes, no_split_message
 from ftkit.data.reading.problems import Problems
+from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.reader import READERS, read_records
 from ftkit.data.reading.table_reader import first_row, read_csv
+from ftkit.data.rows.checking import RowChecker
+from ftkit.data.rows.formats import CONVERSATIONS, INPUT_MARKER
 
 MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")  # of the paper's files, which name no columns
 MMLU_ANSWERS = ("A", "B", "C", "D")
 LETTERS = "ABCDEFGHIJ"
+EARLIER = "earlier"  # a system turn, questions and answers before the one that is asked
 
 
 @dataclass(frozen=True)
 class Row:
-    """Columns of one row, and "file:line" where it came from."""
+    """Columns of one row, and "file:line" where it came from. A conversation's earlier turns are the column EARLIER."""
 
     values: dict
     source: str
@@ -44,6 +52,54 @@ def read_rows(data: str, split: str, config: str | None = None) -> list[Row]:
     found = splits[split]
     records = (record for record in found.open() if not record.is_blank)
     return [Row(with_choices(record.values), record.where(found.label)) for record in records]
+
+
+def read_conversations(data: str, split: str, config: str | None = None, read_as: ReadAs = AS_WRITTEN) -> list[Row]:
+    """The rows of one split, read and checked as `ftkit sft` reads them; a file is every split.
+
+    Raises UserError for data that is not there, a missing split, mistakes in rows, and rows that ask nothing.
+    """
+    source, splits = find_splits(data, config, read_as=read_as)
+    split = "train" if Path(data).expanduser().is_file() else split
+    if split not in splits:
+        raise UserError(no_split_message(split, splits, source))
+    problems = Problems()
+    checker = RowChecker(splits[split].label, CONVERSATIONS, report=problems.add)
+    rows = [
+        Row(conversation_columns(record.values, row), row["source"])
+        for record, row in checker.pairs(splits[split].open(problems.add))
+    ]
+    checker.finish()
+    problems.raise_any()
+    log_notes(checker)
+    return rows
+
+
+def conversation_columns(values: dict, row: dict) -> dict:
+    """Columns instruction, input and output of a row, and EARLIER where turns stand before its question.
+
+    values: as they were read; those of an Alpaca row stay, by which it is known. Raises UserError for a row that is no
+    question with an answer.
+    """
+    messages = row.get("messages")
+    if not is_question(messages):
+        what = "plain text" if messages is None else f"turns of {', '.join(turn['role'] for turn in messages)}"
+        raise UserError(f"{row['source']}: {what}, and no question with an answer; leave it out")
+    *earlier, question, answer = ({"role": turn["role"], "content": turn["content"]} for turn in messages)
+    columns = {EARLIER: earlier} if earlier else {}
+    if {"instruction", "output"} <= values.keys():
+        return {**values, "input": values.get("input") or "", **columns}
+    asked, _, about = question["content"].partition(INPUT_MARKER)
+    return {"instruction": asked, "input": about, "output": answer["content"], **columns}
+
+
+def is_question(messages: object) -> bool:
+    """Whether a row is a talk of user and assistant in turn, maybe after a system turn, that ends with an answer."""
+    if not isinstance(messages, list):
+        return False
+    roles = [turn["role"] for turn in messages]
+    roles = roles[roles[:1] == ["system"] :]
+    return bool(roles) and roles == ["user", "assistant"] * (len(roles) // 2)
 
 
 def has_split(data: str, split: str, config: str | None = None) -> bool:

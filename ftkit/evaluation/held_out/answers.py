@@ -99,15 +99,6 @@ def generated(run: GenerationRun, places: Sequence[int], what: str) -> list[Item
     return [found[place] for place in places]
 
 
-def is_question(messages: object) -> bool:
-    """Whether a row is a talk of user and assistant in turn, maybe after a system turn, that ends with an answer."""
-    if not isinstance(messages, list):
-        return False
-    roles = [turn["role"] for turn in messages]
-    roles = roles[roles[:1] == ["system"] :]
-    return bool(roles) and roles == ["user", "assistant"] * (len(roles) // 2)
-
-
 def baselines(test: Sequence[dict], train: Sequence[dict]) -> dict[str, list[Item]]:
     """Answers that need no model, by name: the most frequent of a row's group in `train`, a copy of its input."""
     answers = defaultdict(list)

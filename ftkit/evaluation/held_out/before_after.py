@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from ftkit.config.errors import UserError
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.evaluation.bench.scores import task_scores
+from ftkit.evaluation.bench.task_rows import is_question
 from ftkit.evaluation.bench.units import GenerationRun, Subject
-from ftkit.evaluation.held_out.answers import TASK, generated, is_question, questions
+from ftkit.evaluation.held_out.answers import TASK, generated, questions
 from ftkit.evaluation.held_out.likelihoods import (
     ANSWERS,
     Part,
