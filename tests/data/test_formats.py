@@ -59,8 +59,7 @@ def test_the_format_is_told_by_the_columns_and_extra_ones_are_tolerated(row, for
          "f:10: chosen/rejected rows are preferences: ftkit dpo; or rename chosen to completion"),
         ([{"title": "a", "body": "b"}],
          "f:10: the columns title, body fit no format; say which is which, such as "
-         "--columns instruction=title,output=body, or rename them to one of: "
-         "messages; conversations; instruction+output; prompt+completion; text"),
+         "--columns instruction=title,output=body"),
         ([{}], "f:10: the columns (none) fit no format; rename them to one of: "
          "messages; conversations; instruction+output; prompt+completion; text"),
     ],

@@ -157,7 +157,7 @@ OTHER_KINDS = [
     ("a choice twice", '{"question": "a", "choices": ["b", "b"], "answer": 0}', ':1: the choice "b" is there twice; let them differ'),
     ("choices as text", '{"question": "a", "choices": "b, c", "answer": 0}', ':1: "choices" must be a list, got str; write ["...", "..."]'),
     ("null choice", '{"question": "a", "choices": ["b", null], "answer": 0}', ':1: "choice 1" is null; fill it in or delete the row'),
-    ("no format", '{"a": 1}', ":1: the columns a fit no format; say which is which, such as --columns text=a, or rename them to one of: instruction+chosen+rejected; prompt+chosen+rejected; chosen+rejected; prompt+completion+label; question+choices+answer; question+choice0+choice1+answer; question+A+B+answer; text+label; messages; conversations; instruction+output; prompt+completion; text"),
+    ("no format", '{"a": 1}', ":1: the columns a fit no format; say which is which, such as --columns text=a"),
 ]  # fmt: skip
 
 # Before a model is looked for, the rows are read; its name must never come up.

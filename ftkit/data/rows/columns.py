@@ -98,8 +98,8 @@ def no_format_message(keys: tuple, where: str, formats: dict) -> str:
         return f"{where}: chosen/rejected rows are preferences: ftkit dpo; or rename chosen to completion"
     known = "; ".join("+".join(required) for required, _ in formats.values())
     pairs = proposal(keys, formats)
-    fix = f"say which is which, such as --columns {pairs}, or rename them" if pairs else "rename them"
-    return f"{where}: the columns {', '.join(map(str, keys)) or '(none)'} fit no format; {fix} to one of: {known}"
+    fix = f"say which is which, such as --columns {pairs}" if pairs else f"rename them to one of: {known}"
+    return f"{where}: the columns {', '.join(map(str, keys)) or '(none)'} fit no format; {fix}"
 
 
 def nearest_key(key: str, known: Iterable[str], present: Iterable[str]) -> str | None:
