@@ -31,6 +31,7 @@ COMMANDS = {
     "adapters": ("ftkit.commands.adapters.adapters", "list, inspect and merge adapters"),
     "export": ("ftkit.commands.export", "plain folder, .gguf or Ollama model for other engines, proven equal"),
     "check": ("ftkit.commands.check", "kill a short piece of a run, and see that it goes on, bit for bit"),
+    "completion": ("ftkit.commands.completion", "complete command lines in bash, zsh or fish"),
     "push": ("ftkit.commands.push", "publish a run or an export on the Hub, by an allow-list"),
 }
 

@@ -217,7 +217,7 @@ MISTAKES = {
         '{"instruction": "a", "chosen": "b", "rejected": "c"}\n', ["--adapter", "x", "--lora_r", "8"], "the adapter has its own"
     ),
     "no adapter": ('{"instruction": "a", "chosen": "b", "rejected": "c"}\n', ["--adapter", "nosuch"], "nosuch"),
-    "unknown flag": ("", ["--betta", "1"], 'did you mean "beta"'),
+    "unknown flag": ("", ["--betta", "1"], 'did you mean --beta'),
 }  # fmt: skip
 
 

@@ -6,11 +6,10 @@ command_for("rows.jsonl") is "ftkit try rows.jsonl".
 import re
 from pathlib import Path
 
-from ftkit.config.assets import BASE_NAME, list_assets
+from ftkit.config.assets import MODEL_NAMES, list_assets
 from ftkit.config.paste import command
 
 KINDS = {"rows": "rows", "model": "a model", "adapter": "an adapter", "settings": "settings", "weights": "weights"}
-MODEL_NAMES = (BASE_NAME, "smollm2")
 ROWS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".md", ".arrow")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # What people call a command, in other tools.

@@ -130,6 +130,13 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return "\n".join(text.split("\n")) if "\n" in text else super()._fill_text(text, width, indent)
 
 
+class Described(Exception):
+    """Raised in place of parsing, for what looks at the flags of a command: completion, and tests."""
+
+    def __init__(self, parser: "CommandParser"):
+        self.parser = parser
+
+
 class CommandParser(argparse.ArgumentParser):
     """argparse without abbreviations; every mistake is a UserError, an unknown flag with the nearest known one.
 
@@ -150,6 +157,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         args = [self.known(token) for token in (sys.argv[1:] if args is None else args)]
+        if "--describe" in args:
+            raise Described(self)
         args = self.with_model_in_place(args)
         if word := help_word(args):
             print(self.help_about(word))
