@@ -10,30 +10,7 @@ from ftkit.config.flags import is_flag
 from ftkit.config.naming import KINDS, command_for, command_meant, kind_of
 from ftkit.config.parser import run
 from ftkit.config.paste import command, quoted
-from ftkit.runs.recipes import TRAINERS
-
-# name: (module with main(argv), what it does)
-COMMANDS = {
-    "try": ("ftkit.commands.demo", "fine-tune on bundled or your own rows, and see before and after"),
-    "sft": TRAINERS["sft"],
-    "dpo": TRAINERS["dpo"],
-    "classify": TRAINERS["classify"],
-    "import": ("ftkit.commands.import_", "bring a GPT of your own: the book's, nanoGPT's or llama2.c's weights"),
-    "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),
-    "pretrain": TRAINERS["pretrain"],
-    "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
-    "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
-    "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
-    "bench": ("ftkit.commands.bench", "benchmark a model: multiple choice, generation, perplexity; resumes by itself"),
-    "compare": ("ftkit.commands.compare", "the verdict: did it get better, and what did it forget"),
-    "judge": ("ftkit.commands.judge", "let a model judge answers: scores, or pairs in both orders"),
-    "arena": ("ftkit.commands.arena", "rank models from votes, and turn votes into training rows"),
-    "adapters": ("ftkit.commands.adapters.adapters", "list, inspect and merge adapters"),
-    "export": ("ftkit.commands.export", "plain folder, .gguf or Ollama model for other engines, proven equal"),
-    "check": ("ftkit.commands.check", "kill a short piece of a run, and see that it goes on, bit for bit"),
-    "completion": ("ftkit.commands.completion", "complete command lines in bash, zsh or fish"),
-    "push": ("ftkit.commands.push", "publish a run or an export on the Hub, by an allow-list"),
-}
+from ftkit.runs.command_table import COMMANDS
 
 WITH_ACTIONS = ("data", "adapters")
 

@@ -13,6 +13,7 @@ from ftkit.config.assets import MODEL_NAMES, list_assets
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.flags import read_settings
 from ftkit.config.parser import CommandParser, Described
+from ftkit.runs.command_table import COMMANDS
 from ftkit.runs.recipes import TRAINERS, load_recipe
 
 FILES = ":files"  # a line that stands for the files here
@@ -72,8 +73,6 @@ def main(argv: list[str]) -> None:
 
 def next_words(words: list[str]) -> list[str]:
     """What may stand in place of the last of `words`, which may be empty; the words after `ftkit`."""
-    from ftkit.cli import COMMANDS
-
     *before, current = [word for word in words if word != "="] or [""]
     if current == "" and words[-1:] == ["="]:
         before, current = before[:-1], ""

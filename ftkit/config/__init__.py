@@ -12,6 +12,7 @@ flags.py       The settings of a training command, read from the source of the i
 foreign.py     Files that others made: whatever a library raises on them is one line
 hardware.py    What a machine is good at: this one, by a probe, or another by name or from a file
 help_pages.py  The help of the training commands
+hub_access.py  Names that may be the Hub's: a typo of a bundled one, and a Hub that can't be reached
 json_object.py  JSON objects in files; a damaged one is one line
 jsonl.py       JSON Lines as ftkit writes and reads them: an object per line, which ends at "\n" alone
 launch.py      What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -43,6 +43,7 @@ from ftkit.config.assets import (
 from ftkit.config.caches import cached
 from ftkit.config.errors import UserError, first_line
 from ftkit.config.foreign import foreign
+from ftkit.config.hub_access import go_offline_where_unreachable, refuse_typo
 from ftkit.config.json_object import read_object
 from ftkit.config.paste import quoted
 from ftkit.model.finite import check_loaded
@@ -146,11 +147,14 @@ def local_adapter_folder(name: str | Path, *, revision: str | None = None) -> st
 def _download(name: str, revision: str | None, ways: str = WAYS) -> Path:
     if not HUB_ID.fullmatch(name):
         raise UserError(f"{name}: no such folder; {ways}")
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        refuse_typo(name, MODEL_NAMES, "model")
+    why_offline = go_offline_where_unreachable()
     try:
         patterns = {"allow_patterns": list(HUB_FILES), "ignore_patterns": list(HUB_COPIES)}
         return Path(snapshot_download(name, revision=revision, **patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = first_line(error)
+        reason = why_offline or first_line(error)
         raise UserError(f"{name}: no such folder, and not found on the Hub ({reason}); {ways}") from error
 
 

@@ -149,6 +149,9 @@ def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch):
         raise ConnectionError("Couldn't reach 'me/data' on the Hub\nwith details")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(UserError, match='is called "me/data", and HF_HUB_OFFLINE is set; give a file'):
+        load_rows("me/data")
+    monkeypatch.setattr("ftkit.data.reading.loading.go_offline_where_unreachable", lambda: "")
     with pytest.raises(UserError) as error:
         load_rows("me/data")
     message = str(error.value)

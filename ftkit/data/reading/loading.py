@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean, first_line
+from ftkit.config.hub_access import go_offline_where_unreachable, refuse_typo
 from ftkit.config.launch import is_first_process
 from ftkit.data.reading.problems import Problems, Report, stop
 from ftkit.data.reading.progress import reading_bar
@@ -216,15 +217,18 @@ def hub_splits(name: str, config: str | None, streaming: bool, read_as: ReadAs =
     if read_as.encoding:
         raise UserError(f"--encoding has no effect on {name}, which is no file of this machine; drop it")
 
+    bundled = list_assets("datasets")
+    if "/" not in name:
+        refuse_typo(name, bundled, "dataset")
+    why_offline = go_offline_where_unreachable()
     try:
         loaded = datasets.load_dataset(name, config, streaming=streaming, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        bundled = list_assets("datasets")
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        reason = why_offline or f"the Hub gave {type(error).__name__}: {first_line(error)}"
         hint = did_you_mean(name, bundled) or "; give a file, or a Hub id while online"
         raise UserError(
             f'no file, folder or bundled dataset ({", ".join(bundled) or "none"}) is called "{name}", '
-            f"and the Hub gave {reason}{hint}"
+            f"and {reason}{hint}"
         ) from error
     labels = {split: f"{name}/{split}" for split in loaded}
     return {
