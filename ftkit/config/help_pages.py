@@ -12,7 +12,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.flags import UNKNOWN, Setting
 from ftkit.config.words import canonical, right_flag
 
-WIDTH, INDENT = 100, " " * 6
+WIDTH, INDENT, TEXT_COLUMN = 100, " " * 6, 34
 # What a page shows: by group, the setting, what stands for its value, and its text where the library's is too long.
 SHOWN = {
     "data": (
@@ -129,7 +129,7 @@ def trainer_page(prog: str, about: str, settings: dict[str, Setting], word: str)
     for group, rows in SHOWN.items():
         refused = REFUSED.get(prog, ())
         known = [(settings[name], sign, text) for name, sign, text in rows if name in settings and name not in refused]
-        lines += ["", f"{group}:", *(page_line(*row) for row in known)]
+        lines += ["", f"{group}:", *(line for row in known for line in page_lines(*row))]
     return "\n".join(
         [
             *lines,
@@ -147,12 +147,14 @@ def example_lines(about: str) -> list[str]:
     return ["", "examples:", *(f"  {'  ' if line.startswith('--') else ''}{line}" for line in lines)] if lines else []
 
 
-def page_line(setting: Setting, sign: str, text: str) -> str:
-    """One setting on a line of a page."""
+def page_lines(setting: Setting, sign: str, text: str) -> list[str]:
+    """One setting of a page: its flag, and its text beside it."""
     name = "model" if setting.name == "model_name_or_path" else setting.name
     flag = f"  --{name} {sign}".rstrip()
     text = text or setting.help[0].lower() + setting.help[1:].rstrip(".").replace(". Default:", "; default:")
-    return f"{flag:<34}{' ' if len(flag) > 33 else ''}{text}{default_text(setting, text)}"
+    first, *others = textwrap.wrap(text + default_text(setting, text), WIDTH - TEXT_COLUMN)
+    beside = f"{flag:<{TEXT_COLUMN - 1}} {first}"
+    return [beside, *(" " * TEXT_COLUMN + line for line in others)]
 
 
 def default_text(setting: Setting, text: str) -> str:
