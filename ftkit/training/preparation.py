@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -48,7 +49,8 @@ class PreparedData:
     folder, config: of the model, local. tokenizer: with the template on it. template: None for plain text. rows: as
     read. train, test: tokenized; test is None when nothing is held out. copies: (training row, test row) of equal
     content. stream: the training rows as a datasets.IterableDataset where they are streamed; `rows` and `train` are
-    then the first STREAM_SAMPLE, and `stream_counts` what the stream has given so far.
+    then the first STREAM_SAMPLE, `stream_counts` what the stream has given so far, `stream_sources` where the rows that
+    were read last are from.
     """
 
     folder: str
@@ -61,17 +63,20 @@ class PreparedData:
     copies: list[tuple[str, str]] | None = None
     stream: IterableDataset | None = None
     stream_counts: dict = field(default_factory=dict)
+    stream_sources: dict = field(default_factory=dict)
 
     def train_dataset(self) -> Dataset | IterableDataset:
         """What a trainer takes: all rows, or the stream, mixed in a buffer."""
         return Dataset.from_list(self.train.rows) if self.stream is None else self.stream
 
     def origins(self) -> Iterator[tuple[list[int], str]]:
-        """(token ids, source) of each sequence that is trained on; of a stream, of its first rows."""
+        """(token ids, source) of each sequence that is trained on; of a stream, of its first rows and of the last."""
         sequences = list(self.train.sequences())
         each = len(sequences) // len(self.train.kept)  # of a pair, two
         for number, row in enumerate(sequences):
             yield row["input_ids"], self.rows.train[self.train.kept[number // each]]["source"]
+        for ids, source in self.stream_sources.items():
+            yield np.frombuffer(ids, dtype=np.int32).tolist(), source
 
     def test_dataset(self) -> Dataset | None:
         """The held-out rows."""
@@ -132,7 +137,7 @@ def prepare_data(
     if stream is not None:
         tokenized = tokenized_stream(
             stream, partial(tokenize, tokenizer=tokenizer, info=template, max_length=limit),
-            prepared.stream_counts,
+            prepared.stream_counts, prepared.stream_sources,
         )  # fmt: skip
         prepared.stream = tokenized.shuffle(seed=training.data_seed or training.seed, buffer_size=SHUFFLE_BUFFER)
     return prepared

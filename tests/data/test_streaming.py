@@ -3,12 +3,15 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 
 from ftkit.config.errors import UserError
+from ftkit.data.reading import streaming
 from ftkit.data.reading.loading import load_rows
-from ftkit.data.reading.streaming import RowStream
+from ftkit.data.reading.streaming import RowStream, tokenized_stream
 from ftkit.data.rows.kinds import PREFERENCES
+from ftkit.data.tokens.tokenization import TokenizedRows
 
 ROWS = [{"instruction": f"question {number}", "output": f"answer {number}"} for number in range(600)]
 
@@ -106,3 +109,20 @@ def test_mistakes_are_named(name, content, message, tmp_path):
 def test_a_missing_file_is_no_hub_dataset(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         RowStream(str(tmp_path / "nosuch.jsonl"))
+
+
+def test_rows_that_were_read_last_keep_their_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "SOURCES_KEPT", 300)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": f"row {number}"}) + "\n" for number in range(2_000)))
+
+    def tokenize(rows):
+        numbers = [int(row["text"].split()[1]) for row in rows]
+        kept = [index for index, number in enumerate(numbers) if number % 2]
+        return TokenizedRows([{"input_ids": [numbers[index], 7], "labels": [7, 7]} for index in kept], kept)
+
+    sources: dict = {}
+    assert len(list(tokenized_stream(RowStream(str(path)), tokenize, {}, sources))) == 1_000
+    places = {np.frombuffer(ids, dtype=np.int32).tolist()[0]: source for ids, source in sources.items()}
+    assert len(places) == 300 and all(source == f"{path}:{number + 1}" for number, source in places.items())
+    assert max(places) == 1_999

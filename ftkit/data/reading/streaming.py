@@ -18,6 +18,7 @@ from ftkit.data.rows.columns import RowKind
 from ftkit.data.rows.formats import CONVERSATIONS
 
 ROWS_AT_ONCE = 256  # converted and tokenized together
+SOURCES_KEPT = 4_000  # places of rows that were read last; most rows have been trained on by then
 
 
 class RowStream:
@@ -74,12 +75,14 @@ class RowStream:
         return itertools.islice(self.rows(self.train), self.num_left_out, None)
 
 
-def tokenized_stream(stream: RowStream, tokenize: Callable, counts: dict):
+def tokenized_stream(stream: RowStream, tokenize: Callable, counts: dict, sources: dict):
     """A datasets.IterableDataset of what `tokenize(rows)`, a TokenizedRows or alike, makes of the stream.
 
-    counts: gets the counts by name of all rows that were read so far, also of those that wait in a buffer; rows that
-    worker processes read (--dataloader_num_workers) are not seen.
+    counts: gets the counts by name of all rows that were read so far, also of those that wait in a buffer. sources:
+    gets "file:line" of the rows that were read last, by their tokens as int32 bytes. Rows that worker processes read
+    (--dataloader_num_workers) are not seen.
     """
+    import numpy as np
     from datasets import IterableDataset
 
     def generate():
@@ -89,6 +92,13 @@ def tokenized_stream(stream: RowStream, tokenize: Callable, counts: dict):
             for name, value in tokenized.counts().items():
                 if isinstance(value, int):
                     counts[name] = counts.get(name, 0) + value
+            sequences = list(tokenized.sequences())
+            each = len(sequences) // max(1, len(tokenized.kept))  # of a pair, two
+            for number, sequence in enumerate(sequences):
+                key = np.array(sequence["input_ids"], dtype=np.int32).tobytes()
+                sources[key] = batch[tokenized.kept[number // each]]["source"]
+            for key in list(sources)[: max(0, len(sources) - SOURCES_KEPT)]:
+                del sources[key]
             yield from tokenized.rows
 
     return IterableDataset.from_generator(generate)
