@@ -7,6 +7,7 @@ import itertools
 import random
 from pathlib import Path
 
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command
@@ -96,7 +97,7 @@ def report(tokenizer, held_out: list[str], others: list[str]) -> list[str]:
     if not held_out:
         return [*lines, "no text is held out, so nothing is measured; give more documents"]
     size = sum(len(text.encode()) for text in held_out)
-    lines.append(f"held out   {len(held_out)} documents, {size / 1e6:.2f} MB")
+    lines.append(f"held out   {counted(len(held_out), 'document')}, {size / 1e6:.2f} MB")
     named = {"this tokenizer": tokenizer}
     smollm2 = find_bundled_smollm2()
     named |= {"SmolLM2": load_tokenizer(smollm2)} if smollm2 else {}

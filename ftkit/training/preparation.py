@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 import ftkit.model  # noqa: F401  (registers FTGPT)
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import Hardware, probe
 from ftkit.data.cleaning.overlap import copies_of_test_rows
@@ -191,23 +192,26 @@ def describe_rows(run, receipt: dict | None) -> list[str]:
     data, rows, decided, config = run.data, run.data.rows, run.decided, run.config
     is_stream = getattr(data, "stream", None) is not None
     held_out = rows.test or getattr(rows, "validation", None) or []
-    kind = "first rows of a stream" if is_stream else "rows"
-    lines = [f"data       {rows.source}: {len(rows.train)} {kind} ({rows.format}), {len(held_out)} held out"]
+    read = f"{len(rows.train):,} first rows of a stream" if is_stream else counted(len(rows.train), "row")
+    lines = [f"data       {rows.source}: {read} ({rows.format}), {len(held_out)} held out"]
     is_labelled = hasattr(rows, "labels")
     if receipt is None:
         if not is_labelled:
             lines.append(f"template   {data.template.name if data.template else 'none (plain text)'}")
-        return [*lines, f"plan       about {decided.num_updates} updates; learning rate {decided.learning_rate:g}"]
+        return [
+            *lines,
+            f"plan       about {counted(decided.num_updates, 'update')}; learning rate {decided.learning_rate:g}",
+        ]
     num_sequences, tokens = run.num_sequences or receipt["num_sequences"], receipt["num_tokens"]
     each = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     trained = f"{receipt['num_rows']} labels" if is_labelled else f"{receipt['num_trained_tokens']} of them trained"
     size = round(tokens / num_sequences * min(each, num_sequences))
     lines.append(
-        f"plan       {run.num_updates} updates of about {size} tokens; {tokens} tokens "
+        f"plan       {counted(run.num_updates, 'update')} of about {size} tokens; {tokens} tokens "
         f"{'at the beginning' if is_stream else 'per pass'}, {trained}; learning rate {decided.learning_rate:g}"
     )
     if run.num_updates < FEW_UPDATES:
-        few = f"only {run.num_updates} updates; add rows or --num_train_epochs, or use a smaller batch"
+        few = f"only {counted(run.num_updates, 'update')}; add rows or --num_train_epochs, or use a smaller batch"
         lines.append(f"warning    {few}")
     return lines
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from datasets import Dataset, IterableDataset
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ftkit.config import amounts
 from ftkit.config.errors import UserError
 from ftkit.config.hardware import Hardware
 from ftkit.config.settings.needs import plain
@@ -249,15 +250,15 @@ def describe_blocks(run, receipt: dict | None) -> list[str]:
     size = run.num_parameters or run.decided.num_parameters
     per_device = run.decided.per_device_train_batch_size * run.decided.gradient_accumulation_steps
     each = per_device * run.hardware.num_devices * asked.data.block_size
-    blocks = "a stream of blocks" if data.is_stream else f"{receipt['num_blocks']:,} blocks"
+    blocks = "a stream of blocks" if data.is_stream else amounts.counted(receipt["num_blocks"], "block")
     apart = "documents see nothing of each other" if asked.data.isolate_documents else "documents are not isolated"
     return [
-        f"text       {data.source}: {receipt['num_documents']:,} documents ({receipt['counted']}), "
+        f"text       {data.source}: {amounts.counted(receipt['num_documents'], 'document')} ({receipt['counted']}), "
         f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes per token; "
-        f"{receipt['num_held_out_documents']:,} documents held out",
+        f"{amounts.counted(receipt['num_held_out_documents'], 'document')} held out",
         f"blocks     {blocks} of {receipt['block_size']} tokens, {apart}",
-        f"plan       {updates:,} updates of {each:,} tokens, {run.decided.lr_scheduler_type}, learning rate "
-        f"{run.decided.learning_rate:g}, weight decay {config.weight_decay:g} on matrices, gradients clipped at "
+        f"plan       {amounts.counted(updates, 'update')} of {each:,} tokens, {run.decided.lr_scheduler_type}, learning "
+        f"rate {run.decided.learning_rate:g}, weight decay {config.weight_decay:g} on matrices, gradients clipped at "
         f"{config.max_grad_norm:g}",
         *budget_lines(size, updates * each, None if data.is_stream else receipt["num_tokens"]),
         *(f"note       {note}" for note in data.notes),

@@ -34,7 +34,9 @@ COMMANDS = {
 def test_every_command_looks_for_smollm2_in_its_package(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ftkit.model.loading.find_bundled_smollm2", lambda: None)
-    rows = "".join(json.dumps(ROW | {"input": f"word {number}", "output": f"WORD {number}"}) + "\n" for number in range(60))
+    rows = "".join(
+        json.dumps(ROW | {"input": f"word {number}", "output": f"WORD {number}"}) + "\n" for number in range(60)
+    )
     (tmp_path / "rows.jsonl").write_text(rows)
     (tmp_path / "texts.txt").write_text("Some words of a text.\n|" * 400)
     (tmp_path / "answers.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
