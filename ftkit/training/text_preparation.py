@@ -257,9 +257,9 @@ def describe_blocks(run, receipt: dict | None) -> list[str]:
         f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes per token; "
         f"{amounts.counted(receipt['num_held_out_documents'], 'document')} held out",
         f"blocks     {blocks} of {receipt['block_size']} tokens, {apart}",
-        f"plan       {amounts.counted(updates, 'update')} of {each:,} tokens, {run.decided.lr_scheduler_type}, learning "
-        f"rate {run.decided.learning_rate:g}, weight decay {config.weight_decay:g} on matrices, gradients clipped at "
-        f"{config.max_grad_norm:g}",
+        f"plan       {amounts.counted(updates, 'update')} of {each:,} tokens, {run.decided.lr_scheduler_type}, "
+        f"learning rate {run.decided.learning_rate:g}, weight decay {config.weight_decay:g} on matrices, "
+        f"gradients clipped at {config.max_grad_norm:g}",
         *budget_lines(size, updates * each, None if data.is_stream else receipt["num_tokens"]),
         *(f"note       {note}" for note in data.notes),
     ]
