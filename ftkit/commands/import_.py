@@ -1,11 +1,13 @@
 """Brings a GPT of your own, as a book or a course has you write it, into ftkit, with equal logits.
 
 ftkit import model.pth --from book --num_heads 12 --vocab gpt2 --output_dir runs/mine
+ftkit import out/ckpt.pt --from nanogpt --vocab gpt2 --output_dir runs/mine
 """
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
+from ftkit.config.paste import command
 
 KINDS = ("book", "nanogpt", "llama2.c")
 ACTIVATIONS = ("gelu", "gelu_new")
@@ -47,12 +49,7 @@ def parse(argv: list[str]):
     )
     add = parser.add_argument
     add("file", help="the weights: .pth or .pt as torch.save wrote them, or .safetensors")
-    add(
-        "--from",
-        dest="source",
-        choices=KINDS,
-        help="book: Build a Large Language Model (From Scratch), chapters 4 to 7",
-    )
+    add("--from", dest="source", choices=KINDS, help="who wrote it; book: Build a Large Language Model (From Scratch)")
     add("--vocab", help="gpt2 (it comes with ftkit), or the folder of the tokenizer that the model was trained with")
     add("--output_dir", required=True, help="folder to make; must not exist, or be empty")
     add("--num_heads", type=int, help="attention heads, where the file does not say (your n_heads)")
@@ -70,5 +67,5 @@ def parse(argv: list[str]):
 def next_command(args) -> str:
     """What a person does next with the result."""
     if args.template:
-        return f"ftkit chat --model_name_or_path {args.output_dir}"
-    return f'ftkit generate --model_name_or_path {args.output_dir} --template none --prompt "Every effort moves you"'
+        return command("chat", "--model", args.output_dir)
+    return command("generate", "--model", args.output_dir, "--template", "none", "--prompt", "Every effort moves you")

@@ -250,7 +250,7 @@ def test_llama2cs_checkpoint_comes_in_with_equal_logits(tied, bring):
 
 def test_a_template_is_put_on_and_locked(bring):
     code, printed, out = bring(BookGPT().state_dict(), *FLAGS, "--template", "alpaca")
-    assert code == 0 and f"next: ftkit chat --model_name_or_path {out}" in printed, printed
+    assert code == 0 and f"next: ftkit chat --model {out}" in printed, printed
     assert json.loads((out / "template.lock.json").read_text())["template"]["name"] == "alpaca"
     assert "### Response:" in (out / "chat_template.jinja").read_text()
 

@@ -5,6 +5,7 @@
 A file of torch.save is a pickle, which can run code when it is loaded; here only tensors and plain values are read.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         with foreign(path, "not a readable safetensors file", "save it again"):
             content: Any = load_file(path)
     else:
-        with foreign(path, "holds more than tensors and plain values, or is damaged, so it is not loaded", FIX):
+        reason = "holds more than tensors and plain values, or is damaged, so it is not loaded"
+        with foreign(path, reason, FIX), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how the pickle was written
             content = torch.load(path, map_location="cpu", weights_only=True)
     settings = {}
     while isinstance(content, dict) and (key := next((key for key in WRAPPERS if _is_mapping(content, key)), None)):
