@@ -22,7 +22,8 @@ SET_OFFLINE = "HF_HUB_OFFLINE is set"
 
 def refuse_typo(name: str, bundled: Iterable[str], what: str) -> None:
     """Raise UserError for a name that is nearly that of something bundled. what: such as "model"."""
-    if nearest := difflib.get_close_matches(name, bundled, n=1, cutoff=NEAR):
+    nearest = difflib.get_close_matches(name, bundled, n=1, cutoff=NEAR)
+    if nearest and nearest[0] != name:
         raise UserError(
             f'no file, folder or bundled {what} is called "{name}"; did you mean "{nearest[0]}"? '
             f"(one of the Hub is named OWNER/{name})"

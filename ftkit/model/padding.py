@@ -23,7 +23,7 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
     """Set `tokenizer.pad_token` to an existing token other than eos if it has none or has eos. Adds no token.
 
     A pad token equal to eos hides the end of every answer from training, since padding is masked. Where the vocabulary
-    offers nothing else (GPT-2) pad becomes eos, with a warning.
+    offers nothing else (GPT-2) pad becomes eos: ftkit masks padding by its place, never by its id.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return
@@ -33,8 +33,5 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
         if candidate in vocabulary and candidate not in taken:
             tokenizer.pad_token = candidate
             return
-    logger.warning(
-        "pad token = end token (%s): the vocabulary has no other; mask padding by attention_mask, not by its id",
-        tokenizer.eos_token,
-    )
+    logger.info("pad token = end token (%s): the vocabulary has no other", tokenizer.eos_token)
     tokenizer.pad_token = tokenizer.eos_token

@@ -61,6 +61,8 @@ def precision(asked, facts: Facts, reasons: dict) -> dict:
         raise UserError(f"--load_in_4bit and --load_in_8bit need bitsandbytes, which {hardware.name} can't run")
     if training.fp16 and hardware.is_cpu:
         raise UserError("--fp16 needs a GPU; drop it, or give --bf16")
+    if getattr(training, "activation_offloading", False) and hardware.is_cpu:
+        raise UserError("--activation_offloading needs a GPU; drop it")
     if training.bf16 is None:
         bf16 = hardware.bf16 and not training.fp16
         reasons["bf16"] = f"bf16 runs at {hardware.bf16_speedup:.2g}x the speed of fp32 here"

@@ -215,7 +215,15 @@ def test_llama_3_2_is_locked_on_every_day(bpe, tmp_path, monkeypatch):
     assert verify_lock(tmp_path, bpe) is LockState.LOCKED
 
 
-def test_a_folder_without_a_lock_is_one_warning(bpe, tmp_path, caplog):
+def test_a_model_as_it_was_published_has_no_lock_and_no_warning(bpe, tmp_path, caplog):
+    (tmp_path / "config.json").write_text("{}")
+    assert verify_lock(tmp_path, bpe) is LockState.UNLOCKED
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("trained", ["run.yaml", "receipt.json", "adapter_config.json"])
+def test_a_trained_folder_without_a_lock_is_one_warning(trained, bpe, tmp_path, caplog):
+    (tmp_path / trained).touch()
     assert verify_lock(tmp_path, bpe) is LockState.UNLOCKED
     assert caplog.record_tuples == [
         ("ftkit.data.templates.lock", logging.WARNING, f"{tmp_path} has no template.lock.json: nothing proves that it is asked as it was trained")

@@ -311,7 +311,7 @@ REFUSED = {  # change of the book's tensors, flags, what the line says
 def test_what_is_not_the_books_gpt_is_one_line_and_leaves_nothing(change, flags, message, bring):
     tensors = BookGPT().state_dict()
     code, printed, out = bring(change(tensors) if change else tensors, *flags)
-    lines = [line for line in printed.split("\n") if line and not line.startswith("pad token")]
+    lines = [line for line in printed.split("\n") if line]
     assert code == 2 and len(lines) == 1 and message in lines[0], printed
     assert [path.name for path in out.parent.iterdir()] == ["model.pth"]
 

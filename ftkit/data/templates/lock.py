@@ -32,6 +32,7 @@ from ftkit.data.templates.rendering import own_template, render
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "template.lock.json"
+TRAINED = ("run.yaml", "receipt.json", "adapter_config.json")  # files that a folder has after fine-tuning
 LOCK_VERSION = 1
 RESTORE = "restore it, or train again"
 FIXED_CLOCK = "{%- macro strftime_now(format) -%}1 January 2026{%- endmacro -%}"  # stands in for transformers' own
@@ -115,12 +116,14 @@ def read_lock(folder: str | Path) -> dict | None:
 def verify_lock(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> LockState:
     """Hold a tokenizer, with the template that is on it now, against the lock of the folder it is used for.
 
-    folder: of a model, an adapter or a checkpoint, or a .gguf file. A folder without a lock is a warning.
+    folder: of a model, an adapter or a checkpoint, or a .gguf file. A trained one without a lock is a warning; a model
+    as it was published has none, and asks nothing of anyone.
     Raises UserError that names the first differing token on a mismatch, and for a broken lock.
     """
     lock = read_lock(folder)
     if lock is None:
-        logger.warning("%s has no %s: nothing proves that it is asked as it was trained", folder, LOCK_FILE)
+        if any((Path(folder) / name).is_file() for name in TRAINED):
+            logger.warning("%s has no %s: nothing proves that it is asked as it was trained", folder, LOCK_FILE)
         return LockState.UNLOCKED
     raise_on(folder, lock, first_difference, tokenizer)
     return LockState.LOCKED
