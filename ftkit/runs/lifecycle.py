@@ -36,7 +36,7 @@ from ftkit.training.callbacks import SampleCallback
 from ftkit.training.checkpointing import save_model_safely
 from ftkit.training.method import HeldOut, Method, Run
 from ftkit.training.plan import num_updates
-from ftkit.training.plan_text import plan_lines
+from ftkit.training.plan_text import more_line, plan_lines
 from ftkit.training.preparation import with_base_of_adapter
 from ftkit.training.sharing import is_sharded
 from ftkit.training.space import check_room
@@ -151,7 +151,7 @@ def announce(run: Run, method: Method, trainer, receipt: dict, start: Start) -> 
         take_folder(start, config)
         say("\n".join(plan_lines(run, method, receipt)))
         if method.show:
-            say(method.show(receipt, color=has_color(sys.stderr)))
+            say("\n".join(filter(None, [method.show(receipt, color=has_color(sys.stderr)), more_line(run)])))
         write_plan(run, trainer, receipt)
     benchmark_before(run, trainer, data.tokenizer, data.folder)
 

@@ -3,6 +3,7 @@
 import torch
 
 from ftkit.config.disk import size_text
+from ftkit.config.paste import command
 from ftkit.training.explosion import rate_warning
 from ftkit.training.method import Method, Run
 
@@ -47,6 +48,22 @@ def rate_lines(run: Run) -> list[str]:
     is_soft_prompt = model.use_peft and model.peft_method == "prompt_tuning"
     warning = rate_warning(run.decided.learning_rate, optimizer, is_soft_prompt=is_soft_prompt)
     return [f"warning    {warning}"] if warning else []
+
+
+def more_line(run: Run) -> str:
+    """The command that shows every row as it is trained; "" for rows that it does not render."""
+    data, model = run.settings.data, run.settings.model.model_name_or_path
+    if run.command not in ("sft", "dpo") or not model or not data.dataset_name:
+        return ""
+    words = ["data", "show", data.dataset_name, "--model", model, "--template", data.template]
+    others = {
+        "--dataset_config": data.dataset_config,
+        "--format": data.dataset_format,
+        "--split": data.dataset_train_split,
+    }
+    for flag, value in others.items():
+        words += [flag, value] if value and value not in ("auto", "train") else []
+    return f"{'more':<11}{command(*words, '--row')} N"
 
 
 def shown(value) -> str:

@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from ftkit.training.facts import ISOLATION_TOLERANCE, packing_leak
 from ftkit.training.packing import plan_packing
 from ftkit.training.plan import num_updates
+from ftkit.training.plan_text import more_line
 
 
 def test_packing_keeps_the_tokens_of_an_update():
@@ -84,3 +85,18 @@ def test_updates_are_counted_as_trainer_does(rows, batch, accumulation, processe
         num_train_epochs=epochs, max_steps=max_steps,
     )  # fmt: skip
     assert num_updates(rows, training) == expected
+
+
+def test_the_receipt_ends_with_the_command_that_shows_every_row():
+    data = SimpleNamespace(
+        dataset_name="my rows.jsonl", template="alpaca", dataset_config=None, dataset_format="auto",
+        dataset_train_split="train", columns=None, encoding=None,
+    )  # fmt: skip
+    run = SimpleNamespace(
+        command="sft", settings=SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path="base"))
+    )
+    assert more_line(run) == "more       ftkit data show 'my rows.jsonl' --model base --template alpaca --row N"
+    data.dataset_train_split = "first"
+    assert more_line(run).endswith("--template alpaca --split first --row N")
+    run.command = "classify"
+    assert more_line(run) == ""

@@ -100,7 +100,7 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
         trained = f"{receipt['num_trained_tokens']:,} trained ({share}), {receipt['num_context_tokens']:,} context"
         lines.append(("tokens", f"{trained}{padding} per pass; {receipt['mean_tokens']:.0f} per row on average"))
     if receipt["run"]:
-        lines.append(("whole run", run_text(receipt["run"])))
+        lines.append(("trained", run_text(receipt["run"])))
     if receipt["packed"]:
         filled = percent(receipt["packing_efficiency"])
         lines.append(("packing", f"{counted(receipt['num_sequences'], 'sequence')}, of which {filled} is filled"))
@@ -118,7 +118,7 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
 
 def run_text(run: dict) -> str:
     """What all batches of a run held."""
-    return f"{run['num_trained_tokens']:,} tokens trained of {run['num_tokens']:,}, all passes together"
+    return f"{run['num_trained_tokens']:,} of {run['num_tokens']:,} tokens, all passes together"
 
 
 def pairs_text(receipt: dict) -> str:
