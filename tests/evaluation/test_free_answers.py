@@ -2,12 +2,15 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
 from ftkit.commands.compare import main
 from ftkit.config.errors import UserError
 from ftkit.evaluation.results import Item, Results, mean_score, task_of, write_run
+from ftkit.evaluation.verdict.pairing import read_run
+from ftkit.evaluation.verdict.verdict import compare_runs
 from ftkit.metrics.text_match import graded_metric, is_exact, token_f1
 
 LONG = "the cat sat down on the mat number {} again"
@@ -62,6 +65,16 @@ def test_a_metric_that_no_task_has_in_every_item_is_named(tmp_path, capsys):
         compared(tmp_path, capsys, "a", "b", LONG, "--metric", "token_f2")
     with pytest.raises(UserError, match='no task has "chrf" in every item; there are token_f1, exact_match'):
         compared(tmp_path, capsys, "a", "b", LONG, "--metric", "chrf", chrf=1.0)  # of the run before alone
+
+
+def test_a_main_metric_that_is_graded_or_of_numbers_stays(tmp_path):
+    runs = [answered(tmp_path / name, answer, LONG) for name, answer in (("a", "a dog"), ("b", "the cat sat"))]
+    for path in map(Path, runs):
+        path.write_text(path.read_text().replace('"main_metric": "exact_match"', '"main_metric": "numeric_match"'))
+        file = path.parent / "items/held-out.jsonl"
+        file.write_text(file.read_text().replace('"exact_match"', '"numeric_match"'))
+    (row,) = compare_runs([read_run(runs[0])], read_run(runs[1])).tasks
+    assert row.metric == "numeric_match" and not row.notes
 
 
 @pytest.mark.parametrize(

@@ -274,9 +274,9 @@ def common_metric(
         has = any(task.main_metric in item.scores for item in everyone)
         why = "not recorded in both runs" if has else "a figure of the whole task"
         return shared[0], [f"{task.main_metric} is {why}; items are compared by {shared[0]}"]
-    graded = graded_metric([item.reference for item in items]) if task.main_metric == "exact_match" else ""
-    graded = next((name for name in (graded, "token_f1") if name in shared), "") if graded != "exact_match" else ""
-    if not graded:
+    best = graded_metric([item.reference for item in items]) if task.main_metric == "exact_match" else "exact_match"
+    graded = next((name for name in (best, "token_f1") if name in shared), None)
+    if best == "exact_match" or graded is None:
         return task.main_metric, []
     reason = f"most references have more than {FEW_WORDS} words, which are seldom met word for word"
     return graded, [f"compared by {metric_text(graded)}: {reason}; --metric exact_match compares whole answers"]
