@@ -10,35 +10,39 @@ from ftkit.config.flags import is_flag
 from ftkit.config.naming import KINDS, command_for, command_meant, kind_of
 from ftkit.config.parser import run
 from ftkit.config.paste import command, quoted
-from ftkit.runs.command_table import COMMANDS
+from ftkit.runs.command_table import COMMANDS, GROUPS
 
+HELP = ("-h", "--help", "help")
 WITH_ACTIONS = ("data", "adapters")
 
 
 def usage() -> str:
     """The text of `ftkit --help`."""
-    lines = [f"  ftkit {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines: list[str] = []
+    for group, names in GROUPS.items():
+        lines += [f"{group}:", *(f"  ftkit {name:<10} {COMMANDS[name][1]}" for name in names)]
     return "\n".join(
         [
             f"ftkit {__version__}: fine-tune a GPT you can read, and prove every step",
             "",
             *lines,
             "",
-            "ftkit help COMMAND shows what a command takes; --config FILE.yaml sets the settings of a training.",
+            "ftkit help COMMAND shows what a command takes, ftkit help sft all every setting of a training, and",
+            "ftkit help sft WORD those about a word; --config FILE.yaml sets them.",
         ]
     )
 
 
 def dispatch(argv: list[str]) -> None:
     """Run the command that `argv` names."""
-    if not argv or argv in (["-h"], ["--help"], ["help"]):
+    if not argv or (argv[0] in HELP and (len(argv) == 1 or argv[1] in HELP)):
         print(usage())
         return
     if argv[0] in ("--version", "-V", "version"):
         print(f"ftkit {__version__}")
         return
     name, *rest = argv
-    if name in ("-h", "--help", "help"):
+    if name in HELP:
         action = rest[1:2] if rest[0] in WITH_ACTIONS else []
         name, rest = rest[0], [*action, "--help", *rest[1 + len(action) :]]
     if name not in COMMANDS:

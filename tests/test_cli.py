@@ -9,10 +9,11 @@ from ftkit.cli import COMMANDS, dispatch
 from ftkit.config.errors import UserError
 
 
-def test_help_lists_every_command(capsys):
-    dispatch(["--help"])
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"], ["help", "help"]])
+def test_help_lists_every_command_once_in_its_group(argv, capsys):
+    dispatch(argv)
     printed = capsys.readouterr().out
-    assert all(f"ftkit {name}" in printed for name in COMMANDS)
+    assert all(printed.count(f"  ftkit {name} ") == 1 for name in COMMANDS), "name a new command in GROUPS"
 
 
 def test_version_is_the_packages(capsys):

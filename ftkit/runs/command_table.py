@@ -2,6 +2,15 @@
 
 from ftkit.runs.recipes import TRAINERS
 
+# The groups of `ftkit --help`; each command is in one.
+GROUPS = {
+    "train": ("try", "sft", "dpo", "classify", "pretrain"),
+    "data": ("data", "tokenizer"),
+    "ask": ("generate", "chat"),
+    "measure": ("bench", "compare", "judge", "arena", "check"),
+    "models": ("import", "adapters", "export", "push"),
+    "shell": ("completion",),
+}
 # name: (module with main(argv), what it does)
 COMMANDS = {
     "try": ("ftkit.commands.demo", "fine-tune on bundled or your own rows, and see before and after"),

@@ -18,7 +18,7 @@ REFUSED = [
     ("--optim galore_adamw", "galore_torch"),
     ("--lr_scheduler_type cosine_with_min_lr", "min_lr"),
     ('--lr_scheduler_kwargs {"zzz":1}', "unexpected keyword argument 'zzz'"),
-    ("--dataloader_persistent_workers", "num_workers"),
+    ("--activation_offloading", "--activation_offloading needs a GPU"),
     ("--accelerator_config nosuch.json", "nosuch.json"),
     ("--deepspeed nosuch.json", ""),
     ("--load_best_model_at_end --save_strategy no", "load_best_model_at_end"),

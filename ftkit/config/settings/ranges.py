@@ -64,7 +64,8 @@ def check_ranges(values: Mapping[str, Any]) -> None:
         for name in row.names:
             value = values.get(name)
             if value is not None and value == value and not row.holds(value):  # NaN has a check of its own
-                raise UserError(f"--{name} is {value}; {row.fix}")
+                shown = f"{value:g}" if isinstance(value, float) else value
+                raise UserError(f"--{name} is {shown}; {row.fix}")
     for name in OBJECTS:
         if isinstance(values.get(name), str):
             raise UserError(f"--{name} is {values[name]}; give a JSON object in quotes, such as '{{\"key\": 1}}'")
