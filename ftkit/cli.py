@@ -54,7 +54,7 @@ def unknown(name: str, rest: list[str]) -> str:
     """What is said of a first word that is no command: the command that was meant, or that takes what it names."""
     if is_flag(name):
         return f"{name} comes before a command; give the command first, such as {command('sft', name, *rest)}"
-    near = did_you_mean(name, COMMANDS)
+    near = did_you_mean(name.lower(), COMMANDS)
     meant = command_meant(name)
     whole = command_for(name)
     if whole and whole.split()[1] in COMMANDS and (not near or Path(name).exists()):

@@ -11,6 +11,7 @@ from ftkit.config.naming import kind_of
 from ftkit.config.paste import quoted
 from ftkit.config.values import expected, read_switch, read_values
 
+DASHES = "\u2012\u2013\u2014\u2015\u2212"  # what word processors make of "--"
 BARE = {"resume_from_checkpoint": "true"}  # what a flag without a value means, of those that are no switches
 
 
@@ -20,7 +21,9 @@ def split_config(argv: list[str]) -> tuple[str | None, list[str]]:
     arguments = iter(argv)
     for token in arguments:
         if token == "--config":
-            config = next(arguments, None)
+            before, config = config, next(arguments, None)
+            if before:
+                raise UserError(f"--config is given twice, {before} and {config}; keep one")
             if config is None or config.startswith("--"):
                 raise UserError("--config needs a file; for example --config examples/sft_lora.yaml")
         elif token.startswith("--config="):
@@ -40,7 +43,7 @@ def read_command_line(argv: list[str], settings: dict[str, Setting]) -> dict[str
     while position < len(argv):
         token, position = argv[position], position + 1
         if not is_flag(token):
-            raise UserError(stray(token, argv[: position - 1]))
+            raise UserError(stray(token, argv[: position - 1], settings))
         setting = settings[flag_name(token, settings)]
         words = [token.partition("=")[2]] if "=" in token else []
         while not words or setting.is_list and "=" not in token:
@@ -81,8 +84,13 @@ def flag_word(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
-def stray(word: str, before: list[str]) -> str:
+def stray(word: str, before: list[str], settings: dict[str, Setting]) -> str:
     """What is said of a word that belongs to no flag."""
+    name, equals, value = word.partition("=")
+    if word.startswith(tuple(DASHES)):
+        return f"{word} begins with a dash of typography; type two hyphens: --{word.lstrip(DASHES)}"
+    if equals and flag_word(name) in settings:
+        return f"{quoted(word)} stands alone; give --{flag_word(name)} {quoted(value)}"
     if not before:
         flags = {"model": "--model", "weights": "--model", "adapter": "--adapter", "settings": "--config"}
         return f"{quoted(word)} stands alone; give {flags.get(kind_of(word) or '', '--dataset_name')} {quoted(word)}"

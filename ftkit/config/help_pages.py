@@ -4,6 +4,7 @@ Nothing is probed and no library imported: texts and defaults are read from the 
 decided from the rows and the machine is shown as its rule.
 """
 
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable
@@ -104,7 +105,7 @@ def help_word(argv: list[str]) -> str | None:
     """The word after --help or -h, empty where there is none; None where no help is asked for."""
     for position, token in enumerate(argv):
         if token in ("-h", "--help"):
-            return " ".join(word for word in argv[position + 1 :] if not word.startswith("-"))
+            return " ".join(itertools.takewhile(lambda word: not word.startswith("-"), argv[position + 1 :]))
         if token.startswith("--help="):
             return token.partition("=")[2]
     return None

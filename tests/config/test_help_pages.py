@@ -103,6 +103,11 @@ def test_help_of_a_word_shows_the_settings_about_it(word, shown, hidden, capsys)
     assert shown in printed and hidden not in printed
 
 
+def test_help_beside_other_flags_is_the_page(capsys):
+    shown = page("sft", "--help", "--model", "M", capsys=capsys)
+    assert shown == page("sft", "--model", "M", "--help", capsys=capsys) == page("sft", "--help", capsys=capsys)
+
+
 def test_help_of_a_word_that_nothing_is_about_is_refused():
     with pytest.raises(UserError, match='no setting of ftkit sft is about "zebra"'):
         dispatch(["sft", "--help", "zebra"])
