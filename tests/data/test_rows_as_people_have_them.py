@@ -89,6 +89,7 @@ REFUSED = [
     ("a.csv", "a,b\nx,y\n", {"columns": "instruction"}, '--columns "instruction": write COLUMN=NAME-IN-THE-FILE, such as instruction=Question,output=Answer'),
     ("a.csv", "a,b\nx,y\n", {"columns": ""}, "--columns is empty; write COLUMN=NAME-IN-THE-FILE, such as instruction=Question,output=Answer"),
     ("a.csv", "a,b\nx,y\n", {"columns": "instruction=a,output=a"}, '--columns: "a" is there twice; keep one'),
+    ("a.tsv", "ham\tGo until jurong point, crazy.. Available only in bugis\nspam\tFree entry\n", {}, ":2: the columns ham, Go until jurong point, crazy.. Available only in bugis fit no format; say which is which, such as --columns instruction=1,output=2"),
     ("a.csv", "title,body\n" + "x,y\n" * 300, {}, ":2: the columns title, body fit no format; say which is which, such as --columns instruction=title,output=body (300 rows; also lines 3, 4, 5, 6 and 295 more)"),
 ]  # fmt: skip
 

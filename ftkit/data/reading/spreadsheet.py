@@ -44,6 +44,8 @@ def read_xlsx(
     try:
         # as values, and as formulas: a formula that was never calculated has no value
         books = [openpyxl.load_workbook(path, read_only=True, data_only=data_only) for data_only in (True, False)]
+        for one in (*books[0].worksheets, *books[1].worksheets):
+            one.reset_dimensions()  # some programs write wrong ones
         sheet = sheet_with_rows(path, books[0])
         yield from table_rows(path, *(book[sheet].iter_rows() for book in books), report, read_as)
     except UserError:

@@ -28,7 +28,8 @@ class RowChecker:
         self.label, self.kind, self.report = label, kind, report
         self.columns = FormatCheck(label, kind.formats, format)
         self.summary = kind.summary() if kind.summary else None
-        self.names: dict[str, str] | None = None  # name in the file -> column; None until rows say
+        self.names: dict[str, str] = {}  # name in the file -> column, where they differ
+        self.keys: tuple | None = None  # of the rows that were looked at for that
         self.num_blank = 0  # rows of a table that hold nothing
 
     @property
@@ -58,8 +59,9 @@ class RowChecker:
 
     def renamed(self, record: Record) -> Record:
         """The record with the names of a form's columns where it has others that are known."""
-        if not self.names and self.format is None or self.names is None:
-            self.names = known_names(record.values, self.kind.formats, format=self.format)
+        is_open = not self.names and (self.keys is None or self.format is None)
+        if is_open and (keys := tuple(record.values)) != self.keys:
+            self.keys, self.names = keys, known_names(keys, self.kind.formats, format=self.format)
         if not self.names:
             return record
         return record._replace(values={self.names.get(name, name): value for name, value in record.values.items()})

@@ -55,6 +55,7 @@ class FormatCheck:
         self.expected = f"{format} is expected"
         self.columns: dict = {}  # an ordered set
         self.checked: set[tuple] = set()
+        self.refused: dict[tuple, str] = {}  # columns and the format before them -> what is wrong, after the place
 
     def check(self, record: Record) -> str:
         """Return the format; raise UserError if the record has none, or another one than the records before it."""
@@ -62,15 +63,25 @@ class FormatCheck:
         if keys not in self.checked:
             self.columns |= dict.fromkeys(keys)
             where = record.where(self.path)
-            if self.format is None:
-                found = format_of_keys(keys, self.formats)
-                if found is None:
-                    raise UserError(no_format_message(keys, where, self.formats))
-                check_keys(keys, found, where, "", self.formats)
-                self.format, self.expected = found, f"line {record.line} is {found}"
-            check_keys(keys, self.format, where, self.expected, self.formats)
-            self.checked.add(keys)
+            if (keys, self.format) in self.refused:
+                raise UserError(where + self.refused[keys, self.format])
+            try:
+                self.check_new(keys, where, record.line)
+            except UserError as mistake:
+                self.refused[keys, self.format] = str(mistake).removeprefix(where)
+                raise
         return self.format
+
+    def check_new(self, keys: tuple, where: str, line: int) -> None:
+        """Look at columns that no row before had; settles the format where it is not known yet."""
+        if self.format is None:
+            found = format_of_keys(keys, self.formats)
+            if found is None:
+                raise UserError(no_format_message(keys, where, self.formats))
+            check_keys(keys, found, where, "", self.formats)
+            self.format, self.expected = found, f"line {line} is {found}"
+        check_keys(keys, self.format, where, self.expected, self.formats)
+        self.checked.add(keys)
 
     def ignored_columns(self) -> list[str]:
         """The columns that the format does not use, sorted."""

@@ -31,6 +31,7 @@ KNOWN_NAMES = {
 CHOICES = ({"choices"}, {"options"}, {"a", "b"}, {"choice0", "choice1"})  # columns of questions with choices
 # What a file may hold, in the order in which it is proposed.
 PROPOSED = (("instruction", "output"), ("text", "label"), ("prompt", "chosen", "rejected"), ("text",))
+LONGEST_NAME = 40  # characters that a column's name has, at most
 NUMBERS = ("id", "idx", "index", "no", "nr", "number", "")  # columns that only count rows
 
 
@@ -82,5 +83,7 @@ def proposal(keys: Iterable[str], formats: dict) -> str:
     columns = next((one for one in PROPOSED if set(one) in forms and len(one) <= len(names)), None)
     if columns is None:
         return ""
+    if any(len(name) > LONGEST_NAME for name in names):  # a first line that is no header
+        names = [str(number) for number in range(1, len(columns) + 1)]
     pairs = ",".join(f"{column}={name}" for column, name in zip(columns, names, strict=False))
     return pairs if re.fullmatch(r"[\w=,]+", pairs) else shlex.quote(pairs)
