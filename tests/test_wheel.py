@@ -25,6 +25,9 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_has_only_ftkit_at_its_top_level_and_the_templates_of_its_pages(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"ftkit/evaluation/pages/{name}" for name in ("frame.html", "pieces.html", "style.css")} <= names
+    gpt2 = [info for info in zipfile.ZipFile(wheel).infolist() if info.filename.startswith("ftkit/assets/gpt2/")]
+    assert {"LICENSE", "README.md", "vocab.json", "merges.txt"} <= {Path(info.filename).name for info in gpt2}
+    assert sum(info.compress_size for info in gpt2) < 700_000
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"ftkit"}
 

@@ -16,8 +16,11 @@ from transformers import PreTrainedTokenizerBase
 from ftkit import __version__
 from ftkit.config.errors import UserError
 from ftkit.config.files import staged_folder, write_json
+from ftkit.config.paste import quoted
 from ftkit.data.templates.lock import make_lock, write_lock
 from ftkit.data.templates.templates import install_template
+from ftkit.data.tokens.bpe import GPT2_FILES, load_gpt2
+from ftkit.data.tokens.characters import META_FILE, load_characters
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.finite import not_finite, some_of
 from ftkit.model.loading import load_model, load_tokenizer
@@ -66,7 +69,7 @@ def import_checkpoint(
     can't be its own, and where the logits differ from what the source's own formula gives.
     """
     source, path, output_dir = SOURCES[source_name], Path(path), Path(output_dir)
-    tokenizer = load_tokenizer(vocabulary)
+    tokenizer = load_vocabulary(vocabulary)
     checkpoint = read_checkpoint(path)
     config = settled_config(source, checkpoint, asked, tokenizer)
     tensors = planned_tensors(source, checkpoint, config)
@@ -87,6 +90,27 @@ def import_checkpoint(
         }  # fmt: skip
         write_json(staging / "import.json", record)
     return Imported(output_dir, config, record, warnings)
+
+
+def load_vocabulary(name: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a name or folder; also nanoGPT's table of characters, and GPT-2's two files by any name.
+
+    Raises UserError where there is none, or only a sentencepiece model, which transformers has to convert first.
+    """
+    folder = Path(name).expanduser()
+    if (folder / "tokenizer.json").is_file() or (folder / "tokenizer_config.json").is_file():
+        return load_tokenizer(folder)
+    if (folder / META_FILE).is_file():
+        return load_characters(folder / META_FILE)
+    if any(all((folder / file).is_file() for file in files) for files in GPT2_FILES):
+        return load_gpt2(folder)
+    if (folder / "tokenizer.model").is_file():
+        code = f"from transformers import LlamaTokenizer as T; f = {str(folder)!r}; T.from_pretrained(f).save_pretrained(f)"
+        raise UserError(
+            f"{folder}: holds only tokenizer.model; convert it once (pip install sentencepiece protobuf): "
+            f"python -c {quoted(code)}"
+        )
+    return load_tokenizer(name)
 
 
 def settled_config(

@@ -354,3 +354,38 @@ def test_a_file_that_would_run_code_is_refused_without_running_it(bring, tmp_pat
         assert code == 2 and "holds more than tensors and plain values, or is damaged" in printed, printed
     code, printed, _ = bring(BookGPT(), *FLAGS)  # torch.save(model, FILE) instead of its state_dict
     assert code == 2 and "torch.save(model.state_dict(), FILE)" in printed and not (tmp_path / "ran").exists()
+
+
+def characters(folder: Path, letters: str, table=None) -> Path:
+    """nanoGPT's meta.pkl of these characters, or of another table, in a folder."""
+    folder.mkdir()
+    numbers = {letter: number for number, letter in enumerate(letters)}
+    meta = {"vocab_size": len(letters), "itos": dict(enumerate(letters)), "stoi": numbers if table is None else table}
+    (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
+    return folder
+
+
+def test_nanogpts_characters_are_a_vocabulary(bring, tmp_path):
+    letters = "".join(map(chr, range(192, 192 + ROWS - 4))) + "\nab "
+    folder = characters(tmp_path / "shakespeare_char", letters)
+    code, printed, out = bring(nanogpt()[1], "--vocab", str(folder), source="nanogpt", name="ckpt.pt")
+    assert code == 0, printed
+    tokenizer, text = AutoTokenizer.from_pretrained(out), "a b\n ab  "
+    ids = tokenizer(text)["input_ids"]
+    assert ids == [letters.index(letter) for letter in text] and tokenizer.decode(ids) == text
+
+
+def test_tables_of_characters_that_are_none_or_would_run_code_are_one_line(bring, tmp_path):
+    tables = {"code": Canary(tmp_path / "ran"), "words": {"ab": 0}, "gaps": {"a": 3}, "numbers": 7}
+    for name, table in tables.items():
+        folder = characters(tmp_path / name, "ab", table)
+        code, printed, _ = bring(nanogpt()[1], "--vocab", str(folder), source="nanogpt", name="ckpt.pt")
+        assert code == 2 and f"{folder}/meta.pkl: " in printed and printed.count("\n") == 1, printed
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_with_a_sentencepiece_model_alone_is_answered_with_its_conversion(bring, tmp_path):
+    (tmp_path / "llama").mkdir()
+    (tmp_path / "llama/tokenizer.model").write_bytes(b"model")
+    code, printed, _ = bring(llama2c()[1], "--vocab", str(tmp_path / "llama"), source="llama2.c")
+    assert code == 2 and "holds only tokenizer.model; convert it once" in printed

@@ -2,6 +2,7 @@
 
 blocks.py        Documents joined into blocks of a fixed length, an end token behind each
 bpe.py           Byte-level BPE tokenizers
+characters.py    One token per character
 labelled.py      Rows with one label each, for classifiers, as token ids, and the receipt of them
 preferences.py   Preference rows (see `ftkit.data.rows.kinds`) as token ids, cut where the answers start
 receipt.py       The batch receipt
