@@ -38,7 +38,7 @@ def test_an_unknown_action_names_the_nearest():
 def test_help_shows_a_line_for_each_action(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert capsys.readouterr().out.count("\nftkit data ") == 8
+    assert capsys.readouterr().out.count("\nftkit data ") == 9
 
 
 def test_check_tells_what_the_file_is_and_what_to_run_next(rows_file, capsys):
@@ -54,6 +54,13 @@ def test_check_says_a_cause_once_with_its_first_rows_and_their_number(tmp_path):
         main(["check", str(path)])
     others = "(25 rows; also lines 2, 3, 4, 5 and 20 more)"
     assert str(error.value) == f'{path}:1: "text" is empty; fill it in or delete the row {others}'
+
+
+@pytest.mark.parametrize("label", [-1, 3, 10**30])
+def test_check_refuses_the_labels_that_training_refuses(label, tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"text": "a", "label": one} for one in (0, 1, label)])
+    with pytest.raises(UserError, match=rf"a\.jsonl:3: label {label} is out of range: 3 classes are numbered 0 to 2"):
+        main(["check", str(path)])
 
 
 def test_check_of_a_folder_reads_all_splits(tmp_path, capsys):

@@ -103,7 +103,7 @@ def test_test_rows_of_one_class_are_refused_and_missing_classes_are_told(write, 
     assert "no test row has the label c" in caplog.text
 
 
-def test_validation_rows_come_from_their_split_or_from_the_training_rows(write, tmp_path):
+def test_validation_rows_come_from_their_split_or_from_the_training_rows(write, tmp_path, caplog):
     path = write("data/train.jsonl", [{"text": f"t{n}", "label": n % 2} for n in range(40)])
     rows = load_labelled_rows(path, validation_size=0.25)
     assert (len(rows.train), len(rows.validation), rows.test) == (30, 10, None)
@@ -111,6 +111,7 @@ def test_validation_rows_come_from_their_split_or_from_the_training_rows(write, 
     write("data/validation.jsonl", [{"text": f"v{n}", "label": n % 2} for n in range(4)])
     rows = load_labelled_rows(str(tmp_path / "data"), validation_size=0.25)
     assert (len(rows.train), len(rows.validation)) == (40, 4)
+    assert f"validation_size=0.25 has no effect: {tmp_path}/data has a validation split" in caplog.text
 
 
 def test_a_class_too_small_to_hold_out_is_named():

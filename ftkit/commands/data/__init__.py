@@ -9,5 +9,5 @@ fix.py      Writes rows with what can be fixed without guessing, and lists the r
 leaks.py    Looks for the rows of a test or benchmark file among training rows
 show.py     Shows a row at any stage on its way into a model
 split.py    Splits rows into a training and a test file without a leak
-stats.py    Tells what rows look like
+stats.py    Shows what rows look like
 """

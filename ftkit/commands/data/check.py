@@ -9,6 +9,7 @@ as their trainer does it, and what it would refuse is a mistake: rows that pass 
 from itertools import islice
 
 from ftkit.commands.data.common import checked_pairs, data_words, find, row_parser
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.config.paste import quoted
 from ftkit.data.reading.problems import Problems
@@ -86,7 +87,7 @@ def trainer_check(kind: str, args, problems: Problems) -> RowCheck:
 def split_lines(label: str, checker: RowChecker, num_rows: int) -> list[str]:
     """What to print about a split, tokens aside."""
     required, _ = checker.kind.formats[checker.format]
-    found = [f"{label}: {num_rows:,} rows, {checker.format} ({', '.join(required)})"]
+    found = [f"{label}: {counted(num_rows, 'row')}, {checker.format} ({', '.join(required)})"]
     ignored = checker.columns.ignored_columns()
     if ignored:
         found.append(f"  columns that are not used: {', '.join(ignored)}")

@@ -46,7 +46,7 @@ def find(name: str, args) -> tuple[str, dict[str, Split]]:
 
 
 def checked_pairs(split: Split, checker: RowChecker, report: Report) -> Iterator[tuple[Record, dict]]:
-    """The good rows of a split, each with its record, behind a progress bar."""
+    """The good rows of a split, each with its record, with a progress bar."""
     with reading_bar(split.paths) if split.paths else nullcontext() as progress:
         yield from checker.pairs(split.open(report, progress))
 

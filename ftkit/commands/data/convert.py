@@ -6,6 +6,7 @@ ftkit data convert rows.json --to messages --output rows-messages.jsonl
 from pathlib import Path
 
 from ftkit.commands.data.common import checked_pairs, find, row_parser
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.loading import log_notes, no_split_message
 from ftkit.data.reading.problems import Problems
@@ -44,7 +45,8 @@ def main(argv: list[str]) -> None:
             num_written += len(converted)
         problems.raise_any()
         log_notes(checker)
-    print(f"{num_read:,} rows, {checker.format} -> {num_written:,} rows, {target}: {output}")
+    written = f"{counted(num_written, 'row')}, {target}: {output}"
+    print(f"{counted(num_read, 'row')}, {checker.format} -> {written}")
 
 
 def choose_target(format: str, wanted: str | None, where: str) -> str:

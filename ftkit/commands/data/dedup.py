@@ -6,6 +6,7 @@ ftkit data dedup rows.jsonl --output rows-once.jsonl
 from pathlib import Path
 
 from ftkit.commands.data.common import load_table, row_parser, share
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.data.cleaning.near_duplicates import Match, repeated_texts
 from ftkit.data.cleaning.overlap import question_of, row_key, text_of
@@ -40,10 +41,10 @@ def main(argv: list[str]) -> None:
                 write(record.values)
     total = len(table.rows)
     near_share = f"near ones (similarity from {args.near}) {share(len(near), total)}"
-    print(f"{total:,} rows; exact copies {share(len(exact), total)}; {near_share}")
+    print(f"{counted(total, 'row')}; exact copies {share(len(exact), total)}; {near_share}")
     for match in sorted(near, key=lambda match: match.similarity)[:NUM_SHOWN]:
         print(near_line(match, [table.rows[number] for number in left]))
-    print(f"kept {total - len(dropped):,} rows: {output}")
+    print(f"kept {counted(total - len(dropped), 'row')}: {output}")
 
 
 def check_threshold(threshold: float) -> None:

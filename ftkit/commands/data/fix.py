@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ftkit.commands.data.common import find, row_parser
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.config.paste import command
 from ftkit.data.reading.json_reader import is_spread_over_lines, read_json_rows
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> None:
             problems.raise_any()
     lines = [*file_fixes(splits[args.split], args.encoding), *checker.reading_notes()]
     lines += [what.format(f"{count:,}") for what, count in fixed.items()]
-    print("\n".join([f"{split.label}: {num_rows:,} row{'s'[: num_rows != 1]}", *(f"  {line}" for line in lines)]))
+    print("\n".join([f"{split.label}: {counted(num_rows, 'row')}", *(f"  {line}" for line in lines)]))
     print(f"written: {output}")
     if problems.count:
         print(f"{problems.count:,} {'row is' if problems.count == 1 else 'rows are'} {LEFT}:")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ftkit.commands.data.common import Table, load_table, row_parser, share
 from ftkit.commands.data.dedup import check_threshold
+from ftkit.config.amounts import counted
 from ftkit.data.cleaning.near_duplicates import near_matches, words
 from ftkit.data.cleaning.overlap import copies_of_test_rows, question_of, question_overlaps
 from ftkit.data.reading.writing import check_output, row_writer
@@ -38,7 +39,8 @@ def main(argv: list[str]) -> None:
     test_split = "train" if Path(args.test).expanduser().is_file() else args.test_split
     test = load_table(args.test, args, test_split, args.test_format)
     leaks = find_leaks(train, test, args)
-    print(f"{len(test.rows):,} test rows of {test.label}, {len(train.rows):,} training rows of {train.label}")
+    num_test, num_train = counted(len(test.rows), "test row"), counted(len(train.rows), "training row")
+    print(f"{num_test} of {test.label}, {num_train} of {train.label}")
     for name, pairs in leaks.items():
         note = EXPLAINED[name].format(near=args.near, num_words=args.num_words)
         print(f"{name:<15}{share(len(pairs), len(test.rows)):>16}  {note}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ftkit.commands.data.common import load_table, row_parser, share
 from ftkit.commands.data.dedup import check_threshold
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, staged_folder
 from ftkit.config.paste import command
@@ -53,7 +54,8 @@ def main(argv: list[str]) -> None:
                     if flag is side:
                         write(record.values)
     num_test = sum(flags)
-    print(f"{len(flags):,} rows in {len(set(groups)):,} groups: {len(flags) - num_test:,} train, {num_test:,} test")
+    in_all = f"{counted(len(flags), 'row')} in {counted(len(set(groups)), 'group')}"
+    print(f"{in_all}: {len(flags) - num_test:,} train, {num_test:,} test")
     print_leaks(table.rows, flags)
     print(f"written: {output_dir}; next: {command('sft', '--model', 'M', '--dataset_name', output_dir, '...')}")
 

@@ -1,4 +1,4 @@
-"""Tells what rows look like: lengths, characters, the first words of answers; as text and as a picture.
+"""Shows what rows look like: lengths, characters, the first words of answers; as text and as a picture.
 
 ftkit data stats rows.jsonl --output stats.png
 """
@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from ftkit.commands.data.common import load_table, load_text_side, row_parser, share
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file, whole_file
 from ftkit.data.cleaning.describing import PERCENTILES, Description, character_name, describe, parts_of, percentiles
@@ -18,7 +19,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 def main(argv: list[str]) -> None:
     """Print the figures and draw them."""
-    parser = row_parser("stats", "Tell what rows look like.", __doc__)
+    parser = row_parser("stats", "Show what rows look like.", __doc__)
     parser.add_argument("--model", help="Hub id, folder or .gguf file: lengths in its tokens as well")
     parser.add_argument("--output", help="picture to make: .png, .svg or .pdf")
     args = parser.parse_args(argv)
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> None:
         check_file(output, "--output")
     table = load_table(args.data, args, args.split, args.format)
     found = describe(table.rows)
-    print(f"{table.label}: {found.num_rows:,} rows, {table.format}")
+    print(f"{table.label}: {counted(found.num_rows, 'row')}, {table.format}")
     print_lengths("characters", found.lengths)
     if args.model:
         print_lengths("tokens", token_lengths(table.rows, load_text_side(args.model, None)[0]))

@@ -36,7 +36,7 @@ class PretrainDataArguments(FileArguments):
         "Default: none, of a single text its last tenth.",
     )
     document_separator: str | None = setting(None, "Text that ends a document within a text file.")
-    block_size: int = setting(512, "Tokens of a block: documents are joined, an end token behind each, and cut here.")
+    block_size: int = setting(512, "Tokens of a block: documents are joined, an end token after each, and cut here.")
     isolate_documents: bool = setting(False, "Let a document see nothing of the documents in front of it in its block.")
 
     def __post_init__(self):

@@ -89,7 +89,7 @@ def read_json_rows(
 
 
 class BrokenStructure(ValueError):
-    """A mistake behind which no record can be found; the text is "file:line: reason; fix"."""
+    """A mistake after which no record can be found; the text is "file:line: reason; fix"."""
 
 
 class JsonScanner:
@@ -122,7 +122,7 @@ class JsonScanner:
         return bool(piece)
 
     def peek(self) -> str:
-        """The next character behind white space, or an empty string at the end of the file."""
+        """The next character after white space, or an empty string at the end of the file."""
         while True:
             self.position = JSON_SPACE.match(self.text, self.position).end()
             if self.position < len(self.text) or not self.read_more():
@@ -139,7 +139,7 @@ class JsonScanner:
         return BrokenStructure(f"{self.path}:{line or self.line_here()}: {why}")
 
     def read_value(self):
-        """Decode the value at the current position and move behind it."""
+        """Decode the value at the current position and move past it."""
         line = self.line_here()
         while True:
             try:
@@ -174,7 +174,7 @@ class JsonScanner:
         return self.broken(f"bad JSON at {self.place(position, line)} ({reason}); fix the record", line)
 
     def find_flaw(self, end: int, line: int) -> str | None:
-        """What makes the text of a record unusable, with its place. end: position behind it; line: where it begins."""
+        """What makes the text of a record unusable, with its place. end: position after it; line: where it begins."""
         found = find_flaw(self.text, self.counted, end)
         return describe_flaw(found[1], self.place(found[0], line), found[2]) if found else None
 
@@ -189,7 +189,7 @@ class JsonScanner:
         """Decode one record; yields it, or reports why it is none."""
         line = self.line_here()
         value = self.read_value()
-        # Nothing was dropped behind `counted`, where the record begins.
+        # Nothing was dropped after `counted`, where the record begins.
         flaw = self.find_flaw(self.position, line)
         flaw = flaw or self.decoder.flaw_of(value, self.text[self.counted : self.position])
         if flaw:

@@ -29,7 +29,7 @@ def read_records(path: str | Path, read_as: ReadAs = AS_WRITTEN) -> list[Record]
 def iter_records(
     path: str | Path, report: Report = stop, progress: Progress | None = None, read_as: ReadAs = AS_WRITTEN
 ) -> Iterator[Record]:
-    """Yield the rows of a file, in order, reading it in parts. The kind of file is told by its suffix.
+    """Yield the rows of a file, in order, reading it in parts. Its suffix says what kind of file it is.
 
     .json: an array of objects, objects one after another, or an object with a single list of objects. .txt: one row
     {"text": line} per non-blank line. .csv, .tsv, .xlsx: values are text. report: called for each mistake; reading

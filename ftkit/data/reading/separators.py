@@ -15,7 +15,7 @@ from ftkit.data.reading.text_file import open_text
 
 CSV_FIELD_LIMIT = 2**31 - 1  # characters; the csv module's own limit of 131,072 is shorter than some documents
 SIGNS = {"comma": ",", "tab": "\t", "semicolon": ";"}
-FIRST_ROWS = 50  # by which a separator is told
+FIRST_ROWS = 50  # by which a separator is found
 ONE_COLUMN = 0.5  # what a table of one column scores; several columns score the share of rows that have them all
 NEED_QUOTES = '"\t\r\n,;'  # a field with none of these is in quotes only where all are
 EXCEL_MARK = "sep="  # Excel's own first line, which names the separator

@@ -33,7 +33,7 @@ class StrictDecoder:
         self.flaws.append(f"{name} is not JSON; write a number, null or a string")
 
     def raw_decode(self, text: str, start: int) -> tuple:
-        """The value that begins at `start`, and the position behind it.
+        """The value that begins at `start`, and the position after it.
 
         Raises json.JSONDecodeError, RecursionError for deep nesting, ValueError for a number of thousands of digits.
         """

@@ -20,7 +20,7 @@ MARKS = {  # byte-order mark -> encoding; UTF-32's begins as one of UTF-16's doe
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
-BEGINNING = 2**16  # bytes by which an encoding is told
+BEGINNING = 2**16  # bytes by which an encoding is found
 WINDOWS = "cp1252"  # what most files that are not UTF-8 are in
 COMMON_ENCODINGS = (WINDOWS, "latin-1", "utf-16", "cp1250", "cp1251", "shift_jis", "gb18030", "euc-kr", "mac-roman")
 

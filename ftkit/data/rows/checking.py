@@ -11,6 +11,7 @@ Every command reads rows through this, so what `ftkit data check` passes is what
 
 from collections.abc import Iterable, Iterator
 
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Report, stop
 from ftkit.data.reading.records import Record
@@ -82,7 +83,7 @@ class RowChecker:
         if self.names:
             notes.append(names_note(self.names, self.columns.ignored_columns()))
         if self.num_blank:
-            notes.append(f"{self.num_blank:,} empty {'row' if self.num_blank == 1 else 'rows'} left out")
+            notes.append(f"{counted(self.num_blank, 'empty row')} left out")
         return notes
 
     def notes(self) -> list[str]:

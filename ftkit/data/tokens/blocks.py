@@ -1,4 +1,4 @@
-"""Documents joined into blocks of a fixed length, an end token behind each: what pretraining feeds to a model.
+"""Documents joined into blocks of a fixed length, an end token after each: what pretraining feeds to a model.
 
 blocks = join_blocks(tokenize_documents(texts, tokenizer), block_size=512)
 print(format_block(blocks[0], tokenizer, num_tokens=12))      # the input/target pairs of a block
@@ -164,7 +164,7 @@ def format_block(
 ) -> str:
     """A block as the model is taught it: one line per position, what it sees and what it has to say next.
 
-    With `isolate` a document sees nothing of the one in front of it, and its first token is no target.
+    With `isolate` a document sees nothing of the one before it, and its first token is no target.
     """
     ids = [int(token) for token in block["input_ids"]][: num_tokens + 1]
     starts = set(np.cumsum([0, *block["seq_lengths"]]).tolist())
