@@ -115,5 +115,5 @@ def test_baselines_say_the_commonest_class_and_what_words_alone_tell():
     train = [{"text": f"win {word} now", "label": 1} for word in ("cash", "a car", "gold")]
     train += [{"text": f"see you {word}", "label": 0} for word in ("soon", "today", "at noon", "there")]
     rows = [{"text": "win a prize now", "label": 1}, {"text": "see you in the evening", "label": 0}]
-    assert baselines(train, rows) == {"majority class": [0, 0], "TF-IDF": [1, 0]}
+    assert baselines(train, rows) == {"majority class": [0, 0], "bag of words": [1, 0]}
     assert baselines([{"text": "a", "label": 2}], rows) == {"majority class": [2, 2]}

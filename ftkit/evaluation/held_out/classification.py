@@ -168,7 +168,7 @@ def baselines(train: list[dict], rows: list[dict]) -> dict[str, list[int]]:
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
         model = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000))
         model.fit([row["text"] for row in train], labels)
-        found["TF-IDF"] = model.predict([row["text"] for row in rows]).tolist()
+        found["bag of words"] = model.predict([row["text"] for row in rows]).tolist()
     return found
 
 

@@ -20,6 +20,7 @@ from ftkit.evaluation.results import (
     read_results,
     task_of,
 )
+from ftkit.evaluation.verdict.text import verdict_lines
 from ftkit.inference.asking import Sampling
 from ftkit.inference.engine import Engine
 from ftkit.inference.scoring import answer_loss
@@ -183,7 +184,8 @@ def after(run: Run, trainer) -> list[str]:
     if not rows or not trainer.is_world_process_zero():
         return []
     old = read_before(run.output_dir)
-    return results_lines(old, write_preferences(run, rows, scores, lengths, is_trained=True))
+    lines = results_lines(old, write_preferences(run, rows, scores, lengths, is_trained=True))
+    return [*lines, *verdict_lines(run.output_dir, "pair")]
 
 
 HELD_OUT = HeldOut(after, before)

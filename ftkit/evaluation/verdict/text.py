@@ -55,22 +55,26 @@ def verdict_text(verdict: Verdict) -> str:
 
 def run_lines(folder: str | Path, what: str) -> list[str]:
     """What a training run measured before and after, with the verdict, for the run's end. what: an item's name."""
-    runs, verdict = measured_runs(folder), compare_runs(*read_run_and_befores(folder), num_examples=0)
-    lines = []
+    runs, lines = measured_runs(folder), []
     for name, scores in compared_scores(runs).items():
         counted_items = counted(runs[AFTER].tasks[name].num_items, f"held-out {what}")
         rows = [(label, *(cell(found.get(when)) for when in runs)) for label, found in scores.items()]
         lines += ["", *column_lines([(counted_items, *runs), *rows])]
-    return [*lines, *(f"verdict: {run_sentence(row, verdict.margin, what)}" for row in verdict.targets)]
+    return [*lines, *verdict_lines(folder, what)]
+
+
+def verdict_lines(folder: str | Path, what: str) -> list[str]:
+    """The verdict on each task of a training run."""
+    verdict = compare_runs(*read_run_and_befores(folder), num_examples=0)
+    return [f"verdict: {run_sentence(row, verdict.margin, what)}" for row in verdict.targets]
 
 
 def run_sentence(row: TaskVerdict, margin: float, what: str) -> str:
     """The verdict on one task, as one sentence with its figures."""
     points = " points" if row.is_share else ""
-    change = f"{metric_text(row.metric)} {level(row, row.before)} before, {level(row, row.after)} after, "
+    before = "before" if row.num_runs == 1 else f"({row.before_from})"
+    change = f"{metric_text(row.metric)} {level(row, row.before)} {before}, {level(row, row.after)} after, "
     change += f"{difference_text(row)}{points}"
-    if row.num_runs > 1:
-        change += f", against {row.before_from}"
     if row.outcome == TOO_FEW:
         return f"{row.outcome}: {change}; {power_text(row, margin, what)}"
     return f"{row.outcome}: {change}"
