@@ -215,6 +215,16 @@ def test_mistakes_are_one_line_and_leave_nothing(argv, message, chat_folder, gpt
     assert not list(tmp_path.iterdir())
 
 
+def test_what_llama_cpp_cannot_compute_is_refused_by_the_models_own_name(gpt2_folder, tmp_path, capsys):
+    settings = json.loads((gpt2_folder / "config.json").read_text()) | {"activation_function": "gelu"}
+    exact = Path(shutil.copytree(gpt2_folder, tmp_path / "exact"))
+    (exact / "config.json").write_text(json.dumps(settings))
+    ftgpt = import_weights(exact, tmp_path / "ftgpt")
+    assert run(export.main, [str(ftgpt), "--format", "gguf", "--output_dir", str(tmp_path / "out")]) == 2
+    line = f"{ftgpt}: activation_function is gelu; llama.cpp computes gpt2 with gelu_new, so the model can't be a .gguf"
+    assert line in capsys.readouterr().err
+
+
 def test_a_folder_in_use_is_left_alone(chat_folder, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/precious").touch()

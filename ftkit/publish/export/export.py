@@ -182,7 +182,7 @@ def _write_gguf_folder(
         pieces = probe_template(tokenizer)
     is_ftgpt = read_object(source / "config.json").get("model_type") == "ftgpt"
     plain = export_weights(source, scratch / "plain") if is_ftgpt else source
-    facts = write_gguf(plain, staging / GGUF_FILE, quantization, name=name)
+    facts = write_gguf(plain, staging / GGUF_FILE, quantization, name=name, where=source)
     if format_name == "ollama":
         begin = "" if facts["add_bos"] or not pieces else pieces.bos
         stops = stop_strings(tokenizer, pieces, stored_end_tokens(source))

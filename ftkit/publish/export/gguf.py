@@ -54,17 +54,19 @@ class Packed(NamedTuple):
     make: Callable[[], torch.Tensor]
 
 
-def write_gguf(folder: str | Path, path: str | Path, quantization: str = "f16", *, name: str = "model") -> dict:
+def write_gguf(
+    folder: str | Path, path: str | Path, quantization: str = "f16", *, name: str = "model", where: Path | None = None
+) -> dict:
     """Write a folder as a .gguf file; return what export.json says of it.
 
     folder: a gpt2, llama or qwen2 folder with a tokenizer. quantization: f16, q8_0, f32 or bf16; vectors and positions
-    stay float32. name: the file's general.name.
+    stay float32. name: the file's general.name. where: what a refusal names, if the folder is a temporary one.
     Raises UserError for another architecture, for settings that llama.cpp does not compute, for a tokenizer other
     than byte-level BPE, and for weights too large for f16.
     """
     folder = Path(folder)
     config = read_plain_config(folder)
-    check_settings(config, folder)
+    check_settings(config, where or folder)
     tensors = pack_tensors(folder, config, QUANTIZATIONS[quantization][0])
     num_rows = tensors["token_embd.weight"].shape[0]
     tokenizer = describe_tokenizer(load_tokenizer(folder), num_rows)
@@ -97,7 +99,10 @@ def check_settings(config: PreTrainedConfig, where: Path) -> None:
     for setting, allowed in FIXED_SETTINGS[config.model_type].items():
         value = getattr(config, setting, allowed[0])
         if value not in allowed:
-            raise UserError(f"{where}: {setting} is {value}; llama.cpp computes {config.model_type} with {allowed[0]}")
+            raise UserError(
+                f"{where}: {setting} is {value}; llama.cpp computes {config.model_type} with {allowed[0]}, so the model "
+                "can't be a .gguf; choose a plain --format"
+            )
     rope = getattr(config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
     allowed = ("default", "linear", "llama3") if config.model_type == "llama" else ("default", "linear")
