@@ -147,10 +147,11 @@ def local_adapter_folder(name: str | Path, *, revision: str | None = None) -> st
 def _download(name: str, revision: str | None, ways: str = WAYS) -> Path:
     if not HUB_ID.fullmatch(name):
         raise UserError(f"{name}: no such folder; {ways}")
-    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
-        refuse_typo(name, MODEL_NAMES, "model")
-    why_offline = go_offline_where_unreachable()
+    why_offline = None
     try:
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            refuse_typo(name, MODEL_NAMES, "model")
+        why_offline = go_offline_where_unreachable()
         patterns = {"allow_patterns": list(HUB_FILES), "ignore_patterns": list(HUB_COPIES)}
         return Path(snapshot_download(name, revision=revision, **patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

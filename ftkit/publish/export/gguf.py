@@ -100,8 +100,8 @@ def check_settings(config: PreTrainedConfig, where: Path) -> None:
         value = getattr(config, setting, allowed[0])
         if value not in allowed:
             raise UserError(
-                f"{where}: {setting} is {value}; llama.cpp computes {config.model_type} with {allowed[0]}, so the model "
-                "can't be a .gguf; choose a plain --format"
+                f"{where}: {setting} is {value}; llama.cpp computes {config.model_type} with {allowed[0]}, so the "
+                "model can't be a .gguf; choose a plain --format"
             )
     rope = getattr(config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
