@@ -113,7 +113,7 @@ def number_text(value: float, number_format: str) -> str:
     """A number under a format such as 0.00, #,##0 or 0%; under any other as it is, without a needless ".0"."""
     found = NUMBER.fullmatch(number_format)
     if found is None:
-        return f"{value:.{EXCEL_DIGITS}g}"
+        return str(value) if isinstance(value, int) else f"{value:.{EXCEL_DIGITS}g}"
     value = value * 100 if found["percent"] else value
     digits = len(found["decimals"] or "")
     return f"{value:{',' if found['thousands'] else ''}.{digits}f}{found['percent'] or ''}"
