@@ -120,3 +120,28 @@ def test_the_machine_of_a_first_versions_run_is_not_asked_for(tmp_path):
     assert read_yaml_record(str(path), settings).asked == {"max_steps": 3}
     path.write_text("use_cpu: true\n")  # a person's own file
     assert read_yaml_record(str(path), settings).asked == {"use_cpu": True}
+
+
+@pytest.mark.parametrize("defined", ["--model", "--model_name_or_path"])
+@pytest.mark.parametrize(
+    "typed", [["--model", "M"], ["--model_name_or_path", "M"], ["--model=M"], ["--model-name-or-path", "M"]]
+)
+def test_the_models_flag_has_two_names_in_every_command(defined, typed):
+    parser = CommandParser(prog="ftkit x")
+    parser.add_argument(defined, help="the model")
+    parser.add_argument("--output_dir")
+    assert vars(parser.parse_args([*typed, "--output-dir", "o"])) == {defined[2:]: "M", "output_dir": "o"}
+    assert "--model, --model_name_or_path M" in parser.format_help()
+
+
+@pytest.mark.parametrize("typed", [["M"], ["--model", "M"], ["--model=M"], ["--model_name_or_path", "M"]])
+def test_a_model_with_a_place_of_its_own_takes_the_flag_too(typed):
+    parser = CommandParser(prog="ftkit x")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--format")
+    assert vars(parser.parse_args(["--format", "f", *typed])) == {"model": "M", "format": "f"}
+
+
+def test_a_trainers_model_is_recorded_under_its_own_name():
+    argv = ["--model", "M", "--dataset_name", "d", "--output_dir", "out"]
+    assert parse(argv).asked()["model_name_or_path"] == "M"
