@@ -94,15 +94,12 @@ def peft_config(model_args, model, added_tokens: list[int]):
 def check_targets(model, config) -> None:
     """Raise UserError where the modules or parameters that an adapter is to train match nothing in the model."""
     names = [name for name, _ in model.named_modules()]
-    parameters = [name for name, _ in model.named_parameters()]
-    for flag, wanted, known in (
-        ("lora_modules_to_save", config.modules_to_save, names),
-        ("lora_target_parameters", config.target_parameters, parameters),
-    ):
-        for one in wanted or ():
-            if not any(f".{name}".endswith(f".{one}") for name in known):
-                ends = sorted({name.rpartition(".")[2] for name in known if not name.rpartition(".")[2].isdigit()})
-                raise UserError(f"--{flag} {one}: the model has none; it has {', '.join(filter(None, ends))}")
+    parameters = [f".{name}" for name, _ in model.named_parameters()]
+    for one in config.target_parameters or ():
+        if not any(name.endswith(f".{one}") for name in parameters):
+            raise UserError(
+                f"--lora_target_parameters {one}: no parameter of the model is called so, as {parameters[0][1:]} is"
+            )
     if config.target_modules == "all-linear" or any(check_target_module_exists(config, name) for name in names):
         return
     linear = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
