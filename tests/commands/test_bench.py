@@ -279,7 +279,7 @@ def test_a_mistake_is_one_line(flags, message):
 
 
 def test_a_folder_of_another_run_is_not_continued(finished, tiny_folder, tasks, tmp_path):
-    with pytest.raises(UserError, match=r"holds another benchmark run \(other settings, tasks\)"):
+    with pytest.raises(UserError, match=r"holds a different benchmark run \(not the same settings, tasks\)"):
         bench.main(argv(tiny_folder, tasks, finished, "--limit", "3"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is in use and holds no benchmark run"):

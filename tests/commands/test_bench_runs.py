@@ -156,7 +156,7 @@ def test_other_examples_are_another_run(tiny_folder, tmp_path):
         flags = ["--task_data", f"made={data}"]
         found.append(run(tiny_folder, task, tmp_path / str(number), *flags).tasks["made"])
     assert found[0].task_hash == found[1].task_hash and found[0].examples_hash != found[1].examples_hash
-    with pytest.raises(UserError, match=r"holds another benchmark run \(other tasks\)"):
+    with pytest.raises(UserError, match=r"holds a different benchmark run \(not the same tasks\)"):
         run(tiny_folder, task, tmp_path / "0", *flags)
     assert run(tiny_folder, task, tmp_path / "none", *flags, "--num_fewshot", "0").tasks["made"].examples_hash == ""
 
@@ -260,7 +260,7 @@ def test_overwrite_starts_a_benchmark_over_and_leaves_a_persons_files(tiny_folde
     out = tmp_path / "out"
     run(tiny_folder, write_task(tmp_path, [ROW]), out)
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"\(other tasks\); --overwrite starts over"):
+    with pytest.raises(UserError, match=r"\(not the same tasks\); --overwrite starts over"):
         run(tiny_folder, write_task(tmp_path, [ROW, ROW | {"text": "due", "answer": 1}]), out)
     run(tiny_folder, write_task(tmp_path, [ROW, ROW | {"text": "due", "answer": 1}]), out, "--overwrite")
     assert (out / "notes.txt").is_file()

@@ -149,8 +149,8 @@ def open_folder(output_dir: Path, identity: dict) -> None:
         if found != identity:
             other = ", ".join(key for key in identity if found.get(key) != identity[key])
             raise UserError(
-                f"{output_dir}: holds another benchmark run (other {other}); --overwrite starts over, or choose "
-                "another --output_dir"
+                f"{output_dir}: holds a different benchmark run (not the same {other}); --overwrite starts over, or "
+                "choose another --output_dir"
             )
         logger.info("%s: going on with this run", output_dir)
         return

@@ -128,7 +128,7 @@ class MultipleChoiceRun:
         extra = {"log_likelihoods": log_likelihoods if len(log_likelihoods) > 1 else log_likelihoods[0]}
         return Item(
             item.item_id, {name: scores[name] for name in self.task.metrics}, item.prompts[0], prediction,
-            item.reference, extra=told(extra, item),
+            item.reference, extra=noted(extra, item),
         )  # fmt: skip
 
 
@@ -175,7 +175,7 @@ class PerplexityRun:
         extra = {"log_likelihood": log_likelihood, "num_tokens": num_tokens, "num_bytes": num_bytes}
         return Item(
             item.item_id, {name: scores[name] for name in self.task.metrics}, text, weight=float(num_bytes),
-            extra=told(extra, item),
+            extra=noted(extra, item),
         )  # fmt: skip
 
 
@@ -272,7 +272,7 @@ class GenerationRun:
         """One item with its scores. answer: as it came."""
         answer = cut_at_stop(answer, self.task.stop).strip()
         scores = answer_scores(self.task.metrics, answer, item)
-        return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=told({}, item))
+        return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=noted({}, item))
 
 
 RUNS = {"multiple_choice": MultipleChoiceRun, "perplexity": PerplexityRun, "generation": GenerationRun}
@@ -283,7 +283,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def told(extra: dict, item: TaskItem) -> dict:
+def noted(extra: dict, item: TaskItem) -> dict:
     """What is recorded of an item beside its answer: its bare question and its group, where it has them."""
     named = {"question": item.question, "group": item.group}
     return extra | {name: text for name, text in named.items() if text}

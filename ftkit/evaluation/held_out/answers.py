@@ -20,7 +20,7 @@ from ftkit.data.tokens.tokenization import tokenize_row
 from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import Example, TaskItem
-from ftkit.evaluation.bench.units import GenerationRun, Subject, answer_scores, told
+from ftkit.evaluation.bench.units import GenerationRun, Subject, answer_scores, noted
 from ftkit.evaluation.results import Item, Results, content_id, mean_score, task_of, write_run
 from ftkit.inference.engine import Engine
 from ftkit.inference.scoring import copy_input, most_frequent_answer
@@ -116,7 +116,7 @@ def baselines(test: Sequence[dict], train: Sequence[dict]) -> dict[str, list[Ite
 def scored(item: TaskItem, answer: str) -> Item:
     """An item with an answer that no model gave."""
     scores = answer_scores(TASK.metrics, answer, item)
-    return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=told({}, item))
+    return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=noted({}, item))
 
 
 def write_answers(folder: str | Path, model: dict, items: list[Item], *, num_fewshot: int = 0, seed: int = 0) -> Path:

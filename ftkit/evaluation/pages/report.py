@@ -18,6 +18,7 @@ from ftkit.evaluation.pages.naming import run_title
 from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, words_of, write_page
 from ftkit.evaluation.results import FILE, befores_of, compared_scores, measured_runs
 from ftkit.evaluation.verdict.pairing import read_run_and_befores
+from ftkit.evaluation.verdict.text import change_text
 from ftkit.evaluation.verdict.verdict import compare_runs
 
 TILES = {"useful_tokens_per_second": "tokens per second", "peak_memory_gib": "peak memory"}
@@ -150,7 +151,8 @@ def verdicts(folder: Path) -> list[tuple[str, str]]:
             except UserError as error:
                 found.append(("", f"{name}not compared: {str(error).removeprefix(f'{folder}/')}"))
             else:
-                found.append((verdict.outcome, name + verdict.sentence))
+                changes = [change_text(row) for row in verdict.targets] if len(verdict.targets) == 1 else []
+                found.append((verdict.outcome, name + "; ".join([verdict.sentence, *changes])))
     return found
 
 

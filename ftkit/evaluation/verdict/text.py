@@ -71,13 +71,16 @@ def verdict_lines(folder: str | Path, what: str) -> list[str]:
 
 def run_sentence(row: TaskVerdict, margin: float, what: str) -> str:
     """The verdict on one task, as one sentence with its figures."""
+    said = f"{row.outcome}: {change_text(row)}"
+    return f"{said}; {power_text(row, margin, what)}" if row.outcome == TOO_FEW else said
+
+
+def change_text(row: TaskVerdict) -> str:
+    """What a task's metric was and became, with the interval of the change."""
     points = " points" if row.is_share else ""
     before = "before" if row.num_runs == 1 else f"({row.before_from})"
-    change = f"{metric_text(row.metric)} {level(row, row.before)} {before}, {level(row, row.after)} after, "
-    change += f"{difference_text(row)}{points}"
-    if row.outcome == TOO_FEW:
-        return f"{row.outcome}: {change}; {power_text(row, margin, what)}"
-    return f"{row.outcome}: {change}"
+    levels = f"{level(row, row.before)} {before}, {level(row, row.after)} after"
+    return f"{metric_text(row.metric)} {levels}, {difference_text(row)}{points}"
 
 
 def cell(score: Score | None) -> str:
