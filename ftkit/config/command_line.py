@@ -17,7 +17,8 @@ BARE = {"resume_from_checkpoint": "true"}  # what a flag without a value means, 
 
 def split_config(argv: list[str]) -> tuple[str | None, list[str]]:
     """Take `--config FILE` or `--config=FILE` out of `argv`; return the file, or None, and the other arguments."""
-    rest, config = [], None
+    rest: list[str] = []
+    config: str | None = None
     arguments = iter(argv)
     for token in arguments:
         if token == "--config":

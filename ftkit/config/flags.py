@@ -9,7 +9,7 @@ import ast
 import functools
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,10 @@ def as_setting(node: ast.AnnAssign, module: ast.Module, owner: tuple[str, str]) 
         else:
             default = literal(given["default"], module)
         metadata = {name: literal(value, module) for name, value in given.items() if name not in ("metadata",)}
-        if isinstance(given.get("metadata"), ast.Dict):
-            pairs = zip(given["metadata"].keys, given["metadata"].values, strict=True)
-            metadata |= {ast.literal_eval(key): literal(value, module) for key, value in pairs}
+        beside = given.get("metadata")
+        if isinstance(beside, ast.Dict):
+            pairs = zip(beside.keys, beside.values, strict=True)
+            metadata |= {ast.literal_eval(key): literal(value, module) for key, value in pairs if key}
     help, choices = metadata.get("help"), metadata.get("choices")
     if not isinstance(choices, list):
         choices = [value for name in types if name in ENUMS for value in enum_values(name)]
@@ -153,7 +154,7 @@ def flag_names(sources: tuple) -> set[str]:
     return set(read_settings(sources))
 
 
-def check_flags(argv: list[str], names: Iterable[str]) -> set[str]:
+def check_flags(argv: list[str], names: Collection[str]) -> set[str]:
     """Return the settings that `argv` names; raise UserError for a flag that is not in `names`.
 
     Dashes and underscores are the same, and `--no_X` names X. Abbreviations are not accepted.
@@ -166,7 +167,7 @@ def is_flag(token: str) -> bool:
     return re.match(r"--\w|-[^\W\d]", token) is not None
 
 
-def flag_name(token: str, names: Iterable[str]) -> str:
+def flag_name(token: str, names: Collection[str]) -> str:
     """The setting that a flag names, or "help"; raises UserError for one that is not in `names`."""
     word = token.lstrip("-").split("=")[0].replace("-", "_")
     word = canonical(word, names)

@@ -146,7 +146,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *args, examples: str | None = None, **kwargs):
         kwargs["description"] = "\n".join([kwargs.get("description") or "", *example_lines(examples or "")])
-        super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
+        super().__init__(*args, **(kwargs | {"allow_abbrev": False, "formatter_class": HelpFormatter}))
 
     def add_argument(self, *names, **settings):
         """As argparse's; the model's flag has two names."""

@@ -15,6 +15,7 @@ NONE = ("none", "null")
 def read_value(setting: Setting, text: str) -> Any:
     """The value that one word gives a setting; raises ValueError that says what is expected."""
     types, word = setting.types, text.strip().lower()
+    value: Any
     if "None" in types and word in NONE and "str" not in types and not setting.is_list:
         return None
     if any(name.startswith("dict") for name in types) and (text.strip().startswith("{") or "str" not in types):

@@ -4,7 +4,7 @@ right_flag("lr", {"learning_rate"}) is "; did you mean --learning_rate?".
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # Each line: what is typed, with underscores, and what it stands for. The first meaning whose flags a command has is
 # the one that is named; the last may be a sentence instead.
@@ -103,9 +103,10 @@ MEANINGS = (
 SAME = {"model": "model_name_or_path", "model_name_or_path": "model"}  # one thing under two names, whichever is known
 
 
-def canonical(word: str, names: Iterable[str]) -> str:
+def canonical(word: str, names: Collection[str]) -> str:
     """The setting that a flag's word names where it is another name of one in `names`; else the word."""
-    return SAME[word] if word not in names and SAME.get(word) in names else word
+    other = SAME.get(word, word)
+    return other if word not in names and other in names else word
 
 
 def right_flag(word: str, names: Iterable[str]) -> str:
