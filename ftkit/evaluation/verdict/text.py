@@ -12,6 +12,7 @@ from ftkit.evaluation.results import (
     score_text,
 )
 from ftkit.evaluation.verdict.pairing import EVEN, NEUTRAL, read_run_and_befores
+from ftkit.evaluation.verdict.power import power_text
 from ftkit.evaluation.verdict.verdict import (
     BETTER,
     MARGIN,
@@ -22,7 +23,6 @@ from ftkit.evaluation.verdict.verdict import (
     TaskVerdict,
     Verdict,
     compare_runs,
-    power_text,
 )
 
 COLUMNS = ("task", "metric", "items", "before", "after", "difference (95 %)", "p", "verdict")

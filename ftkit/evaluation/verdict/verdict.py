@@ -14,6 +14,7 @@ import numpy as np
 
 from ftkit.evaluation.results import Item
 from ftkit.evaluation.verdict.pairing import PairedTask, Run, content_key, goodness, named_tasks, pair_runs
+from ftkit.evaluation.verdict.power import power_text
 from ftkit.metrics.intervals import Difference
 from ftkit.metrics.paired_tests import (
     ALPHA,
@@ -37,7 +38,6 @@ MIXED = "better and worse"  # of all tasks together
 MARGIN = 0.05  # the smallest difference that matters: 5 points of a share, 5 % of another metric
 PROBE = "forgetting"  # what ftkit bench calls its probe
 ALL_TASKS = "mean of tasks"
-MANY_ITEMS = 200  # show changes of some 10 points
 
 
 @dataclass
@@ -330,30 +330,6 @@ def overall(tasks: list[TaskVerdict], mean: TaskVerdict | None, margin: float) -
         return TOO_FEW, power_text(rows[0], margin)
     verb = "does" if len(rows) == 1 else "do"
     return TOO_FEW, f"{intervals} {verb} not exclude changes of {matters} or more{where}"
-
-
-def power_text(row: TaskVerdict, margin: float, what: str = "item") -> str:
-    """What so few items can show, and how many show a change that matters: those that can be found 4 times in 5."""
-    items = f"{row.num_items:,} {what}{'s' * (row.num_items != 1)}"
-    matters = margin if row.is_share else margin * abs(row.before)
-    named = f"{100 * margin:g} points" if row.is_share else f"{100 * margin:g} %"
-    if row.detectable is None:
-        return f"{items} can't show any change; take {MANY_ITEMS} or more"
-    if row.detectable <= matters:
-        return f"{items} would show a change of {named} 4 times in 5, and this one is not clear"
-    found = f"{100 * row.detectable:.0f} points" if row.is_share else f"{row.detectable:.3g}"
-    if row.is_share and row.detectable >= 1:
-        found = "more than 100 points"
-    text = f"{items} can only show a change above {found}"
-    if not matters:
-        return f"{text}; take {MANY_ITEMS} or more"
-    return f"{text}; take about {two_digits((row.spread / matters) ** 2):,} to show one of {named}"
-
-
-def two_digits(number: float) -> int:
-    """A number that is only known roughly: 432 is 430."""
-    step = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
-    return math.ceil(number / step) * step
 
 
 def selection_notes(befores: list[Run], after: Run, paired: dict[str, PairedTask]) -> list[str]:
