@@ -34,7 +34,7 @@ def test_the_card_is_valid_metadata_with_method_data_and_results(run_folder):
     assert card.data.base_model_relation == "adapter" and card.data.tags == ["ftkit", "sft", "lora"]
     assert "LoRA adapter of `HuggingFaceTB/SmolLM2-135M` on `rows.jsonl`" in card.text
     assert "| on held-out rows | step 0 | step 9 |" in card.text
-    assert "| loss, nats a trained token | 2.5000 | 1.2500 |" in card.text
+    assert "| loss, nats per trained token | 2.5000 | 1.2500 |" in card.text
     assert "| rows | 90 read, none dropped, none cut |" in card.text and "| lora_r | 16 |" in card.text
     assert "| tokens | 1,130 trained (50.0 %), 1,130 context" in card.text
     assert "| template | house.jinja |" in card.text

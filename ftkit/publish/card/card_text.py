@@ -116,16 +116,16 @@ UNRECORDED = "Not recorded in this folder."
 UNMEASURED = "No rows were held out, so nothing was measured."
 
 # Settings of one machine, of the printing and of the saving; a reader of the card has no use for them.
-UNTOLD_SETTINGS = {
+OMITTED_SETTINGS = {
     "output_dir", "dataset_name", "model_name_or_path", "adapter", "resume_from_checkpoint", "run_name", "disable_tqdm",
     "report_to", "debug", "use_cpu", "push_to_hub", "ddp_backend", "num_samples", "sample_max_new_tokens", "project",
 }  # fmt: skip
-UNTOLD_PREFIXES = ("hub_", "logging_", "log_", "save_", "dataloader_", "trackio_")
+OMITTED_PREFIXES = ("hub_", "logging_", "log_", "save_", "dataloader_", "trackio_")
 LORA_SETTINGS = {"r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
 
 # What a log line calls it: what a reader calls it.
 MEASURES = {
-    "eval_loss": "loss, nats a trained token",
+    "eval_loss": "loss, nats per trained token",
     "eval_perplexity": "perplexity of a token",
     "eval_bits_per_byte": "bits per byte",
     "eval_rewards/accuracies": "pairs whose chosen answer gains more",
@@ -161,7 +161,7 @@ def list_settings(settings: dict, folder: Path, public_name) -> list[tuple]:
     shown = {
         name: public_name(value) if isinstance(value, str) else value
         for name, value in settings.items()
-        if name not in UNTOLD_SETTINGS and not name.startswith(UNTOLD_PREFIXES)
+        if name not in OMITTED_SETTINGS and not name.startswith(OMITTED_PREFIXES)
     }
     config = folder / "adapter_config.json"
     if config.is_file():

@@ -76,8 +76,8 @@ def card_text_of(folder: Path, receipt: dict, method: str) -> str:
     if versions := versions_line(folder / "run.yaml"):
         training.append(f"Versions: {versions}")
     limits = [card_text.LIMITS.get(method, "")] if settings else []
-    from_nothing = method == "pretrain" and settings and not base
-    origin = [] if from_nothing else [f"`{base_name}`" if base_name else "its base"]
+    from_scratch = method == "pretrain" and settings and not base
+    origin = [] if from_scratch else [f"`{base_name}`" if base_name else "its base"]
     inherited = " and of ".join([*origin, "the data it was trained on"])
     text = card_text.CARD.format(
         name=folder.resolve().name,
