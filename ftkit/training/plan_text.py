@@ -29,7 +29,14 @@ def plan_lines(run: Run, method: Method, receipt: dict | None) -> list[str]:
         *rate_lines(run),
         *run.notes,
         *method.describe(run, receipt),
+        *unused_lines(run.data),
     ]
+
+
+def unused_lines(data) -> list[str]:
+    """The columns of the training rows that nothing uses, if there are any."""
+    names = getattr(data, "rows", data).ignored_columns
+    return [f"columns    not used: {', '.join(names)}"] if names else []
 
 
 def decided_lines(run: Run, *, everything: bool) -> list[str]:

@@ -184,7 +184,7 @@ def read_stream(settings, kind: RowKind) -> tuple[Rows, RowStream]:
         raise UserError(
             f"{stream.source}: no row is left to train on; hold out fewer than --test_size {data.test_size}"
         )
-    return Rows(first, stream.held_out, stream.format, stream.source), stream
+    return Rows(first, stream.held_out, stream.format, stream.source, stream.ignored_columns), stream
 
 
 def describe_rows(run, receipt: dict | None) -> list[str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from ftkit.data.rows.questions import question_and_answer
 from ftkit.data.tokens.tokenization import prompt_ids
 from ftkit.inference.asking import Sampling
 from ftkit.inference.engine import Engine
@@ -37,11 +38,3 @@ def row_questions(run: Run) -> tuple[list[dict], Callable] | None:
         return engine.texts(prompts, Sampling(max_new_tokens=training.sample_max_new_tokens))
 
     return questions, answer_all
-
-
-def question_and_answer(row: dict) -> tuple[list[dict], str]:
-    """A row's conversation up to its last answer, and that answer; of a pair the chosen one."""
-    if "chosen" in row:
-        return row["prompt"], row["chosen"]
-    last = max(index for index, message in enumerate(row["messages"]) if message["role"] == "assistant")
-    return row["messages"][:last], row["messages"][last]["content"]

@@ -46,7 +46,7 @@ class PreparedText:
     tokens_per_byte: of the held-out text, or of the training text where none is held out. documents: trained on, where
     they were read whole and a benchmark's questions are to be searched in them. sources, lengths: `file:line` and
     tokens of the documents, in the order in which blocks were made of them; none for a stream.
-    notes: what a person should know of the text.
+    notes: what a person should know of the text. ignored_columns: of the rows, beside their text.
     """
 
     folder: str | None
@@ -62,6 +62,7 @@ class PreparedText:
     sources: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ignored_columns: list[str] = field(default_factory=list)
     template: None = None
 
     def origins(self) -> Iterator[tuple[list[int], str]]:
@@ -106,14 +107,17 @@ def prepare_blocks(settings) -> PreparedText:
             raise UserError(f"--test_size {data.test_size} of a stream is not known; give a number of documents")
         stream = stream_documents(data.dataset_name, **named, num_held_out=int(data.test_size or 0))
         texts = [row["text"] for row in itertools.islice(stream, STREAM_SAMPLE)]
-        counted, source, held_out = tokenize_documents(texts, tokenizer), stream.source, stream.held_out
+        counted, source = tokenize_documents(texts, tokenizer), stream.source
+        held_out, ignored = stream.held_out, stream.ignored_columns
         train = block_stream(TextsOf(stream), tokenizer, data.block_size, seed)
     else:
         rows = load_documents(
             data.dataset_name, separator=data.document_separator, **named, test_size=data.test_size, seed=seed,
         )  # fmt: skip
         notes += hold_out_end(rows, settings, tokenizer)
-        texts, held_out, source = [row["text"] for row in rows.train], rows.test, rows.source
+        texts, held_out, source, ignored = (
+            [row["text"] for row in rows.train], rows.test, rows.source, rows.ignored_columns
+        )  # fmt: skip
         counted = tokenize_documents(texts, tokenizer)
         documents = rows.train if training.benchmark_tasks else []
         train = block_dataset(counted, data.block_size, seed)
@@ -126,7 +130,7 @@ def prepare_blocks(settings) -> PreparedText:
     notes += written_tokens(texts, tokenizer, is_file=bool(text_files(Path(data.dataset_name).expanduser())))
     return PreparedText(
         folder, config, tokenizer, source, train, validation, ratio, receipt, beginnings, documents,
-        [source for _, source in order], [length for length, _ in order], notes,
+        [source for _, source in order], [length for length, _ in order], notes, ignored,
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def test_check_tells_what_the_file_is_and_what_to_run_next(rows_file, capsys):
     main(["check", str(rows_file)])
     printed = capsys.readouterr().out
     assert f"{rows_file}: 40 rows, alpaca (instruction, output)" in printed
-    assert "columns that are not used: id" in printed and f"next: ftkit sft --dataset_name {rows_file}" in printed
+    assert "columns not used: id" in printed and f"next: ftkit sft --dataset_name {rows_file}" in printed
 
 
 def test_check_says_a_cause_once_with_its_first_rows_and_their_number(tmp_path):
@@ -129,9 +129,10 @@ def test_convert_makes_two_kto_rows_of_a_pair(tmp_path):
 
 def test_convert_writes_nothing_if_a_row_does_not_fit(tmp_path):
     turns = [{"role": role, "content": "x"} for role in ("user", "assistant")]
-    path = write(tmp_path / "a.jsonl", [{"messages": turns}, {"messages": turns * 2}])
+    untrained = [turns[0], turns[1] | {"weight": 0}, *turns]
+    path = write(tmp_path / "a.jsonl", [{"messages": turns}, {"messages": untrained}])
     output = tmp_path / "b.jsonl"
-    with pytest.raises(UserError, match=r"a\.jsonl:2: roles user, assistant, user, assistant do not fit an Alpaca row"):
+    with pytest.raises(UserError, match=r"a\.jsonl:2: it holds answers that are not trained, which this format can't"):
         main(["convert", str(path), "--to", "alpaca", "--output", str(output)])
     with pytest.raises(UserError, match="messages rows can't become kto; --to is one of: messages"):
         main(["convert", str(path), "--to", "kto", "--output", str(output)])
@@ -145,8 +146,8 @@ def test_convert_writes_nothing_if_a_row_does_not_fit(tmp_path):
 def test_untrained_answers_are_not_made_trained_ones(tmp_path):
     turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "user", "assistant")]
     path = write(tmp_path / "a.jsonl", [{"prompt": turns[:3], "completion": turns[3:]}])
-    with pytest.raises(UserError, match="a.jsonl:1: the prompt holds untrained answers"):
-        main(["convert", str(path), "--to", "messages", "--output", str(tmp_path / "b.jsonl")])
+    main(["convert", str(path), "--to", "messages", "--output", str(tmp_path / "c.jsonl")])
+    assert values(tmp_path / "c.jsonl") == [{"messages": [turns[0], turns[1] | {"weight": 0}, *turns[2:]]}]
     main(["convert", str(path), "--to", "prompt_completion", "--output", str(tmp_path / "b.jsonl")])
     assert values(tmp_path / "b.jsonl") == [{"prompt": turns[:3], "completion": turns[3:]}]
 

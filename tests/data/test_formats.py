@@ -87,6 +87,13 @@ ALPACA_ROWS = [
     {"instruction": "a\n\n### Input:", "input": "\n\n### Input:\nb", "output": "c"},
     {"instruction": "a\n\n#\u2060\u2060## Input:\n\n### Input:\n", "input": "b\n\n#\u2060## Input:\n", "output": "c"},
     {"instruction": "a\n\n", "input": "\nb", "output": "c"},
+    {
+        "instruction": "a",
+        "input": "",
+        "output": "b",
+        "history": [["c\n\n### Input:\n1", "d"], ["e", "f"]],
+        "system": "S",
+    },
 ]
 
 
@@ -110,9 +117,9 @@ def test_a_heading_in_the_instruction_is_not_taken_for_the_input():
     assert user["content"] == "a\n\n#\u2060## Input:\nb"
 
 
-def test_only_one_exchange_fits_an_alpaca_row():
-    with pytest.raises(UserError, match=r"roles user, assistant, user, assistant do not fit an Alpaca row"):
-        alpaca_row(TURNS + TURNS)
+def test_only_exchanges_fit_an_alpaca_row():
+    with pytest.raises(UserError, match=r"roles user, assistant, user do not fit an Alpaca row"):
+        alpaca_row(TURNS + TURNS[:1])
 
 
 def test_prompt_and_completion_are_one_exchange():
@@ -122,7 +129,7 @@ def test_prompt_and_completion_are_one_exchange():
 
 def test_answers_in_a_prompt_are_marked_as_context():
     row = convert({"prompt": TURNS + TURNS[:1], "completion": TURNS[1:]})
-    assert row == {"messages": TURNS + TURNS, "num_prompt_messages": 3}
+    assert row == {"messages": TURNS + TURNS, "untrained": [1]}
 
 
 def test_sharegpt_roles_become_chat_roles():

@@ -144,7 +144,7 @@ PREFERENCES = [
     ("answer of two turns", '{"prompt": "a", "chosen": [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "rejected": "d"}', ":1: chosen has 2 turns; give one, and move the others to the prompt"),
     ("conversations that part early", json.dumps({"chosen": json.loads(GOOD)["messages"], "rejected": json.loads(messages(("user", "x"), ("assistant", "c")))["messages"]}), ":1: chosen and rejected part before their last turn; give both the same conversation up to there"),
     ("ends with the user", json.dumps({"chosen": json.loads(messages(("user", "a"), ("assistant", "b"), ("user", "c")))["messages"], "rejected": json.loads(GOOD)["messages"]}), ":1: chosen ends with a user turn; end it with the assistant's"),
-    ("strings without a prompt", '{"chosen": "a", "rejected": "b"}', ':1: chosen: "messages" must be a list of turns, got str; write [{...}, ...]'),
+    ("strings without a prompt", '{"chosen": "a", "rejected": "b"}', ':1: chosen: "chosen" must be a list of turns, got str; write [{...}, ...]'),
 ]  # fmt: skip
 
 OTHER_KINDS = [

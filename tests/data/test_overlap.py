@@ -34,7 +34,7 @@ def test_every_kind_of_row_is_compared():
 
 
 def test_what_a_row_carries_beside_its_content_is_not_compared():
-    train, test = chat("Q", "A", "a:1") | {"num_prompt_messages": 1}, chat("Q", "A", "b:1")
+    train, test = chat("Q", "A", "a:1") | {"untrained": [1]}, chat("Q", "A", "b:1")
     assert copies_of_test_rows([train], [test]) == [("a:1", "b:1")]
 
 

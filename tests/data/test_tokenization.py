@@ -117,7 +117,7 @@ def test_a_merge_across_the_start_of_an_answer_belongs_to_the_answer(bpe):
 
 def test_answers_in_the_prompt_are_context(bpe):
     info = install_template(bpe, "plain")
-    row = tokenize_row({"messages": TURNS, "num_prompt_messages": 3}, bpe, info)
+    row = tokenize_row({"messages": TURNS, "untrained": [1]}, bpe, info)
     assert trained_text(row, bpe) == "(é)\n\n\n'No'<|endoftext|>"
 
 
@@ -136,6 +136,7 @@ def test_rows_are_cut_and_the_loss_is_counted(bpe):
         "num_truncated_rows": 0,
         "num_answers_cut": 0,
         "num_end_tokens_lost": 0,
+        "num_untrained_answers": 0,
         "num_neutralised_rows": 1,
         "num_control_text_rows": 1,
     }

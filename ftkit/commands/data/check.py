@@ -90,5 +90,5 @@ def split_lines(label: str, checker: RowChecker, num_rows: int) -> list[str]:
     found = [f"{label}: {counted(num_rows, 'row')}, {checker.format} ({', '.join(required)})"]
     ignored = checker.columns.ignored_columns()
     if ignored:
-        found.append(f"  columns that are not used: {', '.join(ignored)}")
+        found.append(f"  columns not used: {', '.join(ignored)}")
     return found + [f"  {note}" for note in checker.notes()]

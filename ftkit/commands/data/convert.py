@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
         raise UserError(no_split_message(args.split, splits, source))
     split, problems = splits[args.split], Problems()
     checker = RowChecker(split.label, select_kind(args.format), report=problems.add)
-    target, num_read, num_written = args.to, 0, 0
+    target, num_read, num_written, num_untrained, num_unwanted = args.to, 0, 0, 0, 0
     with row_writer(output) as write:
         for _, row in checked_pairs(split, checker, problems.add):
             if not num_read:
@@ -43,10 +43,26 @@ def main(argv: list[str]) -> None:
             for written in converted:
                 write(written)
             num_written += len(converted)
+            num_untrained += len(row.get("untrained", ()))
+            num_unwanted += not converted
         problems.raise_any()
         log_notes(checker)
     written = f"{counted(num_written, 'row')}, {target}: {output}"
     print(f"{counted(num_read, 'row')}, {checker.format} -> {written}")
+    for line in left_out(checker, target, num_untrained, num_unwanted):
+        print(f"  {line}")
+
+
+def left_out(checker: RowChecker, target: str, num_untrained: int, num_unwanted: int) -> list[str]:
+    """What the file does not hold that the rows did, and what other trainers would not see in it."""
+    lines = []
+    if ignored := checker.columns.ignored_columns():
+        lines.append(f"columns left out: {', '.join(ignored)}")
+    if num_unwanted:
+        lines.append(f"answers left out, as they are not wanted: {num_unwanted:,}")
+    if num_untrained and target in ("messages", "sharegpt"):
+        lines.append(f'answers with "weight": 0: {num_untrained:,}; ftkit sft does not train them, other trainers may')
+    return lines
 
 
 def choose_target(format: str, wanted: str | None, where: str) -> str:

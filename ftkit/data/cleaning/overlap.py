@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ftkit.data.cleaning.near_duplicates import words
 
-BOOKKEEPING = ("source", "num_prompt_messages")  # what a row carries beside its content
+BOOKKEEPING = ("source", "untrained")  # what a row carries beside its content
 KEY_BYTES = 16  # of the hash that stands for a row
 
 

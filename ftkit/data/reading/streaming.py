@@ -46,6 +46,7 @@ class RowStream:
         has_test = has_test_split(self.source, splits, train_split, test_split, num_held_out)
         self.kind, self.num_left_out = kind, 0 if has_test else num_held_out
         self.train, self.format = splits[train_split], format
+        self.ignored_columns: list[str] = []  # of the rows that were read last
         next(self.batches(self.train, log=True), None)  # which settles the format
         held_out = self.rows(splits[test_split]) if has_test else itertools.islice(self.rows(self.train), num_held_out)
         self.held_out = list(held_out) or None
@@ -61,7 +62,7 @@ class RowStream:
         while batch := list(itertools.islice(records, ROWS_AT_ONCE)):
             rows = list(checker.rows(batch))
             problems.raise_any()
-            self.format = checker.format
+            self.format, self.ignored_columns = checker.format, checker.columns.ignored_columns()
             if log:
                 log_notes(checker)
             yield rows

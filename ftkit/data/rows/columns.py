@@ -7,12 +7,15 @@ for record in records:
 A table of formats maps each name to (required keys, optional keys). Where a row fits several, the first counts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.records import Record
+from ftkit.data.rows.extras import TURN_KEYS, is_filled
 from ftkit.data.rows.known_names import proposal
+
+UNHINTED = ("history",)  # columns that others resemble, such as a story
 
 
 class Summary(Protocol):
@@ -56,6 +59,7 @@ class FormatCheck:
         self.columns: dict = {}  # an ordered set
         self.checked: set[tuple] = set()
         self.refused: dict[tuple, str] = {}  # columns and the format before them -> what is wrong, after the place
+        self.used: set[str] = set()
 
     def check(self, record: Record) -> str:
         """Return the format; raise UserError if the record has none, or another one than the records before it."""
@@ -70,6 +74,8 @@ class FormatCheck:
             except UserError as mistake:
                 self.refused[keys, self.format] = str(mistake).removeprefix(where)
                 raise
+        for column in self.used & record.values.keys():
+            self.columns |= dict.fromkeys(unused_keys(record.values[column], column))
         return self.format
 
     def check_new(self, keys: tuple, where: str, line: int) -> None:
@@ -82,11 +88,20 @@ class FormatCheck:
             self.format, self.expected = found, f"line {line} is {found}"
         check_keys(keys, self.format, where, self.expected, self.formats)
         self.checked.add(keys)
+        self.used = set().union(*self.formats[self.format])
 
     def ignored_columns(self) -> list[str]:
-        """The columns that the format does not use, sorted."""
-        used = set().union(*self.formats[self.format]) if self.format else set()
-        return sorted({str(key) for key in self.columns} - used)
+        """The columns that the format does not use, sorted; keys of turns that nothing uses as "messages[].name"."""
+        return sorted({str(key) for key in self.columns} - self.used)
+
+
+def unused_keys(value, column: str) -> Iterator[str]:
+    """The filled keys of a column's turns that are not used, as "messages[].name"."""
+    for turn in value if isinstance(value, list) else [value]:
+        if isinstance(turn, dict):
+            for key in turn.keys() - TURN_KEYS:
+                if is_filled(turn[key]):
+                    yield f"{column}[].{key}" if isinstance(value, list) else f"{column}.{key}"
 
 
 def format_of_keys(keys: Iterable[str], formats: dict) -> str | None:
@@ -150,7 +165,7 @@ def check_keys(keys: tuple, format: str, where: str, expected: str, formats: dic
         raise UserError(f"{where}: this row is {other}, but {expected}; keep one format in a file")
     for key in keys:
         nearest = nearest_key(key, (*required, *optional), keys)
-        if nearest:
+        if nearest and nearest not in UNHINTED:
             raise UserError(f'{where}: unknown key "{key}"; did you mean "{nearest}"?')
     if missing:
         raise UserError(f'{where}: key "{missing[0]}" is missing (format {format}); add it')

@@ -1,10 +1,13 @@
 """Tells a file's format from its columns and turns every row into chat messages, or into plain text.
 
-    alpaca             {"instruction", "output"[, "input"][, "system"]}
+    alpaca             {"instruction", "output"[, "input"][, "history"]}; history: earlier [question, answer] pairs
     prompt_completion  {"prompt", "completion"}: two strings, or two lists of messages
     messages           {"messages": [{"role", "content"}, ...]}
     sharegpt           {"conversations": [{"from", "value"}, ...]}
     text               {"text"}
+
+A "system" text (or "system_prompt") may stand beside each but the last. A turn with "weight": 0 ("train" or "loss":
+false) is context and not trained; what else a row may hold is in `extras`.
 
 Every mistake is a UserError `file:line: reason; fix`.
 """
@@ -14,109 +17,137 @@ import re
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.records import Record
 from ftkit.data.rows.columns import RowKind, nearest_key
+from ftkit.data.rows.extras import check_columns, check_turn, check_wanted, is_trained
 
 INPUT_MARKER = "\n\n### Input:\n"  # stands between instruction and input in the user turn of an Alpaca row
 JOINER = "\u2060"  # word joiner: invisible, no whitespace; put into text that must not be read as a heading or a token
 INPUT_HEADING = re.compile(f"(?<=\n\n#){JOINER}*(?=## Input:)")
 ESCAPED_INPUT_HEADING = re.compile(f"(?<=\n\n#){JOINER}(?={JOINER}*## Input:)")
 
+SYSTEM = ("system", "system_prompt")  # columns of a system turn
 # Format -> (required keys, optional keys). Where a row fits several, the first counts.
 FORMATS = {
-    "messages": (("messages",), ()),
-    "sharegpt": (("conversations",), ("system",)),
-    "alpaca": (("instruction", "output"), ("input", "system")),
-    "prompt_completion": (("prompt", "completion"), ()),
+    "messages": (("messages",), SYSTEM),
+    "sharegpt": (("conversations",), SYSTEM),
+    "alpaca": (("instruction", "output"), ("input", "history", *SYSTEM)),
+    "prompt_completion": (("prompt", "completion"), SYSTEM),
     "text": (("text",), ()),
 }
 ROLES = ("system", "user", "assistant")
 TOOL_ROLES = ("tool", "function", "function_call", "observation")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"} | {role: role for role in ROLES}
+OPENAI_KEYS, SHAREGPT_KEYS = ("role", "content"), ("from", "value")
 
 
 def to_messages(record: Record, format: str, path: str) -> dict:
     """Return {"messages": [{"role", "content"}, ...]}, or {"text": str} for the format text.
 
-    alpaca: an optional `system` becomes a system turn; the user turn is the instruction, followed by
-    "\\n\\n### Input:\\n" and the input unless that is blank; the assistant turn is the output. An instruction that
-    itself holds the heading "### Input:" gets a word joiner (U+2060) behind its first "#". `alpaca_row` undoes it.
-    prompt_completion: the key "num_prompt_messages" is added when the prompt holds assistant turns, which are then
-    context and not trained.
-    Raises UserError for null, blank or wrongly typed fields, unknown or misordered roles, and rows without an answer.
+    alpaca: an optional `system` becomes a system turn; pairs of `history` become earlier turns, whose answers are
+    trained as well; the user turn is the instruction, followed by "\\n\\n### Input:\\n" and the input unless that is
+    blank; the assistant turn is the output. An instruction that itself holds the heading "### Input:" gets a word
+    joiner (U+2060) behind its first "#". `alpaca_row` undoes it.
+    The key "untrained" lists the positions of assistant turns that are context: those of a prompt, and those whose
+    weight is 0.
+    Raises UserError for null, blank or wrongly typed fields, unknown or misordered roles, rows without an answer, and
+    what `extras` refuses.
     """
-    where = f"{path}:{record.line}"
-    return CONVERTERS[format](record.values, where)
+    return to_conversation(record.values, format, f"{path}:{record.line}")
+
+
+def to_conversation(values: dict, format: str, where: str) -> dict:
+    """As `to_messages`, of a row's values."""
+    check_columns(values, where)
+    if format != "text":
+        check_wanted(values, where)
+    return CONVERTERS[format](values, where)
 
 
 def alpaca_row(messages: list[dict]) -> dict:
-    """Return the {"instruction", "input", "output"[, "system"]} row that `to_messages` maps to `messages`.
+    """Return the {"instruction", "input", "output"[, "history"][, "system"]} row that `to_messages` maps to `messages`.
 
-    A blank input comes back as "". Raises UserError if there is more than one user and one assistant turn.
+    A blank input comes back as "". Raises UserError where the last turn is not the assistant's.
     """
-    roles = [message["role"] for message in messages]
-    if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
-        raise UserError(f"roles {', '.join(roles)} do not fit an Alpaca row; allowed: [system,] user, assistant")
+    start = int(messages[0]["role"] == "system")
+    if len(messages) - start < 2 or messages[-1]["role"] != "assistant":
+        roles = ", ".join(message["role"] for message in messages)
+        raise UserError(f"roles {roles} do not fit an Alpaca row; allowed: [system,] user, assistant, ...")
     instruction, _, input = messages[-2]["content"].partition(INPUT_MARKER)
     row = {
         "instruction": ESCAPED_INPUT_HEADING.sub("", instruction),
         "input": input,
         "output": messages[-1]["content"],
     }
-    return row | ({"system": messages[0]["content"]} if roles[0] == "system" else {})
+    earlier = [turn["content"] for turn in messages[start:-2]]
+    if earlier:
+        row["history"] = [list(pair) for pair in zip(earlier[::2], earlier[1::2], strict=True)]
+    return row | ({"system": messages[0]["content"]} if start else {})
 
 
 def from_alpaca(values: dict, where: str) -> dict:
     """Messages of an Alpaca row; see `to_messages`."""
     instruction = checked_text(values["instruction"], "instruction", where)
-    input, system = optional_text(values, "input", where), optional_text(values, "system", where)
-    output = checked_text(values["output"], "output", where)
+    input, output = optional_text(values, "input", where), checked_text(values["output"], "output", where)
     user = INPUT_HEADING.sub(lambda match: match.group() + JOINER, instruction)
-    messages = [message("system", system)] if system.strip() else []
+    messages = from_history(values.get("history"), where)
     messages += [message("user", user + INPUT_MARKER + input if input.strip() else user), message("assistant", output)]
-    return {"messages": messages}
+    return with_system({"messages": messages}, values, where)
+
+
+def from_history(pairs, where: str) -> list[dict]:
+    """The earlier turns of an Alpaca row, from its [question, answer] pairs."""
+    if pairs in (None, ""):
+        return []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise UserError(f'{where}: "history" must be a list of [question, answer] pairs; write [["...", "..."], ...]')
+    turns = []
+    for number, pair in enumerate(pairs, start=1):
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            turns.append(message(role, checked_text(text, f"history {number}", where)))
+    return turns
 
 
 def from_prompt_completion(values: dict, where: str) -> dict:
     """Messages of a prompt and what completes it, two strings or two lists."""
     prompt, completion = values["prompt"], values["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
-        turns = from_messages({"messages": [*prompt, *completion]}, where)["messages"]
+        row = read_turns([*prompt, *completion], where)
+        turns, untrained = row["messages"], row.get("untrained", [])
         if [turn["role"] for turn in turns[len(prompt) :]][:1] != ["assistant"]:
             raise UserError(f"{where}: a completion starts with an assistant turn; move other turns to the prompt")
-        answered = any(turn["role"] == "assistant" for turn in turns[: len(prompt)])
-        return {"messages": turns} | ({"num_prompt_messages": len(prompt)} if answered else {})
+        answered = [index for index, turn in enumerate(turns[: len(prompt)]) if turn["role"] == "assistant"]
+        context = answered + [index for index in untrained if index >= len(prompt)]
+        return with_system(as_row(turns, context), values, where)
     if isinstance(prompt, list) or isinstance(completion, list):
         raise UserError(f"{where}: prompt and completion must both be strings or both be lists of messages; change one")
-    prompt = checked_text(prompt, "prompt", where)
-    return {"messages": [message("user", prompt), message("assistant", checked_text(completion, "completion", where))]}
+    turns = [message("user", checked_text(prompt, "prompt", where))]
+    turns.append(message("assistant", checked_text(completion, "completion", where)))
+    return with_system({"messages": turns}, values, where)
 
 
 def from_messages(values: dict, where: str) -> dict:
     """Messages of a row that holds them already."""
-    check_no_tools(values, where)
-    roles = {role: role for role in ROLES}
-    return {"messages": checked_turns(values["messages"], where, "role", "content", roles, "messages")}
-
-
-def check_no_tools(values: dict, where: str) -> None:
-    """Raise UserError for a filled column of tools, which no template is given."""
-    if values.get("tools"):
-        fix = "write the tools into a system turn"
-        raise UserError(f'{where}: the column "tools" is not supported, and a model would never see it; {fix}')
+    return with_system(read_turns(values["messages"], where, "messages", OPENAI_KEYS), values, where)
 
 
 def from_sharegpt(values: dict, where: str) -> dict:
     """Messages of ShareGPT's turns, or of messages in a column of its name."""
-    check_no_tools(values, where)
-    turns = values["conversations"]
-    first = turns[0] if isinstance(turns, list) and turns else None
-    if isinstance(first, dict) and "role" in first and "from" not in first:
-        messages = from_messages({"messages": turns}, where)["messages"]
-    else:
-        messages = checked_turns(turns, where, "from", "value", SHAREGPT_ROLES, "conversations")
-    system = optional_text(values, "system", where)
-    if system.strip() and messages[0]["role"] != "system":
-        messages = [message("system", system), *messages]
-    return {"messages": messages}
+    return with_system(read_turns(values["conversations"], where, "conversations", SHAREGPT_KEYS), values, where)
+
+
+def with_system(row: dict, values: dict, where: str) -> dict:
+    """The row with the text of its system column as its first turn; raise UserError where it has another such turn."""
+    texts = {name: text for name in SYSTEM if (text := optional_text(values, name, where)).strip()}
+    messages = row["messages"]
+    if messages[0]["role"] == "system" and messages[0]["content"].strip():
+        texts["a system turn"] = messages[0]["content"]
+    if len({text.strip() for text in texts.values()}) > 1:
+        raise UserError(f"{where}: {' and '.join(texts)} say different things; keep one of them")
+    if not texts or "a system turn" in texts:
+        return row
+    turn, rest = message("system", next(iter(texts.values()))), messages
+    if messages[0]["role"] == "system":  # a blank one
+        return row | {"messages": [turn, *rest[1:]]}
+    return as_row([turn, *rest], [index + 1 for index in row.get("untrained", [])])
 
 
 def from_text(values: dict, where: str) -> dict:
@@ -133,7 +164,7 @@ CONVERTERS = {
 }
 
 
-CONVERSATIONS = RowKind(FORMATS, lambda values, format, where: CONVERTERS[format](values, where))
+CONVERSATIONS = RowKind(FORMATS, to_conversation)
 
 
 def message(role: str, content: str) -> dict:
@@ -160,48 +191,70 @@ def optional_text(values: dict, name: str, where: str) -> str:
     return "" if value is None else checked_text(value, name, where, may_be_blank=True)
 
 
-def checked_turns(turns, where: str, role_key: str, text_key: str, roles: dict, column: str) -> list[dict]:
-    """Return the turns as role/content messages; raise UserError for wrong types, roles or order, or no answer."""
+def read_turns(turns, where: str, column: str = "messages", keys: tuple[str, str] = OPENAI_KEYS) -> dict:
+    """The row of turns in either form; raise UserError for wrong types, roles or order, or no answer.
+
+    keys: those of a turn that has neither form's.
+    """
     if turns is None:
         raise UserError(f'{where}: "{column}" is null; fill it in or delete the row')
     if not isinstance(turns, list):
         kind = type(turns).__name__
         raise UserError(f'{where}: "{column}" must be a list of turns, got {kind}; write [{{...}}, ...]')
-    messages = []
+    messages, untrained = [], []
     for number, turn in enumerate(turns, start=1):
-        messages.append(checked_turn(turn, f"{where}: turn {number}", role_key, text_key, roles))
-        check_order(messages, f"{where}: turn {number}")
+        place = f"{where}: turn {number}"
+        messages.append(checked_turn(turn, place, keys))
+        check_order(messages, place)
+        role = messages[-1]["role"]
+        if not is_trained(turn, role, place) and role == "assistant":
+            untrained.append(number - 1)
     if not any(turn["role"] == "assistant" for turn in messages):
         raise UserError(f"{where}: no assistant turn, so nothing to train on; add the answer or delete the row")
-    return messages
+    return as_row(messages, untrained)
 
 
-def checked_turn(turn, where: str, role_key: str, text_key: str, roles: dict) -> dict:
-    """Return one turn as {"role", "content"}. `where` already names the turn."""
+def as_row(messages: list[dict], untrained: list[int]) -> dict:
+    """A row of messages. untrained: positions of the answers that are context."""
+    return {"messages": messages} | ({"untrained": untrained} if untrained else {})
+
+
+def keys_of(turn: dict, default: tuple[str, str]) -> tuple[str, str]:
+    """The names of role and text in a turn."""
+    return OPENAI_KEYS if "role" in turn else SHAREGPT_KEYS if "from" in turn else default
+
+
+def checked_turn(turn, where: str, default: tuple[str, str] = OPENAI_KEYS) -> dict:
+    """Return one turn as {"role", "content"}. `where` already names the turn. default: see `read_turns`."""
     if not isinstance(turn, dict):
-        fix = f'write {{"{role_key}": ..., "{text_key}": ...}}'
+        fix = f'write {{"{default[0]}": ..., "{default[1]}": ...}}'
         raise UserError(f"{where} must be an object, got {type(turn).__name__}; {fix}")
+    role_key, text_key = keys = keys_of(turn, default)
     present = [key for key, value in turn.items() if value is not None]
-    for key in (role_key, text_key):
+    for key in keys:
         if key not in turn:
-            misspelt = [other for other in present if nearest_key(other, (role_key, text_key), present) == key]
+            misspelt = [other for other in present if nearest_key(other, keys, present) == key]
             if misspelt:
                 raise UserError(f'{where}: unknown key "{misspelt[0]}"; did you mean "{key}"?')
             raise UserError(f'{where}: key "{key}" is missing; add it')
-    if turn.get("tool_calls"):
-        raise UserError(f"{where}: tool calls are not supported; write the call into the content")
-    role = turn[role_key]
-    if role in TOOL_ROLES:
-        raise UserError(f"{where}: a {role} turn, which is not supported; write what the tool said into a user turn")
-    if not isinstance(role, str) or role not in roles:
-        hint = did_you_mean(role, roles) if isinstance(role, str) else ""
-        raise UserError(f'{where}: unknown role "{role}"{hint or "; allowed: " + ", ".join(roles)}')
+    check_turn(turn, where)
+    role = checked_role(turn[role_key], where, SHAREGPT_ROLES if keys == SHAREGPT_KEYS else {r: r for r in ROLES})
     content = turn[text_key]
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
         content = "".join(checked_text(part.get("text"), "text", where, may_be_blank=True) for part in content)
     elif isinstance(content, list):
         raise UserError(f"{where}: only text content is supported; remove the other parts")
-    return message(roles[role], checked_text(content, text_key, where, may_be_blank=roles[role] == "system"))
+    return message(role, checked_text(content, text_key, where, may_be_blank=role == "system"))
+
+
+def checked_role(role, where: str, roles: dict[str, str]) -> str:
+    """The role that a turn's name for it stands for; raise UserError for one that is not in `roles`."""
+    if role in TOOL_ROLES:
+        raise UserError(f"{where}: a {role} turn, which is not supported; write what the tool said into a user turn")
+    if not isinstance(role, str) or role not in roles:
+        hint = did_you_mean(role, roles) if isinstance(role, str) else ""
+        raise UserError(f'{where}: unknown role "{role}"{hint or "; allowed: " + ", ".join(roles)}')
+    return roles[role]
 
 
 def check_order(messages: list[dict], where: str) -> None:

@@ -2,8 +2,10 @@
 
     preference             a prompt, the answer that is preferred and one that is not
       alpaca               {"instruction", "chosen", "rejected"[, "input"][, "system"]}
-      prompt               {"prompt", "chosen", "rejected"}: strings, or lists of messages; the answers one turn each
-      messages             {"chosen", "rejected"}: two whole conversations that differ in their last turn
+      sharegpt             {"conversations", "chosen", "rejected"}: the turns before, and an answer each
+      prompt               {"prompt", "chosen", "rejected"}: strings or turns; the answers may repeat the prompt
+      messages             {"chosen", "rejected"}: two whole conversations that differ in their last turn, or after
+                           those of "messages" an answer each
     kto                    {"prompt", "completion", "label"}: whether the answer is wanted, true or false
     multiple_choice        {"question", "choices", "answer"}: the answer's number from 0, its letter or its text
       columns              the same with the choices in columns choice0, choice1, ... or A, B, ...
@@ -16,20 +18,24 @@ import re
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.rows.columns import RowKind
+from ftkit.data.rows.extras import check_columns
 from ftkit.data.rows.formats import (
     CONVERSATIONS,
+    SYSTEM,
     checked_text,
     from_alpaca,
-    from_messages,
     from_prompt_completion,
     message,
+    read_turns,
+    with_system,
 )
 
 ANSWERS = ("chosen", "rejected")
 PREFERENCE_FORMATS = {
-    "alpaca": (("instruction", "chosen", "rejected"), ("input", "system", "output")),
-    "prompt": (("prompt", "chosen", "rejected"), ()),
-    "messages": (("chosen", "rejected"), ("prompt", "instruction")),
+    "sharegpt": (("conversations", "chosen", "rejected"), SYSTEM),
+    "alpaca": (("instruction", "chosen", "rejected"), ("input", "history", *SYSTEM)),
+    "prompt": (("prompt", "chosen", "rejected"), SYSTEM),
+    "messages": (("chosen", "rejected"), ("messages", "prompt", "instruction", *SYSTEM)),  # also misspelt
 }
 NUM_LINES_NAMED = 3  # of pairs that are left out
 LETTERS = "ABCDEFGHIJ"
@@ -48,6 +54,7 @@ def to_preference(values: dict, format: str, where: str) -> dict:
 
     Raises UserError for null, blank or wrongly typed fields, and for conversations that part before their last turn.
     """
+    check_columns(values, where)
     prompts = [prompt_and_answer(values, name, format, where) for name in ANSWERS]
     (prompt, chosen), (other, rejected) = prompts
     if prompt != other:
@@ -92,28 +99,64 @@ PREFERENCES = RowKind(PREFERENCE_FORMATS, to_preference, EqualPairs)
 
 def prompt_and_answer(values: dict, name: str, format: str, where: str) -> tuple[list[dict], str]:
     """The conversation up to the answer called `name`, and the answer."""
-    answer = values[name]
-    if format == "alpaca":
-        turns = from_alpaca({**values, "output": checked_text(answer, name, where)}, where)["messages"]
-    elif format == "messages":
-        turns = from_messages({"messages": answer}, f"{where}: {name}")["messages"]
-    else:
-        prompt = values["prompt"]
-        if not isinstance(prompt, list):
-            prompt = [message("user", checked_text(prompt, "prompt", where))]
-        if not isinstance(answer, list):
-            answer = [message("assistant", checked_text(answer, name, where))]
-        if len(answer) != 1:
-            raise UserError(f"{where}: {name} has {len(answer)} turns; give one, and move the others to the prompt")
-        turns = from_messages({"messages": [*prompt, *answer]}, f"{where}: {name}")["messages"]
+    place = f"{where}: {name}"
+    row = with_system(read_turns(whole_conversation(values, name, format, where), place, name), values, where)
+    turns = row["messages"]
     if turns[-1]["role"] != "assistant":
-        raise UserError(f"{where}: {name} ends with a {turns[-1]['role']} turn; end it with the assistant's")
+        raise UserError(f"{place} ends with a {turns[-1]['role']} turn; end it with the assistant's")
+    if len(turns) - 1 in row.get("untrained", ()):
+        raise UserError(f"{place} is marked as not trained, but a pair trains both answers; delete the mark or the row")
     return turns[:-1], turns[-1]["content"]
+
+
+def whole_conversation(values: dict, name: str, format: str, where: str) -> list:
+    """The turns, as written, of the conversation that ends with the answer called `name`."""
+    before, answer = turns_before(values, format, where), values[name]
+    if isinstance(answer, list) and (before is None or not begins_with_answer(answer)):
+        texts = [text_of(turn) for turn in answer]
+        if format != "messages" and not all(text_of(turn) in texts for turn in before):
+            raise UserError(
+                f"{where}: {name} is a whole conversation, but not of the prompt; give the answer alone, or no prompt"
+            )
+        return answer
+    if before is None:
+        return answer  # which is no list of turns, as reading it says
+    if not isinstance(answer, list):
+        answer = [answer if isinstance(answer, dict) else message("assistant", checked_text(answer, name, where))]
+    if len(answer) != 1:
+        raise UserError(f"{where}: {name} has {len(answer)} turns; give one, and move the others to the prompt")
+    return [*before, *answer]
+
+
+def turns_before(values: dict, format: str, where: str) -> list | None:
+    """The turns before the answers, as written; None where the answers hold them."""
+    if format == "alpaca":
+        return from_alpaca({**values, "output": "?"}, where)["messages"][:-1]
+    column = {"sharegpt": "conversations", "prompt": "prompt"}.get(format, "messages")
+    before = values.get(column)
+    if isinstance(before, list) or (before is None and format == "messages"):
+        return before
+    return [message("user", checked_text(before, column, where))]
+
+
+def begins_with_answer(turns: list) -> bool:
+    """Whether the first of some turns, as written, is the assistant's, or no turn at all."""
+    first = turns[0] if turns else None
+    return not isinstance(first, dict) or first.get("role", first.get("from")) in ("assistant", "gpt", "chatgpt")
+
+
+def text_of(turn) -> str:
+    """The text of a turn, as written, without spaces around it."""
+    return str(turn.get("content", turn.get("value"))).strip() if isinstance(turn, dict) else ""
 
 
 def to_kto(values: dict, format: str, where: str) -> dict:
     """Return {"prompt": messages that end with the user's turn, "completion": str, "label": bool}."""
-    turns = from_prompt_completion(values, where)["messages"]
+    check_columns(values, where)
+    row = from_prompt_completion(values, where)
+    turns = row["messages"]
+    if len(turns) - 1 in row.get("untrained", ()):
+        raise UserError(f"{where}: the answer is marked as not trained; delete the mark or the row")
     if turns[-1]["role"] != "assistant" or (isinstance(values["completion"], list) and len(values["completion"]) != 1):
         raise UserError(f"{where}: completion must be one assistant turn; move the others to the prompt")
     label = values["label"]
@@ -124,7 +167,7 @@ def to_kto(values: dict, format: str, where: str) -> dict:
     return {"prompt": turns[:-1], "completion": turns[-1]["content"], "label": label}
 
 
-KTO = RowKind({"kto": (("prompt", "completion", "label"), ())}, to_kto)
+KTO = RowKind({"kto": (("prompt", "completion", "label"), SYSTEM)}, to_kto)
 
 
 def to_multiple_choice(values: dict, format: str, where: str) -> dict:
@@ -236,9 +279,21 @@ def select_kind(option: str = "auto") -> RowKind:
     options = format_options()
     if option not in options:
         raise UserError(f'unknown format "{option}"{did_you_mean(option, options)}; allowed: {", ".join(options)}')
-    allowed = [shown for shown, (kind, format) in SHOWN_FORMATS.items() if option in ("auto", kind, format, shown)]
     if option in CONVERSATIONS.formats:  # preferences have formats of the same names
-        allowed = [option]
+        return one_kind([option])
+    return one_kind(
+        [shown for shown, (kind, format) in SHOWN_FORMATS.items() if option in ("auto", kind, format, shown)]
+    )
+
+
+def asking_kind() -> RowKind:
+    """All rows that ask something and know the answer; see `questions.question_and_answer`."""
+    asking = ("preference", "kto", "conversation")
+    return one_kind([shown for shown, (kind, _) in SHOWN_FORMATS.items() if kind in asking and shown != "text"])
+
+
+def one_kind(allowed: list[str]) -> RowKind:
+    """The rows of several shown formats as one kind."""
 
     def convert(values: dict, shown: str, where: str) -> dict:
         kind, format = SHOWN_FORMATS[shown]

@@ -1,5 +1,6 @@
-"""Questions without answers, for `ftkit generate --file`: prompts, or rows of any format with or without their answers.
+"""What rows ask: with the answer that they know, or without one, for `ftkit generate --file`.
 
+turns, reference = question_and_answer(row)     # of a row that RowChecker(label, asking_kind()) gives
 questions = read_questions("prompts.txt")
 """
 
@@ -23,6 +24,7 @@ PLACEHOLDER = "?"  # stands for an answer that is not read; never rendered
 # What a row needs apart from its answer -> the answer's column.
 ANSWER_COLUMNS = {"instruction": "output", "prompt": "completion"}
 QUESTIONS = {"alpaca": (("instruction",), ("input", "system")), "prompt_completion": (("prompt",), ())}
+ANSWER_MARKS = ("label", "kto_tag")  # say something of the answer, which is not read
 QUESTION_COLUMNS = ("instruction", "input", "prompt", "messages", "conversations", "text", "system")
 
 
@@ -31,6 +33,18 @@ class Question(NamedTuple):
 
     source: str
     messages: list[dict]
+
+
+def question_and_answer(row: dict) -> tuple[list[dict], str]:
+    """The conversation up to an answer, and that answer: the last one that is trained, the chosen, or the wanted one.
+
+    row: a conversation, a preference or a KTO row, as RowKind.convert gives it.
+    """
+    if "prompt" in row:
+        return row["prompt"], row["chosen"] if "chosen" in row else row["completion"]
+    answers = [index for index, turn in enumerate(row["messages"]) if turn["role"] == "assistant"]
+    last = max(set(answers) - set(row.get("untrained", ())) or answers)
+    return row["messages"][:last], row["messages"][last]["content"]
 
 
 def read_questions(path: str, read_as: ReadAs = AS_WRITTEN) -> list[Question]:
@@ -73,6 +87,7 @@ def with_answers(records, path: str, report):
 
 def with_answer(values: dict, where: str) -> dict:
     """A row's values with a placeholder where the answer is missing, so that the formats can check all the rest."""
+    values = {name: value for name, value in values.items() if name not in ANSWER_MARKS}
     for key in ("messages", "conversations"):
         turns = values.get(key)
         if isinstance(turns, list) and turns and isinstance(turns[-1], dict):

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Problems, Report
-from ftkit.data.rows.formats import message
+from ftkit.data.rows.conversion import answered
 from ftkit.data.rows.kinds import ANSWERS
 from ftkit.data.templates.templates import TemplateInfo
 from ftkit.data.tokens.tokenization import IGNORE_INDEX, NUM_LONGEST_ROWS, TokenizedRows, tokenize_rows
@@ -49,7 +49,7 @@ class TokenizedPairs:
     def counts(self) -> dict:
         """Counts by name, for the receipt: of both answers together, except for the rows, which are pairs."""
         chosen, rejected = self.chosen.counts(), self.rejected.counts()
-        chosen.pop("dropped")
+        del chosen["dropped"], chosen["num_untrained_answers"]  # those of a prompt never are trained
         lengths = [[len(row[f"{name}_ids"]) for row in self.rows] for name in ANSWERS]
         longer = sum(first > second for first, second in zip(*lengths, strict=True))
         shorter = sum(first < second for first, second in zip(*lengths, strict=True))
@@ -124,8 +124,7 @@ def tokenize_pairs(
 
 def conversation(row: dict, name: str) -> dict:
     """The prompt with one of its answers, of which only the answer is trained."""
-    messages = [*row["prompt"], message("assistant", row[name])]
-    return {"messages": messages, "num_prompt_messages": len(row["prompt"]), "source": row["source"]}
+    return answered(row["prompt"], row[name]) | {"source": row["source"]}
 
 
 def split_pair(chosen: dict, rejected: dict, where: str) -> dict:

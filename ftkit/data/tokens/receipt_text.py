@@ -163,6 +163,9 @@ def short_source(source: str) -> str:
 def warning_lines(receipt: dict) -> list[tuple[str, str]]:
     """What is not as it should be, or was changed on a person's behalf."""
     lines = []
+    if receipt.get("num_untrained_answers"):
+        answers = counted(receipt["num_untrained_answers"], "answer")
+        lines.append(("untrained", f"{answers}, marked by weight 0 or held in a prompt"))
     if receipt["num_neutralised_rows"]:
         rows = counted(receipt["num_neutralised_rows"], "row")
         lines.append(("escaped", f"{rows} held control tokens or headings, which were neutralised"))

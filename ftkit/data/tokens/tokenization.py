@@ -22,12 +22,16 @@ NUM_LONGEST_ROWS = 5
 
 
 class Rendered(NamedTuple):
-    """A row as text. spans: trained characters, one span per answer. num_changes: neutralised places."""
+    """A row as text. spans: trained characters, one span per answer. num_changes: neutralised places.
+
+    num_untrained: answers that the row says are not trained.
+    """
 
     text: str
     spans: list[Span]
-    num_changes: int
-    is_text_row: bool
+    num_changes: int = 0
+    is_text_row: bool = False
+    num_untrained: int = 0
 
 
 class Encoded(NamedTuple):
@@ -44,7 +48,8 @@ class TokenizedRows:
     kept: which of the rows that were read they are. num_rows: rows that were read. dropped: how many of them were left
     out, by reason. num_trained_tokens: labels that are scored. num_end_tokens_trained: those that end a turn.
     num_truncated_rows: rows that were cut. num_answers_cut: answers that lost words. num_end_tokens_lost: answers that
-    lost their end token. num_neutralised_rows: rows whose messages held a control token or a heading.
+    lost their end token. num_untrained_answers: answers that their rows say are context.
+    num_neutralised_rows: rows whose messages held a control token or a heading.
     num_control_text_rows: plain-text rows that hold control tokens, which are kept.
     longest: (tokens before the cut, source) of the longest rows.
     """
@@ -59,6 +64,7 @@ class TokenizedRows:
     num_truncated_rows: int = 0
     num_answers_cut: int = 0
     num_end_tokens_lost: int = 0
+    num_untrained_answers: int = 0
     num_neutralised_rows: int = 0
     num_control_text_rows: int = 0
 
@@ -87,6 +93,7 @@ class TokenizedRows:
         self.num_truncated_rows += length < len(encoded.input_ids)
         self.num_answers_cut += sum(last > length for _, last in encoded.answers)
         self.num_end_tokens_lost += sum(last >= length for _, last in encoded.answers)
+        self.num_untrained_answers += text.num_untrained
         self.num_control_text_rows += bool(text.num_changes) and text.is_text_row
         self.num_neutralised_rows += bool(text.num_changes) and not text.is_text_row
 
@@ -116,13 +123,14 @@ class CountedRows:
 def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo | None) -> dict:
     """Return {"input_ids", "labels"}: lists of int, labels are IGNORE_INDEX outside answers and their end tokens.
 
-    row: {"messages"} (or {"text"}: everything is trained, and the eos token is appended), optionally with "source".
+    row: {"messages"} (or {"text"}: everything is trained, and the eos token is appended), optionally with "source", and
+    with the positions of answers that are "untrained".
     info may be None for text rows.
     Raises UserError, with the row's source, if the template refuses the row or no token of it is trained.
     """
     rendered = render_row(row, tokenizer, info or plain_text_info(tokenizer))
     encoded = encode([rendered], tokenizer)[0]
-    reason, fix = why_untrained(encoded, None)
+    reason, fix = why_untrained(rendered, encoded, None)
     if reason:
         raise UserError(f"{row.get('source', 'row')}: {reason}{fix}")
     return {"input_ids": encoded.input_ids, "labels": labels_of(encoded)}
@@ -155,7 +163,7 @@ def tokenize_rows(
             except UserError as mistake:
                 report(mistake)
         for (number, row), text, encoded in zip(batch, rendered, encode(rendered, tokenizer), strict=True):
-            reason, fix = why_untrained(encoded, max_length)
+            reason, fix = why_untrained(text, encoded, max_length)
             if reason and untrained_rows == "refuse":
                 report(UserError(f"{row.get('source', 'row')}: {reason}{fix}, or pass --untrained_rows drop"))
             elif reason and untrained_rows == "drop":
@@ -192,11 +200,16 @@ def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
         text, spans = render_training(messages, tokenizer, info)
     except UserError as error:
         raise UserError(f"{row.get('source', 'row')}: {error}") from error
-    answered = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    first_trained = row.get("num_prompt_messages", 0)
-    if first_trained and len(spans) == len(answered):
-        spans = [span for index, span in zip(answered, spans, strict=True) if index >= first_trained]
-    return Rendered(text, spans, num_changes, is_text_row=False)
+    untrained = row.get("untrained", ())
+    if untrained:
+        answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        if len(spans) != len(answers):
+            raise UserError(
+                f"{row.get('source', 'row')}: the template marks {len(spans)} of {len(answers)} answers, so it is not "
+                "known which one is left out; choose another --template"
+            )
+        spans = [span for index, span in zip(answers, spans, strict=True) if index not in untrained]
+    return Rendered(text, spans, num_changes, num_untrained=len(untrained))
 
 
 def encode(rendered: list[Rendered], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
@@ -243,8 +256,10 @@ def labels_of(encoded: Encoded) -> list[int]:
     return labels
 
 
-def why_untrained(encoded: Encoded, max_length: int | None) -> tuple[str, str]:
+def why_untrained(rendered: Rendered, encoded: Encoded, max_length: int | None) -> tuple[str, str]:
     """Why no token of a row is trained, and what to do about it; two empty strings if one is."""
+    if rendered.num_untrained and not rendered.spans:
+        return "every answer of this row has weight 0", "; give one weight 1, delete the row"
     if not encoded.answers:
         return "the template marks no token of this row as an answer", "; choose another --template"
     num_prompt_tokens = encoded.answers[0][0]

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ftkit.config.errors import UserError
+from ftkit.data.rows.questions import question_and_answer
 from ftkit.evaluation.held_out.writing import write_held_out
 from ftkit.evaluation.results import Item, Score, TaskResult, content_id, mean_score, task_of
 from ftkit.evaluation.verdict.text import run_lines
 from ftkit.inference.scoring import TokenScores, token_scores
 from ftkit.training.method import HeldOut, Run
 from ftkit.training.methods.pretrain import bits_per_byte
-from ftkit.training.samples import question_and_answer
 from ftkit.training.sharing import shared
 
 MAX_ITEMS = 200  # taken evenly from all: enough for intervals, and no more than one evaluation costs

@@ -1,0 +1,108 @@
+"""What a row holds beside roles and texts: honoured, refused by name, or reported; never dropped in silence.
+
+honoured  "system" and "system_prompt"; "history" of Alpaca rows; "weight", "train" and "loss" of a turn
+refused   tools, pictures and thoughts, which have no place yet; weights of rows; answers marked as not wanted
+reported  every other column, and every other key of a turn (`columns.FormatCheck.ignored_columns`)
+"""
+
+from ftkit.config.errors import UserError
+
+FLAGS = ("weight", "train", "loss")  # of a turn: whether it is trained
+TURN_KEYS = {"role", "content", "from", "value", *FLAGS}
+YES, NO = (True, 1, "1", "1.0", "true"), (False, 0, "0", "0.0", "false")
+EMPTY_TEXTS = ("", "[]", "{}", "null")
+TOOLS = 'the column "{}" is not supported, and a model would never see it; write the tools into a system turn'
+PICTURES = '"{}" is not supported: only text is trained; delete it, or the rows that need it'
+THOUGHTS = '"{}" is not supported: thoughts have no place of their own yet; write them into the answer, or delete it'
+CALLS = "tool calls are not supported; write the call into the content"
+MASKS = '"{}" is not understood; write "weight": 0 for an answer that is not to be trained, and delete the others'
+PICTURE_NAMES = ("image", "images", "video", "videos", "audio", "audios")
+THOUGHT_NAMES = ("reasoning_content", "thinking")
+TOOL_COLUMNS, CALL_KEYS = ("tools", "functions", "tool_calls", "function_call"), ("tool_calls", "function_call")
+MASK_KEYS = ("mask", "masked", "loss_mask", "loss_weight", "loss_scale", "train_detail", "cut")
+# Column -> why it is refused where it is filled.
+REFUSED_COLUMNS = (
+    {name: TOOLS for name in TOOL_COLUMNS}
+    | {name: PICTURES for name in PICTURE_NAMES}
+    | {name: THOUGHTS for name in THOUGHT_NAMES}
+)
+# The same for the keys of a turn.
+REFUSED_KEYS = (
+    {name: CALLS for name in CALL_KEYS}
+    | {name: PICTURES for name in PICTURE_NAMES}
+    | {name: THOUGHTS for name in (*THOUGHT_NAMES, "reasoning", "thoughts")}
+    | {name: MASKS for name in MASK_KEYS}
+)
+
+
+def is_filled(value) -> bool:
+    """Whether a value says anything: null, and an empty text, list or object (also as JSON in a text) do not."""
+    if isinstance(value, str):
+        return value.strip() not in EMPTY_TEXTS
+    if isinstance(value, dict):
+        return any(is_filled(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(item not in (None, "") for item in value)
+    return value is not None
+
+
+def check_columns(values: dict, where: str) -> None:
+    """Raise UserError for a filled column that has no place, and for a row that is not to be trained as others are."""
+    for name in sorted(REFUSED_COLUMNS.keys() & values.keys()):
+        if is_filled(values[name]):
+            raise UserError(f"{where}: {REFUSED_COLUMNS[name].format(name)}")
+    for name in ("weight", "train"):
+        value = values.get(name)
+        if is_filled(value) and yes_or_no(value) is not True:
+            raise UserError(
+                f'{where}: "{name}" of a row is {shown(value)}, and every row counts once; delete the row or the column'
+            )
+
+
+def check_wanted(values: dict, where: str) -> None:
+    """Raise UserError for an answer that the row itself says is not wanted, as KTO rows do."""
+    for name in ("label", "kto_tag"):
+        if yes_or_no(values.get(name)) is False:
+            fix = "keep the others by: ftkit data convert --to messages" if "completion" in values else "delete the row"
+            raise UserError(
+                f'{where}: "{name}" is {shown(values[name])}: the answer is not wanted, and sft would train it; '
+                f"{fix}, or rename the column if it means another thing"
+            )
+
+
+def check_turn(turn: dict, where: str) -> None:
+    """Raise UserError for a filled key of a turn that has no place."""
+    for name in sorted(REFUSED_KEYS.keys() & turn.keys()):
+        if is_filled(turn[name]):
+            raise UserError(f"{where}: {REFUSED_KEYS[name].format(name)}")
+
+
+def is_trained(turn: dict, role: str, where: str) -> bool:
+    """Whether an assistant's turn is trained, as its "weight", "train" or "loss" says; it is where none does.
+
+    Raises UserError for a value that is neither yes nor no, for two that differ, and for other roles to be trained.
+    """
+    said = {name: yes_or_no(turn[name]) for name in FLAGS if turn.get(name) is not None}
+    for name, answer in said.items():
+        if answer is None:
+            raise UserError(
+                f'{where}: "{name}" is {shown(turn[name])}; give 0 (not trained) or 1: a turn is trained or it is not'
+            )
+        if answer and role != "assistant":
+            raise UserError(f'{where}: "{name}" is {shown(turn[name])}, but a {role} turn is never trained; delete it')
+    if len(set(said.values())) > 1:
+        raise UserError(f"{where}: {' and '.join(said)} contradict each other; keep one of them")
+    return role == "assistant" and all(said.values())
+
+
+def yes_or_no(value) -> bool | None:
+    """The meaning of a flag, also as a table writes it; None for what is none."""
+    value = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(value, list | dict):
+        return None
+    return True if value in YES else False if value in NO else None
+
+
+def shown(value) -> str:
+    """A value as a row writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
