@@ -81,6 +81,32 @@ def tiny_folder(tmp_path_factory, word_rows) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def book_tensors() -> dict:
+    """Random weights in the layout of the book's chapter 5, of GPT-2's vocabulary, exact in float16: 2 layers, 64 wide."""
+    import torch
+
+    width, layers, context = 64, 2, 256
+    shapes = {"tok_emb.weight": (50257, width), "pos_emb.weight": (context, width), "out_head.weight": (50257, width)}
+    shapes |= {"final_norm.scale": (width,), "final_norm.shift": (width,)}
+    for n in range(layers):
+        block = {f"att.{name}.weight": (width, width) for name in ("W_query", "W_key", "W_value", "out_proj")}
+        block |= {f"{norm}.{name}": (width,) for norm in ("norm1", "norm2") for name in ("scale", "shift")}
+        block |= {
+            "att.out_proj.bias": (width,),
+            "ff.layers.0.weight": (4 * width, width),
+            "ff.layers.0.bias": (4 * width,),
+        }
+        block |= {
+            "ff.layers.2.weight": (width, 4 * width),
+            "ff.layers.2.bias": (width,),
+            "att.mask": (context, context),
+        }
+        shapes |= {f"trf_blocks.{n}.{name}": shape for name, shape in block.items()}
+    torch.manual_seed(0)
+    return {name: (torch.randn(shape) * 0.2).half().float() for name, shape in shapes.items()}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def frozen_garbage():
     """Spares each run's garbage collection a walk over the imported libraries: a third of a second every time."""

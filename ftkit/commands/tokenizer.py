@@ -1,4 +1,4 @@
-"""Trains a byte-level BPE tokenizer, or takes GPT-2's, and tells how well it compresses held-out text.
+"""Trains a byte-level BPE tokenizer, or takes GPT-2's, and shows how well it compresses held-out text.
 
 ftkit tokenizer --files corpus --vocab_size 4096 --output_dir runs/tokenizer
 """
@@ -89,7 +89,7 @@ def read_texts(args) -> tuple[list[str], list[str]]:
 
 
 def report(tokenizer, held_out: list[str], others: list[str]) -> list[str]:
-    """The size, and bytes a token on held-out text beside SmolLM2's, where it is installed, and those of `others`."""
+    """The size, and bytes per token on held-out text beside SmolLM2's, where it is installed, and those of `others`."""
     from ftkit.data.tokens.bpe import bytes_per_token
     from ftkit.model.loading import find_bundled_smollm2, load_tokenizer
 
@@ -103,7 +103,7 @@ def report(tokenizer, held_out: list[str], others: list[str]) -> list[str]:
     named |= {"SmolLM2": load_tokenizer(smollm2)} if smollm2 else {}
     named |= {Path(name).name or name: other_tokenizer(name) for name in others}
     for name, each in named.items():
-        lines.append(f"  {bytes_per_token(each, held_out):5.2f} bytes a token  {name} ({len(each)} tokens)")
+        lines.append(f"  {bytes_per_token(each, held_out):5.2f} bytes per token  {name} ({len(each)} tokens)")
     return lines
 
 

@@ -8,7 +8,7 @@ likelihood.py      What log-likelihoods say
 overlap.py         How much of a reference text an answer repeats
 paired_tests.py    Did paired scores change, and could so few items have shown it
 ranking.py         Who answers best, from votes on pairs of answers
-refusal.py         Whether an answer refuses, told by what refusals say
+refusal.py         Whether an answer refuses, seen by what refusals say
 similarity.py      How near an answer is to its reference in meaning
 text_match.py      Whether an answer is the right one
 """

@@ -72,7 +72,7 @@ def ratio(log_likelihoods: Sequence[float], units: Sequence[int]) -> float:
 
 
 def check_numbers(log_likelihoods: Sequence[float]) -> None:
-    """Raise UserError for NaN, which no comparison tells from the likeliest."""
+    """Raise UserError for NaN, which no comparison sets apart from the likeliest."""
     if any(map(math.isnan, log_likelihoods)):
         raise UserError(
             f"log-likelihoods {list(log_likelihoods)[:8]} hold NaN; the weights or the precision are broken"

@@ -26,7 +26,7 @@ from ftkit.metrics.intervals import (
 ALPHA = 0.05
 TINY = 1e-12
 Z = 1.959964  # standard errors on each side of a normal 95 % interval
-FEW = 10  # items, below which drawing them again tells less than Student's t
+FEW = 10  # items, below which drawing them again shows less than Student's t
 POWER = 0.8  # a difference counts as detectable when it is found 4 times in 5
 
 

@@ -1,4 +1,4 @@
-"""Whether an answer refuses, told by what refusals say; and whether it refuses what it should, and nothing else.
+"""Whether an answer refuses, seen by what refusals say; and whether it refuses what it should, and nothing else.
 
 Refusal().compute(predictions=["I'm sorry, but I can't help with that."], references=["refuse"])
 """

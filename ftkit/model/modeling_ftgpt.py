@@ -373,7 +373,7 @@ class FTGPTForSequenceClassification(FTGPTPreTrainedModel):
 
 
 def check_range(ids, size, name, limit, ignore=None, read_from_accelerator=False):
-    """Raise ValueError for ids below 0 or from `size` on. On the CPU only, unless told: reading a value stalls an
+    """Raise ValueError for ids below 0 or from `size` on. On the CPU only, unless asked for: reading a value stalls an
     accelerator, where the lookup itself fails. Never under torch.compile, whose graph it would break.
     """
     is_readable = ids.device.type == "cpu" or read_from_accelerator

@@ -1,4 +1,4 @@
-"""Decisions of a run: taken over from the run that --config names, or made on the first process and told to all."""
+"""Decisions of a run: taken over from the run that --config names, or made on the first process and sent to all."""
 
 import dataclasses
 from collections.abc import Callable

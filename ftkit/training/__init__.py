@@ -14,7 +14,7 @@ facts.py             What decisions rest on, found out on the first process with
 fitting.py           What fits the device: memory, recomputed activations, fused layers, the loss head's kernel
 guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
 method.py            How one trainer makes its data ready and trains
-methods/             One file a trainer
+methods/             One file per trainer
 moved.py             Whether training has moved what it says it trains, and nothing else
 packing.py           Rows in blocks, and how attention keeps documents apart
 plan.py              What a run does, decided once, each value with its reason

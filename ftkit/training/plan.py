@@ -1,7 +1,7 @@
 """What a run does, decided once: `decide(asked, given, facts)` gives a frozen Decided, each value with its reason.
 
 It is a function of its arguments alone, so decisions for a GPU are tested without one. The first process decides, for
-the device that will train; the others are told; `Decided.trainer_settings` is copied once into TRL's configuration.
+the device that will train; the others receive it; `Decided.trainer_settings` is copied once into TRL's configuration.
 Blocks and attention are decided in packing.py, memory and kernels in fitting.py, the rest here.
 """
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from ftkit.config.amounts import counted
 from ftkit.config.disk import size_text
 from ftkit.config.paste import command
 from ftkit.training.explosion import rate_warning
@@ -21,7 +22,7 @@ def plan_lines(run: Run, method: Method, receipt: dict | None) -> list[str]:
     trained = "" if run.num_trained is None else f", {run.num_trained / 1e6:.2f} M trained"
     size = (run.num_parameters or decided.num_parameters) / 1e6
     return [
-        f"hardware   {run.hardware.describe()}; {torch.get_num_threads()} threads",
+        f"hardware   {run.hardware.describe()}; {counted(torch.get_num_threads(), 'thread')}",
         f"model      {name}: {size:.2f} M parameters{trained}, loaded as {decided.dtype}, "
         f"{decided.attention} attention; about {decided.peak_memory_gib:.1f} GiB at the peak, "
         f"{size_text(decided.checkpoint_bytes)} on disk per checkpoint",

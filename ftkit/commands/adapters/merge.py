@@ -74,7 +74,7 @@ def report_lines(record: dict) -> list[str]:
     lines = [
         f"merged {record['adapter']} in {record['dtype']}, measured against {record['reference']}",
         f"on {record['num_rows']} {record['rows']} ({record['num_tokens']} answer tokens):",
-        f"  KL            {kl_text(record['mean_kl'])} nats a token on average, {kl_text(record['max_kl'])} at most",
+        f"  KL            {kl_text(record['mean_kl'])} nats per token on average, {kl_text(record['max_kl'])} at most",
         f"  likeliest     {100 * record['top1_agreement']:.2f} % of tokens the same",
         f"  logits        differ by {record['max_logit_difference']:.2e} at most, {relative:.2e} of the largest",
     ]

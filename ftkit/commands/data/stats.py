@@ -52,7 +52,7 @@ def token_lengths(rows: list[dict], tokenizer) -> dict[str, list[int]]:
 
 
 def print_lengths(unit: str, lengths: dict[str, list[int]]) -> None:
-    """A table of percentiles, one line a part."""
+    """A table of percentiles, one line per part."""
     names = ["shortest", "median", *(f"{percent} %" for percent in PERCENTILES[2:-1]), "longest"]
     print(f"\n{unit:<12}{'total':>12}" + "".join(f"{name:>10}" for name in names))
     for part, values in lengths.items():

@@ -2,11 +2,11 @@
 
 allowed.py      What trainers refuse in rows unless a person allows it, and what they do with rows that teach nothing
 checking.py     Turns records into rows of one kind, one by one
-columns.py      Tells a file's format from its columns, and holds every row against the format of the first
+columns.py      Finds a file's format by its columns, and holds every row against the format of the first
 conversion.py   Rows of one kind written in another format, in the columns that TRL knows
-early_check.py  Checks rows before the training libraries are imported, so that their mistakes are told at once
+early_check.py  Checks rows before the training libraries are imported, so that their mistakes are reported at once
 extras.py       What a row holds beside roles and texts: honoured, refused by name, or reported
-formats.py      Tells a file's format from its columns and turns every row into chat messages, or into plain text
+formats.py      Finds a file's format by its columns and turns every row into chat messages, or into plain text
 known_names.py  Names that files give the columns of a form, such as Question and Answer
 kinds.py        The kinds of rows beside conversations, and all kinds together for `ftkit data`
 questions.py    What rows ask, with the answer that they know or without one

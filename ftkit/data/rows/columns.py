@@ -1,4 +1,4 @@
-"""Tells a file's format from its columns, and holds every row against the format of the first.
+"""Finds a file's format by its columns, and holds every row against the format of the first.
 
 check = FormatCheck("train.jsonl", formats)
 for record in records:

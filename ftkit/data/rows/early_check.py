@@ -1,4 +1,4 @@
-"""Checks rows before the training libraries are imported, so that their mistakes are told at once.
+"""Checks rows before the training libraries are imported, so that their mistakes are reported at once.
 
 check_early({"dataset_name": "train.jsonl"}, CONVERSATIONS)
 """

@@ -1,4 +1,4 @@
-"""Tells a file's format from its columns and turns every row into chat messages, or into plain text.
+"""Finds a file's format by its columns and turns every row into chat messages, or into plain text.
 
     alpaca             {"instruction", "output"[, "input"][, "history"]}; history: earlier [question, answer] pairs
     prompt_completion  {"prompt", "completion"}: two strings, or two lists of messages
@@ -45,7 +45,7 @@ def to_messages(record: Record, format: str, path: str) -> dict:
     alpaca: an optional `system` becomes a system turn; pairs of `history` become earlier turns, whose answers are
     trained as well; the user turn is the instruction, followed by "\\n\\n### Input:\\n" and the input unless that is
     blank; the assistant turn is the output. An instruction that itself holds the heading "### Input:" gets a word
-    joiner (U+2060) behind its first "#". `alpaca_row` undoes it.
+    joiner (U+2060) after its first "#". `alpaca_row` undoes it.
     The key "untrained" lists the positions of assistant turns that are context: those of a prompt, and those whose
     weight is 0.
     Raises UserError for null, blank or wrongly typed fields, unknown or misordered roles, rows without an answer, and

@@ -238,7 +238,7 @@ def checked_label(value, where: str) -> str | int:
 LABELLED = RowKind({"classification": (("text", "label"), ())}, to_labelled)
 # What a classifier is asked about: a label may stand beside the text, and need not.
 UNLABELLED = RowKind({"text": (("text",), ("label",))}, to_unlabelled)
-# In the order in which a row of several kinds is told: the one with more columns first.
+# In the order in which a row of several kinds is reported: the one with more columns first.
 KINDS = {
     "preference": PREFERENCES,
     "kto": KTO,

@@ -65,7 +65,7 @@ def compiled(strings: tuple[str, ...], headings: tuple[str, ...], joiner: str) -
 
 
 def heading_pattern(heading: str, joiner: str) -> str:
-    """A pattern for the first letter of a heading, with the joiner behind it, where the rest follows."""
+    """A pattern for the first letter of a heading, with the joiner after it, where the rest follows."""
     if heading.startswith("###") and heading.endswith(":"):
         return f"#{joiner}(?={ANY_JOINERS}#{ANY_JOINERS}#{SPACE}{spaced(heading.strip('#: '))}{SPACE}:)"
     end = f"{SPACE}(?:[{LINE_ENDS}]|\\Z)" if heading.isalpha() else ""

@@ -1,4 +1,4 @@
-"""Finds the text by which a chat template tells whose turn it is where no control token does it, as in "USER: ".
+"""Finds the text by which a chat template shows whose turn it is where no control token does it, as in "USER: ".
 
     anywhere, at_line_start = role_markers(tokenizer, controls)
 

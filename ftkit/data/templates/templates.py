@@ -55,7 +55,7 @@ class TemplateInfo:
     trains_with: how answers are found: by the template's own "markers", by those of "trl"'s training variant of it, or
     by the "offsets" at which rendering continues a prompt; "text" where there is no template, only plain text.
     fingerprint: SHA-256 of the template and its end token. control_strings, headings: what text may not contain, the
-    latter at the start of a line. markers: nor these, by which a template tells roles apart without control tokens.
+    latter at the start of a line. markers: nor these, by which a template sets roles apart without control tokens.
     user_strings: what only answers may contain, such as Qwen's <think>, which is a token but no special one.
     training_template: TRL's variant; renders the same text as the tokenizer's template, with markers.
     """

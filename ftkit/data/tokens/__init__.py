@@ -1,6 +1,6 @@
 """Rows as token ids with labels, documents as blocks, and the receipt that counts both.
 
-blocks.py        Documents joined into blocks of a fixed length, an end token behind each
+blocks.py        Documents joined into blocks of a fixed length, an end token after each
 bpe.py           Byte-level BPE tokenizers
 characters.py    One token per character
 labelled.py      Rows with one label each, for classifiers, as token ids, and the receipt of them

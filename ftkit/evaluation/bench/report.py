@@ -5,6 +5,7 @@ write_bench_report("runs/mine-bench/results.json")
 
 from pathlib import Path
 
+from ftkit.config.amounts import counted
 from ftkit.config.files import write_text
 from ftkit.evaluation.pages.page import day_of, fact_lines, words_of, write_page
 from ftkit.evaluation.results import (
@@ -19,7 +20,7 @@ from ftkit.evaluation.results import (
     read_results,
     score_text,
 )
-from ftkit.evaluation.verdict.text import counted, escape, markdown_table, shortened
+from ftkit.evaluation.verdict.text import escape, markdown_table, shortened
 
 NUM_EXAMPLES = 3  # items shown of each task, best and worst
 TEXT_LENGTH = 400

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ftkit.config.amounts import counted
 from ftkit.evaluation.pages.charts import Axis
 from ftkit.evaluation.pages.page import outcome_kind, write_page
 from ftkit.evaluation.verdict.pairing import EVEN
@@ -9,7 +10,6 @@ from ftkit.evaluation.verdict.text import (
     COLUMNS,
     OTHER_COLUMNS,
     OTHERS,
-    counted,
     difference_text,
     example_lines,
     flip_lists,

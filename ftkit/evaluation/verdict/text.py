@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ftkit.config.amounts import counted
 from ftkit.evaluation.results import (
     AFTER,
     Score,
@@ -182,11 +183,6 @@ def forgetting_sentence(row: TaskVerdict, margin: float) -> str:
     if row.loss_not_ruled_out is not None:
         seen += f"; the interval excludes a loss of more than {amount(row, row.loss_not_ruled_out)}"
     return f"{seen}; {power_text(row, margin)}" if row.outcome == TOO_FEW else seen
-
-
-def counted(number: int, what: str) -> str:
-    """1 item, 2,000 items."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def flip_lists(task: TaskVerdict) -> list[tuple[str, list[Flip]]]:

@@ -165,7 +165,7 @@ def _llama3_scaling(source: GgufFile, head_dim: int, theta: float) -> dict[str, 
 def load_gguf_tokenizer(source: GgufFile) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a .gguf file, corrected; None if the file holds none.
 
-    Mended: digits split one by one where the merges were learned so (transformers forgets it for SmolLM2), a pad token
+    Fixed: digits split one by one where the merges were learned so (transformers forgets it for SmolLM2), a pad token
     that is not eos, the model's context as maximum length.
     """
     if source.get("tokenizer.ggml.tokens") is None:

@@ -18,14 +18,14 @@ from ftkit.inference.divergence import token_kl
 # T tokens, V vocabulary
 
 NUM_GREEDY_TOKENS = 20
-# Largest mean KL, nats a token, that rounding to the type explains. SmolLM2-135M: f16 3e-6, bf16 4e-5, q8_0 2e-3.
+# Largest mean KL, nats per token, that rounding to the type explains. SmolLM2-135M: f16 3e-6, bf16 4e-5, q8_0 2e-3.
 LARGEST_MEAN_KL = {"f32": 1e-6, "f16": 1e-3, "bf16": 1e-2, "q8_0": 2e-2}
 LARGEST_RELATIVE_DIFFERENCE = 1e-4  # of the largest logit, for float32: two orders of summation
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a model says of the golden conversation: logits (T, V) float32 behind each token, and greedy token ids."""
+    """What a model says of the golden conversation: logits (T, V) float32 after each token, and greedy token ids."""
 
     logits_TV: Tensor
     greedy_ids: list[int]
@@ -33,7 +33,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Certificate:
-    """The change between two observations. mean_kl: KL(before || after), nats a token."""
+    """The change between two observations. mean_kl: KL(before || after), nats per token."""
 
     num_tokens: int
     max_logit_difference: float

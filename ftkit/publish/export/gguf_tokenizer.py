@@ -147,7 +147,7 @@ def portable_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """The chat template without `{% generation %}`, which other engines than transformers and vLLM do not know.
 
     The tags become `{% if true %}`, so that white space is cut as before. Raises UserError if it then renders other
-    text (a variable set between the tags and read behind them would do that).
+    text (a variable set between the tags and read after them would do that).
     """
     template = own_template(tokenizer)
     statements = {"generation": "if true", "endgeneration": "endif"}

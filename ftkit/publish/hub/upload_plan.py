@@ -3,7 +3,7 @@
     plan = plan_upload("runs/mine", "owner/name")
     print(format_plan(plan, "owner/name"))
 
-Published are the weights (safetensors, .gguf), what a loader reads beside them, and what tells of the run without its
+Published are the weights (safetensors, .gguf), what a loader reads beside them, and what describes the run without its
 rows. Never published: pickles (they can run code when loaded), checkpoints, hidden files, symbolic links, Python code
 other than FTGPT's own; run.yaml (it names files of this machine, and the card lists its settings); samples.jsonl and
 report.html (they hold rows of the data). The folder itself is not changed.

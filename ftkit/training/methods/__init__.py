@@ -1,4 +1,4 @@
-"""One file a trainer: the thin subclass of TRL's or transformers' trainer.
+"""One file per trainer: the thin subclass of TRL's or transformers' trainer.
 
 classify.py  Classifiers: labelled rows and a model with a head made ready, and the trainer
 dpo.py       TRL's DPOTrainer on pairs that are already tokenized, with the reference it is given or the adapter i

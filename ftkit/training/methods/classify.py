@@ -187,7 +187,7 @@ class FTClassificationTrainer(RunMixin, Trainer):
             self.add_callback(EarlyStopping(self.args.early_stopping_patience))
 
     def row_loss(self, outputs, labels, num_items_in_batch=None):
-        """Mean over rows, in nats; of an update's rows where Trainer tells their number."""
+        """Mean over rows, in nats; of an update's rows where Trainer passes their number."""
         logits = outputs["logits"].float()
         options = {"reduction": "sum"}
         if self.model.training:

@@ -89,7 +89,7 @@ class FTPretrainTrainer(RunMixin, HeadedTrainer):
 
 
 def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
-    """Bits that coding one byte of text takes, from the mean loss in nats a token, end tokens included."""
+    """Bits that coding one byte of text takes, from the mean loss in nats per token, end tokens included."""
     return loss * tokens_per_byte / math.log(2)
 
 
