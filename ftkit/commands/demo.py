@@ -259,9 +259,7 @@ def print_results(adapter: Path) -> None:
     """The table of scores, that of right answers by group where there are several, and the verdict."""
     from ftkit.evaluation.held_out.answers import LOSS, TASK
     from ftkit.evaluation.results import AFTER, interval_text, measured_runs
-    from ftkit.evaluation.verdict.pairing import read_run_and_befores
-    from ftkit.evaluation.verdict.text import difference_text, sentence
-    from ftkit.evaluation.verdict.verdict import compare_runs
+    from ftkit.evaluation.verdict.text import verdict_lines
 
     runs = {name: results.tasks[TASK.name] for name, results in measured_runs(adapter).items()}
     after = runs[AFTER]
@@ -272,15 +270,13 @@ def print_results(adapter: Path) -> None:
         nats = f"{loss.value:.3f}  ({interval_text(loss) or 'all the same'})" if loss else ""
         print(f"  {name:<39}{text:<27}{nats}".rstrip())
     groups = [name for name in after.scores if name.startswith("exact_match/")]
-    print(f"\n{'right answers by task':<31}after   best of the others" if groups else "")
+    if groups:
+        print(f"\n{'right answers by task':<31}after   best of the others")
     for group in groups:
         shares = {name: task.scores[group].value for name, task in runs.items() if name != AFTER}
         best = max(shares, key=shares.get)
         print(f"  {group.partition('/')[2]:<27}{after.scores[group].value:>9.0%}   {shares[best]:>8.0%}, {best}")
-    verdict = compare_runs(*read_run_and_befores(adapter))
-    (row,) = verdict.tasks
-    print(f"\nverdict: {verdict.outcome}: {verdict.reason}")
-    print(f"  {difference_text(row)} points against {row.before_from}; {sentence(row)}")
+    print("\n" + "\n".join(verdict_lines(adapter, "row")))
 
 
 def say(text: str) -> None:
