@@ -67,7 +67,9 @@ def test_rows_without_tasks_have_no_table_of_tasks(tmp_path, capsys):
     write_answers(tmp_path, {"name": "base", "adapter": "a"}, answers([1] * 40, groups=()))
     demo.print_results(tmp_path)
     printed = capsys.readouterr().out
-    assert "right answers by task" not in printed and "verdict: better: exact match 0.0 % before, 100.0 % after" in printed
+    assert (
+        "right answers by task" not in printed and "verdict: better: exact match 0.0 % before, 100.0 % after" in printed
+    )
 
 
 def test_too_few_rows_and_plain_text_are_refused(tmp_path):

@@ -232,6 +232,17 @@ def test_an_answer_of_weight_0_is_not_trained_under_any_template(bpe, template):
     assert "untrained  2 answers, marked by weight 0 or held in a prompt" in format_receipt(receipt)
 
 
+def test_an_answer_that_the_template_trims_is_counted(bpe):
+    bpe.chat_template = OFFSETS
+    rows = [read({"messages": [ASK, SAY | {"content": content}]}) for content in ("    return 1", "return 1")]
+    for template, number in (("auto", 0), ("chatml", 1)):
+        info = install_template(bpe, template)
+        tokenized = tokenize_rows(rows, bpe, info, None)
+        receipt = build_receipt(tokenized.rows, bpe, info, tokenized)
+        assert receipt["num_trimmed_answers"] == number
+        assert ("trimmed    1 answer lost white space at an end" in format_receipt(receipt)) == number
+
+
 def test_a_row_whose_every_answer_has_weight_0_trains_nothing(bpe):
     info = install_template(bpe, "chatml")
     rows = [read({"messages": [ASK, SAY | {"weight": 0}]}) | {"source": "f:3"}, read({"messages": [ASK, SAY]})]
