@@ -232,15 +232,32 @@ def test_an_answer_of_weight_0_is_not_trained_under_any_template(bpe, template):
     assert "untrained  2 answers, marked by weight 0 or held in a prompt" in format_receipt(receipt)
 
 
-def test_an_answer_that_the_template_trims_is_counted(bpe):
-    bpe.chat_template = OFFSETS
-    rows = [read({"messages": [ASK, SAY | {"content": content}]}) for content in ("    return 1", "return 1")]
-    for template, number in (("auto", 0), ("chatml", 1)):
+THOUGHTLESS = OFFSETS.replace("m.content", "m.content.split('</think>')[-1]")
+
+
+def test_an_answer_of_which_the_template_cuts_a_part_is_counted(bpe):
+    contents = ("    return 1", "return 1", "<think>hm</think>return 1")
+    rows = [read({"messages": [ASK, SAY | {"content": content}]}) for content in contents]
+    for chat_template, template, number in ((OFFSETS, "auto", 0), (THOUGHTLESS, "auto", 1), (OFFSETS, "chatml", 1)):
+        bpe.chat_template = chat_template
         info = install_template(bpe, template)
         tokenized = tokenize_rows(rows, bpe, info, None)
         receipt = build_receipt(tokenized.rows, bpe, info, tokenized)
-        assert receipt["num_trimmed_answers"] == number
-        assert ("trimmed    1 answer lost white space at an end" in format_receipt(receipt)) == number
+        assert receipt["num_altered_answers"] == number
+        assert ("altered    1 answer not trained as written" in format_receipt(receipt)) == number
+
+
+OPENS_A_THOUGHT = OFFSETS.replace("[assistant] {% endif %}", "[assistant] <think>{% endif %}")
+MARKED = OPENS_A_THOUGHT.replace(
+    "{{ m.content }}{{ eos_token }}", "{% generation %}{{ m.content }}{{ eos_token }}{% endgeneration %}"
+)
+
+
+@pytest.mark.parametrize("chat_template", [OPENS_A_THOUGHT, MARKED], ids=["offsets", "markers"])
+def test_a_template_whose_prompt_opens_a_thought_that_no_answer_has_is_refused(bpe, chat_template):
+    bpe.chat_template = chat_template
+    with pytest.raises(UserError, match="what is trained is not what is generated"):
+        install_template(bpe, "auto")
 
 
 def test_a_row_whose_every_answer_has_weight_0_trains_nothing(bpe):

@@ -24,7 +24,7 @@ NUM_LONGEST_ROWS = 5
 class Rendered(NamedTuple):
     """A row as text. spans: trained characters, one span per answer. num_changes: neutralised places.
 
-    num_untrained: answers that the row says are not trained. num_trimmed: trained ones that lose white space at an end.
+    num_untrained: answers that the row says are not trained. num_altered: trained ones that are not rendered whole.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Rendered(NamedTuple):
     num_changes: int = 0
     is_text_row: bool = False
     num_untrained: int = 0
-    num_trimmed: int = 0
+    num_altered: int = 0
 
 
 class Encoded(NamedTuple):
@@ -49,8 +49,8 @@ class TokenizedRows:
     kept: which of the rows that were read they are. num_rows: rows that were read. dropped: how many of them were left
     out, by reason. num_trained_tokens: labels that are scored. num_end_tokens_trained: those that end a turn.
     num_truncated_rows: rows that were cut. num_answers_cut: answers that lost words. num_end_tokens_lost: answers that
-    lost their end token. num_untrained_answers: answers that their rows say are context. num_trimmed_answers: of which
-    the template cuts white space at an end, such as the indent of code.
+    lost their end token. num_untrained_answers: answers that their rows say are context. num_altered_answers: of which
+    the template cuts a part, such as the indent of code or a thought.
     num_neutralised_rows: rows whose messages held a control token or a heading.
     num_control_text_rows: plain-text rows that hold control tokens, which are kept.
     longest: (tokens before the cut, source) of the longest rows.
@@ -67,7 +67,7 @@ class TokenizedRows:
     num_answers_cut: int = 0
     num_end_tokens_lost: int = 0
     num_untrained_answers: int = 0
-    num_trimmed_answers: int = 0
+    num_altered_answers: int = 0
     num_neutralised_rows: int = 0
     num_control_text_rows: int = 0
 
@@ -97,7 +97,7 @@ class TokenizedRows:
         self.num_answers_cut += sum(last > length for _, last in encoded.answers)
         self.num_end_tokens_lost += sum(last >= length for _, last in encoded.answers)
         self.num_untrained_answers += text.num_untrained
-        self.num_trimmed_answers += text.num_trimmed
+        self.num_altered_answers += text.num_altered
         self.num_control_text_rows += bool(text.num_changes) and text.is_text_row
         self.num_neutralised_rows += bool(text.num_changes) and not text.is_text_row
 
@@ -216,8 +216,8 @@ def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
         answers, spans = [index for index, _ in kept], [span for _, span in kept]
     contents = [messages[index]["content"] for index in answers]
     pairs = zip(contents, spans, strict=False)  # a template may mark other turns than these
-    num_trimmed = sum(content != content.strip() and content not in text[start:end] for content, (start, end) in pairs)
-    return Rendered(text, spans, num_changes, num_untrained=len(untrained), num_trimmed=num_trimmed)
+    num_altered = sum(content not in text[start:end] for content, (start, end) in pairs)
+    return Rendered(text, spans, num_changes, num_untrained=len(untrained), num_altered=num_altered)
 
 
 def encode(rendered: list[Rendered], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
