@@ -21,6 +21,8 @@ FIXED = [
     ("a.jsonl", '{\n  "instruction": "Où?",\n  "output": "Là."\n}\n', [], WRITTEN, ["records that were spread over lines"]),
     ("a.jsonl", '{"instruction": "2 + 2", "output": 4, "id": 7}', [], [{"instruction": "2 + 2", "output": "4", "id": 7}], ["1 numbers written as text"]),
     ("a.jsonl", TURNS, [], [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}], ["2 roles written in small letters"]),
+    ("a.jsonl", '{"conversations": [{"from": "human", "value": "a"}, {"from": "human", "value": "b"}, {"from": "gpt", "value": "c"}]}', ["--join_turns"],
+     [{"conversations": [{"from": "human", "value": "a\n\nb"}, {"from": "gpt", "value": "c"}]}], ["1 turns of the user joined to the one before"]),
 ]  # fmt: skip
 
 

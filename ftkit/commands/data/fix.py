@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
     """Write the good rows of one split and print what was fixed; raise UserError that lists the other rows."""
     parser = row_parser("fix", "Write rows with what can be fixed without guessing, and list the rest.", __doc__)
     parser.add_argument("--output", required=True, help=".jsonl, .json, .csv, .tsv or .parquet file to make")
+    parser.add_argument("--join_turns", action="store_true", help="join turns of the user that follow each other")
     args = parser.parse_args(argv)
     output = Path(args.output).expanduser()
     check_output(output)
@@ -47,7 +48,8 @@ def main(argv: list[str]) -> None:
     split = whole_records(splits[args.split], ReadAs.of(args.columns, args.encoding))
     checker = RowChecker(split.label, select_kind(args.format), report=problems.add)
     with row_writer(output) as write:
-        for record, _ in checker.pairs(fixed_records(split.open(problems.add), checker, fixed)):
+        records = fixed_records(split.open(problems.add), checker, fixed, args.join_turns)
+        for record, _ in checker.pairs(records):
             write(record.values)
             num_rows += 1
         if not num_rows:
@@ -76,14 +78,21 @@ def named_rows(path: Path, read_as: ReadAs, report, progress=None) -> Iterator[R
         yield read_as.renamed(record, f"{path}:{record.line}")
 
 
-def fixed_records(records: Iterable[Record], checker: RowChecker, fixed: Counter) -> Iterator[Record]:
-    """The records with numbers written as text and roles in small letters. fixed: counts what was done."""
+def fixed_records(
+    records: Iterable[Record], checker: RowChecker, fixed: Counter, join_turns: bool = False
+) -> Iterator[Record]:
+    """The records with numbers written as text and roles in small letters. fixed: counts what was done.
+
+    join_turns: turns of the user that follow each other become one, with an empty line between them.
+    """
     for record in records:
         if record.is_blank:
             yield record
             continue
         record = checker.renamed(record)
         values = {name: fixed_value(name, value, fixed) for name, value in record.values.items()}
+        if join_turns:
+            values = {name: joined(value, fixed) if name in TURNS else value for name, value in values.items()}
         yield record._replace(values=values)
 
 
@@ -106,6 +115,24 @@ def fixed_turn(turn, fixed: Counter):
             fixed["{} roles written in small letters"] += 1
             turn = {**turn, key: known}
     return turn
+
+
+def joined(turns, fixed: Counter):
+    """A list of turns in which those of the user that followed each other are one; anything else as it is."""
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return turns
+    found: list[dict] = []
+    for turn in turns:
+        role_key, text_key = ("role", "content") if "role" in turn else ("from", "value")
+        last = found[-1] if found else {}
+        texts = last.get(text_key), turn.get(text_key)
+        is_user = SHAREGPT_ROLES.get(turn.get(role_key)) == "user"
+        if is_user and last.get(role_key) == turn[role_key] and all(isinstance(text, str) for text in texts):
+            fixed["{} turns of the user joined to the one before"] += 1
+            found[-1] = {**last, text_key: "\n\n".join(texts)}
+        else:
+            found.append(turn)
+    return found
 
 
 def file_fixes(split: Split, encoding: str | None) -> list[str]:

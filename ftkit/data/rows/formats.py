@@ -264,7 +264,8 @@ def check_order(messages: list[dict], where: str) -> None:
     if role == "system" and before:
         raise UserError(f"{where}: a system turn after {before}; the system turn comes first")
     if role == before:
-        raise UserError(f"{where}: two {role} turns in a row; merge them")
+        fix = "merge them, or run ftkit data fix with --join_turns" if role == "user" else "merge them"
+        raise UserError(f"{where}: two {role} turns in a row; {fix}")
     if role == "assistant" and before != "user":
         place = f"right after {before}" if before else "first"
         raise UserError(f"{where}: an assistant turn comes {place}; put a user turn before it")

@@ -168,9 +168,7 @@ def warning_lines(receipt: dict) -> list[tuple[str, str]]:
         lines.append(("untrained", f"{answers}, marked by weight 0 or held in a prompt"))
     if receipt.get("num_altered_answers"):
         answers = counted(receipt["num_altered_answers"], "answer")
-        lines.append(
-            ("altered", f"{answers} not trained as written: the template cuts an indent or a thought")
-        )
+        lines.append(("altered", f"{answers} not trained as written: the template cuts an indent or a thought"))
     if receipt["num_neutralised_rows"]:
         rows = counted(receipt["num_neutralised_rows"], "row")
         lines.append(("escaped", f"{rows} held control tokens or headings, which were neutralised"))
