@@ -205,7 +205,7 @@ def test_all_three_row_forms_train_on_the_same_tokens(dpo, tmp_path):
 
 
 MISTAKES = {
-    "no answers": ('{"instruction": "a", "output": "b"}\n', [], "fit no format; rename them to one of: instruction+chosen+rejected"),
+    "no answers": ('{"instruction": "a", "output": "b"}\n', [], "fit no format; rename them to one of: "),
     "misspelt": ('{"instruction": "a", "chosen": "b", "rejectd": "c"}\n', [], 'did you mean "rejected"'),
     "null": ('{"instruction": "a", "chosen": "b", "rejected": null}\n', [], 'pairs.jsonl:1: "rejected" is null'),
     "all equal": ('{"instruction": "a", "chosen": "b", "rejected": "b"}\n', [], "pairs.jsonl:1: chosen and rejected are"),

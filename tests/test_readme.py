@@ -32,14 +32,22 @@ def inline_commands(text: str) -> list[str]:
 def command_lines() -> list[str]:
     """Commands in blocks and in `code` of README and guides, line continuations joined."""
     pages = (TEXT, *GUIDES)
-    blocks = [command for text in pages for block in blocks_of(text) for command in commands_of(block.code)]
+    blocks = [
+        command
+        for text in pages
+        for block in blocks_of(text)
+        if block.language == "bash"
+        for command in commands_of(block.code)
+    ]
     return [line for line in dict.fromkeys(blocks + inline_commands("".join(pages))) if "<<" not in line]
 
 
 def check_command(argv: list[str]) -> None:
     """Raise UserError for a flag that the command does not have."""
     if argv[:2] == ["accelerate", "launch"]:
-        script = next(index for index, part in enumerate(argv) if part.endswith(".py"))
+        script = next((index for index, part in enumerate(argv) if part.endswith(".py")), None)
+        if script is None:
+            return
         assert (ROOT / argv[script]).is_file()
         argv = ["ftkit", Path(argv[script]).stem, *argv[script + 1 :]]
     assert argv[0] == "ftkit" and (argv[1] in COMMANDS or argv[1] == "help" or argv[1].startswith("--")), argv

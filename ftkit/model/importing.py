@@ -105,8 +105,8 @@ def load_vocabulary(name: str | Path) -> PreTrainedTokenizerBase:
     if any(all((folder / file).is_file() for file in files) for files in GPT2_FILES):
         return load_gpt2(folder)
     if (folder / "tokenizer.model").is_file():
-        code = f"f = {str(folder)!r}; from transformers import LlamaTokenizer as T; "
-        code += "T.from_pretrained(f).save_pretrained(f)"
+        code = f"f = {str(folder)!r}; from transformers import LlamaTokenizer; "
+        code += "LlamaTokenizer.from_pretrained(f).save_pretrained(f)"
         raise UserError(
             f"{folder}: holds only tokenizer.model; convert it once (pip install sentencepiece protobuf): "
             f"python -c {quoted(code)}"

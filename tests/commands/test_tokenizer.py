@@ -19,7 +19,9 @@ def test_a_tokenizer_is_trained_saved_and_compared(tmp_path, tiny_folder, capsys
     assert tokenizer.convert_tokens_to_ids("<|im_start|>") == 2
     printed = capsys.readouterr().out
     assert "held out   139 documents" in printed
-    assert "bytes a token  this tokenizer (400 tokens)" in printed and "bytes a token  llama (300 tokens)" in printed
+    assert (
+        "bytes per token  this tokenizer (400 tokens)" in printed and "bytes per token  llama (300 tokens)" in printed
+    )
     with pytest.raises(UserError, match="already holds files"):
         main(["--files", "corpus", "--vocab_size", "400", "--output_dir", str(folder)])
 

@@ -1,4 +1,4 @@
-"""What holds for every bundled dataset: a card that can be read, a line in the README, a format, a small total size."""
+"""What holds for every bundled dataset: a card that can be read, a line in the table, a format, a small total size."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from ftkit.data.reading.loading import load_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("corpus", "instructions", "multiple_choice", "preferences", "probes", "reasoning", "spam")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLE = (ROOT / "datasets/README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -24,8 +24,8 @@ def test_the_card_names_every_data_file_and_the_script_is_there(name):
     assert (folder / "build.py").is_file() and name in list_assets("datasets")
 
 
-def test_the_table_of_the_readme_has_the_rows_of_each_file():
-    lines = re.findall(r"^\| \[(\w+)\]\(datasets/\w+/README.md\) \| ([^|]+) \|", README, flags=re.MULTILINE)
+def test_the_table_of_all_has_the_rows_of_each_file():
+    lines = re.findall(r"^\| \[(\w+)\]\(\w+/README.md\) \| ([^|]+) \|", TABLE, flags=re.MULTILINE)
     assert set(NAMES) <= {name for name, _ in lines}
     for name, counts in lines:
         for split, number in re.findall(r"(\w+) ([\d,]+)", counts):

@@ -278,7 +278,7 @@ def test_a_pushed_adapter_is_found_by_its_name_and_knows_its_base(hub, adapter_f
     config = json.loads(hub.files(REPO)["adapter_config.json"])
     assert config["base_model_name_or_path"] == "my-model"  # the folder's path is nobody else's business
     assert str(chat_folder.parent) not in b"".join(hub.files(REPO).values()).decode(errors="ignore")
-    assert "note: the base my-model is no model of the Hub" in result.report()
+    assert 'note: the base "my-model" is no model of the Hub' in result.report()
 
 
 def files_with(secret: str, folder) -> set:

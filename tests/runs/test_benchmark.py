@@ -180,7 +180,7 @@ def test_the_verdict_warns_of_items_that_were_trained_on(tiny_folder, task_files
     [
         (["--benchmark_limit", "4"], "--benchmark_limit has no effect without --benchmark_tasks"),
         (["--benchmark_data", "plain=x"], "--benchmark_data has no effect without --benchmark_tasks"),
-        (["--benchmark_tasks", "knowledge", "--benchmark_limit", "0"], "--benchmark_limit is 0; give at least 1"),
+        (["--benchmark_tasks", "knowledge", "--benchmark_limit", "0"], "--benchmark_limit is 0; give 1 or more"),
     ],
 )
 def test_benchmark_settings_that_do_nothing_are_refused(tiny_folder, task_files, flags, message):

@@ -289,6 +289,7 @@ EFFECTS = {
         "completion_only_loss": Effect(False, "the answers and their end token only"),
     },
     "dpo": COMMON | row_effects(4, 3) | {
+        "dataset_format": Effect("messages", "must be a list of turns"),
         "before_after": Effect(True, decided, HELD_OUT),
         "beta": Effect(0.7, weights),
         "loss_type": Effect(["ipo"], weights),

@@ -117,7 +117,7 @@ def test_resume_values(finished, tmp_path):
 
 def test_checkpoint_without_optimizer_state_is_not_resumed(tmp_path):
     train(tmp_path, save_only_model=True)
-    with pytest.raises(UserError, match="saved with save_only_model, without optimizer state; .*--model_name_or_path"):
+    with pytest.raises(UserError, match="saved with save_only_model, without optimizer state; .*--model "):
         resolve_resume(tmp_path, True)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ftkit.config.errors import UserError
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.evaluation.held_out.writing import write_held_out
 from ftkit.evaluation.results import (
@@ -172,8 +173,10 @@ def answer_lengths(run: Run, trainer, rows: list[dict]) -> dict[int, int]:
 
 
 def before(run: Run, trainer) -> None:
-    """Write OUT/before/results.json, how held-out pairs are ranked by the reference."""
+    """Write OUT/before/results.json, how held-out pairs are ranked at first. Raises UserError for NaN weights."""
     rows, scores, lengths = measured(run, trainer)
+    if any(not math.isfinite(score.chosen + score.rejected) for score in scores):
+        raise UserError("the held-out loss of a pair is no number; the weights or the precision are broken")
     if rows and trainer.is_world_process_zero():
         write_preferences(run, rows, scores, lengths, is_trained=False)
 
