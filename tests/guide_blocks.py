@@ -26,7 +26,7 @@ from pathlib import Path
 FENCE = re.compile(r"^```(bash|python|text)([^\n]*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 GAP = "..."
 VARYING = re.compile(
-    r"\d[\d,]*\.\d+(e-?\d+)?|\d[\d,]*(?= ?(%|s|ms|min|minutes?|seconds?|h|tokens/s|rows/s|MB|MiB|GiB|kB)\b)"
+    r"\d[\d,]*\.\d+(e-?\d+)?|\d+e-\d+|\d[\d,]*(?= ?(%|s|ms|min|minutes?|seconds?|h|tokens/s|rows/s|MB|MiB|GiB|kB)\b)"
     r"|\d{4}-\d\d-\d\d( \d\d:\d\d)?|\d+:\d\d(:\d\d)?(?!\d)"
 )
 
