@@ -114,19 +114,23 @@ ONLY_PARSED = ("ftkit try", "ftkit push", "ftkit chat", "accelerate launch", "ft
 SMALLER = {  # the same command on small models, and shorter
     "smollm2": "base", "--num_heads 12": "--num_heads 4", "--max_tokens 2e6": "--max_tokens 4096 --hidden_size 16"
 }  # fmt: skip
-STEPS = {"sft": "--max_steps 2", "dpo": "--max_steps 2", "classify": "--max_steps 2"}
+STEPS = {
+    "sft": "--max_steps 2",
+    "dpo": "--max_steps 2 --eval_strategy no",
+    "classify": "--max_steps 2 --eval_strategy no",
+}
 
 
 @pytest.mark.slow
-def test_every_command_of_the_table_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_every_command_of_the_table_runs(tmp_path, monkeypatch, book_tensors):
     import torch
-    from book_gpt import book_state  # noqa: PLC0415 - needs torch
 
-    torch.save(book_state(num_layers=2, hidden_size=64, vocab_size=50257, context=64), "model.pth")
+    monkeypatch.chdir(tmp_path)
+    torch.save(book_tensors, "model.pth")
     rows = [f"Write the number {number};{number}" for number in range(60)]
     Path("rows.csv").write_text("\n".join(["Question;Answer", *rows]) + "\n")
-    for line in inline_commands(TEXT.split("## I have")[1].split("\n## ")[0]):
+    table = re.findall(r"^\| .*$", TEXT.split("## I have")[1].split("\n## ")[0], flags=re.MULTILINE)
+    for line in inline_commands("\n".join(table)):
         if line.startswith(ONLY_PARSED):
             continue
         for found, put in SMALLER.items():
