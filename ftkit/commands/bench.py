@@ -64,6 +64,7 @@ def parser() -> CommandParser:
     add("--tasks", help="names of --list, their subjects (mmlu/astronomy), or your own .yaml files; commas between")
     add("--task_data", action="append", default=[], metavar="TASK=PATH", help="rows of a task: file, folder or Hub id")
     add("--columns", help="of rows for instructions under other names: instruction=Question,output=Answer")
+    add("--join_turns", action="store_true", help="join turns of the user of those rows that follow each other")
     add("--encoding", help="of those rows, such as cp1252; default: UTF-8, or what a byte-order mark says")
     add("--output_dir", help="folder for results.json and the answered items; a run that was killed goes on there")
     add("--overwrite", action="store_true", help="start over: remove the benchmark that --output_dir holds")

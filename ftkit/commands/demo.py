@@ -20,7 +20,7 @@ from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import write_jsonl
 from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command
-from ftkit.data.reading.read_as import add_reading_flags
+from ftkit.data.reading.read_as import add_reading_flags, add_turns_flag
 
 # Families of datasets/instructions that a small model learns within minutes (its README says why).
 QUICK_FAMILIES = (
@@ -138,6 +138,7 @@ def parse(argv: list[str]):
     add("--num_test_rows", type=int, default=200, help="held-out rows")
     add("--seed", type=int, default=0, help="seed of the split and of training")
     add_reading_flags(parser)
+    add_turns_flag(parser)
     args = parser.parse_args(argv)
     if args.model is None:
         from ftkit.model.default_base import find_base
@@ -188,7 +189,7 @@ def own_rows(args) -> tuple[list[dict], list[dict]]:
     from ftkit.data.reading.loading import hold_out, load_rows
     from ftkit.data.reading.read_as import ReadAs
 
-    rows = load_rows(args.data, seed=args.seed, read_as=ReadAs.of(args.columns, args.encoding))
+    rows = load_rows(args.data, seed=args.seed, read_as=ReadAs.of(args.columns, args.encoding, args.join_turns))
     if rows.test is None and len(rows.train) > 1:
         num_test = min(args.num_test_rows, max(1, len(rows.train) // 5))
         rows.train, rows.test = hold_out(rows.train, num_test, args.seed)

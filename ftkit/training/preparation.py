@@ -159,7 +159,7 @@ def source_of_rows(settings, kind: RowKind) -> dict:
         "config": data.dataset_config,
         "train_split": data.dataset_train_split,
         "test_split": data.dataset_test_split,
-        "read_as": ReadAs.of(data.columns, data.encoding),
+        "read_as": ReadAs.of(data.columns, data.encoding, data.join_turns),
     }
 
 

@@ -188,7 +188,7 @@ BAD_ROWS = [
     (turns(("assistant", "a")), "turn 1: an assistant turn comes first; put a user turn before it"),
     (turns(("system", "a"), ("assistant", "b")),
      "turn 2: an assistant turn comes right after system; put a user turn before it"),
-    (turns(("user", "a"), ("user", "b")), "turn 2: two user turns in a row; merge them, or run ftkit data fix with --join_turns"),
+    (turns(("user", "a"), ("user", "b")), "turn 2: two user turns in a row; merge them, or give --join_turns"),
     (turns(("user", "a"), ("assistant", "b"), ("assistant", "c")), "turn 3: two assistant turns in a row; merge them"),
     (turns(("user", "a"), ("system", "b")), "turn 2: a system turn after user; the system turn comes first"),
     (turns(("user", "a"), ("assistant", None)), 'turn 2: "content" is null; fill it in or delete the row'),

@@ -123,7 +123,7 @@ CONVERSATIONS = [
     ("unknown role", messages(("user", "a"), ("asistant", "b")), ':1: turn 2: unknown role "asistant"; did you mean "assistant"?'),
     ("no assistant turn", GOOD + "\n" + messages(("system", "s"), ("user", "a")), ":2: no assistant turn, so nothing to train on; add the answer or delete the row"),
     ("assistant first", messages(("assistant", "a"), ("user", "b")), ":1: turn 1: an assistant turn comes first; put a user turn before it"),
-    ("two user turns", messages(("user", "a"), ("user", "b"), ("assistant", "c")), ":1: turn 2: two user turns in a row; merge them, or run ftkit data fix with --join_turns"),
+    ("two user turns", messages(("user", "a"), ("user", "b"), ("assistant", "c")), ":1: turn 2: two user turns in a row; merge them, or give --join_turns"),
     ("late system turn", messages(("user", "a"), ("assistant", "b"), ("system", "c")), ":1: turn 3: a system turn after assistant; the system turn comes first"),
     ("null content", messages(("user", "a"), ("assistant", None)), ':1: turn 2: "content" is null; fill it in or delete the row'),
     ("empty turn", messages(("user", "a"), ("assistant", "")), ':1: turn 2: "content" is empty; fill it in or delete the row'),

@@ -15,6 +15,8 @@ from ftkit.data.rows.formats import CONVERSATIONS
 from ftkit.data.rows.kinds import LABELLED, PREFERENCES, UNLABELLED
 from ftkit.data.rows.questions import read_questions
 from ftkit.evaluation.judge.answer_files import read_answers
+from ftkit.runs.recipes import load_recipe
+from ftkit.training.preparation import read_rows
 
 KINDS = {"sft": CONVERSATIONS, "classify": LABELLED, "dpo": PREFERENCES, "predict": UNLABELLED}
 CAFÉ = [{"instruction": "Où?", "output": "Au café."}]
@@ -275,3 +277,27 @@ def test_answers_to_be_judged_may_have_other_names(tmp_path):
     path = write(tmp_path / "a.csv", "Q;A\nWhy?;So.\n")
     (answered,) = read_answers([str(path)], ReadAs.of("prompt=Q,answer=A"))["a"]
     assert (answered.prompt, answered.answer) == ("Why?", "So.")
+
+
+TWICE = (
+    '{"messages": [{"role": "user", "content": "Hi."}, {"role": "user", "content": "A bird?"}, '
+    '{"role": "assistant", "content": "Crow."}]}\n'
+)
+
+
+def test_turns_of_the_user_that_follow_each_other_are_joined_where_that_is_asked_for(tmp_path):
+    path = write(tmp_path / "rows.jsonl", TWICE)
+    with pytest.raises(UserError, match=r"two user turns in a row; merge them, or give --join_turns"):
+        load_rows(str(path))
+    (row,) = load_rows(str(path), read_as=ReadAs.of(join_turns=True)).train
+    assert [turn["content"] for turn in row["messages"]] == ["Hi.\n\nA bird?", "Crow."]
+
+
+def test_training_joins_turns_before_and_after_its_imports(tmp_path):
+    path = write(tmp_path / "rows.jsonl", TWICE)
+    line = ["--model", "base", "--dataset_name", str(path), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="give --join_turns"):
+        load_recipe("sft").parse(line)
+    settings = load_recipe("sft").parse([*line, "--join_turns"])
+    (row,) = read_rows(settings, CONVERSATIONS).train
+    assert len(row["messages"]) == 2

@@ -347,6 +347,7 @@ EFFECTS = {
 }  # fmt: skip
 # Settings whose effect another test shows: where.
 ELSEWHERE = {
+    "join_turns": "tests/data/test_rows_as_people_have_them.py",
     "plan": "tests/runs/test_plan.py",
     "overwrite": "tests/runs/test_opening.py",
     "allow_changes": "tests/runs/test_changes_on_resume.py",

@@ -9,7 +9,7 @@ from ftkit.config.parser import CommandParser
 from ftkit.data.reading.loading import Split, find_splits, log_notes, no_split_message
 from ftkit.data.reading.problems import Problems, Report
 from ftkit.data.reading.progress import reading_bar
-from ftkit.data.reading.read_as import ReadAs, add_reading_flags
+from ftkit.data.reading.read_as import ReadAs, add_reading_flags, add_turns_flag
 from ftkit.data.reading.records import Record
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import format_options, select_kind
@@ -35,14 +35,17 @@ def row_parser(action: str, description: str, examples: str | None, *, one_split
     parser.add_argument("--format", default="auto", help=f"row format: {', '.join(format_options())}")
     parser.add_argument("--dataset_config", help="configuration of a Hub dataset")
     add_reading_flags(parser)
+    add_turns_flag(parser)
     if one_split:
         parser.add_argument("--split", default="train", help="which split of a folder or dataset")
     return parser
 
 
-def find(name: str, args) -> tuple[str, dict[str, Split]]:
-    """What a name resolved to, and its splits; a Hub dataset is read as it comes."""
-    return find_splits(name, args.dataset_config, streaming=True, read_as=ReadAs.of(args.columns, args.encoding))
+def find(name: str, args, join_turns: bool | None = None) -> tuple[str, dict[str, Split]]:
+    """What a name resolved to, and its splits; a Hub dataset is read as it comes. join_turns: None for --join_turns."""
+    join_turns = args.join_turns if join_turns is None else join_turns
+    read_as = ReadAs.of(args.columns, args.encoding, join_turns)
+    return find_splits(name, args.dataset_config, streaming=True, read_as=read_as)
 
 
 def checked_pairs(split: Split, checker: RowChecker, report: Report) -> Iterator[tuple[Record, dict]]:

@@ -16,6 +16,7 @@ from ftkit.commands.data.common import find, row_parser
 from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError
 from ftkit.config.paste import command
+from ftkit.data.reading.joined_turns import COLUMNS, joined
 from ftkit.data.reading.json_reader import is_spread_over_lines, read_json_rows
 from ftkit.data.reading.loading import Split, no_split_message
 from ftkit.data.reading.problems import Problems
@@ -29,7 +30,6 @@ from ftkit.data.rows.formats import SHAREGPT_ROLES
 from ftkit.data.rows.kinds import select_kind
 
 TEXTS = ("instruction", "input", "output", "system", "prompt", "completion", "chosen", "rejected", "text", "question")
-TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
 LEFT = "left to you, and not written"
 
 
@@ -37,11 +37,10 @@ def main(argv: list[str]) -> None:
     """Write the good rows of one split and print what was fixed; raise UserError that lists the other rows."""
     parser = row_parser("fix", "Write rows with what can be fixed without guessing, and list the rest.", __doc__)
     parser.add_argument("--output", required=True, help=".jsonl, .json, .csv, .tsv or .parquet file to make")
-    parser.add_argument("--join_turns", action="store_true", help="join turns of the user that follow each other")
     args = parser.parse_args(argv)
     output = Path(args.output).expanduser()
     check_output(output)
-    source, splits = find(args.data, args)
+    source, splits = find(args.data, args, join_turns=False)  # joined here, and counted
     if args.split not in splits:
         raise UserError(no_split_message(args.split, splits, source))
     problems, fixed, num_rows = Problems(), Counter(), 0
@@ -55,7 +54,7 @@ def main(argv: list[str]) -> None:
         if not num_rows:
             problems.raise_any()
     lines = [*file_fixes(splits[args.split], args.encoding), *checker.reading_notes()]
-    lines += [what.format(f"{count:,}") for what, count in fixed.items()]
+    lines += [what.format(f"{count:,}") for what, count in fixed.items() if count]
     print("\n".join([f"{split.label}: {counted(num_rows, 'row')}", *(f"  {line}" for line in lines)]))
     print(f"written: {output}")
     if problems.count:
@@ -92,7 +91,9 @@ def fixed_records(
         record = checker.renamed(record)
         values = {name: fixed_value(name, value, fixed) for name, value in record.values.items()}
         if join_turns:
-            values = {name: joined(value, fixed) if name in TURNS else value for name, value in values.items()}
+            for name in COLUMNS & values.keys():
+                values[name], num_joined = joined(values[name])
+                fixed["{} turns of the user joined to the one before"] += num_joined
         yield record._replace(values=values)
 
 
@@ -101,7 +102,7 @@ def fixed_value(name: str, value, fixed: Counter):
     if name in TEXTS and isinstance(value, int) and not isinstance(value, bool):
         fixed["{} numbers written as text"] += 1
         return str(value)
-    if name in TURNS and isinstance(value, list):
+    if name in COLUMNS and isinstance(value, list):
         return [fixed_turn(turn, fixed) for turn in value]
     return value
 
@@ -115,24 +116,6 @@ def fixed_turn(turn, fixed: Counter):
             fixed["{} roles written in small letters"] += 1
             turn = {**turn, key: known}
     return turn
-
-
-def joined(turns, fixed: Counter):
-    """A list of turns in which those of the user that followed each other are one; anything else as it is."""
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        return turns
-    found: list[dict] = []
-    for turn in turns:
-        role_key, text_key = ("role", "content") if "role" in turn else ("from", "value")
-        last = found[-1] if found else {}
-        texts = last.get(text_key), turn.get(text_key)
-        is_user = SHAREGPT_ROLES.get(turn.get(role_key)) == "user"
-        if is_user and last.get(role_key) == turn[role_key] and all(isinstance(text, str) for text in texts):
-            fixed["{} turns of the user joined to the one before"] += 1
-            found[-1] = {**last, text_key: "\n\n".join(texts)}
-        else:
-            found.append(turn)
-    return found
 
 
 def file_fixes(split: Split, encoding: str | None) -> list[str]:

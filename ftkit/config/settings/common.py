@@ -76,6 +76,7 @@ class DataArguments(FileArguments):
         "Row format.",
         choices=["auto", "alpaca", "prompt_completion", "messages", "sharegpt", "text"],
     )
+    join_turns: bool = setting(False, "Join turns of the user that follow each other, in place of refusing them.")
     test_size: float | None = setting(
         None, "Share (below 1) or number of rows held out for evaluation when the data has no test split."
     )

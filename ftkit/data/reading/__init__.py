@@ -1,11 +1,12 @@
 """Files, folders and Hub datasets read strictly, row by row, each mistake with its file and line.
 
 documents.py     Raw text as documents, for pretraining and for tokenizers
+joined_turns.py  Turns of the user that follow each other, joined into one
 json_reader.py   Reads .jsonl and .json files record by record, in memory that does not grow with the file
 loading.py       Finds the rows a name stands for (file, folder, bundled dataset, Hub id) and splits them into tra
 problems.py      Gathers the mistakes of a file, so that all of them are listed at once
 progress.py      A progress bar for reading files
-read_as.py       How a person says that files are to be read: columns under other names, and an encoding
+read_as.py       How a person says that files are to be read: columns under other names, an encoding, joined turns
 reader.py        Reads .jsonl, .json, .csv, .tsv, .xlsx, .parquet and .txt strictly
 records.py       One row as it was read
 run_rows.py      The rows of a run, loaded again as its settings say

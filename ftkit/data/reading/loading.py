@@ -247,7 +247,7 @@ def number_rows(
     """Number rows that come from no file from 1; a split without rows is reported."""
     number = 0
     for number, row in enumerate(rows, start=1):
-        yield read_as.renamed(Record(dict(row), number), f"{label}:{number}")
+        yield read_as.applied(Record(dict(row), number), f"{label}:{number}")
     if not number:
         report(UserError(f"{label}: the split has no rows; choose another"))
 

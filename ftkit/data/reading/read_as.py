@@ -1,4 +1,4 @@
-"""How a person says that files are to be read: columns under other names, and an encoding.
+"""How a person says that files are to be read: columns under other names, an encoding, joined turns.
 
 ReadAs.of(columns="instruction=Question,output=Answer", encoding="cp1252")
 """
@@ -7,6 +7,7 @@ import csv
 from dataclasses import dataclass
 
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.data.reading.joined_turns import with_joined_turns
 from ftkit.data.reading.records import Record
 from ftkit.data.reading.text_file import known_encoding
 
@@ -15,22 +16,31 @@ EXAMPLE = "instruction=Question,output=Answer"
 
 @dataclass(frozen=True)
 class ReadAs:
-    """columns: (column of a form, name in the file) pairs. encoding: None for UTF-8, or what a byte-order mark says."""
+    """columns: (column of a form, name in the file) pairs. encoding: None for UTF-8, or what a byte-order mark says.
+
+    join_turns: whether turns of the user that follow each other become one.
+    """
 
     columns: tuple[tuple[str, str], ...] = ()
     encoding: str | None = None
+    join_turns: bool = False
 
     @classmethod
-    def of(cls, columns: str | None = None, encoding: str | None = None) -> "ReadAs":
-        """As --columns and --encoding say; raise UserError for what they can't mean."""
+    def of(cls, columns: str | None = None, encoding: str | None = None, join_turns: bool = False) -> "ReadAs":
+        """As --columns, --encoding and --join_turns say; raise UserError for what they can't mean."""
         if encoding is not None:
             known_encoding(encoding)
-        return cls(column_pairs(columns) if columns is not None else (), encoding)
+        return cls(column_pairs(columns) if columns is not None else (), encoding, join_turns)
 
     @property
     def has_header(self) -> bool:
         """Whether a table's first row names its columns: not where --columns counts them, label=1,text=2."""
         return not self.columns or not all(name.isdecimal() for _, name in self.columns)
+
+    def applied(self, record: Record, where: str) -> Record:
+        """The record with the names of --columns and its turns joined where that was asked for."""
+        record = self.renamed(record, where)
+        return record._replace(values=with_joined_turns(record.values)) if self.join_turns else record
 
     def renamed(self, record: Record, where: str) -> Record:
         """The record with the names of --columns; raise UserError where it lacks one of them, or has both."""
@@ -73,3 +83,8 @@ def add_reading_flags(parser) -> None:
     """Add --columns and --encoding to an argparse parser; `ReadAs.of(args.columns, args.encoding)` reads them."""
     parser.add_argument("--columns", help="columns that have other names: instruction=Question,output=Answer")
     parser.add_argument("--encoding", help="encoding of text files that are not UTF-8, such as cp1252")
+
+
+def add_turns_flag(parser) -> None:
+    """Add --join_turns, for commands that read conversations."""
+    parser.add_argument("--join_turns", action="store_true", help="join turns of the user that follow each other")

@@ -50,7 +50,7 @@ def iter_records(
     try:
         for record in reader(path, noted, progress, read_as):
             is_silent = is_silent and record.is_blank
-            yield read_as.renamed(record, f"{path}:{record.line}")
+            yield read_as.applied(record, f"{path}:{record.line}")
     except UserError as error:  # what a reader can't go on after
         noted(error)
     except UnicodeDecodeError as error:

@@ -19,7 +19,7 @@ TRAINER_SEED = 42  # transformers' default, which run.yaml leaves out
 def loading_settings(settings: dict) -> dict[str, Any]:
     """What a run gave `load_rows` beside the data's name, by the names that it has there."""
     given = {name: settings[key] for key, name in SETTINGS.items() if settings.get(key) is not None}
-    read_as = ReadAs.of(settings.get("columns"), settings.get("encoding"))
+    read_as = ReadAs.of(settings.get("columns"), settings.get("encoding"), settings.get("join_turns", False))
     return given | {"seed": settings.get("seed", TRAINER_SEED), "read_as": read_as}
 
 

@@ -26,7 +26,7 @@ def check_early(settings: dict, kind: RowKind) -> None:
     if found is None or sum(path.stat().st_size for paths in found[1].values() for path in paths) > MAX_BYTES:
         return
     columns, encoding = (None if value is None else str(value) for value in map(settings.get, ("columns", "encoding")))
-    source, splits = find_splits(str(name), read_as=ReadAs.of(columns, encoding))
+    source, splits = find_splits(str(name), read_as=ReadAs.of(columns, encoding, bool(settings.get("join_turns"))))
     problems = Problems()
     wanted = ("dataset_train_split", "train"), ("dataset_test_split", DEFAULT_TEST_SPLIT)
     for split in dict.fromkeys(settings.get(setting, default) for setting, default in wanted):

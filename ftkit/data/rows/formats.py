@@ -264,7 +264,7 @@ def check_order(messages: list[dict], where: str) -> None:
     if role == "system" and before:
         raise UserError(f"{where}: a system turn after {before}; the system turn comes first")
     if role == before:
-        fix = "merge them, or run ftkit data fix with --join_turns" if role == "user" else "merge them"
+        fix = "merge them, or give --join_turns" if role == "user" else "merge them"
         raise UserError(f"{where}: two {role} turns in a row; {fix}")
     if role == "assistant" and before != "user":
         place = f"right after {before}" if before else "first"

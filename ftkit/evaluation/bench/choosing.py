@@ -13,7 +13,9 @@ def choose_tasks(args) -> list:
     from ftkit.evaluation.bench.task_items import ItemSettings
 
     data, asked = task_data(args.task_data), {}
-    flags = {name: getattr(args, name, None) for name in ("columns", "encoding")}
+    flags = {
+        name: getattr(args, name, None) for name in ("columns", "encoding", "join_turns") if getattr(args, name, None)
+    }
     read_as = ReadAs.of(**flags)
     for name in filter(None, (part.strip() for part in args.tasks.split(","))):
         base, group = split_name(name)
@@ -25,7 +27,7 @@ def choose_tasks(args) -> list:
         asked[label] = (task, ItemSettings(data.get(task.name), group, args.num_fewshot, args.limit, read_as))
     if not asked:
         raise UserError(f'--tasks "{args.tasks}" names none; ftkit bench --list shows the bundled ones')
-    for flag in (name for name, value in flags.items() if value):
+    for flag in flags:
         if not any(task.conversations for task, _ in asked.values()):
             raise UserError(f"--{flag} is about rows with answers; add --tasks instructions, or drop it")
     chosen = [choose(label, *one) for label, one in asked.items()]
