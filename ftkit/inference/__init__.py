@@ -10,6 +10,7 @@ engine.py          Engine
 generation.py      Answers to many prompts
 log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed
 merged.py          An adapter merged, and how far the merged folder is from the adapter on its base, on held-out rows
+reward_model.py    A reward model in use
 scoring.py         Scores of answers
 side_by_side.py    Several models asked the same
 """

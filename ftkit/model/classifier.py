@@ -4,6 +4,7 @@ loaded = load_classifier(folder, ["ham", "spam"], pad_token_id=tokenizer.pad_tok
 """
 
 from pathlib import Path
+from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -48,13 +49,14 @@ def load_classifier(
     quantization_config: Any = None,
     trust_remote_code: bool = False,
     problem_type: str = ONE_CLASS,
+    may_lack_head: bool = True,
 ) -> LoadedClassifier:
     """FTGPT or any AutoModelForSequenceClassification, with its classes named in the configuration.
 
-    folder: local (`local_model_folder`). A base model gets a new head; a classifier keeps its own.
+    folder: local (`local_model_folder`). A base model gets a new head, with may_lack_head; a classifier keeps its own.
     problem_type: what the outputs are, see `problem_of`.
-    Raises UserError where no classifier can be made of the folder, it has a head for other classes, or a weight is NaN
-    or infinite.
+    Raises UserError where no classifier can be made of the folder, it has a head for other classes or lacks one, or a
+    weight is NaN or infinite.
     """
     check_head(folder, labels)
     files = safetensors_files(folder)
@@ -78,10 +80,42 @@ def load_classifier(
             )
     finally:
         hf_logging.set_verbosity(verbosity)
+    if info["missing_keys"] and not may_lack_head:
+        lost = min(info["missing_keys"])
+        raise UserError(f"{folder}: {lost} is not in its weights, so its head is lost; save it again, or train it")
     check_loaded(model, files)
     if model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = pad_token_id  # stock decoders find the last token by it
-    return LoadedClassifier(model, head_names(model, info["missing_keys"]))
+    head = head_names(model, info["missing_keys"])
+    if len(labels) == 1:
+        score_in_float32(model, head)
+    return LoadedClassifier(model, head)
+
+
+def score_in_float32(model: PreTrainedModel, head: list[str]) -> None:
+    """Keep the linear layers of the head, and what they compute, in float32: bfloat16 has two decimals of a score."""
+    for name in head:
+        for module in model.get_submodule(name).modules():
+            if type(module) is nn.Linear:
+                module.float().forward = MethodType(float32_linear, module)
+
+
+def float32_linear(self: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
+    """A linear layer's forward without autocast."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return nn.functional.linear(hidden.float(), self.weight.float(), self.bias)
+
+
+def pad_apart(model: PreTrainedModel, last_tokens: set[int]) -> int:
+    """The id to pad with, which no sequence ends with; the model's configuration names it from then on.
+
+    Stock decoders score the last token that is not padding by its id: where the end token is the pad token, they would
+    score the one before it. last_tokens: the last token of each sequence.
+    """
+    config = model.config.get_text_config()
+    if config.pad_token_id is None or config.pad_token_id in last_tokens:
+        config.pad_token_id = next(number for number in range(config.vocab_size) if number not in last_tokens)
+    return config.pad_token_id
 
 
 def check_head(folder: str | Path, labels: list[str]) -> None:

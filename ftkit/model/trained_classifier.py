@@ -23,8 +23,8 @@ def load_trained_classifier(
     """The model in evaluation mode, its tokenizer, which pads on the right, and its classes in order.
 
     name: output folder of `ftkit classify`, a checkpoint in it, or any other sequence classifier's folder or Hub id.
-    base: of an adapter, where it is not where the run found it. dtype: of a whole model; an adapter's base is loaded in
-    float32, or quantised as in training. Raises UserError for a folder that is no classifier.
+    base: of an adapter, where it is not where the run found it. dtype: of the weights; an adapter's base that was
+    quantised in training is quantised again. Raises UserError for a folder that is no classifier, or has lost its head.
     """
     is_adapter = (Path(name) / CONFIG_FILE).is_file()
     folder = resolve_base(name, base) if is_adapter else local_model_folder(name)
@@ -38,10 +38,11 @@ def load_trained_classifier(
     if read_lock(name):
         verify_lock(name, tokenizer)
     if is_adapter:
-        model = load_base(folder, name, trained_quantization(name), trust_remote_code=trust_remote_code)
+        settings = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+        model = load_base(folder, name, trained_quantization(name), **settings)
         return put_adapter(model, name, tokenizer, base_folder=folder), tokenizer, labels
     loaded = load_classifier(
         folder, labels, pad_token_id=tokenizer.pad_token_id, dtype=dtype, trust_remote_code=trust_remote_code,
-        problem_type=stored_problem(folder),
+        problem_type=stored_problem(folder), may_lack_head=False,
     )  # fmt: skip
     return loaded.model.eval(), tokenizer, labels

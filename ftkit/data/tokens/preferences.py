@@ -5,7 +5,7 @@ pairs = tokenize_pairs(rows.train, tokenizer, info, max_length=1024)
 
 import heapq
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +15,14 @@ from ftkit.data.reading.problems import Problems, Report
 from ftkit.data.rows.conversion import answered
 from ftkit.data.rows.kinds import ANSWERS
 from ftkit.data.templates.templates import TemplateInfo
-from ftkit.data.tokens.tokenization import IGNORE_INDEX, NUM_LONGEST_ROWS, TokenizedRows, tokenize_rows
+from ftkit.data.tokens.tokenization import (
+    IGNORE_INDEX,
+    NUM_LONGEST_ROWS,
+    TokenizedRows,
+    encode,
+    render_row,
+    tokenize_rows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +134,26 @@ def conversation(row: dict, name: str) -> dict:
     return answered(row["prompt"], row[name]) | {"source": row["source"]}
 
 
+def conversation_ids(
+    conversations: Sequence[list[dict]], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
+) -> list[list[int]]:
+    """The token ids of whole conversations up to the end-of-turn token of their last answer, as pairs are trained.
+
+    Raises UserError, with the conversation's number from 1, for one that does not end with the assistant's turn.
+    """
+    rendered = []
+    for number, messages in enumerate(conversations, 1):
+        if not messages or messages[-1]["role"] != "assistant":
+            raise UserError(f"conversation {number} does not end with the assistant's turn; add the answer")
+        rendered.append(render_row({"messages": messages, "source": f"conversation {number}"}, tokenizer, info))
+    sequences = []
+    for number, one in enumerate(encode(rendered, tokenizer), 1):
+        if not one.answers:
+            raise UserError(f"conversation {number}: the template marks no token of its last answer")
+        sequences.append(one.input_ids[: one.answers[-1][1] + 1])
+    return sequences
+
+
 def split_pair(chosen: dict, rejected: dict, where: str) -> dict:
     """Split two tokenized rows where their answers start; where a token spans the border, it belongs to the answer."""
     spans = [answer_span(row["labels"]) for row in (chosen, rejected)]
@@ -141,6 +168,6 @@ def split_pair(chosen: dict, rejected: dict, where: str) -> dict:
 
 
 def answer_span(labels: list[int]) -> tuple[int, int]:
-    """First trained position, and the one behind the last."""
+    """First trained position, and the one after the last."""
     trained = [position for position, label in enumerate(labels) if label != IGNORE_INDEX]
     return trained[0], trained[-1] + 1

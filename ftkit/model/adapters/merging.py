@@ -31,7 +31,7 @@ from ftkit.model.adapters.files import (
 )
 from ftkit.model.adapters.loading import peft_config_of, put_adapter, try_patterns
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config, tied_targets
-from ftkit.model.classifier import load_classifier, stored_problem, unquantised_head
+from ftkit.model.classifier import REGRESSION, load_classifier, stored_problem, unquantised_head
 from ftkit.model.finite import check_finite
 from ftkit.model.loading import load_model, load_tokenizer
 from ftkit.model.weights.shards import num_weights
@@ -129,9 +129,14 @@ def trained_quantization(adapter: str | Path) -> BitsAndBytesConfig | None:
 
 
 def load_base(
-    folder: str | Path, adapter: str | Path, quantization: BitsAndBytesConfig | None, *, trust_remote_code: bool = False
+    folder: str | Path,
+    adapter: str | Path,
+    quantization: BitsAndBytesConfig | None,
+    *,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """The base of an adapter: in float32, or quantised from the precision in which training quantised it.
+    """The base of an adapter: in `dtype`, or quantised from the precision in which training quantised it.
 
     For a classifier's adapter it has a head, which the adapter replaces.
     """
@@ -139,7 +144,7 @@ def load_base(
     if own and own.get("quant_method") != "bitsandbytes":
         raise UserError(f"{folder}: is quantised by {own.get('quant_method')}; merge into the unquantised model")
     quantization = BitsAndBytesConfig.from_dict(own) if own else quantization
-    dtype = run_settings(adapter).get("dtype", "float32") if quantization else "float32"
+    dtype = run_settings(adapter).get("dtype", "float32") if quantization else dtype
     labels = adapter_labels(adapter, folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You passed `quantization_config`")  # the folder's own, as it is
@@ -150,7 +155,9 @@ def load_base(
             tokenizer = load_tokenizer(tokenizer_folder(adapter, folder), trust_remote_code=trust_remote_code)
             quantization = unquantised_head(folder, quantization, trust_remote_code=trust_remote_code)
             settings |= {"quantization_config": quantization, "pad_token_id": tokenizer.pad_token_id}
-            if recorded_base(adapter) is None:  # of PEFT alone; ours choose one class
+            if len(labels) == 1:
+                settings["problem_type"] = REGRESSION
+            elif recorded_base(adapter) is None:  # of PEFT alone; ours choose one class
                 settings["problem_type"] = stored_problem(folder)
             model = load_classifier(folder, labels, **settings).model
     keep_four_bit_gradients(model)
