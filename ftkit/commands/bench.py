@@ -182,10 +182,13 @@ def load(args) -> tuple:
 
 def table(results) -> str:
     """The scores, one per line."""
+    from ftkit.evaluation.results import thoughts_text
+
     lines = []
     for task in results.tasks.values():
         for metric, score in task.scores.items():
             interval = f"({score.low:.3f} to {score.high:.3f})" if score.low is not None else ""
             items = "" if "/" in metric else f"{task.num_items} items"  # of a group they are not counted
             lines.append(f"{task.name:<28} {metric:<24} {score.value:>8.3f} {interval:<20} {items}".rstrip())
+        lines += [f"{task.name}: {text}"] if (text := thoughts_text(task)) else []
     return "\n".join(lines)

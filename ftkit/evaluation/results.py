@@ -22,6 +22,7 @@ import msgspec
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
 from ftkit.config.jsonl import read_jsonl, write_jsonl
+from ftkit.data.rows.thoughts import THOUGHT
 from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
 
 SCHEMA = "ftkit.results/2"
@@ -74,7 +75,8 @@ class TaskResult:
     results.json. main_metric: the one a verdict is about. scores: by the metric's name, METRIC/GROUP for a group of the
     items. num_cut: items longer than the model's context. examples_hash: of the examples before the questions; "" for
     none, or from an earlier ftkit. data: the Hub dataset whose rows a bundled task asked; "" for any other rows and
-    tasks. is_sample: whether another run may have answered more or fewer of the same rows."""
+    tasks. is_sample: whether another run may have answered more or fewer of the same rows. num_thoughts: answers that
+    began with a thought, which is not scored; num_cut_thoughts: that were cut off in it, and count as empty."""
 
     name: str
     version: int
@@ -88,6 +90,8 @@ class TaskResult:
     examples_hash: str = ""
     data: str = ""
     is_sample: bool = False
+    num_thoughts: int = 0
+    num_cut_thoughts: int = 0
 
 
 @dataclass
@@ -155,8 +159,29 @@ def task_of(
     identity = json.dumps([settings, ids], sort_keys=True)
     task_hash = hashlib.sha256(identity.encode()).hexdigest()
     return TaskResult(
-        name, 1, task_hash, len(items), 0, next(iter(scores)), scores, items_file(name), is_sample=is_sample
+        name, 1, task_hash, len(items), 0, next(iter(scores)), scores, items_file(name), is_sample=is_sample,
+        **thought_counts(items),
+    )  # fmt: skip
+
+
+def thought_counts(items: Sequence[Item]) -> dict[str, int]:
+    """How many answers began with a thought, and were cut off in it, as fields of a TaskResult."""
+    thought = [item for item in items if THOUGHT in item.extra]
+    return {"num_thoughts": len(thought), "num_cut_thoughts": sum(not item.prediction for item in thought)}
+
+
+def thoughts_text(task: TaskResult) -> str:
+    """What a reader must know of thoughts before the answers; "" where there were none."""
+    if not task.num_thoughts:
+        return ""
+    cut, are = (
+        task.num_cut_thoughts,
+        "was cut off in the thought and counts"
+        if task.num_cut_thoughts == 1
+        else ("were cut off in the thought and count"),
     )
+    text = f"{task.num_thoughts:,} of {task.num_items:,} answers think first, and the thoughts are not scored"
+    return text + (f"; {cut:,} {are} as empty" if cut else "")
 
 
 def write_run(folder: str | Path, results: Results, items: dict[str, list[Item]]) -> Path:

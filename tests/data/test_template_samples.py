@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ftkit.config.assets import asset_root, list_assets
-from ftkit.data.templates.templates import install_template, render_training
+from ftkit.data.templates.templates import install_template, prepare_messages, render_training
 from ftkit.data.tokens.receipt_text import TRAINED_MARKS
 
 WITH_INPUT = "Name the odd one out.\n\n### Input:\ncrow, cod, robin"
@@ -19,6 +19,13 @@ SAMPLES = {
         ("user", "And a fish?"),
         ("assistant", "Cod."),
     ],
+    "With a thought": [("user", "Is a cod a bird?"), ("assistant", "<think>It has gills.</think>No.")],
+}
+TITLES = {  # a sample with a thought stands where the template has a place for it
+    (name, title)
+    for name in list_assets("templates")
+    for title in SAMPLES
+    if title != "With a thought" or name in ("chatml", "llama3")
 }
 
 
@@ -27,6 +34,7 @@ def rendered_sample(tokenizer, name, title):
     tokenizer.add_tokens(["\n\n"])  # so that Llama 3's empty line stays one
     info = install_template(tokenizer, name, add_tokens=True)
     messages = [{"role": role, "content": content} for role, content in SAMPLES[title]]
+    messages, _ = prepare_messages(messages, tokenizer, info)
     text, spans = render_training(messages, tokenizer, info)
     for start, end in reversed(spans):
         text = text[:start] + TRAINED_MARKS[0] + text[start:end] + TRAINED_MARKS[1] + text[end:]
@@ -44,10 +52,9 @@ def readme_samples():
 
 
 def test_every_template_is_shown_in_every_sample():
-    assert set(readme_samples()) == {(name, title) for name in list_assets("templates") for title in SAMPLES}
+    assert set(readme_samples()) == TITLES
 
 
-@pytest.mark.parametrize("title", SAMPLES)
-@pytest.mark.parametrize("name", ["alpaca", "chatml", "llama3", "phi3", "plain"])
+@pytest.mark.parametrize(("name", "title"), sorted(TITLES))
 def test_the_readme_shows_what_is_rendered(bpe, name, title):
     assert readme_samples()[name, title] == rendered_sample(bpe, name, title)

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ftkit.data.rows.thoughts import in_one_text
+
 PERCENTILES = (0, 50, 90, 99, 100)
 INVISIBLE = ("Cf", "Cc", "Co", "Cn")  # categories of characters that nobody sees, but for line breaks and tabs
 SEEN = "\n\r\t"
@@ -44,7 +46,7 @@ def parts_of(row: dict) -> dict[str, list[str]]:
         turns = row["messages"]
         return {
             "prompt": [turn["content"] for turn in turns if turn["role"] != "assistant"],
-            "answer": [turn["content"] for turn in turns if turn["role"] == "assistant"],
+            "answer": [in_one_text(turn) for turn in turns if turn["role"] == "assistant"],
         }
     answers = {name: [row[name]] for name in ("chosen", "rejected", "completion") if name in row}
     return {"prompt": [turn["content"] for turn in row["prompt"]], **answers}

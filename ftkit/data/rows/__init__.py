@@ -10,4 +10,5 @@ formats.py      Finds a file's format by its columns and turns every row into ch
 known_names.py  Names that files give the columns of a form, such as Question and Answer
 kinds.py        The kinds of rows beside conversations, and all kinds together for `ftkit data`
 questions.py    What rows ask, with the answer that they know or without one
+thoughts.py     Thoughts
 """

@@ -1,36 +1,38 @@
 """What a row holds beside roles and texts: honoured, refused by name, or reported; never dropped in silence.
 
-honoured  "system" and "system_prompt"; "history" of Alpaca rows; "weight", "train" and "loss" of a turn
-refused   tools, pictures and thoughts, which have no place yet; weights of rows; answers marked as not wanted
+honoured  "system" and "system_prompt"; "history" of Alpaca rows; "weight", "train" and "loss" of a turn; thoughts of an
+          answer
+refused   tools and pictures, which have no place yet; weights of rows; answers marked as not wanted
 reported  every other column, and every other key of a turn (`columns.FormatCheck.ignored_columns`)
 """
 
 from ftkit.config.errors import UserError
+from ftkit.data.rows.thoughts import CLOSES, OPENS, THOUGHT, is_cut_in_thought, without_thought
 
 FLAGS = ("weight", "train", "loss")  # of a turn: whether it is trained
-TURN_KEYS = {"role", "content", "from", "value", *FLAGS}
+THOUGHT_COLUMNS = (THOUGHT, "thinking")  # of a row with one answer
+THOUGHT_KEYS = (*THOUGHT_COLUMNS, "reasoning", "thoughts")  # of a turn
+TURN_KEYS = {"role", "content", "from", "value", *FLAGS, *THOUGHT_KEYS}
 YES, NO = (True, 1, "1", "1.0", "true"), (False, 0, "0", "0.0", "false")
 EMPTY_TEXTS = ("", "[]", "{}", "null")
 TOOLS = 'the column "{}" is not supported, and a model would never see it; write the tools into a system turn'
 PICTURES = '"{}" is not supported: only text is trained; delete it, or the rows that need it'
-THOUGHTS = '"{}" is not supported: thoughts have no place of their own yet; write them into the answer, or delete it'
+THOUGHTS = 'the column "{}" is not supported here; write the thoughts in front of their answer, <think>...</think>'
 CALLS = "tool calls are not supported; write the call into the content"
 MASKS = '"{}" is not understood; write "weight": 0 for an answer that is not to be trained, and delete the others'
 PICTURE_NAMES = ("image", "images", "video", "videos", "audio", "audios")
-THOUGHT_NAMES = ("reasoning_content", "thinking")
 TOOL_COLUMNS, CALL_KEYS = ("tools", "functions", "tool_calls", "function_call"), ("tool_calls", "function_call")
 MASK_KEYS = ("mask", "masked", "loss_mask", "loss_weight", "loss_scale", "train_detail", "cut")
 # Column -> why it is refused where it is filled.
 REFUSED_COLUMNS = (
     {name: TOOLS for name in TOOL_COLUMNS}
     | {name: PICTURES for name in PICTURE_NAMES}
-    | {name: THOUGHTS for name in THOUGHT_NAMES}
+    | {name: THOUGHTS for name in THOUGHT_COLUMNS}
 )
 # The same for the keys of a turn.
 REFUSED_KEYS = (
     {name: CALLS for name in CALL_KEYS}
     | {name: PICTURES for name in PICTURE_NAMES}
-    | {name: THOUGHTS for name in (*THOUGHT_NAMES, "reasoning", "thoughts")}
     | {name: MASKS for name in MASK_KEYS}
 )
 
@@ -46,9 +48,13 @@ def is_filled(value) -> bool:
     return value is not None
 
 
-def check_columns(values: dict, where: str) -> None:
-    """Raise UserError for a filled column that has no place, and for a row that is not to be trained as others are."""
-    for name in sorted(REFUSED_COLUMNS.keys() & values.keys()):
+def check_columns(values: dict, where: str, *, may_think: bool = False) -> None:
+    """Raise UserError for a filled column that has no place, and for a row that is not to be trained as others are.
+
+    may_think: the row has one answer, to which a column of thoughts belongs.
+    """
+    allowed = THOUGHT_COLUMNS if may_think else ()
+    for name in sorted((REFUSED_COLUMNS.keys() & values.keys()).difference(allowed)):
         if is_filled(values[name]):
             raise UserError(f"{where}: {REFUSED_COLUMNS[name].format(name)}")
     for name in ("weight", "train"):
@@ -75,6 +81,26 @@ def check_turn(turn: dict, where: str) -> None:
     for name in sorted(REFUSED_KEYS.keys() & turn.keys()):
         if is_filled(turn[name]):
             raise UserError(f"{where}: {REFUSED_KEYS[name].format(name)}")
+
+
+def thought_of(values: dict, answer: str, where: str, names: tuple[str, ...] = THOUGHT_KEYS) -> dict:
+    """{"reasoning_content": the thoughts} of a turn or of a row with one answer; {} where it has none.
+
+    answer: its text. Raises UserError for thoughts that are no text, without an end or an answer, and for two of them.
+    """
+    if is_cut_in_thought(answer):
+        raise UserError(f"{where}: the thought that the answer begins with has no end; add {CLOSES} and the answer")
+    if answer.lstrip().startswith(OPENS) and not without_thought(answer):
+        raise UserError(f"{where}: thoughts without an answer; add it after {CLOSES}")
+    found = {name: values[name] for name in names if is_filled(values.get(name))}
+    for name, thought in found.items():
+        if not isinstance(thought, str):
+            raise UserError(f'{where}: "{name}" must be a string, got {type(thought).__name__}; write it as one text')
+    if len(set(found.values())) > 1:
+        raise UserError(f"{where}: {' and '.join(found)} say different things; keep one of them")
+    if found and answer.lstrip().startswith(OPENS):
+        raise UserError(f'{where}: thoughts stand in "{next(iter(found))}" and in the answer; keep one of them')
+    return {THOUGHT: next(iter(found.values()))} if found else {}
 
 
 def is_trained(turn: dict, role: str, where: str) -> bool:

@@ -7,7 +7,8 @@
     text               {"text"}
 
 A "system" text (or "system_prompt") may stand beside each but the last. A turn with "weight": 0 ("train" or "loss":
-false) is context and not trained; what else a row may hold is in `extras`.
+false) is context and not trained. Thoughts stand in front of an answer, <think>...</think>, or as "reasoning_content"
+beside it. What else a row may hold is in `extras`.
 
 Every mistake is a UserError `file:line: reason; fix`.
 """
@@ -17,7 +18,8 @@ import re
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.records import Record
 from ftkit.data.rows.columns import RowKind, nearest_key
-from ftkit.data.rows.extras import check_columns, check_turn, check_wanted, is_trained
+from ftkit.data.rows.extras import THOUGHT_COLUMNS, check_columns, check_turn, check_wanted, is_trained, thought_of
+from ftkit.data.rows.thoughts import THOUGHT, in_one_text
 
 INPUT_MARKER = "\n\n### Input:\n"  # stands between instruction and input in the user turn of an Alpaca row
 JOINER = "\u2060"  # word joiner: invisible, no whitespace; put into text that must not be read as a heading or a token
@@ -29,8 +31,8 @@ SYSTEM = ("system", "system_prompt")  # columns of a system turn
 FORMATS = {
     "messages": (("messages",), SYSTEM),
     "sharegpt": (("conversations",), SYSTEM),
-    "alpaca": (("instruction", "output"), ("input", "history", *SYSTEM)),
-    "prompt_completion": (("prompt", "completion"), SYSTEM),
+    "alpaca": (("instruction", "output"), ("input", "history", *SYSTEM, *THOUGHT_COLUMNS)),
+    "prompt_completion": (("prompt", "completion"), (*SYSTEM, *THOUGHT_COLUMNS)),
     "text": (("text",), ()),
 }
 ROLES = ("system", "user", "assistant")
@@ -56,7 +58,8 @@ def to_messages(record: Record, format: str, path: str) -> dict:
 
 def to_conversation(values: dict, format: str, where: str) -> dict:
     """As `to_messages`, of a row's values."""
-    check_columns(values, where)
+    has_one_answer = format == "alpaca" or format == "prompt_completion" and isinstance(values["completion"], str)
+    check_columns(values, where, may_think=has_one_answer)
     if format != "text":
         check_wanted(values, where)
     return CONVERTERS[format](values, where)
@@ -77,7 +80,9 @@ def alpaca_row(messages: list[dict]) -> dict:
         "input": input,
         "output": messages[-1]["content"],
     }
-    earlier = [turn["content"] for turn in messages[start:-2]]
+    if THOUGHT in messages[-1]:
+        row[THOUGHT] = messages[-1][THOUGHT]
+    earlier = [in_one_text(turn) for turn in messages[start:-2]]
     if earlier:
         row["history"] = [list(pair) for pair in zip(earlier[::2], earlier[1::2], strict=True)]
     return row | ({"system": messages[0]["content"]} if start else {})
@@ -89,7 +94,8 @@ def from_alpaca(values: dict, where: str) -> dict:
     input, output = optional_text(values, "input", where), checked_text(values["output"], "output", where)
     user = INPUT_HEADING.sub(lambda match: match.group() + JOINER, instruction)
     messages = from_history(values.get("history"), where)
-    messages += [message("user", user + INPUT_MARKER + input if input.strip() else user), message("assistant", output)]
+    answer = message("assistant", output) | thought_of(values, output, where, THOUGHT_COLUMNS)
+    messages += [message("user", user + INPUT_MARKER + input if input.strip() else user), answer]
     return with_system({"messages": messages}, values, where)
 
 
@@ -120,7 +126,8 @@ def from_prompt_completion(values: dict, where: str) -> dict:
     if isinstance(prompt, list) or isinstance(completion, list):
         raise UserError(f"{where}: prompt and completion must both be strings or both be lists of messages; change one")
     turns = [message("user", checked_text(prompt, "prompt", where))]
-    turns.append(message("assistant", checked_text(completion, "completion", where)))
+    answer = message("assistant", checked_text(completion, "completion", where))
+    turns.append(answer | thought_of(values, completion, where, THOUGHT_COLUMNS))
     return with_system({"messages": turns}, values, where)
 
 
@@ -225,7 +232,10 @@ def keys_of(turn: dict, default: tuple[str, str]) -> tuple[str, str]:
 
 
 def checked_turn(turn, where: str, default: tuple[str, str] = OPENAI_KEYS) -> dict:
-    """Return one turn as {"role", "content"}. `where` already names the turn. default: see `read_turns`."""
+    """Return one turn as {"role", "content"}, with the thoughts of an answer.
+
+    where: already names the turn. default: see `read_turns`.
+    """
     if not isinstance(turn, dict):
         fix = f'write {{"{default[0]}": ..., "{default[1]}": ...}}'
         raise UserError(f"{where} must be an object, got {type(turn).__name__}; {fix}")
@@ -244,7 +254,11 @@ def checked_turn(turn, where: str, default: tuple[str, str] = OPENAI_KEYS) -> di
         content = "".join(checked_text(part.get("text"), "text", where, may_be_blank=True) for part in content)
     elif isinstance(content, list):
         raise UserError(f"{where}: only text content is supported; remove the other parts")
-    return message(role, checked_text(content, text_key, where, may_be_blank=role == "system"))
+    text = checked_text(content, text_key, where, may_be_blank=role == "system")
+    thought = thought_of(turn, text, where)
+    if thought and role != "assistant":
+        raise UserError(f"{where}: thoughts of a {role} turn; only an answer has any, delete them")
+    return message(role, text) | thought
 
 
 def checked_role(role, where: str, roles: dict[str, str]) -> str:

@@ -29,6 +29,7 @@ from ftkit.data.rows.formats import (
     read_turns,
     with_system,
 )
+from ftkit.data.rows.thoughts import in_one_text
 
 ANSWERS = ("chosen", "rejected")
 PREFERENCE_FORMATS = {
@@ -106,7 +107,7 @@ def prompt_and_answer(values: dict, name: str, format: str, where: str) -> tuple
         raise UserError(f"{place} ends with a {turns[-1]['role']} turn; end it with the assistant's")
     if len(turns) - 1 in row.get("untrained", ()):
         raise UserError(f"{place} is marked as not trained, but a pair trains both answers; delete the mark or the row")
-    return turns[:-1], turns[-1]["content"]
+    return turns[:-1], in_one_text(turns[-1])
 
 
 def whole_conversation(values: dict, name: str, format: str, where: str) -> list:
@@ -164,7 +165,7 @@ def to_kto(values: dict, format: str, where: str) -> dict:
     if not isinstance(label, bool):
         shown = "null" if label is None else f"{type(label).__name__} {label}"
         raise UserError(f'{where}: "label" must be true or false, got {shown}; say whether the answer is wanted')
-    return {"prompt": turns[:-1], "completion": turns[-1]["content"], "label": label}
+    return {"prompt": turns[:-1], "completion": in_one_text(turns[-1]), "label": label}
 
 
 KTO = RowKind({"kto": (("prompt", "completion", "label"), SYSTEM)}, to_kto)

@@ -27,7 +27,8 @@ from ftkit.config.files import write_text
 from ftkit.config.foreign import foreign
 from ftkit.config.json_object import read_object
 from ftkit.data.rows.formats import INPUT_MARKER
-from ftkit.data.templates.rendering import own_template, render
+from ftkit.data.rows.thoughts import THOUGHT
+from ftkit.data.templates.rendering import has_place_for_thoughts, own_template, render
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,10 @@ GOLDEN = (
     ([SYSTEM, QUESTION, ANSWER, WITH_INPUT, ANSWER], False),
     ([WITH_INPUT, ANSWER, QUESTION, ANSWER], False),
 )
+GOLDEN_THOUGHTS = (  # of templates with a place for them
+    ([QUESTION, ANSWER | {THOUGHT: "Crow,\n\nor eel?"}, WITH_INPUT], True),
+    ([WITH_INPUT, ANSWER | {THOUGHT: ""}, QUESTION, ANSWER | {THOUGHT: TRICKY_TEXT}], False),
+)
 
 
 class LockState(Enum):
@@ -75,7 +80,8 @@ def make_lock(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> di
     """
     source = own_template(tokenizer) if tokenizer.chat_template else None
     entries = vocabulary_entries(tokenizer)
-    cases = [{"messages": messages, "add_generation_prompt": ends_open} for messages, ends_open in GOLDEN]
+    conversations = GOLDEN + (GOLDEN_THOUGHTS if has_place_for_thoughts(source or "") else ())
+    cases = [{"messages": messages, "add_generation_prompt": ends_open} for messages, ends_open in conversations]
     golden = [case | golden_tokens(case, tokenizer) for case in ([*cases] if source else [])]
     golden.append({"text": TRICKY_TEXT} | golden_tokens({"text": TRICKY_TEXT}, tokenizer))
     return {

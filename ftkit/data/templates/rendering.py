@@ -29,6 +29,7 @@ TRIALS = (
     ([{"role": "system", "content": "Be brief."}, *TURNS[:3]], True),
     (TURNS, False),
 )
+THOUGHTS_COMMENT = re.compile(r"\{#-? thoughts: <think> </think> -?#\}")
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -43,6 +44,11 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
     if not isinstance(template, str):
         raise UserError(f"{tokenizer.name_or_path}: its chat template is no text; {OTHER_TEMPLATE}")
     return template
+
+
+def has_place_for_thoughts(template: str) -> bool:
+    """Whether a template declares that it renders the thoughts of answers, "reasoning_content"."""
+    return THOUGHTS_COMMENT.search(template) is not None
 
 
 def render(

@@ -19,12 +19,14 @@ from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.foreign import foreign, within
 from ftkit.data.rows.formats import INPUT_MARKER
+from ftkit.data.rows.thoughts import TAGS, THOUGHT, thought_apart
 from ftkit.data.templates.forgery import break_strings, mend_strings
 from ftkit.data.templates.rendering import (
     GENERATION_TAG,
     OTHER_TEMPLATE,
     RENDER_SECONDS,
     Span,
+    has_place_for_thoughts,
     own_template,
     render,
     render_marked,
@@ -58,6 +60,7 @@ class TemplateInfo:
     latter at the start of a line. markers: nor these, by which a template sets roles apart without control tokens.
     user_strings: what only answers may contain, such as Qwen's <think>, which is a token but no special one.
     training_template: TRL's variant; renders the same text as the tokenizer's template, with markers.
+    has_thoughts: the template has a place for the thoughts before an answer; no text may then hold their tags.
     """
 
     name: str
@@ -71,6 +74,7 @@ class TemplateInfo:
     user_strings: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     training_template: str | None = None
+    has_thoughts: bool = False
 
 
 def install_template(
@@ -99,10 +103,13 @@ def install_template(
     trains_with, variant = find_markers(tokenizer, source, controls, allow_variant=name_or_path == "auto")
     end_of_turn, end_of_turn_id = find_end_of_turn(tokenizer, trains_with, variant, controls, name)
     fingerprint = hashlib.sha256("\0".join((source, variant or "", end_of_turn)).encode()).hexdigest()
+    if (has_thoughts := has_place_for_thoughts(source)) and not renders_thoughts(tokenizer):
+        raise UserError(f"template {name}: it declares thoughts, but does not write them as <think> ... </think>")
     thoughts = [token for token in tokenizer.get_added_vocab() if token in source and token not in controls]
     anywhere, at_line_start = role_markers(tokenizer, controls)
     thoughts += [tag for tag in anywhere if ANSWERS_TAG.fullmatch(tag) and tag not in thoughts]
-    warn_of_unbreakable(tokenizer, (*controls, *thoughts))
+    thoughts = [] if has_thoughts else thoughts
+    warn_of_unbreakable(tokenizer, (*controls, *thoughts, *(TAGS if has_thoughts else ())))
     return TemplateInfo(
         name=name,
         end_of_turn=end_of_turn,
@@ -115,6 +122,7 @@ def install_template(
         user_strings=tuple(thoughts),
         markers=tuple(marker for marker in anywhere if marker not in thoughts),
         training_template=variant,
+        has_thoughts=has_thoughts,
     )
 
 
@@ -206,6 +214,13 @@ def find_markers(
         if not marks_role_prefix(tokenizer, variant) or not has_prefixes(tokenizer, controls):
             return "trl", variant
     return "offsets", None
+
+
+def renders_thoughts(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template on the tokenizer writes the thought of an answer between its tags."""
+    question, answer = probe_messages(PROBES[0])
+    text = render([question, answer | {THOUGHT: "Two and two."}], tokenizer)
+    return re.search(r"<think>\s*Two and two\.\s*</think>\s*It is four\.", text) is not None
 
 
 def keeps_prefixes(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -309,7 +324,7 @@ def restore(text: str, info: TemplateInfo, role: str = "assistant") -> str:
 
 def forbidden_strings(info: TemplateInfo, role: str) -> tuple[str, ...]:
     """The strings that a turn of this role may not contain."""
-    everyones = (*info.control_strings, *info.markers)
+    everyones = (*info.control_strings, *info.markers, *(TAGS if info.has_thoughts else ()))
     return everyones if role == "assistant" else (*everyones, *info.user_strings)
 
 
@@ -319,10 +334,11 @@ def prepare_messages(
     """Return messages in which no text is a control token or a heading of the template, and the number of changes.
 
     Training, chat and evaluation all render these. In a user turn of a template with "### Input:", the first marker
-    between instruction and input (see `formats.to_messages`) stays.
+    between instruction and input (see `formats.to_messages`) stays. Where the template has a place for thoughts, the
+    one that an answer begins with stands apart. Raises UserError for one that stands apart and has no place.
     """
     prepared, num_changes = [], 0
-    for message in messages:
+    for message in (with_thought_in_place(message, info) for message in messages):
         content = message["content"]
         parts = [content]
         if message["role"] == "user" and "### Input:" in info.headings:
@@ -333,8 +349,25 @@ def prepare_messages(
         strings = forbidden_strings(info, message["role"])
         broken = [break_strings(part, strings, info.headings) for part in parts]
         num_changes += sum(count for _, count in broken)
-        prepared.append({**message, "content": INPUT_MARKER.join(text for text, _ in broken)})
+        changed = {"content": INPUT_MARKER.join(text for text, _ in broken)}
+        if THOUGHT in message:
+            changed[THOUGHT], count = break_strings(message[THOUGHT], strings, info.headings)
+            num_changes += count
+        prepared.append(message | changed)
     return prepared, num_changes
+
+
+def with_thought_in_place(message: dict, info: TemplateInfo) -> dict:
+    """A turn whose thought, if it has one, stands apart; UserError for one that the template has no place for."""
+    if info.has_thoughts:
+        return thought_apart(message) if message["role"] == "assistant" else message
+    if message.get(THOUGHT) is not None:
+        names = "|".join(name for name in list_assets("templates") if has_place_for_thoughts(read_template(name)))
+        raise UserError(
+            f'the template {info.name} has no place for thoughts ("{THOUGHT}"); use --template {names}, or write them '
+            "in front of the answer, <think>...</think>"
+        )
+    return message
 
 
 def render_training(

@@ -99,6 +99,10 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
         padding = f", {receipt['num_padding_tokens']:,} padding" if receipt["num_padding_tokens"] else ""
         trained = f"{receipt['num_trained_tokens']:,} trained ({share}), {receipt['num_context_tokens']:,} context"
         lines.append(("tokens", f"{trained}{padding} per pass; {receipt['mean_tokens']:.0f} per row on average"))
+    if receipt["num_thoughts"]:
+        number, tokens = receipt["num_thoughts"], receipt["num_thought_tokens"]
+        answers = f"{counted(number, 'answer')} {'thinks' if number == 1 else 'think'}"
+        lines.append(("thoughts", f"{answers} first: {tokens:,} of the trained tokens"))
     if receipt["run"]:
         lines.append(("trained", run_text(receipt["run"])))
     if receipt["packed"]:

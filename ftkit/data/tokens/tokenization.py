@@ -6,6 +6,7 @@ prompt = prompt_ids([{"role": "user", "content": "Hi"}], tokenizer, info)
 
 import heapq
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Problems, Report
+from ftkit.data.rows.thoughts import CLOSES, THOUGHT
 from ftkit.data.templates.rendering import Span, render
 from ftkit.data.templates.templates import TemplateInfo, plain_text_info, prepare_messages, render_training
 
@@ -25,6 +27,7 @@ class Rendered(NamedTuple):
     """A row as text. spans: trained characters, one span per answer. num_changes: neutralised places.
 
     num_untrained: answers that the row says are not trained. num_altered: trained ones that are not rendered whole.
+    thoughts: characters of the thoughts, with their tags, that trained answers begin with.
     """
 
     text: str
@@ -33,13 +36,15 @@ class Rendered(NamedTuple):
     is_text_row: bool = False
     num_untrained: int = 0
     num_altered: int = 0
+    thoughts: tuple[Span, ...] = ()
 
 
 class Encoded(NamedTuple):
-    """A row as tokens. answers: trained tokens [first, last], one pair per answer."""
+    """A row as tokens. answers: trained tokens [first, last], one pair per answer. thoughts: those of thoughts."""
 
     input_ids: list[int]
     answers: list[tuple[int, int]]
+    thoughts: list[tuple[int, int]] = []  # noqa: RUF012 - nothing is put into it
 
 
 @dataclass
@@ -50,7 +55,8 @@ class TokenizedRows:
     out, by reason. num_trained_tokens: labels that are scored. num_end_tokens_trained: those that end a turn.
     num_truncated_rows: rows that were cut. num_answers_cut: answers that lost words. num_end_tokens_lost: answers that
     lost their end token. num_untrained_answers: answers that their rows say are context. num_altered_answers: of which
-    the template cuts a part, such as the indent of code or a thought.
+    the template cuts a part, such as the indent of code or a thought. num_thoughts: trained answers that begin with a
+    thought; num_thought_tokens: trained tokens of these thoughts.
     num_neutralised_rows: rows whose messages held a control token or a heading.
     num_control_text_rows: plain-text rows that hold control tokens, which are kept.
     longest: (tokens before the cut, source) of the longest rows.
@@ -68,6 +74,8 @@ class TokenizedRows:
     num_end_tokens_lost: int = 0
     num_untrained_answers: int = 0
     num_altered_answers: int = 0
+    num_thoughts: int = 0
+    num_thought_tokens: int = 0
     num_neutralised_rows: int = 0
     num_control_text_rows: int = 0
 
@@ -98,6 +106,8 @@ class TokenizedRows:
         self.num_end_tokens_lost += sum(last >= length for _, last in encoded.answers)
         self.num_untrained_answers += text.num_untrained
         self.num_altered_answers += text.num_altered
+        self.num_thoughts += len(cut.thoughts)
+        self.num_thought_tokens += sum(last + 1 - first for first, last in cut.thoughts)
         self.num_control_text_rows += bool(text.num_changes) and text.is_text_row
         self.num_neutralised_rows += bool(text.num_changes) and not text.is_text_row
 
@@ -199,8 +209,8 @@ def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
         num_controls = sum(token in text for token in info.control_strings)
         text += tokenizer.eos_token
         return Rendered(text, [(0, len(text))], num_controls, is_text_row=True)
-    messages, num_changes = prepare_messages(row["messages"], tokenizer, info)
     try:
+        messages, num_changes = prepare_messages(row["messages"], tokenizer, info)
         text, spans = render_training(messages, tokenizer, info)
     except UserError as error:
         raise UserError(f"{row.get('source', 'row')}: {error}") from error
@@ -214,10 +224,19 @@ def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
             )
         kept = [pair for pair in zip(answers, spans, strict=True) if pair[0] not in untrained]
         answers, spans = [index for index, _ in kept], [span for _, span in kept]
-    contents = [messages[index]["content"] for index in answers]
-    pairs = zip(contents, spans, strict=False)  # a template may mark other turns than these
-    num_altered = sum(content not in text[start:end] for content, (start, end) in pairs)
-    return Rendered(text, spans, num_changes, num_untrained=len(untrained), num_altered=num_altered)
+    pairs = [
+        (messages[index], span) for index, span in zip(answers, spans, strict=False)
+    ]  # a template may mark other turns than these
+    num_altered = sum(not is_whole(message, text[start:end]) for message, (start, end) in pairs)
+    thoughts = tuple(
+        (start, text.index(CLOSES, start) + len(CLOSES)) for message, (start, _) in pairs if message.get(THOUGHT)
+    )
+    return Rendered(text, spans, num_changes, num_untrained=len(untrained), num_altered=num_altered, thoughts=thoughts)
+
+
+def is_whole(message: dict, rendered: str) -> bool:
+    """Whether a rendered answer holds all of the answer and its thought."""
+    return message["content"] in rendered and message.get(THOUGHT, "").strip() in rendered
 
 
 def encode(rendered: list[Rendered], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
@@ -235,14 +254,14 @@ def encode(rendered: list[Rendered], tokenizer: PreTrainedTokenizerBase) -> list
         batch = tokenizer(texts, add_special_tokens=is_text_row, return_offsets_mapping=True, verbose=False)
         for index, ids, offsets in zip(indices, batch["input_ids"], batch["offset_mapping"], strict=True):
             if is_text_row:
-                answers = [(0, len(ids) - 1)]
+                encoded[index] = Encoded(ids, [(0, len(ids) - 1)])
             else:
-                answers = token_spans(offsets, rendered[index].spans)
-            encoded[index] = Encoded(ids, answers)
+                spans = (rendered[index].spans, rendered[index].thoughts)
+                encoded[index] = Encoded(ids, *(token_spans(offsets, some) for some in spans))
     return encoded
 
 
-def token_spans(offsets: list[Span], spans: list[Span]) -> list[tuple[int, int]]:
+def token_spans(offsets: list[Span], spans: Sequence[Span]) -> list[tuple[int, int]]:
     """Return (first, last) token of each span of characters; a span without a token is left out.
 
     offsets: characters [start, end) of each token, in order. The bytes of one character may be several tokens.
@@ -283,5 +302,6 @@ def truncate(encoded: Encoded, max_length: int | None) -> Encoded:
     """Keep the first `max_length` tokens."""
     if max_length is None or len(encoded.input_ids) <= max_length:
         return encoded
-    answers = [(first, min(last, max_length - 1)) for first, last in encoded.answers if first < max_length]
-    return Encoded(encoded.input_ids[:max_length], answers)
+    spans = (encoded.answers, encoded.thoughts)
+    cut = ([(first, min(last, max_length - 1)) for first, last in some if first < max_length] for some in spans)
+    return Encoded(encoded.input_ids[:max_length], *cut)

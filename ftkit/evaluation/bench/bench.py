@@ -21,7 +21,7 @@ from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_file import FOLDER, Task
 from ftkit.evaluation.bench.task_items import ItemSettings, TaskItem, build_items, resolved_data
 from ftkit.evaluation.bench.units import RUNS, Subject
-from ftkit.evaluation.results import Item, Results, TaskResult, items_file, read_results, write_results
+from ftkit.evaluation.results import Item, Results, TaskResult, items_file, read_results, thought_counts, write_results
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +217,7 @@ def close_task(chosen: Chosen, output_dir: Path, num_cut: int) -> TaskResult:
         num_cut=num_cut,
         examples_hash=chosen.examples_hash,
         data=chosen.data,
+        **thought_counts(items),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ftkit.config.amounts import counted
 from ftkit.config.files import write_text
+from ftkit.data.rows.thoughts import THOUGHT
 from ftkit.evaluation.pages.page import day_of, fact_lines, words_of, write_page
 from ftkit.evaluation.results import (
     Item,
@@ -19,6 +20,7 @@ from ftkit.evaluation.results import (
     read_items,
     read_results,
     score_text,
+    thoughts_text,
 )
 from ftkit.evaluation.verdict.text import escape, markdown_table, shortened
 
@@ -57,9 +59,10 @@ def model_name(results: Results) -> str:
     return " + ".join(Path(str(name)).name for name in named if name) or "a model"
 
 
-def cut_text(task: TaskResult) -> str:
-    """How many items the context was too short for."""
-    return f"{task.num_cut:,} of {task.num_items:,} items are longer than the model's context"
+def notes(task: TaskResult) -> list[str]:
+    """How many items the context was too short for, and how many answers thought first."""
+    cut = f"{task.num_cut:,} of {task.num_items:,} items are longer than the model's context" if task.num_cut else ""
+    return [note for note in (cut, thoughts_text(task)) if note]
 
 
 def bench_markdown(results: Results) -> str:
@@ -74,7 +77,7 @@ def bench_markdown(results: Results) -> str:
         for group, score in groups.items():
             rows.append((f"{task.name}: {group}", task.main_metric, score_text(score), interval_text(score), "", ""))
     parts = [f"# Benchmark of {escape(model_name(results))}", "", *markdown_table(rows), ""]
-    parts += [f"- {escape(task.name)}: {cut_text(task)}" for task in results.tasks.values() if task.num_cut]
+    parts += [f"- {escape(task.name)}: {note}" for task in results.tasks.values() for note in notes(task)]
     facts = {**results.model, **results.settings, "seed": results.seed, **results.versions}
     parts += [f"- {escape(str(name))}: {escape(str(value))}" for name, value in facts.items() if value is not None]
     return "\n".join(parts) + "\n"
@@ -96,7 +99,7 @@ def task_parts(task: TaskResult, items: list[Item]) -> dict:
     note = f"{items_text}, {examples_text} in the prompt, version {task.version}"
     return {
         "name": task.name,
-        "note": note + (f"; {cut_text(task)}" if task.num_cut else ""),
+        "note": "; ".join([note, *notes(task)]),
         "metric": metric_text(task.main_metric),
         "groups": [([group], score) for group, score in grouped_scores(task)[1].items()],
         "histogram": None if set(values) <= {0.0, 1.0} else histogram(values),
@@ -116,7 +119,12 @@ def examples(task: TaskResult, items: list[Item]) -> list[Item]:
 def item_card(item: Item) -> tuple[str, list[tuple[str, str]]]:
     """What was asked, and what was answered and wanted, with the scores."""
     scores = ", ".join(f"{metric_text(name)} {value:.4g}" for name, value in item.scores.items())
-    lines = [("answer", item.prediction), ("wanted", item.reference), ("scores", scores)]
+    lines = [
+        ("thought", item.extra.get(THOUGHT, "")),
+        ("answer", item.prediction),
+        ("wanted", item.reference),
+        ("scores", scores),
+    ]
     shown = [(name, shortened(text, TEXT_LENGTH)) for name, text in lines if text]
     return shortened(item.prompt, TEXT_LENGTH, keep_end=True), shown
 

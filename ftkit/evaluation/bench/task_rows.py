@@ -15,6 +15,7 @@ from ftkit.data.reading.reader import READERS, read_records
 from ftkit.data.reading.table_reader import first_row, read_csv
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.formats import CONVERSATIONS, INPUT_MARKER
+from ftkit.data.rows.thoughts import without_thought
 
 MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")  # of the paper's files, which name no columns
 MMLU_ANSWERS = ("A", "B", "C", "D")
@@ -76,7 +77,7 @@ def read_conversations(data: str, split: str, config: str | None = None, read_as
 
 
 def conversation_columns(values: dict, row: dict) -> dict:
-    """Columns instruction, input and output of a row, and EARLIER where turns stand before its question.
+    """Columns instruction, input and output of a row, and EARLIER where turns stand before its question; no thoughts.
 
     values: as they were read; those of an Alpaca row stay, by which it is known. Raises UserError for a row that is no
     question with an answer.
@@ -85,12 +86,18 @@ def conversation_columns(values: dict, row: dict) -> dict:
     if not is_question(messages):
         what = "plain text" if messages is None else f"turns of {', '.join(turn['role'] for turn in messages)}"
         raise UserError(f"{row['source']}: {what}, and no question with an answer; leave it out")
-    *earlier, question, answer = ({"role": turn["role"], "content": turn["content"]} for turn in messages)
+    *earlier, question, answer = (answer_alone(turn) for turn in messages)
     columns = {EARLIER: earlier} if earlier else {}
     if {"instruction", "output"} <= values.keys():
-        return {**values, "input": values.get("input") or "", **columns}
+        return {**values, "input": values.get("input") or "", "output": answer["content"], **columns}
     asked, _, about = question["content"].partition(INPUT_MARKER)
     return {"instruction": asked, "input": about, "output": answer["content"], **columns}
+
+
+def answer_alone(turn: dict) -> dict:
+    """A turn without thoughts."""
+    text = turn["content"]
+    return {"role": turn["role"], "content": without_thought(text) if turn["role"] == "assistant" else text}
 
 
 def is_question(messages: object) -> bool:

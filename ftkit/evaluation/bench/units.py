@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.config.errors import UserError
+from ftkit.data.rows.thoughts import THOUGHT, is_cut_in_thought, split_thought
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import TaskItem, conversation, plain_prompt
 from ftkit.evaluation.results import Item
@@ -242,12 +243,19 @@ class GenerationRun:
         return encode(tokenizer, plain_prompt(self.task, item, item.prompts[0]))
 
     def run(self, unit: list[int]) -> list[Item]:
-        """The items of one unit, answered and scored."""
-        answers = self.ask(unit) if self.subject.endpoint else self.generate(unit)
-        return [self.record(self.items[place], answer) for place, answer in zip(unit, answers, strict=True)]
+        """The items of one unit, answered and scored. A text that ends an answer does not end a thought."""
+        replies, stop = self.replies(unit, self.task.stop), self.task.stop
+        if again := [place for place, reply in zip(unit, replies, strict=True) if stop and is_cut_in_thought(reply)]:
+            whole = dict(zip(again, self.replies(again, []), strict=True))
+            replies = [whole.get(place, reply) for place, reply in zip(unit, replies, strict=True)]
+        return [self.record(self.items[place], reply) for place, reply in zip(unit, replies, strict=True)]
 
-    def generate(self, unit: list[int]) -> list[str]:
-        """The model's answers to the items of a unit."""
+    def replies(self, unit: list[int], stop: Sequence[str]) -> list[str]:
+        """What the model or the server says to the items of a unit, up to the first of the texts `stop`."""
+        return self.ask(unit, stop) if self.subject.endpoint else self.generate(unit, stop)
+
+    def generate(self, unit: list[int], stop: Sequence[str]) -> list[str]:
+        """The model's replies."""
         subject = self.subject
         prompts = [self.prompts[place] for place in unit]
         try:
@@ -258,21 +266,23 @@ class GenerationRun:
                 is_plain=not self.by_template,
                 batch_size=subject.batch_size,
                 share_prefix=True,
-                stop_strings=self.task.stop,
+                stop_strings=stop,
             )
         except ValueError as error:
             raise UserError(f"task {self.task.name}: {error}") from error
 
-    def ask(self, unit: list[int]) -> list[str]:
-        """The server's answers to the items of a unit."""
+    def ask(self, unit: list[int], stop: Sequence[str]) -> list[str]:
+        """The server's replies."""
         conversations = [conversation(self.items[place], self.items[place].prompts[0]) for place in unit]
-        return self.subject.endpoint.answers(conversations, self.task.max_new_tokens, self.task.stop)
+        return self.subject.endpoint.answers(conversations, self.task.max_new_tokens, stop)
 
-    def record(self, item: TaskItem, answer: str) -> Item:
-        """One item with its scores. answer: as it came."""
+    def record(self, item: TaskItem, reply: str) -> Item:
+        """One item with the scores of its answer, apart from the thought before it. reply: as it came."""
+        thought, answer = split_thought(reply)
         answer = cut_at_stop(answer, self.task.stop).strip()
         scores = answer_scores(self.task.metrics, answer, item)
-        return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=noted({}, item))
+        extra = noted({} if thought is None else {THOUGHT: thought}, item)
+        return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=extra)
 
 
 RUNS = {"multiple_choice": MultipleChoiceRun, "perplexity": PerplexityRun, "generation": GenerationRun}

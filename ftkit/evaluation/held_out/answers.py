@@ -15,6 +15,7 @@ from pathlib import Path
 from ftkit.config.launch import is_first_process
 from ftkit.config.terminal import Progress
 from ftkit.data.rows.formats import alpaca_row
+from ftkit.data.rows.thoughts import in_one_text, split_thought, without_thought
 from ftkit.data.templates.templates import install_template
 from ftkit.data.tokens.tokenization import tokenize_row
 from ftkit.evaluation.bench.scores import task_scores
@@ -27,7 +28,7 @@ from ftkit.inference.scoring import copy_input, most_frequent_answer
 
 LOSS = "answer_loss"  # nats per token of the answer wanted
 TASK = Task("held-out", 1, "generation", "held-out rows", ["exact_match", "token_f1", "chrf"], template=True)
-MAX_ANSWER_TOKENS = 64
+MAX_ANSWER_TOKENS, MAX_THOUGHT_TOKENS = 64, 512  # the latter where the rows think first
 SPARE_TOKENS = 4  # an answer may be so much longer than the longest one wanted
 
 
@@ -39,17 +40,23 @@ def questions(test: Sequence[dict], train: Sequence[dict] = (), num_fewshot: int
     shown = defaultdict(list)
     for row in train:
         question, answer = row["messages"][-2:]
-        shown[row.get("group", "")].append(Example(question["content"], answer["content"]))
+        shown[row.get("group", "")].append(Example(question["content"], without_thought(answer["content"])))
     items = {}
     for row in test:
         *earlier, question, answer = row["messages"]
         key, group = content_id(row["messages"]), row.get("group", "")
         key = f"{key}-{len(items)}" if key in items else key
         system = "".join(turn["content"] for turn in earlier if turn["role"] == "system")
-        turns = [turn["content"] for turn in earlier if turn["role"] != "system"]
+        turns = [without_thought(turn["content"]) for turn in earlier if turn["role"] != "system"]
         examples = shown[group][:num_fewshot] + list(map(Example, turns[::2], turns[1::2]))
         items[key] = TaskItem(
-            key, [question["content"]], group, system, examples, target=answer["content"], source=row.get("source", "")
+            key,
+            [question["content"]],
+            group,
+            system,
+            examples,
+            target=without_thought(answer["content"]),
+            source=row.get("source", ""),
         )
     return list(items.values())
 
@@ -72,8 +79,10 @@ def answered(
     """
     engine = Engine.of(model, tokenizer, install_template(tokenizer, template))
     subject = Subject(engine)
-    room = max(len(tokenizer(row["messages"][-1]["content"])["input_ids"]) for row in test) + SPARE_TOKENS
-    task = dataclasses.replace(TASK, max_new_tokens=min(MAX_ANSWER_TOKENS, room))
+    wanted = [in_one_text(row["messages"][-1]) for row in test]
+    room = max(len(tokenizer(text)["input_ids"]) for text in wanted) + SPARE_TOKENS
+    most = MAX_THOUGHT_TOKENS if any(split_thought(text)[0] for text in wanted) else MAX_ANSWER_TOKENS
+    task = dataclasses.replace(TASK, max_new_tokens=min(most, room))
     run = GenerationRun(task, questions(test, train, num_fewshot), subject)
     answers = generated(run, range(len(test)), what)
     if not num_fewshot:
@@ -103,7 +112,7 @@ def baselines(test: Sequence[dict], train: Sequence[dict]) -> dict[str, list[Ite
     """Answers that need no model, by name: the most frequent of a row's group in `train`, a copy of its input."""
     answers = defaultdict(list)
     for row in train:
-        answers[row.get("group", "")].append(row["messages"][-1]["content"])
+        answers[row.get("group", "")].append(without_thought(row["messages"][-1]["content"]))
     frequent = {group: most_frequent_answer(texts) for group, texts in answers.items()}
     items = questions(test)
     given = {

@@ -6,6 +6,7 @@ any file of rows                         {"prompt", "answer" or "completion"}, {
 """
 
 import json
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,10 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.reader import Record, read_records
+from ftkit.data.rows.thoughts import split_thought, without_thought
 from ftkit.evaluation.judge.prompts import Answered, prompt_text
+
+logger = logging.getLogger(__name__)
 
 ANSWER_KEYS = ("prediction", "answer", "completion", "output", "answers")
 
@@ -60,6 +64,7 @@ def with_one_reference(answers: dict[str, list[Answered]]) -> dict[str, list[Ans
 def answers_of_file(path: str, name: str, read_as: ReadAs = AS_WRITTEN) -> dict[str, list[Answered]]:
     """Answers by model; a file of ftkit generate may hold those of several."""
     found: dict[str, list[Answered]] = {}
+    num_thoughts = 0
     for record in read_records(path, read_as):
         where = f"{path}:{record.line}"
         prompt, reference = prompt_of(record, where), record.values.get("reference")
@@ -67,7 +72,12 @@ def answers_of_file(path: str, name: str, read_as: ReadAs = AS_WRITTEN) -> dict[
         for model, answer in named_answers(record, name, where).items():
             if not isinstance(answer, str) or not isinstance(reference, str):
                 raise UserError(f"{where}: answer and reference must be strings; put them in quotes")
-            found.setdefault(model, []).append(Answered(prompt, answer, reference))
+            thought, answer = split_thought(answer)
+            num_thoughts += thought is not None
+            found.setdefault(model, []).append(Answered(prompt, answer, without_thought(reference)))
+    if num_thoughts:
+        think = f"{num_thoughts:,} answers think" if num_thoughts > 1 else "1 answer thinks"
+        logger.warning("%s: %s first; thoughts are not judged", path, think)
     counts = {len(rows) for rows in found.values()}
     if len(counts) > 1:
         raise UserError(f"{path}: its models have different numbers of answers; let all answer every prompt")

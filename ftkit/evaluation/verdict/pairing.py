@@ -20,6 +20,7 @@ from ftkit.evaluation.results import (
     metric_text,
     read_items,
     read_results,
+    thoughts_text,
 )
 from ftkit.metrics.text_match import FEW_WORDS, graded_metric
 
@@ -210,6 +211,8 @@ def differing_notes(old: TaskResult, new: TaskResult, metric: str) -> list[str]:
         notes.append("asked with different examples before and after")
     if old.num_cut or new.num_cut:
         notes.append(f"{old.num_cut} items before and {new.num_cut} after were longer than the model's context")
+    for when, one in (("before", old), ("after", new)):
+        notes += [f"{when}: {text}"] if (text := thoughts_text(one)) else []
     if metric in CORPUS:
         figures = [one.scores[metric].value for one in (old, new) if metric in one.scores]
         both = f" ({figures[0]:.4g} before, {figures[1]:.4g} after)" if len(figures) == 2 else ""
