@@ -11,7 +11,7 @@ import pytest
 import ftkit
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("sft", "dpo", "pretrain", "classify")
+SCRIPTS = ("sft", "dpo", "kto", "pretrain", "classify")
 
 
 @pytest.fixture(scope="module")

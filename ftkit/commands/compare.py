@@ -138,13 +138,14 @@ def trained_rows(settings: dict, command: str) -> list[dict]:
     """The rows, or for pretraining the documents, that the run of these settings trained on."""
     from ftkit.data.reading.documents import load_documents
     from ftkit.data.reading.run_rows import loading_settings, rows_of
-    from ftkit.data.rows.kinds import CONVERSATIONS, LABELLED, PREFERENCES
+    from ftkit.data.rows.kinds import CONVERSATIONS, LABELLED, LABELLED_ANSWERS, PREFERENCES
 
     if command == "pretrain":
         given = loading_settings(settings)
         given["seed"] = settings.get("data_seed", given["seed"])
         return load_documents(settings["dataset_name"], separator=settings.get("document_separator"), **given).train
-    return rows_of(settings, {"dpo": PREFERENCES, "classify": LABELLED}.get(command, CONVERSATIONS)).train
+    kinds = {"dpo": PREFERENCES, "kto": LABELLED_ANSWERS, "classify": LABELLED}
+    return rows_of(settings, kinds.get(command, CONVERSATIONS)).train
 
 
 def write_files(verdict, args) -> None:

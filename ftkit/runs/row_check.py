@@ -22,8 +22,9 @@ from ftkit.runs.recipes import TRAINERS, load_recipe
 
 def recipe_for(kind: str) -> Recipe | None:
     """The trainer of a kind of rows; None where there is none yet."""
-    recipes = map(load_recipe, TRAINERS)
-    return next((recipe for recipe in recipes if recipe.rows and found(recipe.rows) is KINDS[kind]), None)
+    formats = KINDS[kind].formats.items()
+    recipes = (recipe for recipe in map(load_recipe, TRAINERS) if recipe.rows)
+    return next((recipe for recipe in recipes if formats <= found(recipe.rows).formats.items()), None)
 
 
 class RowCheck:
@@ -77,6 +78,7 @@ class RowCheck:
         """The rows as the trainer's method tokenizes them."""
         from ftkit.data.templates.templates import install_template
         from ftkit.data.tokens.labelled import tokenize_labelled
+        from ftkit.data.tokens.labelled_answers import tokenize_answers
         from ftkit.data.tokens.preferences import tokenize_pairs
         from ftkit.data.tokens.tokenization import tokenize_rows
 
@@ -87,6 +89,8 @@ class RowCheck:
         tokenize: Callable = tokenize_rows
         if self.kind == "preference":  # equal answers are left out, which a note of the kind says
             rows, tokenize = [row for row in rows if row["chosen"] != row["rejected"]], tokenize_pairs
+        elif self.kind == "kto":
+            tokenize = tokenize_answers
         return tokenize(rows, self.tokenizer, self.info, self.limit, self.report, untrained_rows=self.untrained_rows)
 
     def finish(self) -> None:

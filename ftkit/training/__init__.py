@@ -21,6 +21,8 @@ plan.py              What a run does, decided once, each value with its reason
 plan_text.py         The plan of a run as a person reads it, before the first step or, with --plan, instead of it
 preparation.py       Rows and weights made ready for a trainer
 progress.py          How far a run is: a bar on a terminal, a line per logging step in a log file
+reference.py         The reference of preference training: what the trained model is held against
+reference_free.py    Losses of pairs that need no reference: ORPO, CPO and SimPO
 run_trainer.py       What ftkit adds to every TRL trainer
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
 saving.py            When a checkpoint is written

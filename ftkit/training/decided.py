@@ -19,7 +19,7 @@ class Facts:
     first rows, empty where text is cut into blocks. num_blocks: of such text, None for a stream. isolates: whether
     packed documents see nothing of each other under sdpa, and under document-by-document attention. num_test: held-out
     rows. held_out: tokens of each held-out row that can be asked, and of its answer. head_kernel: the faster kernel of
-    the loss head on this GPU, None where it was not timed.
+    the loss head on this GPU, None where it was not timed. mix: wanted and unwanted answers, where rows are such.
     """
 
     hardware: Hardware
@@ -33,6 +33,7 @@ class Facts:
     isolates: bool = True
     isolates_by_document: bool = True
     head_kernel: str | None = None
+    mix: tuple[int, int] | None = None
 
     def digest(self) -> str:
         """SHA-256 of what is known of rows and model: other rows may need other decisions."""
@@ -49,7 +50,7 @@ class Decided:
     num_parameters, peak_memory_gib: of the model as planned, and the estimate for a training step. checkpoint_bytes: of
     what is saved at once, at least. facts: the digest of those it rests on. saves_by_clock: whether it is saved when
     ten minutes have passed, and not too often (`ftkit.training.saving`). num_answered: held-out rows that are answered
-    before and after.
+    before and after. own: what one trainer alone decides, by the names of its settings.
     """
 
     use_cpu: bool
@@ -87,6 +88,7 @@ class Decided:
     checkpoint_bytes: int
     facts: str
     num_answered: int = 0
+    own: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -97,7 +99,7 @@ class Decided:
 
     def trainer_settings(self, names: set[str]) -> dict[str, Any]:
         """The values that a trainer's configuration with fields `names` has a place for."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name in names}
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name in names} | self.own
         on = self.loss_head != "off"
         values |= {"compact_loss_head": on, "loss_head_kernel": self.loss_head if on else "auto"}
         if "packing" in names:  # TRL packs to max_length; rows that are not packed have been cut already

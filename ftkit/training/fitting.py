@@ -54,10 +54,11 @@ def checkpoint_bytes(asked, shape: Shape, dtype: str) -> int:
 def work_of(asked, facts: Facts, values: dict) -> Work:
     """What a forward pass holds, for the memory estimate, without recomputed activations."""
     model, shape = asked.model, facts.shape
-    is_pairs = hasattr(asked.training, "precompute_ref_log_probs")
+    has_reference = getattr(asked.training, "precompute_ref_log_probs", None) is False
+    has_reference = has_reference and not getattr(asked.training, "is_reference_free", False)
     row = values["block_length"] or max(facts.lengths, default=values["max_length"] or 0)
-    rows = values["per_device_train_batch_size"] * (2 if is_pairs else 1)
-    copies = 2 if is_pairs and not model.use_peft and not asked.training.precompute_ref_log_probs else 1
+    rows = values["per_device_train_batch_size"] * getattr(asked.training, "sequences_per_row", 1)
+    copies = 2 if has_reference and not model.use_peft else 1
     stored = 2.0 if values["dtype"] in ("bfloat16", "float16") else 4.0
     stored = FOUR_BIT_BYTES if model.load_in_4bit else EIGHT_BIT_BYTES if model.load_in_8bit else stored
     half = values["bf16"] or bool(asked.training.fp16)

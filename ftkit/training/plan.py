@@ -51,6 +51,7 @@ def decide(asked, given: frozenset[str], facts: Facts) -> Decided:
     values |= answering(asked, facts, values, reasons)
     values |= saving(asked, given, values, reasons)
     values |= logging(asked, given, values["num_updates"], reasons)
+    values["own"] = asked.training.own_decisions(facts, reasons)
     return Decided(**values, facts=facts.digest(), reasons={name: text for name, text in reasons.items() if text})
 
 

@@ -43,10 +43,11 @@ def unused_lines(data) -> list[str]:
 def decided_lines(run: Run, *, everything: bool) -> list[str]:
     """What was decided, and why, where anything was."""
     decided = run.decided
-    names = [name for name in decided.reasons if everything or name in SHOWN]
+    names = [name for name in decided.reasons if everything or name in SHOWN or name in decided.own]
     if not names:
         return []
-    lines = [f"  {name} {shown(getattr(decided, name))}: {decided.reasons[name]}" for name in names]
+    values = {**vars(decided), **decided.own}
+    lines = [f"  {name} {shown(values[name])}: {decided.reasons[name]}" for name in names]
     return ["decided    (each has a flag of its name)", *lines]
 
 
@@ -61,7 +62,7 @@ def rate_lines(run: Run) -> list[str]:
 def more_line(run: Run) -> str:
     """The command that shows every row as it is trained; "" for rows that it does not render."""
     data, model = run.settings.data, run.settings.model.model_name_or_path
-    if run.command not in ("sft", "dpo") or not model or not data.dataset_name:
+    if run.command not in ("sft", "dpo", "kto") or not model or not data.dataset_name:
         return ""
     words = ["data", "show", data.dataset_name, "--model", model, "--template", data.template]
     others = {

@@ -23,6 +23,7 @@ from ftkit.data.rows.columns import RowKind
 from ftkit.data.rows.formats import CONVERSATIONS
 from ftkit.data.templates.lock import read_lock, verify_lock, verify_tokenizer
 from ftkit.data.templates.templates import TemplateInfo, install_template
+from ftkit.data.tokens.labelled_answers import TokenizedAnswers
 from ftkit.data.tokens.preferences import TokenizedPairs
 from ftkit.data.tokens.receipt import Allowed, check_rows
 from ftkit.data.tokens.tokenization import IGNORE_INDEX, TokenizedRows, tokenize_rows
@@ -59,8 +60,8 @@ class PreparedData:
     tokenizer: PreTrainedTokenizerBase
     template: TemplateInfo | None
     rows: Rows
-    train: TokenizedRows | TokenizedPairs
-    test: TokenizedRows | TokenizedPairs | None
+    train: TokenizedRows | TokenizedPairs | TokenizedAnswers
+    test: TokenizedRows | TokenizedPairs | TokenizedAnswers | None
     copies: list[tuple[str, str]] | None = None
     stream: IterableDataset | None = None
     stream_counts: dict = field(default_factory=dict)
@@ -165,7 +166,11 @@ def source_of_rows(settings, kind: RowKind) -> dict:
 
 def read_rows(settings, kind: RowKind) -> Rows:
     """All rows of --dataset_name."""
-    return load_rows(**source_of_rows(settings, kind), test_size=settings.data.test_size, seed=settings.training.seed)
+    rows = load_rows(**source_of_rows(settings, kind), test_size=settings.data.test_size, seed=settings.training.seed)
+    if not kind.unfold:
+        return rows
+    train, test = ([one for row in part for one in kind.unfold(row)] for part in (rows.train, rows.test or []))
+    return replace(rows, train=train, test=test if rows.test is not None else None)
 
 
 def read_stream(settings, kind: RowKind) -> tuple[Rows, RowStream]:

@@ -17,6 +17,7 @@ FOLDER, FILE = "{out}: .* is a file; give --output_dir a folder", "{out}: there 
 OUTPUTS = {  # the command line of each command and what it says of an OUT that can't be
     "sft": (TRAINING, FOLDER),
     "dpo": (TRAINING, FOLDER),
+    "kto": (TRAINING, FOLDER),
     "classify": (TRAINING, FOLDER),
     "pretrain": (TRAINING, FOLDER),
     "try": (["gone.jsonl", "--output_dir", "{out}"], FOLDER),

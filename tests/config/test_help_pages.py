@@ -23,7 +23,7 @@ PAGES = [
     *(["adapters", action] for action in ADAPTER_ACTIONS),
     ["classify", "--predict", "FILE"],
 ]
-GIVEN = {"sft": [], "dpo": [], "classify": [], "pretrain": ["--tokenizer", "t"]}
+GIVEN = {"sft": [], "dpo": [], "kto": [], "classify": [], "pretrain": ["--tokenizer", "t"]}
 
 
 def page(*argv: str, capsys) -> str:

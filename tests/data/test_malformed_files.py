@@ -148,8 +148,8 @@ PREFERENCES = [
 ]  # fmt: skip
 
 OTHER_KINDS = [
-    ("kto label of the wrong type", '{"prompt": "a", "completion": "b", "label": 1}', ':1: "label" must be true or false, got int 1; say whether the answer is wanted'),
-    ("kto label null", '{"prompt": "a", "completion": "b", "label": true}\n{"prompt": "a", "completion": "b", "label": null}', ':2: "label" must be true or false, got null; say whether the answer is wanted'),
+    ("kto label of the wrong type", '{"prompt": "a", "completion": "b", "label": 4}', ':1: "label" must be true or false (or 1 or 0, up or down), got int 4; say whether the answer is wanted'),
+    ("kto label null", '{"prompt": "a", "completion": "b", "label": true}\n{"prompt": "a", "completion": "b", "label": null}', ':2: "label" must be true or false (or 1 or 0, up or down), got null; say whether the answer is wanted'),
     ("answer out of range", '{"question": "a", "choices": ["b", "c"], "answer": 2}', ':1: "answer" is 2; give a number from 0 to 1, a letter from A to B, or a choice'),
     ("answer of another type", '{"question": "a", "choices": ["b", "c"], "answer": true}', ':1: "answer" is True; give a number from 0 to 1, a letter from A to B, or a choice'),
     ("answer as an unknown letter", '{"question": "a", "choices": ["b", "c"], "answer": "C"}', ":1: \"answer\" is 'C'; give a number from 0 to 1, a letter from A to B, or a choice"),

@@ -20,9 +20,14 @@ class Files:
         words = [*WORDS, "bal com dun"]  # one row is longer than the others
         upper = [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in words]
         pairs = [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in words]
+        marked = [
+            {"prompt": word, "completion": word.upper() if number % 3 else word, "label": number % 3 > 0}
+            for number, word in enumerate(words)
+        ]
         labels = [{"text": f"{word} {word}", "label": ("ham", "spam")[number % 2]} for number, word in enumerate(WORDS)]
         texts = [{"text": f"{word} {word.upper()} " * 12} for word in WORDS]
-        for name, rows in {"sft": upper, "dpo": pairs, "classify": labels, "pretrain": texts}.items():
+        all_rows = {"sft": upper, "dpo": pairs, "kto": marked, "classify": labels, "pretrain": texts}
+        for name, rows in all_rows.items():
             self.path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def path(self, command: str) -> Path:
@@ -35,7 +40,7 @@ class Files:
         if command == "pretrain":
             sizes = ("--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2")
             model = ("--tokenizer", str(self.model), *sizes, "--block_size", "32")
-        template = ("--template", "alpaca") if command in ("sft", "dpo") else ()
+        template = ("--template", "alpaca") if command in ("sft", "dpo", "kto") else ()
         return [*model, "--dataset_name", str(self.path(command)), "--output_dir", str(out), *template, *QUIET]
 
     def parse(self, command: str, out, *more: str):

@@ -278,6 +278,12 @@ def row_effects(prompt: int, answer: int) -> dict[str, Effect]:
     }
 
 
+SHARED = (  # settings of ours that have been tried on the whole table above with sft and dpo
+    "activation_checkpointing", "gradient_checkpointing", "compact_loss_head", "loss_head_kernel", "fused_lora",
+    "num_samples", "sample_max_new_tokens", "learning_rate", "test_size", "columns", "encoding", "adapter", "ftgpt",
+    "dtype", "peft_method", "lora_target_modules", "lora_dropout", "use_bnb_nested_quant", "num_virtual_tokens",
+    "num_frozen_layers", "data_seed",
+)  # fmt: skip
 WEIGHTS = dict.fromkeys((*NEW_MODEL, "tokenizer")) | {"model_name_or_path": "MODEL"}
 EFFECTS = {
     "sft": COMMON | row_effects(22, 3) | {
@@ -296,8 +302,23 @@ EFFECTS = {
         "label_smoothing": Effect(0.2, weights, {"loss_type": ["robust"]}),
         "label_smoothing_factor": Effect(0.2, "use --label_smoothing"),
         "allow_empty_mask": Effect(True, "a pair has two answers"),
+        "cpo_alpha": Effect(0.3, decided, {"loss_type": ["cpo"]}),
+        "simpo_gamma": Effect(0.3, weights, {"loss_type": ["simpo"]}),
         "precompute_ref_log_probs": Effect(True, lambda start: start.trainer.ref_model is None),
         "truncation_mode": Effect("keep_end", "would cut the prompt"),
+    },
+    "kto": {name: COMMON[name] for name in SHARED} | row_effects(4, 3) | {
+        "dataset_format": Effect("messages", "messages"),
+        "allow_empty_mask": Effect(True, "a label needs its answer"),
+        "dataset_streaming": Effect(True, "mixes wanted and unwanted ones"),
+        "beta": Effect(0.7, weights),
+        "loss_type": Effect("apo_zero_unpaired", weights),
+        "desirable_weight": Effect(2.0, decided),
+        "undesirable_weight": Effect(3.0, decided),
+        "label_smoothing_factor": Effect(0.2, "has no effect on labels"),
+        "precompute_ref_log_probs": Effect(True, lambda start: start.trainer.ref_model is None),
+        "train_sampling_strategy": Effect("random", "pairs neighbours"),
+        "per_device_train_batch_size": Effect(1, "pairs the rows of a batch"),
     },
     "pretrain": COMMON | {name: dataclasses.replace(COMMON[name], base=COMMON[name].base | WEIGHTS) for name in (
         "fused_lora", "adapter", "ftgpt", "dtype", "peft_method", "lora_target_modules", "lora_dropout",
@@ -390,7 +411,7 @@ def given_to(command: str, files, places: dict, out: Path, more: dict) -> dict:
         if command != "pretrain"
         else NEW_MODEL | {"tokenizer": "MODEL", "block_size": 32}
     )
-    own |= {"template": "plain"} if command in ("sft", "dpo") else {}
+    own |= {"template": "plain"} if command in ("sft", "dpo", "kto") else {}
     given = BASE | own | {"dataset_name": str(files.path(command)), "output_dir": str(out)} | more
     return {
         name: places.get(value, value) if isinstance(value, str) else value
@@ -516,6 +537,17 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"label_smoothing": 0.1}, "has no effect on this --loss_type"),
         ({"label_smoothing_factor": 0.1}, "use --label_smoothing"),
         ({"padding_free": True}, "TRL pads pairs"),
+        ({"cpo_alpha": 0.5}, "belongs to --loss_type cpo and simpo"),
+        ({"simpo_gamma": 0.5, "loss_type": ["cpo"]}, "belongs to --loss_type simpo"),
+        ({"use_weighting": True, "loss_type": ["orpo"]}, "which know no reference"),
+    ],
+    "kto": [
+        ({"allow_empty_mask": True}, "a label needs its answer"),
+        ({"dataset_streaming": True}, "mixes wanted and unwanted ones"),
+        ({"precompute_ref_batch_size": 2}, "needs --precompute_ref_log_probs"),
+        ({"ref_model_sync_steps": 2}, "needs --sync_ref_model"),
+        ({"label_smoothing_factor": 0.1}, "has no effect on labels of answers"),
+        ({"dataset_num_proc": 2}, "ftkit reads rows and model itself"),
     ],
     "pretrain": [
         ({"preset": "gpt2", **WEIGHTS}, "is of a new model"),

@@ -256,6 +256,10 @@ class TrainerArguments:
         Need(("do_train", "do_eval", "do_predict"), never, "has no effect: see --eval_strategy; drop it"),
     ])  # fmt: skip
 
+    def own_decisions(self, facts, reasons: dict) -> dict:
+        """Settings of one trainer alone that nobody chose, by name; `reasons` takes why."""
+        return {}
+
     @property
     def looks_for_best(self) -> bool:
         """Whether a measure decides anything: which weights are kept, or the learning rate."""

@@ -6,7 +6,8 @@
       prompt               {"prompt", "chosen", "rejected"}: strings or turns; the answers may repeat the prompt
       messages             {"chosen", "rejected"}: two whole conversations that differ in their last turn, or after
                            those of "messages" an answer each
-    kto                    {"prompt", "completion", "label"}: whether the answer is wanted, true or false
+    kto                    {"prompt", "completion", "label"}: whether the answer is wanted: true or false, 1 or 0, a
+                           thumb up or down
     multiple_choice        {"question", "choices", "answer"}: the answer's number from 0, its letter or its text
       columns              the same with the choices in columns choice0, choice1, ... or A, B, ...
     classification         {"text", "label"}: a class by name or by number
@@ -47,7 +48,11 @@ CHOICE_FORMATS = {
     "letters": (("question", "A", "B", "answer"), tuple(LETTERS[2:])),
 }
 CLASS_NUMBER = re.compile(r"[+-]?[0-9]+")
-TRUTHS = {"true": True, "false": False}  # as a table writes them
+# What says of an answer that it is wanted, or not, beside true and false.
+WANTED = ("true", "yes", "1", "+1", "1.0", "up", "thumbs_up", "thumbs up", "👍", "good", "like", "desirable")
+UNWANTED = (
+    "false", "no", "0", "-1", "0.0", "down", "thumbs_down", "thumbs down", "👎", "bad", "dislike", "undesirable"
+)  # fmt: skip
 
 
 def to_preference(values: dict, format: str, where: str) -> dict:
@@ -160,15 +165,38 @@ def to_kto(values: dict, format: str, where: str) -> dict:
         raise UserError(f"{where}: the answer is marked as not trained; delete the mark or the row")
     if turns[-1]["role"] != "assistant" or (isinstance(values["completion"], list) and len(values["completion"]) != 1):
         raise UserError(f"{where}: completion must be one assistant turn; move the others to the prompt")
-    label = values["label"]
-    label = TRUTHS.get(label.strip().lower(), label) if isinstance(label, str) else label
-    if not isinstance(label, bool):
-        shown = "null" if label is None else f"{type(label).__name__} {label}"
-        raise UserError(f'{where}: "label" must be true or false, got {shown}; say whether the answer is wanted')
-    return {"prompt": turns[:-1], "completion": in_one_text(turns[-1]), "label": label}
+    return {"prompt": turns[:-1], "completion": in_one_text(turns[-1]), "label": is_wanted(values["label"], where)}
+
+
+def is_wanted(label, where: str) -> bool:
+    """Whether a label says that its answer is wanted; raise UserError for one that says neither."""
+    text = str(label).strip().lower()
+    if text in WANTED or text in UNWANTED:
+        return text in WANTED
+    shown = "null" if label is None else f"{type(label).__name__} {label}"
+    raise UserError(
+        f'{where}: "label" must be true or false (or 1 or 0, up or down), got {shown}; say whether the answer is wanted'
+    )
 
 
 KTO = RowKind({"kto": (("prompt", "completion", "label"), SYSTEM)}, to_kto)
+
+
+def to_labelled_answer(values: dict, format: str, where: str) -> dict:
+    """A KTO row, or a preference, which `unpaired` makes two of."""
+    return to_kto(values, format, where) if format in KTO.formats else to_preference(values, format, where)
+
+
+def unpaired(row: dict) -> list[dict]:
+    """The KTO rows of a row: of a preference its chosen answer, wanted, and its rejected one, unwanted."""
+    if "label" in row:
+        return [row]
+    shared = {"prompt": row["prompt"], "source": row["source"]}
+    return [shared | {"completion": row[name], "label": name == "chosen"} for name in ANSWERS]
+
+
+# What `ftkit kto` takes.
+LABELLED_ANSWERS = RowKind(KTO.formats | PREFERENCE_FORMATS, to_labelled_answer, EqualPairs, unpaired)
 
 
 def to_multiple_choice(values: dict, format: str, where: str) -> dict:

@@ -26,7 +26,7 @@ KNOWN_NAMES = {
         "sentence", "review", "message", "comment", "content", "body", "email", "mail", "sms", "tweet", "document",
         "input", "utterance", "post",
     ),
-    "label": ("class", "category", "sentiment", "target", "intent", "labels", "spam"),
+    "label": ("class", "category", "sentiment", "target", "intent", "labels", "spam", "kto_tag", "thumbs", "desirable"),
 }  # fmt: skip
 CHOICES = ({"choices"}, {"options"}, {"a", "b"}, {"choice0", "choice1"})  # columns of questions with choices
 # What a file may hold, in the order in which it is proposed.

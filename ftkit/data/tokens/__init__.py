@@ -1,11 +1,12 @@
 """Rows as token ids with labels, documents as blocks, and the receipt that counts both.
 
-blocks.py        Documents joined into blocks of a fixed length, an end token after each
-bpe.py           Byte-level BPE tokenizers
-characters.py    One token per character
-labelled.py      Rows with one label each, for classifiers, as token ids, and the receipt of them
-preferences.py   Preference rows (see `ftkit.data.rows.kinds`) as token ids, cut where the answers start
-receipt.py       The batch receipt
-receipt_text.py  The batch receipt for people
-tokenization.py  Turns rows into token ids and labels
+blocks.py            Documents joined into blocks of a fixed length, an end token after each
+bpe.py               Byte-level BPE tokenizers
+characters.py        One token per character
+labelled.py          Rows with one label each, for classifiers, as token ids, and the receipt of them
+labelled_answers.py  Answers that are wanted or not as token ids, and the order they train in
+preferences.py       Preference rows (see `ftkit.data.rows.kinds`) as token ids, cut where the answers start
+receipt.py           The batch receipt
+receipt_text.py      The batch receipt for people
+tokenization.py      Turns rows into token ids and labels
 """

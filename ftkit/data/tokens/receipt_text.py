@@ -110,6 +110,8 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
         lines.append(("packing", f"{counted(receipt['num_sequences'], 'sequence')}, of which {filled} is filled"))
     if receipt["num_chosen_longer"] or receipt["num_chosen_shorter"]:
         lines.append(("pairs", pairs_text(receipt)))
+    if receipt["num_wanted"] or receipt["num_unwanted"]:
+        lines.append(("answers", labelled_text(receipt)))
     if receipt["end_of_turn"]:
         times = counted(receipt["num_end_tokens_trained"], "time")
         lines.append(("end token", f"{printable(receipt['end_of_turn'])}, trained {times}"))
@@ -132,6 +134,12 @@ def pairs_text(receipt: dict) -> str:
     return (
         f"{lengths}; chosen is longer in {receipt['num_chosen_longer']:,}, shorter in {receipt['num_chosen_shorter']:,}"
     )
+
+
+def labelled_text(receipt: dict) -> str:
+    """How many answers are wanted and unwanted, and their lengths."""
+    parts = [(receipt[f"num_{name}"], name, receipt[f"mean_{name}_tokens"]) for name in ("wanted", "unwanted")]
+    return ", ".join(f"{number:,} {name} ({mean:.1f} tokens on average)" for number, name, mean in parts if number)
 
 
 def dropped_text(dropped: dict[str, int] | int) -> str:

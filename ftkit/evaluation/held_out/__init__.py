@@ -1,9 +1,10 @@
 """Held-out rows measured: answers, text, preferences and classes.
 
-answers.py         Held-out conversations answered by a model, with examples in its prompt, and without a model
-before_after.py    Held-out rows answered by the base, by the base with examples, and by the result
-classification.py  A classifier on held-out rows: its measures, its results.json, its part of report.html
-likelihoods.py     How likely held-out answers and held-out text are to a model, before and after it was trained
-preferences.py     How a model ranks held-out pairs of answers, before and after it was trained on preferences
-writing.py         What a training run measured of its held-out rows, before and after
+answers.py           Held-out conversations answered by a model, with examples in its prompt, and without a model
+before_after.py      Held-out rows answered by the base, by the base with examples, and by the result
+classification.py    A classifier on held-out rows: its measures, its results.json, its part of report.html
+labelled_answers.py  How likely held-out answers that are wanted or not are to a model, before and after
+likelihoods.py       How likely held-out answers and held-out text are to a model, before and after it was trained
+preferences.py       How a model ranks held-out pairs of answers, before and after it was trained on preferences
+writing.py           What a training run measured of its held-out rows, before and after
 """

@@ -73,10 +73,10 @@ def write_preferences(
     return items
 
 
-def read_before(output_dir: str) -> list[Item]:
-    """The pairs as they were scored before training."""
+def read_before(output_dir: str, task: str = TASK) -> list[Item]:
+    """The pairs, or the items of another task, as they were scored before training."""
     path = Path(output_dir) / BEFORE / FILE
-    return read_items(path, read_results(path).tasks[TASK])
+    return read_items(path, read_results(path).tasks[task])
 
 
 def preference_items(

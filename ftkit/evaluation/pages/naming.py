@@ -6,7 +6,8 @@ from pathlib import Path
 from ftkit.model.loading import public_name_of
 
 CACHED_ID = re.compile(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]")  # how huggingface_hub's cache names a model
-KINDS = {"dpo": "DPO", "classify": "Classifier"}  # commands whose titles say more than the method of tuning
+# Commands whose titles say more than the method of tuning.
+KINDS = {"dpo": "DPO", "kto": "KTO", "classify": "Classifier"}
 
 
 def method_name(settings: dict, command: str) -> str:

@@ -33,6 +33,7 @@ NO_RUN = "This folder does not hold the record of a training run."
 METHODS = {
     "sft": "Supervised fine-tuning",
     "dpo": "Direct preference optimisation (arXiv:2305.18290)",
+    "kto": "Kahneman-Tversky optimisation (arXiv:2402.01306)",
     "pretrain": "Next-token prediction on raw text",
     "classify": "Supervised training of a text classifier",
 }

@@ -12,23 +12,23 @@ from ftkit.model.adapters.methods import peft_config
 from ftkit.training.callbacks import BothFallCallback
 from ftkit.training.method import Method, Run
 from ftkit.training.preparation import describe_rows, load_trained, prepare_data, row_facts
+from ftkit.training.reference import ReferenceMixin, reference_copy
+from ftkit.training.reference_free import ReferenceFreeMixin
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.samples import row_questions
 
 
-class FTDPOTrainer(RunMixin, DPOTrainer):
+class FTDPOTrainer(RunMixin, ReferenceMixin, DPOTrainer):
     """DPOTrainer on {"prompt_ids", "chosen_ids", "rejected_ids"}, with what ftkit adds to every trainer."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.add_callback(BothFallCallback())
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # tokenized already
 
-    def _precompute_ref_logps(self, *args, **kwargs):
-        self.put_compact_heads()  # TRL scores the reference before its constructor returns
-        return super()._precompute_ref_logps(*args, **kwargs)
+
+class FTReferenceFreeTrainer(RunMixin, ReferenceFreeMixin, DPOTrainer):
+    """The same without a reference: ORPO, CPO and SimPO."""
+
+    _prepare_dataset = FTDPOTrainer._prepare_dataset
 
 
 def prepare(settings):
@@ -36,25 +36,25 @@ def prepare(settings):
     return prepare_data(settings, PREFERENCES, tokenize_pairs, may_change_template=False)
 
 
-def reference_copy(model, settings):
-    """A frozen copy of the starting weights; None where the reference is a disabled adapter or computed beforehand."""
-    if settings.model.use_peft or settings.training.precompute_ref_log_probs:
-        return None
-    return copy.deepcopy(model).requires_grad_(False).eval()
-
-
-def build_trainer(run: Run, model) -> FTDPOTrainer:
+def build_trainer(run: Run, model) -> FTDPOTrainer | FTReferenceFreeTrainer:
     """The trainer on tokenized pairs."""
-    data = run.data
-    return FTDPOTrainer(
+    data, config = run.data, run.config
+    is_free = run.settings.training.is_reference_free
+    if is_free:  # what is scored beforehand needs no reference, so TRL loads none
+        config = copy.copy(config)
+        config.precompute_ref_log_probs = True
+    trainer = (FTReferenceFreeTrainer if is_free else FTDPOTrainer)(
         model=model,
-        ref_model=reference_copy(model, run.settings),
-        args=run.config,
+        ref_model=None if is_free else reference_copy(model, run.settings),
+        args=config,
         train_dataset=data.train_dataset(),
         eval_dataset=data.test_dataset(),
         processing_class=data.tokenizer,
         peft_config=peft_config(run.settings.model, model, data.template.added_tokens),
     )
+    if not is_free:
+        trainer.add_callback(BothFallCallback())
+    return trainer
 
 
 def receipt(run: Run, trainer: FTDPOTrainer) -> dict:
