@@ -6,8 +6,8 @@ bench.py          Benchmarks a model
 chat.py           Talks to a model or to adapters that are swapped while it runs, streaming, each through the temp
 check.py          Checks that a run can be killed and goes on
 classify_file.py  `ftkit classify --predict`: puts the texts of a file into the classes of a trained classifier
-completion.py     Prints the script that completes ftkit's command lines in a shell
 compare.py        Shows whether a model got better, and what it forgot, from two benchmark runs
+completion.py     Prints the script that completes ftkit's command lines in a shell
 data/             `ftkit data` and its actions, one file each
 demo.py           The demo
 export.py         Exports a model, or an adapter merged into its base, for other engines

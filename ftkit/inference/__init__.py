@@ -8,6 +8,7 @@ end_tokens.py      Which tokens end an answer
 endpoint.py        Asks any OpenAI-compatible server (Ollama, vLLM, transformers serve, a paid one)
 engine.py          Engine
 generation.py      Answers to many prompts
+judging.py         What a judge is asked, and the only replies that count
 log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed
 merged.py          An adapter merged, and how far the merged folder is from the adapter on its base, on held-out rows
 reward_model.py    A reward model in use

@@ -4,11 +4,13 @@ classification.py  Metrics of a classifier as `evaluate.Metric`s that need no ne
 constraints.py     Whether an answer keeps to instructions that a program can verify
 definition.py      What every metric says about itself, and the input that none of them accepts
 intervals.py       How sure a score is
+json_schema.py     Whether a JSON value fits a schema
 likelihood.py      What log-likelihoods say
 overlap.py         How much of a reference text an answer repeats
 paired_tests.py    Did paired scores change, and could so few items have shown it
 ranking.py         Who answers best, from votes on pairs of answers
 refusal.py         Whether an answer refuses, seen by what refusals say
+rewards.py         Rewards of one answer
 similarity.py      How near an answer is to its reference in meaning
 text_match.py      Whether an answer is the right one
 """

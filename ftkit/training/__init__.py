@@ -23,6 +23,7 @@ preparation.py       Rows and weights made ready for a trainer
 progress.py          How far a run is: a bar on a terminal, a line per logging step in a log file
 reference.py         The reference of preference training: what the trained model is held against
 reference_free.py    Losses of pairs that need no reference: ORPO, CPO and SimPO
+rewards.py           Rewards of sampled answers, by name
 run_trainer.py       What ftkit adds to every TRL trainer
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
 saving.py            When a checkpoint is written

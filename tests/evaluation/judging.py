@@ -3,8 +3,8 @@
 import json
 
 from ftkit.evaluation.judge.judge import judge as judge_all
-from ftkit.evaluation.judge.prompts import Answered
 from ftkit.inference.completion import Reply
+from ftkit.inference.judging import Answered
 
 
 def rows(*answers: str) -> list[Answered]:

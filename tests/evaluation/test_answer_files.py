@@ -7,7 +7,7 @@ from judging import write_answers
 
 from ftkit.config.errors import UserError
 from ftkit.evaluation.judge.answer_files import read_answers
-from ftkit.evaluation.judge.prompts import Answered
+from ftkit.inference.judging import Answered
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ answer_files.py  Answers to be judged, from the files that ftkit writes and from
 folder.py        The folder of a judging
 judge.py         A model as judge
 local.py         Asks a judge that is loaded here, batch by batch
-prompts.py       What a judge is asked, and the only replies that count
 summary.py       What a judging came to
 votes.py         Votes on pairs of answers, from people or judges, as a .jsonl file
 writing.py       What a judge found, in the forms that others read

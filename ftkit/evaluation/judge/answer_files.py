@@ -15,7 +15,7 @@ from ftkit.config.errors import UserError
 from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.reader import Record, read_records
 from ftkit.data.rows.thoughts import split_thought, without_thought
-from ftkit.evaluation.judge.prompts import Answered, prompt_text
+from ftkit.inference.judging import Answered, prompt_text
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from ftkit.config.files import check_folder, write_json
 from ftkit.config.json_object import read_object
 from ftkit.config.output_folder import clear, visible_names
 from ftkit.evaluation.judge.judge import read_judgements
-from ftkit.evaluation.judge.prompts import Answered
+from ftkit.inference.judging import Answered
 
 NOTE, JUDGEMENTS, VOTES = "judge.json", "judgements.jsonl", "votes.jsonl"
 FOLDER_NAME = re.compile(r"(?!\.)[\w.-]{1,60}")

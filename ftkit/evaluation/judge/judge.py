@@ -19,9 +19,9 @@ from statistics import fmean
 
 from ftkit.config.errors import UserError
 from ftkit.config.jsonl import append_jsonl, pass_over_torn, read_jsonl
-from ftkit.evaluation.judge.prompts import Answered, pair_prompt, parse_choice, parse_score, score_prompt
 from ftkit.inference.completion import Reply
 from ftkit.inference.endpoint import GivenUp
+from ftkit.inference.judging import Answered, pair_prompt, parse_choice, parse_score, score_prompt
 
 NO_JUDGEMENT = {"score": "not a whole number from 0 to 100", "pair": "not A, B or tie"}
 VALUES = {"score": range(101), "pair": (0.0, 0.5, 1.0)}

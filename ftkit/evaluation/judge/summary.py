@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from statistics import fmean
 
 from ftkit.evaluation.judge.judge import Judgement, Outcome, majority, pair_winners, shared_scores
-from ftkit.evaluation.judge.prompts import Answered
+from ftkit.inference.judging import Answered
 from ftkit.metrics.intervals import bootstrap_interval, wilson_interval
 
 MAX_FAILURE_SHARE = 0.05  # with more, the summary warns that what is left may be a selection

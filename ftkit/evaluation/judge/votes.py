@@ -18,7 +18,7 @@ from ftkit.config.jsonl import write_jsonl
 from ftkit.data.reading.reader import read_records
 from ftkit.data.rows.columns import nearest_key
 from ftkit.data.rows.formats import checked_text, from_messages, message
-from ftkit.evaluation.judge.prompts import prompt_text
+from ftkit.inference.judging import prompt_text
 from ftkit.metrics.intervals import wilson_interval
 
 WINNERS = {"a": 1.0, "b": 0.0, "tie": 0.5}

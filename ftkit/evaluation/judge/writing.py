@@ -6,9 +6,9 @@ from statistics import fmean
 
 from ftkit.evaluation.judge.folder import model_folder
 from ftkit.evaluation.judge.judge import Judgement, Outcome, pair_winners, shared_scores
-from ftkit.evaluation.judge.prompts import SCORE_PROMPT, Answered
 from ftkit.evaluation.judge.votes import Vote
 from ftkit.evaluation.results import Item, Results, content_id, mean_score, task_of, write_run
+from ftkit.inference.judging import SCORE_PROMPT, Answered
 
 METRIC = "judge_score"  # from 0 to 1
 TASK = "judge"
