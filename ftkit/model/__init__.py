@@ -13,6 +13,7 @@ loading.py              Loads models and tokenizers by name
 modeling_ftgpt.py       FTGPT: one decoder, from token ids to logits, in one file
 padding.py              Gives a tokenizer a pad token that is not its end token, out of the tokens it already has
 trained_classifier.py   A classifier that was trained, for use
+value_head.py           The value of a state for PPO
 weights/                Weight formats
 """
 

@@ -19,6 +19,7 @@ moved.py             Whether training has moved what it says it trains, and noth
 packing.py           Rows in blocks, and how attention keeps documents apart
 plan.py              What a run does, decided once, each value with its reason
 plan_text.py         The plan of a run as a person reads it, before the first step or, with --plan, instead of it
+ppo/                 Proximal policy optimisation
 preparation.py       Rows and weights made ready for a trainer
 progress.py          How far a run is: a bar on a terminal, a line per logging step in a log file
 reference.py         The reference of preference training: what the trained model is held against
