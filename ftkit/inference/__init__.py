@@ -12,6 +12,7 @@ judging.py         What a judge is asked, and the only replies that count
 log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed
 merged.py          An adapter merged, and how far the merged folder is from the adapter on its base, on held-out rows
 reward_model.py    A reward model in use
+sampling.py        Samples of a model's own distribution, for training on them
 scoring.py         Scores of answers
 side_by_side.py    Several models asked the same
 """
