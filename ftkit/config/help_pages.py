@@ -51,6 +51,7 @@ SHOWN = {
         ("per_device_train_batch_size", "N", "rows per device at once"),
         ("gradient_accumulation_steps", "N", "batches per update"),
         ("beta", "X", "how far the model may move from where it started"),
+        ("center_rewards_coefficient", "X", "weight of the mean score in the loss, which keeps it near 0"),
         ("seed", "N", "seed of the order, of dropout and of new weights"),
     ),
     "saving": (
@@ -67,7 +68,8 @@ SHOWN = {
         ("plan", "", "print every decision and why, and stop before training"),
     ),
 }  # fmt: skip
-REFUSED = {"ftkit classify": ("adapter", "num_frozen_layers", "benchmark_tasks")}  # of those shown
+OF_CLASSIFIERS = ("adapter", "num_frozen_layers", "benchmark_tasks")
+REFUSED = {"ftkit classify": OF_CLASSIFIERS, "ftkit reward": OF_CLASSIFIERS}  # of those shown
 ROWS_AND_MACHINE = "decided from rows and machine"
 # What a run decides where nobody chose, by rule instead of a default.
 RULES = {

@@ -23,6 +23,7 @@ COMMAND_WORDS = {
     "classify": "predict classifier",
     "dpo": "preferences align rlhf orpo cpo simpo",
     "kto": "feedback thumbs",
+    "reward": "reward-model reward_model rm score",
     "data check": "check-data validate lint rows",
     "data show": "show preview inspect",
     "data split": "split",

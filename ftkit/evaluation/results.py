@@ -33,6 +33,8 @@ NO_SHARES = (
 METRIC_NAMES = {  # of metrics whose name is not what a reader calls them
     "pair_accuracy": "pairs in the right order",
     "reward_accuracy": "pairs in the right order by implicit reward",
+    "margin": "chosen score - rejected score",
+    "pair_loss": "loss of a pair, nats",
     "chosen_logps": "log-probability of chosen, nats",
     "rejected_logps": "log-probability of rejected, nats",
     "signed_logps": "log-probability per token, of unwanted answers with a minus",

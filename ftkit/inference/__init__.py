@@ -7,6 +7,7 @@ divergence.py      How far one model's next-token distribution is from another's
 end_tokens.py      Which tokens end an answer
 endpoint.py        Asks any OpenAI-compatible server (Ollama, vLLM, transformers serve, a paid one)
 engine.py          Engine
+fresh_scores.py    Scores of a saved reward model from a process that knows nothing but its folder
 generation.py      Answers to many prompts
 judging.py         What a judge is asked, and the only replies that count
 log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed

@@ -90,23 +90,19 @@ def padded(sequences: Sequence[list[int]], pad_id: int) -> dict[str, torch.Tenso
     }
 
 
-def load_reward_model(
-    name: str | Path, *, base: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
-) -> RewardModel:
-    """What `ftkit reward` wrote, or any sequence classifier with one label, on the device of this machine.
+def load_reward_model(name: str | Path, *, device: str | None = None, **loading) -> RewardModel:
+    """What `ftkit reward` wrote, or any sequence classifier with one label, on `device` or that of this machine.
 
-    name: folder or Hub id of a whole model or an adapter. base: of an adapter, where it is not where the run found it.
-    dtype: of the base's weights; the head is always float32.
+    name: folder or Hub id of a whole model or an adapter. loading: of `load_trained_classifier`, such as base (of an
+    adapter, where it is not where the run found it) and dtype (of the base's weights; the head is always float32).
     Raises UserError for a folder that is no classifier, has several labels, lacks its head or has no chat template, and
     for one that renders other tokens than in training.
     """
-    model, tokenizer, labels = load_trained_classifier(
-        name, base=base, dtype=dtype, trust_remote_code=trust_remote_code
-    )
+    model, tokenizer, labels = load_trained_classifier(name, **loading)
     if len(labels) != 1:
         raise UserError(
             f"{name}: is a classifier of {len(labels)} classes, and a reward model has one output; train one: "
             f"{command('reward', '--model', 'M', '--dataset_name', 'D', '--output_dir', 'OUT')}"
         )
     template = install_template(tokenizer)
-    return RewardModel(model.to(probe().device), tokenizer, template, str(name))
+    return RewardModel(model.to(device or probe().device), tokenizer, template, str(name))

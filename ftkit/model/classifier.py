@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import TaskType
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
@@ -28,6 +29,7 @@ OUTPUTS_FIX = "load it as float32, or take an earlier checkpoint"
 DEFAULT_LIMIT = 512  # tokens of a text, of a model that names no limit
 CLASSIFIER_SUFFIX = "ForSequenceClassification"
 # What a head's outputs are, by transformers' names for it.
+LABEL = "reward"  # of a reward model's one output
 ONE_CLASS, ANY_CLASSES, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 
 
@@ -88,16 +90,25 @@ def load_classifier(
         model.config.get_text_config().pad_token_id = pad_token_id  # stock decoders find the last token by it
     head = head_names(model, info["missing_keys"])
     if len(labels) == 1:
-        score_in_float32(model, head)
+        score_in_float32(model, head, files)
     return LoadedClassifier(model, head)
 
 
-def score_in_float32(model: PreTrainedModel, head: list[str]) -> None:
-    """Keep the linear layers of the head, and what they compute, in float32: bfloat16 has two decimals of a score."""
+def score_in_float32(model: PreTrainedModel, head: list[str], files: list[Path]) -> None:
+    """Keep the linear layers of the head, and what they compute, in float32: bfloat16 has two decimals of a score.
+
+    files: whose values of the head are taken as they are, not as the base's precision rounded them.
+    """
     for name in head:
-        for module in model.get_submodule(name).modules():
-            if type(module) is nn.Linear:
-                module.float().forward = MethodType(float32_linear, module)
+        module = model.get_submodule(name)
+        for part in module.modules():
+            if type(part) is nn.Linear:
+                part.float().forward = MethodType(float32_linear, part)
+        weights = {f"{name}.{key}": weight for key, weight in module.named_parameters()}
+        for path in files:
+            with safe_open(path, framework="pt") as file:
+                for key in weights.keys() & set(file.keys()):
+                    weights[key].data.copy_(file.get_tensor(key))
 
 
 def float32_linear(self: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
@@ -197,9 +208,18 @@ def train_last_layers(model: PreTrainedModel, head: list[str], num_layers: int) 
 
 
 def classifier_peft_config(model_args, model: PreTrainedModel, head: list[str]):
-    """The LoRA configuration of the settings, which trains and saves the head whole; None without --use_peft."""
+    """The LoRA configuration of the settings, which trains and saves the head whole; None without --use_peft.
+
+    Raises UserError where LoRA is to adapt the head as well.
+    """
     config = peft_config(model_args, model, [])
     if config is not None:
+        targets = config.target_modules if isinstance(config.target_modules, set) else []
+        if adapted := sorted({name for name in targets if any(one.endswith(name) for one in head)}):
+            raise UserError(
+                f"--lora_target_modules {adapted[0]}: is the head, which is trained and saved whole with any adapter; "
+                "leave it out"
+            )
         config.task_type = TaskType.SEQ_CLS
         config.modules_to_save = sorted({*(config.modules_to_save or []), *head})
         config.exclude_modules = head

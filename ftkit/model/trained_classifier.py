@@ -18,7 +18,12 @@ from ftkit.model.loading import load_tokenizer, local_model_folder
 
 
 def load_trained_classifier(
-    name: str | Path, *, base: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
+    name: str | Path,
+    *,
+    base: str | None = None,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
     """The model in evaluation mode, its tokenizer, which pads on the right, and its classes in order.
 
@@ -37,12 +42,12 @@ def load_trained_classifier(
     tokenizer.padding_side = "right"
     if read_lock(name):
         verify_lock(name, tokenizer)
+    settings = {"dtype": dtype, "attn_implementation": attn_implementation, "trust_remote_code": trust_remote_code}
     if is_adapter:
-        settings = {"dtype": dtype, "trust_remote_code": trust_remote_code}
         model = load_base(folder, name, trained_quantization(name), **settings)
         return put_adapter(model, name, tokenizer, base_folder=folder), tokenizer, labels
     loaded = load_classifier(
-        folder, labels, pad_token_id=tokenizer.pad_token_id, dtype=dtype, trust_remote_code=trust_remote_code,
-        problem_type=stored_problem(folder), may_lack_head=False,
+        folder, labels, pad_token_id=tokenizer.pad_token_id, problem_type=stored_problem(folder), may_lack_head=False,
+        **settings,
     )  # fmt: skip
     return loaded.model.eval(), tokenizer, labels

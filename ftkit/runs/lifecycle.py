@@ -164,7 +164,7 @@ def write_plan(run: Run, trainer, receipt: dict) -> None:
     write_lock(run.output_dir, trainer.template_lock)
     model = run.settings.model
     if model.use_peft:
-        labels = list(receipt.get("classes", []))
+        labels = list(receipt.get("classes", receipt.get("labels", [])))
         name, in_4bit = model.model_name_or_path, model.load_in_4bit
         record_base(run.output_dir, run.data.folder, name, load_in_4bit=in_4bit, labels=labels)
 
@@ -195,12 +195,16 @@ def close_receipt(run: Run, trainer, receipt: dict) -> None:
         if trainer.moved.report:
             say(trainer.moved.line())
         if trainer.batch_totals:
-            say(f"trained    {run_text(receipt['run'])}")
+            say(f"{'scored' if receipt.get('is_scored') else 'trained':<11}{run_text(receipt['run'])}")
 
 
 def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:
     """Save the result, describe it, push it if asked, and say where it is and what to run next."""
     save_model_safely(trainer)
+    if method.prove:
+        proof = on_first_process(run.config, lambda: method.prove(run, trainer))
+        if trainer.is_world_process_zero():
+            say(proof)
     verdict = benchmark_after(run, trainer, trained_rows(run.data))
     if trainer.is_world_process_zero():
         output_dir = run.output_dir

@@ -23,9 +23,15 @@ class BatchTotals:
         self.counts: torch.Tensor | None = None
 
     def add(self, inputs: dict) -> None:
-        """Count a batch: "input_ids" (B, T), "labels" or, of pairs, "completion_mask", "attention_mask" if padded."""
+        """Count a batch: "input_ids" (B, T), "attention_mask" if padded, and "labels" or, of pairs, "completion_mask";
+        without either the last token of each row is scored."""
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        trained = inputs["labels"] != IGNORE_INDEX if "labels" in inputs else inputs["completion_mask"].bool()
+        if "labels" in inputs:
+            trained = inputs["labels"] != IGNORE_INDEX
+        elif "completion_mask" in inputs:
+            trained = inputs["completion_mask"].bool()
+        else:
+            trained = mask.bool() & ~torch.nn.functional.pad(mask[:, 1:], (0, 1)).bool()
         num_tokens = mask.sum() if mask is not None else torch.tensor(ids.numel(), device=ids.device)
         num_ends = (trained & (ids == self.end_of_turn_id)).sum()
         num_sequences = torch.tensor(len(ids), device=ids.device)

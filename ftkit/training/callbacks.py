@@ -17,12 +17,14 @@ TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "gra
 PREFERENCE_METRICS = (
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"
 )  # fmt: skip
+REWARD_METRICS = ("accuracy", "margin", "min_reward", "mean_reward", "max_reward")
 CLASSIFICATION_METRICS = (
     "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier", "expected_calibration_error"
 )  # fmt: skip
 LANGUAGE_METRICS = ("mean_token_accuracy", "perplexity", "bits_per_byte")
 EVALUATION_METRICS = tuple(
-    f"eval_{name}" for name in ("loss", *LANGUAGE_METRICS, *PREFERENCE_METRICS, *CLASSIFICATION_METRICS)
+    f"eval_{name}"
+    for name in ("loss", *LANGUAGE_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS, *CLASSIFICATION_METRICS)
 )
 FALL_NATS = 1.0  # of an answer's log-probability; less is the noise of a batch
 
@@ -86,7 +88,7 @@ class MetricsCallback(TrainerCallback):
         seconds = self.training_seconds - self.last_seconds
         rate = (tokens - (self.last_tokens or 0)) / seconds if seconds > 0 else 0.0
         self.last_seconds, self.last_tokens = self.training_seconds, tokens
-        kept = {key: logs[key] for key in (*TRAINING_METRICS, *PREFERENCE_METRICS) if key in logs}
+        kept = {key: logs[key] for key in (*TRAINING_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS) if key in logs}
         memory = {"tokens": tokens, "useful_tokens_per_second": round(rate, 1), "peak_memory_gib": peak_memory_gib()}
         return kept | memory
 

@@ -49,6 +49,8 @@ class Method:
     questions(run): questions that are answered at each evaluation, and the function that answers, or None.
     finish(run, trainer): after training, before saving; what it returns is added to the receipt.
     next_command(run): what to run on the result.
+    prove(run, trainer): in the first process, after saving; a line for a person. Raises UserError where the saved
+    model is not the trained one.
     """
 
     prepare: Callable[[RunSettings], Any]
@@ -61,6 +63,7 @@ class Method:
     questions: Callable[[Run], tuple[list[dict], Callable] | None] | None = None
     finish: Callable[[Run, Trainer], dict] | None = None
     next_command: Callable[[Run], str] | None = None
+    prove: Callable[[Run, Trainer], str] | None = None
 
 
 @dataclass(frozen=True)

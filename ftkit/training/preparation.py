@@ -209,7 +209,8 @@ def describe_rows(run, receipt: dict | None) -> list[str]:
         ]
     num_sequences, tokens = run.num_sequences or receipt["num_sequences"], receipt["num_tokens"]
     each = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    trained = f"{receipt['num_rows']} labels" if is_labelled else f"{receipt['num_trained_tokens']} of them trained"
+    done = "scored" if receipt.get("is_scored") else "trained"
+    trained = f"{receipt['num_rows']} labels" if is_labelled else f"{receipt['num_trained_tokens']} of them {done}"
     size = round(tokens / num_sequences * min(each, num_sequences))
     lines.append(
         f"plan       {counted(run.num_updates, 'update')} of about {size} tokens; {tokens} tokens "

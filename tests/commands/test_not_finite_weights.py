@@ -22,6 +22,7 @@ READERS = {  # command line by command; {model} and {adapter} hold a value that 
     "sft --ftgpt": [*MODEL, *ROWS],
     "sft --adapter": ["{adapter}", "--dataset_name", "{rows}", "--output_dir", "{out}"],
     "dpo": [*MODEL, "--dataset_name", "{pairs}", "--output_dir", "{out}", "--template", "alpaca"],
+    "reward": [*MODEL, "--dataset_name", "{pairs}", "--output_dir", "{out}", "--template", "alpaca"],
     "pretrain": [*MODEL, "--dataset_name", "{texts}", "--output_dir", "{out}", "--block_size", "32"],
     "classify": [*MODEL, "--dataset_name", "{labels}", "--output_dir", "{out}"],
     "classify --predict": ["{labels}", "--model_name_or_path", "{classifier}"],

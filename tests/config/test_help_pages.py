@@ -22,8 +22,9 @@ PAGES = [
     *(["data", action] for action in DATA_ACTIONS),
     *(["adapters", action] for action in ADAPTER_ACTIONS),
     ["classify", "--predict", "FILE"],
+    ["reward", "--predict", "FILE"],
 ]
-GIVEN = {"sft": [], "dpo": [], "kto": [], "classify": [], "pretrain": ["--tokenizer", "t"]}
+GIVEN = {"sft": [], "dpo": [], "kto": [], "reward": [], "classify": [], "pretrain": ["--tokenizer", "t"]}
 
 
 def page(*argv: str, capsys) -> str:

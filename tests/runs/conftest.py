@@ -26,7 +26,7 @@ class Files:
         ]
         labels = [{"text": f"{word} {word}", "label": ("ham", "spam")[number % 2]} for number, word in enumerate(WORDS)]
         texts = [{"text": f"{word} {word.upper()} " * 12} for word in WORDS]
-        all_rows = {"sft": upper, "dpo": pairs, "kto": marked, "classify": labels, "pretrain": texts}
+        all_rows = {"sft": upper, "dpo": pairs, "reward": pairs, "kto": marked, "classify": labels, "pretrain": texts}
         for name, rows in all_rows.items():
             self.path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -40,7 +40,7 @@ class Files:
         if command == "pretrain":
             sizes = ("--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2")
             model = ("--tokenizer", str(self.model), *sizes, "--block_size", "32")
-        template = ("--template", "alpaca") if command in ("sft", "dpo", "kto") else ()
+        template = ("--template", "alpaca") if command in ("sft", "dpo", "kto", "reward") else ()
         return [*model, "--dataset_name", str(self.path(command)), "--output_dir", str(out), *template, *QUIET]
 
     def parse(self, command: str, out, *more: str):

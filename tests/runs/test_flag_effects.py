@@ -320,6 +320,26 @@ EFFECTS = {
         "train_sampling_strategy": Effect("random", "pairs neighbours"),
         "per_device_train_batch_size": Effect(1, "pairs the rows of a batch"),
     },
+    "reward": {name: COMMON[name] for name in SHARED} | {
+        "template": Effect("chatml", rows),
+        "dataset_format": Effect("messages", "must be a list of turns"),
+        "max_length": Effect(300, decided),
+        "untrained_rows": Effect("drop", rows, {"max_length": 8}, needed=True),
+        "max_truncated_share": Effect(0.5, "no pair is cut"),
+        "allow_untrained_end_of_turn": Effect(True, "no pair is cut"),
+        "allow_empty_mask": Effect(True, "no pair is cut"),
+        "add_template_tokens": Effect(True, "writes no token"),
+        "center_rewards_coefficient": Effect(0.7, weights),
+        "num_trained_layers": Effect(0, model),
+        "adapter": Effect("ADAPTER", "starts a new adapter"),
+        "num_frozen_layers": Effect(1, "give --num_trained_layers"),
+        "num_virtual_tokens": Effect(3, "is the length of a soft prompt", PEFT),
+        "compact_loss_head": Effect(True, "has no LM head"),
+        "loss_head_kernel": Effect("trl", "has no LM head"),
+        "sample_max_new_tokens": Effect(1, "has no LM head"),
+        "lora_modules_to_save": Effect(["layers.0.mlp"], model, PEFT),
+        "disable_dropout": Effect(False, lambda start: start.run.config.disable_dropout),
+    },
     "pretrain": COMMON | {name: dataclasses.replace(COMMON[name], base=COMMON[name].base | WEIGHTS) for name in (
         "fused_lora", "adapter", "ftgpt", "dtype", "peft_method", "lora_target_modules", "lora_dropout",
         "use_bnb_nested_quant", "num_virtual_tokens", "num_frozen_layers", "use_peft", "load_in_4bit", "lora_r",
@@ -378,7 +398,8 @@ ELSEWHERE = {
     "benchmark_limit": "tests/runs/test_benchmark.py",
     "trust_remote_code": "tests/model/test_remote_code.py",
 }
-ONE_CHOICE = {("classify", "peft_method"): "prompt_tuning"}  # the parser refuses every other value
+# The parser refuses every other value.
+ONE_CHOICE = {(name, "peft_method"): "prompt_tuning" for name in ("classify", "reward")}
 CASES = [
     (command, name) for command, effects in EFFECTS.items() for name in effects if (command, name) not in ONE_CHOICE
 ]
@@ -411,7 +432,7 @@ def given_to(command: str, files, places: dict, out: Path, more: dict) -> dict:
         if command != "pretrain"
         else NEW_MODEL | {"tokenizer": "MODEL", "block_size": 32}
     )
-    own |= {"template": "plain"} if command in ("sft", "dpo", "kto") else {}
+    own |= {"template": "plain"} if command in ("sft", "dpo", "kto", "reward") else {}
     given = BASE | own | {"dataset_name": str(files.path(command)), "output_dir": str(out)} | more
     return {
         name: places.get(value, value) if isinstance(value, str) else value
@@ -548,6 +569,14 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"ref_model_sync_steps": 2}, "needs --sync_ref_model"),
         ({"label_smoothing_factor": 0.1}, "has no effect on labels of answers"),
         ({"dataset_num_proc": 2}, "ftkit reads rows and model itself"),
+    ],
+    "reward": [
+        ({"max_truncated_share": 0.5}, "no pair is cut"),
+        ({"add_template_tokens": True}, "writes no token"),
+        ({"loss_head_kernel": "trl"}, "has no LM head"),
+        ({"label_smoothing_factor": 0.1}, "has no effect on pairs"),
+        ({"pad_token": "x"}, "the template closes an answer"),
+        ({"dataset_num_proc": 2}, "reads rows and model itself"),
     ],
     "pretrain": [
         ({"preset": "gpt2", **WEIGHTS}, "is of a new model"),

@@ -13,6 +13,7 @@ RUNS = {  # name: command, flags
     "sft-lora-packed": ("sft", ["--use_peft", "--lora_dropout", "0.1", "--max_steps", "2"]),
     "sft-full-unpacked": ("sft", ["--packing", "false", "--max_steps", "2", "--test_size", "4"]),
     "dpo": ("dpo", ["--use_peft", "--max_steps", "2"]),
+    "reward": ("reward", ["--use_peft", "--max_steps", "2"]),
     "kto": ("kto", ["--use_peft", "--max_steps", "2"]),
     "pretrain": ("pretrain", ["--max_tokens", "800", "--lr_scheduler_type", "cosine", "--dropout", "0.1"]),
     "classify": ("classify", ["--early_stopping_patience", "1", "--num_train_epochs", "2", "--test_size", "4"]),

@@ -366,6 +366,8 @@ RATES = {  # command, settings, parameters: the peak learning rate
     "soft prompt": ("sft", {"use_peft": True, "peft_method": "prompt_tuning"}, 8e9, 1e-2),
     "pairs, all weights": ("dpo", {}, 8e9, 1e-6),
     "pairs, LoRA, small": ("dpo", {"use_peft": True}, 4e6, 1e-4),
+    "reward model, LoRA": ("reward", {"use_peft": True}, 135e6, 1e-4),
+    "reward model's head": ("reward", {"num_trained_layers": 0}, 135e6, 1e-3),
     "new, 4 M": ("pretrain", {"model_name_or_path": None, "tokenizer": "t"}, 4e6, 1e-3),
     "new, 125 M": ("pretrain", {"model_name_or_path": None, "tokenizer": "t"}, 125e6, 6e-4),
     "new, 350 M": ("pretrain", {"model_name_or_path": None, "tokenizer": "t"}, 350e6, 3e-4),

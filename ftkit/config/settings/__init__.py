@@ -8,5 +8,6 @@ needs.py     What a setting needs to have an effect: tables of Needs beside the 
 pretrain.py  The settings of `ftkit pretrain`: raw text, a model from scratch or from weights, and a budget of tok
 ranges.py    What values settings may have, beside their type
 rates.py     The peak learning rate where nobody chose one
+reward.py    The settings of `ftkit reward` beside TRL's
 sft.py       The settings of `ftkit sft` beside TRL's
 """

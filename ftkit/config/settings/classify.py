@@ -65,7 +65,9 @@ class ClassifierModelArguments(ModelArguments):
     def __post_init__(self):
         super().__post_init__()
         if self.adapter:
-            raise UserError("--adapter: ftkit classify starts a new adapter; merge the old one and give the result")
+            raise UserError(
+                "--adapter: a head starts a new adapter; merge the old one (ftkit adapters merge) and give the result"
+            )
         if self.num_trained_layers is not None and self.use_peft:
             raise UserError("--num_trained_layers with --use_peft: PEFT freezes the base already; drop one of them")
         if self.num_frozen_layers:

@@ -9,4 +9,5 @@ preferences.py       Preference rows (see `ftkit.data.rows.kinds`) as token ids,
 receipt.py           The batch receipt
 receipt_text.py      The batch receipt for people
 tokenization.py      Turns rows into token ids and labels
+whole_pairs.py       Preference rows as whole conversations, for a reward model
 """

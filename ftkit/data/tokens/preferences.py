@@ -53,11 +53,15 @@ class TokenizedPairs:
         """(tokens before the cut, source) of the longest of the two sequences of each pair."""
         return heapq.nlargest(NUM_LONGEST_ROWS, [*self.chosen.longest, *self.rejected.longest])
 
+    def answer_lengths(self) -> list[list[int]]:
+        """Tokens of the chosen answers, and of the rejected ones."""
+        return [[len(row[f"{name}_ids"]) for row in self.rows] for name in ANSWERS]
+
     def counts(self) -> dict:
         """Counts by name, for the receipt: of both answers together, except for the rows, which are pairs."""
         chosen, rejected = self.chosen.counts(), self.rejected.counts()
         del chosen["dropped"], chosen["num_untrained_answers"]  # those of a prompt never are trained
-        lengths = [[len(row[f"{name}_ids"]) for row in self.rows] for name in ANSWERS]
+        lengths = self.answer_lengths()
         longer = sum(first > second for first, second in zip(*lengths, strict=True))
         shorter = sum(first < second for first, second in zip(*lengths, strict=True))
         return {name: chosen[name] + rejected[name] for name in chosen} | {

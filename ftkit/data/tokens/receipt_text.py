@@ -70,7 +70,8 @@ def format_receipt(receipt: dict, color: bool = False) -> str:
     """The receipt as text with its most typical row. Trained tokens are green where `color` is set, else in ⟦ ⟧."""
     lines = [f"{label:<11}{text}" for label, text in receipt_lines(receipt)]
     shown = receipt["typical_rows"][: 2 if "num_chosen_longer" in receipt else 1]
-    mark = "; trained text is green" if color else "; trained text stands in ⟦ ⟧"
+    done = "scored" if receipt.get("is_scored") else "trained"
+    mark = f"; {done} text is green" if color else f"; {done} text stands in ⟦ ⟧"
     for row in shown:
         lines += [f"{'row':<11}{row_title(row)}{mark}", f"  {row_text(row['tokens'], color)}"]
         mark = ""
@@ -97,14 +98,15 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
     if receipt["num_tokens"]:
         share = percent(receipt["num_trained_tokens"] / receipt["num_tokens"])
         padding = f", {receipt['num_padding_tokens']:,} padding" if receipt["num_padding_tokens"] else ""
-        trained = f"{receipt['num_trained_tokens']:,} trained ({share}), {receipt['num_context_tokens']:,} context"
+        done = "scored" if receipt["is_scored"] else "trained"
+        trained = f"{receipt['num_trained_tokens']:,} {done} ({share}), {receipt['num_context_tokens']:,} context"
         lines.append(("tokens", f"{trained}{padding} per pass; {receipt['mean_tokens']:.0f} per row on average"))
     if receipt["num_thoughts"]:
         number, tokens = receipt["num_thoughts"], receipt["num_thought_tokens"]
         answers = f"{counted(number, 'answer')} {'thinks' if number == 1 else 'think'}"
         lines.append(("thoughts", f"{answers} first: {tokens:,} of the trained tokens"))
     if receipt["run"]:
-        lines.append(("trained", run_text(receipt["run"])))
+        lines.append(("scored" if receipt["is_scored"] else "trained", run_text(receipt["run"])))
     if receipt["packed"]:
         filled = percent(receipt["packing_efficiency"])
         lines.append(("packing", f"{counted(receipt['num_sequences'], 'sequence')}, of which {filled} is filled"))
@@ -114,7 +116,8 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
         lines.append(("answers", labelled_text(receipt)))
     if receipt["end_of_turn"]:
         times = counted(receipt["num_end_tokens_trained"], "time")
-        lines.append(("end token", f"{printable(receipt['end_of_turn'])}, trained {times}"))
+        done = "scored" if receipt["is_scored"] else "trained"
+        lines.append(("end token", f"{printable(receipt['end_of_turn'])}, {done} {times}"))
     if receipt["template"]:
         template = receipt["template"]
         by = f", answers found by {template['trains_with']}" if "trains_with" in template else ""

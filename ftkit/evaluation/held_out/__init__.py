@@ -6,5 +6,6 @@ classification.py    A classifier on held-out rows: its measures, its results.js
 labelled_answers.py  How likely held-out answers that are wanted or not are to a model, before and after
 likelihoods.py       How likely held-out answers and held-out text are to a model, before and after it was trained
 preferences.py       How a model ranks held-out pairs of answers, before and after it was trained on preferences
+reward.py            How a reward model ranks held-out pairs, beside the length of answers and a coin
 writing.py           What a training run measured of its held-out rows, before and after
 """

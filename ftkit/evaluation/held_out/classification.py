@@ -222,19 +222,22 @@ def confusion_line(evaluation: dict, number: int) -> tuple[str, list[tuple], lis
     return name, cells, ["-" if share is None else f"{share:.3f}" for share in shares]
 
 
-def calibration_chart(bins: list[dict]) -> Chart:
-    """A dot for each bin: confidence across, accuracy up, its area by its rows; the diagonal is where they agree."""
+def calibration_chart(bins: list[dict], unit: str = "probability of the predicted class", what: str = "rows") -> Chart:
+    """A dot for each bin: confidence across, accuracy up, its area by its rows; the diagonal is where they agree.
+
+    unit: of the axis across. what: the rows are called.
+    """
     most = max(found["num_rows"] for found in bins)
     points = [(100 * found["confidence"], 100 - 100 * found["accuracy"]) for found in bins]
     dots = [
         (x, y, 3 + 8 * (found["num_rows"] / most) ** 0.5,
-         f"{found['num_rows']} rows: {found['confidence']:.1%} sure, {found['accuracy']:.1%} right")
+         f"{found['num_rows']} {what}: {found['confidence']:.1%} sure, {found['accuracy']:.1%} right")
         for found, (x, y) in zip(bins, points, strict=True)
     ]  # fmt: skip
     marks = [(25.0 * number, f"{number / 4:g}") for number in range(5)]
     lines = [Line("", "diagonal", [(0, 100), (100, 0)]), Line("", "train", points), Line("", "eval", [], dots)]
     up = [(100 - place, text) for place, text in marks]
-    return Chart("Accuracy by confidence", "probability of the predicted class", marks, up, lines)
+    return Chart("Accuracy by confidence", unit, marks, up, lines)
 
 
 def mistakes(items: list[dict]) -> list[tuple[str, str]]:

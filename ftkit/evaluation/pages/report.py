@@ -13,6 +13,7 @@ from ftkit.config.paste import command
 from ftkit.config.run_folder import RunRecord, read_record, read_run_yaml
 from ftkit.data.tokens.receipt_text import receipt_lines, row_title
 from ftkit.evaluation.held_out.classification import classifier_parts
+from ftkit.evaluation.held_out.reward import pair_calibration
 from ftkit.evaluation.pages.charts import Chart, loss_chart, loss_points, save_loss_png
 from ftkit.evaluation.pages.naming import run_title
 from ftkit.evaluation.pages.page import day_of, fact_lines, is_number, number_text, words_of, write_page
@@ -51,9 +52,11 @@ def write_report(output_dir: str | Path) -> Path:
         "scores": compared_scores(runs),
         "evaluation": evaluation,
         "charts": charts(metrics),
+        "calibration": pair_calibration(folder),
         "samples": samples(read_log(folder / "samples.jsonl")),
         "typical_rows": [(row_title(row), row["tokens"]) for row in receipt.get("typical_rows", [])],
         "receipt": receipt_lines(receipt),
+        "is_scored": bool(receipt.get("is_scored")),
         "command": command_of(record),
         "machine": machine_lines(record),
         "decided": decided_lines(record),
@@ -161,6 +164,8 @@ def charts(metrics: list[dict]) -> list[tuple[str, str, Chart]]:
     note = "Nats per trained token, by update."
     if any("rewards/margins" in line for line in metrics):
         note = "Of a pair, in nats: 0.693 is a coin's."
+    if any("margin" in line for line in metrics):
+        note = "Of a pair, -log sigmoid(chosen - rejected) with what centres the scores, in nats: 0.693 is a coin's."
     if any("eval_f1" in line for line in metrics):
         note = "Cross-entropy of a row, in nats, by update."
     bits = "What coding a byte of text takes, end tokens included: comparable between tokenizers."

@@ -134,6 +134,7 @@ def load_base(
     quantization: BitsAndBytesConfig | None,
     *,
     dtype: str = "float32",
+    attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """The base of an adapter: in `dtype`, or quantised from the precision in which training quantised it.
@@ -148,7 +149,9 @@ def load_base(
     labels = adapter_labels(adapter, folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You passed `quantization_config`")  # the folder's own, as it is
-        settings = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+        settings = {
+            "dtype": dtype, "attn_implementation": attn_implementation, "trust_remote_code": trust_remote_code,
+        }  # fmt: skip
         if labels is None:
             model = load_model(folder, quantization_config=quantization, **settings)
         else:

@@ -26,6 +26,13 @@ def use_fused_lora(model: nn.Module) -> int:
     return len(layers)
 
 
+def use_plain_lora(model: nn.Module) -> None:
+    """Take `use_fused_lora` back: the same up to rounding, and to the last bit what PEFT computes elsewhere."""
+    for module in model.modules():
+        if type(module) is LoraLinear:
+            vars(module).pop("forward", None)
+
+
 def is_fusible(layer: LoraLinear) -> bool:
     """Whether the frozen layer below is x W' + b and nothing else, on a CPU."""
     base = layer.base_layer

@@ -91,6 +91,14 @@ classify = pipeline(
 print(classify("..."))  # {labels}
 """
 
+REWARD_USAGE = """\
+from ftkit.inference.reward_model import load_reward_model
+
+{model_id}
+messages = [{{"role": "user", "content": "..."}}, {{"role": "assistant", "content": "..."}}]
+print(load_reward_model(model_id).scores([messages]))  # higher is better; only differences have a meaning
+"""
+
 CHAT = """\
 messages = [{"role": "user", "content": "..."}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -108,6 +116,7 @@ LIMITS = {
     "classify": "Made to put texts like those it was trained on into the classes named above, and no others.",
     "dpo": "Made to prefer answers like those that were chosen in its data.",
     "kto": "Made to give answers like those that were marked as wanted in its data.",
+    "reward": "Made to tell which of two answers to one request was preferred, for requests like those of its data.",
     "pretrain": "A base model: it continues text like that it has read, and answers nothing until it is fine-tuned.",
 }
 LIMITS_OF_ALL = """\
@@ -134,6 +143,7 @@ MEASURES = {
     "eval_logps/chosen": "log-probability of the chosen answer, nats",
     "eval_logps/rejected": "log-probability of the rejected answer, nats",
     "eval_accuracy": "accuracy",
+    "eval_margin": "chosen score - rejected score",
     "eval_f1": "F1",
     "eval_matthews_correlation": "Matthews correlation",
     "eval_roc_auc": "ROC AUC",
@@ -142,7 +152,8 @@ MEASURES = {
 
 def measures_of(record: dict) -> dict[str, str]:
     """MEASURES, with the loss called what it is in a line of the log: DPO's is of a pair, a classifier's of a row."""
-    kind = "a pair" if "eval_rewards/margins" in record else "a row" if "eval_f1" in record else None
+    is_pair = "eval_rewards/margins" in record or "eval_margin" in record
+    kind = "a pair" if is_pair else "a row" if "eval_f1" in record else None
     return MEASURES | ({"eval_loss": f"loss of {kind}, nats"} if kind else {})
 
 

@@ -26,7 +26,7 @@ from ftkit.publish.card.eval_results import benchmark_results
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MODEL_ID_LINE = re.compile(r'^model_id = "[^"\n]*".*$', re.MULTILINE)
-COMMAND = re.compile(r"(`ftkit (?:chat|classify --predict FILE) --(?:adapter|model_name_or_path) )[^`\n]+`")
+COMMAND = re.compile(r"(`ftkit (?:chat|(?:classify|reward) --predict FILE) --(?:adapter|model_name_or_path) )[^`\n]+`")
 UNFILLED = ("[More Information Needed]", "# Model Card for Model ID")  # templates of PEFT and of the Hub
 LICENSE_KEYS = ("license", "license_name", "license_link")
 NO_RUN = "This folder does not hold the record of a training run."
@@ -34,6 +34,7 @@ METHODS = {
     "sft": "Supervised fine-tuning",
     "dpo": "Direct preference optimisation (arXiv:2305.18290)",
     "kto": "Kahneman-Tversky optimisation (arXiv:2402.01306)",
+    "reward": "Pairwise training of a reward model (-log sigmoid of the difference of two scores)",
     "pretrain": "Next-token prediction on raw text",
     "classify": "Supervised training of a text classifier",
 }
@@ -184,7 +185,10 @@ def resize_line(folder: Path) -> str:
 
 
 def classifier_usage(folder: Path, name: str, labels: list[str]) -> str:
-    """How to ask a classifier for the class of a text, as Python and as a command."""
+    """How to ask a classifier for the class of a text, or a reward model for a score, as Python and as a command."""
+    if len(labels) == 1:
+        code = card_text.REWARD_USAGE.format(model_id=f'model_id = "{name}"  # this folder')
+        return f"```python\n{code}```\n\nor `{command('reward', '--predict', 'FILE', '--model', name)}`."
     text = card_text.CLASSIFIER_ADAPTER_USAGE if is_adapter(folder) else card_text.CLASSIFIER_USAGE
     custom = not is_adapter(folder) and bool(read_object(folder / "config.json").get("auto_map"))
     code = text.format(

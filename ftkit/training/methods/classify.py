@@ -32,6 +32,7 @@ from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.metrics.classification import measure
 from ftkit.model.adapters.methods import keep_four_bit_gradients, quantization_config
 from ftkit.model.classifier import (
+    ONE_CLASS,
     LoadedClassifier,
     check_head,
     class_probabilities,
@@ -148,18 +149,24 @@ def label_facts(settings, data: LabelledData, hardware: Hardware) -> Facts:
     return dataclasses.replace(facts, context=data.context, lengths=lengths, num_test=len(data.rows.observed or []))
 
 
-def load_with_head(run: Run) -> LoadedClassifier:
+def load_with_classes(run: Run) -> LoadedClassifier:
+    """The weights with a head for the classes of the rows."""
+    return load_with_head(run, run.data.rows.labels)
+
+
+def load_with_head(run: Run, labels: list[str], problem_type: str = ONE_CLASS) -> LoadedClassifier:
     """Load the weights with a head for the classes, and freeze what is not trained."""
     model_args, data, trust = run.settings.model, run.data, run.config.trust_remote_code
     quantization = quantization_config(model_args, run.decided.dtype)
     loaded = load_classifier(
         data.folder,
-        data.rows.labels,
+        labels,
         pad_token_id=data.tokenizer.pad_token_id,
         dtype=run.decided.dtype,
         attn_implementation=model_args.attn_implementation,
         quantization_config=unquantised_head(data.folder, quantization, trust_remote_code=trust),
         trust_remote_code=trust,
+        problem_type=problem_type,
     )
     keep_four_bit_gradients(loaded.model)
     check_vocabulary(loaded.model, data.tokenizer)
@@ -254,6 +261,6 @@ def next_command(run: Run) -> str:
 
 
 METHOD = Method(
-    prepare_labelled_data, label_facts, load_with_head, build_trainer, receipt, describe_rows,
+    prepare_labelled_data, label_facts, load_with_classes, build_trainer, receipt, describe_rows,
     format_receipt, first_texts, next_command=next_command,
 )  # fmt: skip
