@@ -180,12 +180,8 @@ def thoughts_text(task: TaskResult) -> str:
     """What a reader must know of thoughts before the answers; "" where there were none."""
     if not task.num_thoughts:
         return ""
-    cut, are = (
-        task.num_cut_thoughts,
-        "was cut off in the thought and counts"
-        if task.num_cut_thoughts == 1
-        else ("were cut off in the thought and count"),
-    )
+    cut = task.num_cut_thoughts
+    are = "was cut off in the thought and counts" if cut == 1 else "were cut off in the thought and count"
     text = f"{task.num_thoughts:,} of {task.num_items:,} answers think first, and the thoughts are not scored"
     return text + (f"; {cut:,} {are} as empty" if cut else "")
 

@@ -1,7 +1,7 @@
 """What a judge is asked, and the only replies that count."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ftkit.data.rows.thoughts import without_thought
 
@@ -48,6 +48,12 @@ class Answered:
     prompt: str
     answer: str
     reference: str = ""
+    turns: list | None = field(default=None, compare=False)  # of a prompt that is a conversation
+
+    @property
+    def asked(self) -> str | list:
+        """The prompt as it was asked."""
+        return self.prompt if self.turns is None else self.turns
 
 
 def prompt_text(prompt: str | list) -> str:

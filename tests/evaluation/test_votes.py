@@ -36,7 +36,7 @@ def test_votes_come_back_as_they_were_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"winner": "A"}, r'votes.jsonl:2: winner is "A"; give "a", "b" or "tie"'),
+        ({"winner": "A"}, r'votes.jsonl:2: winner is "A"; give "a", "b", "tie" or "both_bad"'),
         ({"winner": None}, 'votes.jsonl:2: "winner" must be a string, got NoneType'),
         ({"model_b": "mine"}, "votes.jsonl:2: both answers are by mine; compare two models"),
         ({"model_b": " "}, 'votes.jsonl:2: "model_b" is empty'),

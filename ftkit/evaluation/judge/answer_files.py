@@ -68,13 +68,14 @@ def answers_of_file(path: str, name: str, read_as: ReadAs = AS_WRITTEN) -> dict[
     for record in read_records(path, read_as):
         where = f"{path}:{record.line}"
         prompt, reference = prompt_of(record, where), record.values.get("reference")
-        reference = "" if reference is None else reference
+        reference, turns = "" if reference is None else reference, record.values.get("prompt")
+        turns = turns if isinstance(turns, list) else None
         for model, answer in named_answers(record, name, where).items():
             if not isinstance(answer, str) or not isinstance(reference, str):
                 raise UserError(f"{where}: answer and reference must be strings; put them in quotes")
             thought, answer = split_thought(answer)
             num_thoughts += thought is not None
-            found.setdefault(model, []).append(Answered(prompt, answer, without_thought(reference)))
+            found.setdefault(model, []).append(Answered(prompt, answer, without_thought(reference), turns))
     if num_thoughts:
         think = f"{num_thoughts:,} answers think" if num_thoughts > 1 else "1 answer thinks"
         logger.warning("%s: %s first; thoughts are not judged", path, think)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import astuple
 from pathlib import Path
 
 from ftkit.config.errors import UserError
@@ -71,7 +70,7 @@ def forget(folder: Path, answers: Iterable[str]) -> None:
 
 def fingerprint(rows: list[Answered]) -> str:
     """A hash of one model's answers."""
-    content = json.dumps([astuple(row) for row in rows])
+    content = json.dumps([(row.prompt, row.answer, row.reference) for row in rows])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -3,7 +3,8 @@
     {"prompt": "...", "model_a": "base", "answer_a": "...", "model_b": "mine", "answer_b": "...", "winner": "b",
      "voter": "person"}
 
-winner: "a", "b" or "tie". voter may be missing; prompt may be a list of messages.
+winner: "a", "b", "tie" or "both_bad". voter may be missing; prompt may be a list of messages. "again": true says that
+the vote replaces the one that its voter cast on this pair before.
 """
 
 import json
@@ -21,7 +22,8 @@ from ftkit.data.rows.formats import checked_text, from_messages, message
 from ftkit.inference.judging import prompt_text
 from ftkit.metrics.intervals import wilson_interval
 
-WINNERS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+WINNERS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
+AGAIN = "again"
 TEXTS = ("model_a", "answer_a", "model_b", "answer_b", "winner")
 
 
@@ -48,6 +50,12 @@ class Vote:
         return self.question, *sorted([self.answer_a.strip(), self.answer_b.strip()])
 
     @property
+    def about(self) -> tuple:
+        """Voter, question, and the two models with their answers, whichever stood first."""
+        sides = [(self.answer_a.strip(), self.model_a), (self.answer_b.strip(), self.model_b)]
+        return self.voter, self.question, *sorted(sides)
+
+    @property
     def share(self) -> float:
         """What the answer that comes first in `pair` won: 1, 0.5 or 0."""
         first, second = self.answer_a.strip(), self.answer_b.strip()
@@ -71,14 +79,25 @@ def read_votes(path: str | Path) -> list[Vote]:
                     f'{where}: "{name}" must be a string, got {type(values[name]).__name__}; put it in quotes'
                 )
         if values["winner"] not in WINNERS:
-            raise UserError(f'{where}: winner is "{values["winner"]}"; give "a", "b" or "tie"')
+            raise UserError(f'{where}: winner is "{values["winner"]}"; give "a", "b", "tie" or "both_bad"')
         if values["model_a"] == values["model_b"]:
             raise UserError(f"{where}: both answers are by {values['model_a']}; compare two models")
         for name in ("model_a", "model_b"):
             checked_text(values[name], name, where)
         check_prompt(values["prompt"], where)
-        votes.append(Vote(*(values[name] for name in ("prompt", *TEXTS)), str(values.get("voter") or "")))
+        vote = Vote(*(values[name] for name in ("prompt", *TEXTS)), str(values.get("voter") or ""))
+        if values.get(AGAIN) is True:
+            take_back(votes, vote)
+        votes.append(vote)
     return votes
+
+
+def take_back(votes: list[Vote], vote: Vote) -> None:
+    """Remove the last of the votes by the same voter on the same answers of the same models."""
+    for place in reversed(range(len(votes))):
+        if votes[place].about == vote.about:
+            del votes[place]
+            return
 
 
 def check_prompt(prompt, where: str) -> None:
@@ -115,11 +134,16 @@ def dpo_rows(votes: list[Vote]) -> list[dict]:
 
 
 def kto_rows(votes: list[Vote]) -> list[dict]:
-    """A row prompt/completion/label for each answer that won more often than it lost (true), or less often (false)."""
+    """A row prompt/completion/label for each answer that won more often than it lost (true), or less often (false).
+
+    Where both are bad, both lost.
+    """
     lead: Counter = Counter()
     first_seen: dict[tuple[str, str], tuple[Vote, str]] = {}
     for vote in votes:
-        for answer, won in ((vote.answer_a, WINNERS[vote.winner]), (vote.answer_b, 1 - WINNERS[vote.winner])):
+        won = WINNERS[vote.winner]
+        sides = (0.0, 0.0) if vote.winner == "both_bad" else (won, 1 - won)
+        for answer, won in zip((vote.answer_a, vote.answer_b), sides, strict=True):
             key = vote.question, answer.strip()
             lead[key] += 2 * won - 1
             first_seen.setdefault(key, (vote, answer))
