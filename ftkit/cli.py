@@ -27,7 +27,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "ftkit help COMMAND shows what a command takes, ftkit help sft all every setting of a training, and",
+            "ftkit help COMMAND shows what a command takes, ftkit help sft all every setting of a trainer, and",
             "ftkit help sft WORD those about a word; --config FILE.yaml sets them.",
         ]
     )
@@ -58,7 +58,7 @@ def unknown(name: str, rest: list[str]) -> str:
     meant = command_meant(name)
     whole = command_for(name)
     if whole and whole.split()[1] in COMMANDS and (not near or Path(name).exists()):
-        return f"{quoted(name)} is no command but names {KINDS[kind_of(name)]}; give {whole}"
+        return f"{quoted(name)} is not a command but names {KINDS[kind_of(name)]}; give {whole}"
     if meant and meant.split()[0] in (*COMMANDS, "help"):
         return f'unknown command "{name}"; did you mean ftkit {meant}?'
     return f'unknown command "{name}"{near}; ftkit --help lists the commands'

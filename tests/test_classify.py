@@ -321,7 +321,7 @@ def test_predicting_a_text_file_names_what_is_wrong(classify, tmp_path, tiny_fol
     with pytest.raises(UserError, match=r'texts\.jsonl:2: "text" is null'):
         main(["--predict", str(source), "--model_name_or_path", str(tiny_folder)])
     source.write_text('{"text": "a"}\n')
-    with pytest.raises(UserError, match="is no classifier; train one"):
+    with pytest.raises(UserError, match="is not a classifier; train one"):
         main(["--predict", str(source), "--model_name_or_path", str(tiny_folder)])
     with pytest.raises(UserError, match="exists; name a new file"):
         main(["--predict", str(source), "--model_name_or_path", str(tiny_folder), "--output_file", str(source)])

@@ -152,7 +152,9 @@ def test_an_adapter_is_trained_on_with_itself_as_the_reference(dpo, sft_adapter,
 
 
 def test_an_adapter_is_not_trained_on_with_another_template(dpo, sft_adapter):
-    with pytest.raises(UserError, match=r"trained with other tokens \(template alpaca\): token 0 .*drop --template"):
+    with pytest.raises(
+        UserError, match=r"trained with different tokens \(template alpaca\): token 0 .*drop --template"
+    ):
         dpo("--adapter", str(sft_adapter), "--template", "chatml", model="")
 
 

@@ -117,7 +117,7 @@ def test_every_command_refuses_what_was_trained_with_other_tokens(trained, files
             monkeypatch.setattr(
                 loading.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read")
             )
-        with pytest.raises(UserError, match=f"it was trained with other tokens.*{message}"):
+        with pytest.raises(UserError, match=f"it was trained with different tokens.*{message}"):
             ftkit(*arguments)
         monkeypatch.undo()
 
@@ -149,7 +149,7 @@ def test_a_classifier_refuses_another_tokenizer(classifiers, files, tmp_path, mo
         monkeypatch.setattr(
             f"ftkit.model.trained_classifier.{loader}", lambda *_, **__: pytest.fail("weights were read")
         )
-    with pytest.raises(UserError, match=f"it was trained with other tokens.*{message}"):
+    with pytest.raises(UserError, match=f"it was trained with different tokens.*{message}"):
         ftkit("classify", "--predict", files / "labels.jsonl", "--model_name_or_path", folder)
 
 
@@ -161,7 +161,7 @@ def test_training_without_a_template_refuses_another_tokenizer(trained, classifi
     mutate(folder)
     flags = [*FLAGS, "--block_size", "16"] if command == "pretrain" else FLAGS
     rows = files / "labels.jsonl"
-    with pytest.raises(UserError, match="it was trained with other tokens"):
+    with pytest.raises(UserError, match="it was trained with different tokens"):
         ftkit(command, "--model_name_or_path", folder, "--dataset_name", rows, "--output_dir", tmp_path / "out", *flags)
 
 
@@ -190,7 +190,9 @@ def test_going_on_keeps_the_name_of_the_template(trained, files, tmp_path):
 @pytest.mark.parametrize("command", ["generate", "chat"])
 def test_another_template_is_refused_where_nothing_is_trained(trained, command):
     flags = ["--prompt", "x"] if command == "generate" else []
-    with pytest.raises(UserError, match="trained with other tokens .template alpaca.: token 0 of .*drop --template"):
+    with pytest.raises(
+        UserError, match="trained with different tokens .template alpaca.: token 0 of .*drop --template"
+    ):
         ftkit(command, "--adapter", trained["adapter"], "--template", "chatml", *flags)
 
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     if unknown := [one.model for one in standings if one.low is None]:
         print(
             f"warning: no interval for {', '.join(unknown)}: votes on one question, all won, all lost or all alike do "
-            "not tell how sure a score is; vote on more questions"
+            "not show how certain a score is; vote on more questions"
         )
     if not is_connected(triples):
         print("warning: some models are linked to others by no vote; their scores can't be held against each other")

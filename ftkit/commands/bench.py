@@ -69,7 +69,7 @@ def parser() -> CommandParser:
     add("--output_dir", help="folder for results.json and the answered items; a run that was killed goes on there")
     add("--overwrite", action="store_true", help="start over: remove the benchmark that --output_dir holds")
     add("--num_fewshot", type=int, help="examples in front of each question; default: the task's own")
-    add("--limit", type=int, help="only so many items of each task, or of each of its subjects")
+    add("--limit", type=int, help="only this many items of each task, or of each of its subjects")
     add("--template", default="auto", help="bundled name, .jinja file, auto: the model's own, or none: plain text")
     add("--dtype", choices=["float32", "bfloat16", "float16"], help="default: float32 on a CPU, else bfloat16")
     add("--load_in_4bit", action="store_true", help="quantise the model with bitsandbytes")

@@ -122,7 +122,9 @@ def check_claim(output_dir: Path, note) -> None:
     check_folder(output_dir)
     found = read_note(output_dir)
     if found and (found.command, found.fingerprint) != (note.command, note.fingerprint):
-        raise UserError(f"{output_dir}: holds a run of other rows or another model; choose another --output_dir")
+        raise UserError(
+            f"{output_dir}: holds a run of different rows or a different model; choose another --output_dir"
+        )
 
 
 def parse(argv: list[str]):

@@ -77,12 +77,12 @@ def judge_parser() -> CommandParser:
     parser.add_argument("--num_retries", type=int, default=4, help="after a failed attempt")
     parser.add_argument("--concurrency", type=int, default=4, help="requests to the server at once")
     parser.add_argument("--batch_size", type=int, default=8, help="requests to a local model at once")
-    parser.add_argument("--limit", type=int, help="judge only so many questions")
+    parser.add_argument("--limit", type=int, help="judge only this many questions")
     parser.add_argument(
         "--num_repeats",
         type=int,
         default=1,
-        help="ask each question so often, to see how steady the judge is; needs a --temperature",
+        help="ask each question this many times, to see how steady the judge is; needs a --temperature",
     )
     parser.add_argument("--votes", metavar="FILE", help="people's votes on the same pairs: how far the judge agrees")
     parser.add_argument("--input_price", type=float, help="of a million tokens that the judge reads")

@@ -63,7 +63,9 @@ def flag_value(token: str, setting: Setting, words: list[str]) -> Any:
     flag = token.partition("=")[0]
     if flag_word(flag) != setting.name and flag_word(flag) == f"no_{setting.name}":
         if not setting.is_switch:
-            raise UserError(f"{flag}: {setting.name} is no switch; give --{setting.name} with a value, or leave it out")
+            raise UserError(
+                f"{flag}: {setting.name} is not a switch; give --{setting.name} with a value, or leave it out"
+            )
         if words:
             raise UserError(f"{flag} takes no value; give --{setting.name} {words[0]}")
         return False

@@ -78,7 +78,7 @@ def named_hardware(name: str) -> Hardware:
         return Hardware(**values)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
         fields = ", ".join(field.name for field in dataclasses.fields(Hardware))
-        raise UserError(f"{name}: no description of hardware ({error}); it needs {fields}") from error
+        raise UserError(f"{name}: not a description of hardware ({error}); it needs {fields}") from error
 
 
 def usable_cores() -> int:

@@ -207,11 +207,11 @@ def read_results(path: str | Path) -> Results:
     if schema is None and isinstance(raw.get("rows"), list):
         raise UserError(f"{path}: is of an earlier ftkit and holds no items to compare; run the same command again")
     if schema not in (SCHEMA, FIRST_SCHEMA):
-        raise UserError(f"{path}: is no result of the form {SCHEMA}; make one with ftkit bench")
+        raise UserError(f"{path}: is not a result of the form {SCHEMA}; make one with ftkit bench")
     try:
         results = msgspec.convert(raw, Results)
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: not a whole result ({error}); make it again with ftkit bench") from error
+        raise UserError(f"{path}: not a complete result ({error}); make it again with ftkit bench") from error
     if schema == FIRST_SCHEMA:
         results.schema = SCHEMA
         for metric, score in ((name, score) for task in results.tasks.values() for name, score in task.scores.items()):
@@ -226,7 +226,7 @@ def read_json(path: Path) -> dict:
     try:
         raw = msgspec.json.decode(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON ({error}); give a results.json that ftkit wrote") from error
+        raise UserError(f"{path}: not JSON ({error}); give a results.json that ftkit wrote") from error
     return raw if isinstance(raw, dict) else {}
 
 

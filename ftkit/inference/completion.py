@@ -71,9 +71,9 @@ def reply_of(content: bytes, key: str = "") -> Reply:
         choice = completion["choices"][0]
         text, finish_reason = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, RecursionError) as error:
-        raise AttemptFailed("the answer is no whole JSON") from error
+        raise AttemptFailed("the answer is not complete JSON") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise AttemptFailed("the answer is no chat completion") from error
+        raise AttemptFailed("the answer is not a chat completion") from error
     if text is None and finish_reason == "length":  # all the tokens went into thoughts that are not shown
         text = ""
     if not isinstance(text, str):

@@ -91,7 +91,7 @@ class GivenUp(UserError):
 
 
 def check_address(url: str, api_key_variable: str) -> None:
-    """Raise UserError for what is no server's address, or holds a secret; a secret is not shown."""
+    """Raise UserError for what is not a server's address, or holds a secret; a secret is not shown."""
     if "@" in url:
         raise UserError(f"an address holds no key; put it into the variable {api_key_variable}")
     if "?" in url or "#" in url:
@@ -104,7 +104,7 @@ def check_address(url: str, api_key_variable: str) -> None:
     except ValueError:  # brackets without their match, a port beyond 65,535
         is_address = False
     if not is_address or not url.isprintable() or " " in url:
-        raise UserError(f"{json.dumps(url)} is no server's address; give one such as http://127.0.0.1:11434/v1")
+        raise UserError(f"{json.dumps(url)} is not a server's address; give one such as http://127.0.0.1:11434/v1")
 
 
 def ask_all(
@@ -164,7 +164,7 @@ async def _ask_all(
             num_answered += not reply.failure
             num_failed = num_failed + 1 if reply.blames_server or reply.failure and not num_answered else 0
             if num_failed >= MAX_FAILURES_IN_A_ROW:
-                raise GivenUp(f"{endpoint.url}: no use asking on ({reply.failure}); {reply.advice or LOOK}")
+                raise GivenUp(f"{endpoint.url}: no use asking further ({reply.failure}); {reply.advice or LOOK}")
 
     limits = httpx2.Limits(max_connections=endpoint.concurrency)
     async with httpx2.AsyncClient(headers=headers(endpoint), timeout=endpoint.timeout_seconds, limits=limits) as client:
@@ -209,7 +209,7 @@ async def ask(client, endpoint: Endpoint, messages: list[dict], seed: int, refus
             reply = await asyncio.wait_for(attempt, endpoint.timeout_seconds)
             break
         except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
-            failed = AttemptFailed(f"no whole answer within {endpoint.timeout_seconds:g} s", blames_server=True)
+            failed = AttemptFailed(f"no complete answer within {endpoint.timeout_seconds:g} s", blames_server=True)
         except AttemptFailed as error:
             failed = error
         reply = Reply(failure=str(failed), blames_server=failed.blames_server, advice=failed.advice)
@@ -258,7 +258,7 @@ async def attempt_once(client, endpoint: Endpoint, messages: list[dict], seed: i
     except httpx2.ConnectError as error:
         raise connection_failure(error) from error
     except httpx2.TimeoutException as error:
-        raise AttemptFailed(f"no whole answer within {endpoint.timeout_seconds:g} s", blames_server=True) from error
+        raise AttemptFailed(f"no complete answer within {endpoint.timeout_seconds:g} s", blames_server=True) from error
     except httpx2.InvalidURL as error:
         raise AttemptFailed("not a valid address", is_final=True, blames_server=True) from error
     except httpx2.HTTPError as error:

@@ -31,7 +31,7 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> list[b
     Raises ValueError for unequal lengths.
     """
     if len(predictions) != len(references):
-        raise ValueError(f"{len(predictions)} predictions and {len(references)} references; give one each a row")
+        raise ValueError(f"{len(predictions)} predictions and {len(references)} references; give one of each per row")
     pairs = zip(predictions, references, strict=True)
     return [normalize_answer(prediction) == normalize_answer(reference) for prediction, reference in pairs]
 

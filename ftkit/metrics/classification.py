@@ -34,7 +34,7 @@ class _ClassMetric(Lists, evaluate.Metric):
         return evaluate.MetricInfo(
             description=(type(self).__doc__ or "").strip(),
             citation="",
-            inputs_description=f"{', '.join(self.columns)}, one a row",
+            inputs_description=f"{', '.join(self.columns)}, one per row",
             features=datasets.Features(self.columns),
         )
 
@@ -70,13 +70,15 @@ class _ScoreMetric(_ClassMetric):
 
     def checked(self, given):
         if len({len(row) for row in given}) != 1 or len(given[0]) < 2:
-            raise ValueError(f"{self.name}: prediction_scores need the same number of columns in each row, one a class")
+            raise ValueError(
+                f"{self.name}: prediction_scores need the same number of columns in each row, one per class"
+            )
         scores = np.asarray(given, dtype=np.float64)
         wrong = ~((scores >= 0) & (scores <= 1)).all(axis=1) | (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE)
         if wrong.any():
             row = scores[wrong.argmax()].tolist()
             raise ValueError(
-                f"{self.name}: prediction_scores {row} are no probabilities, 0 to 1 and 1 in sum; softmax them"
+                f"{self.name}: prediction_scores {row} are not probabilities, 0 to 1 and 1 in sum; softmax them"
             )
         return scores
 
@@ -86,7 +88,9 @@ def class_numbers(name: str, values) -> np.ndarray:
     numbers = np.asarray(values, dtype=np.float64)
     wrong = numbers[~((numbers >= 0) & (numbers % 1 == 0))]
     if len(wrong):
-        raise ValueError(f"{name}: {wrong[0]:g} is no class; give whole numbers from 0, and leave unlabelled rows out")
+        raise ValueError(
+            f"{name}: {wrong[0]:g} is not a class; give whole numbers from 0, and leave unlabelled rows out"
+        )
     return numbers.astype(np.int64)
 
 

@@ -149,9 +149,9 @@ def checked(constraints: str | list[dict]) -> list[tuple[str, Any]]:
     try:
         constraints = json.loads(constraints) if isinstance(constraints, str) else constraints
     except json.JSONDecodeError as error:
-        raise ValueError(f"constraints are no JSON ({error}): {constraints!r}") from error
+        raise ValueError(f"constraints are not JSON ({error}): {constraints!r}") from error
     if not isinstance(constraints, list) or not all(isinstance(one, dict) for one in constraints):
-        raise ValueError(f'{constraints!r} is no list of constraints; give [{{"kind": K, "value": V}}, ...]')
+        raise ValueError(f'{constraints!r} is not a list of constraints; give [{{"kind": K, "value": V}}, ...]')
     if not constraints:
         raise ValueError("an item without constraints; give each at least one")
     return [checked_one(one) for one in constraints]

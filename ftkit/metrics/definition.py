@@ -39,7 +39,7 @@ class Lists:
         """Take a batch of items; see `evaluate.Metric.add_batch`."""
         for name, column in {"predictions": predictions, "references": references, **columns}.items():
             if isinstance(column, str):
-                raise ValueError(f"{name} is one text, {column[:40]!r}; give a list, with one an item")
+                raise ValueError(f"{name} is one text, {column[:40]!r}; give a list, with one per item")
         super().add_batch(predictions=predictions, references=references, **columns)
 
 
@@ -75,4 +75,6 @@ def check_items(*columns: Sequence) -> None:
     if len(columns[0]) == 0:
         raise ValueError("no items to score; give at least one")
     if any(len(column) != len(columns[0]) for column in columns):
-        raise ValueError(f"columns of {', '.join(str(len(column)) for column in columns)} items; give one each an item")
+        raise ValueError(
+            f"columns of {', '.join(str(len(column)) for column in columns)} items; give one of each per item"
+        )

@@ -54,7 +54,7 @@ def bootstrap_interval(
     """Return (low, high) of the mean of `values` by the percentile bootstrap over rows.
 
     With `weights` the statistic is sum(values) / sum(weights): mean loss per token from each row's summed loss and
-    number of tokens. Raises ValueError for no values, unequal lengths, a value that is no finite number, and weights
+    number of tokens. Raises ValueError for no values, unequal lengths, a value that is not a finite number, and weights
     that are negative or all 0.
     Source: Efron & Tibshirani 1993, chapter 13.
     """
@@ -79,7 +79,7 @@ def paired_bootstrap_difference(
     """
     check_confidence(confidence)
     if len(before) != len(after):
-        raise ValueError(f"{len(before)} values before and {len(after)} after; give one pair a row")
+        raise ValueError(f"{len(before)} values before and {len(after)} after; give one pair per row")
     both = [_rows(before, weights), _rows(after, weights)]
     old, new = (rows[0].sum() / rows[1].sum() for rows in both)
     resampled = _resampled_ratios(both, seed, num_resamples)
@@ -114,9 +114,9 @@ def _rows(values: Sequence[float], weights: Sequence[float] | None) -> np.ndarra
     if numbers.ndim != 1 or numbers.size == 0:
         raise ValueError("no values; give at least one row")
     if shares.shape != numbers.shape:
-        raise ValueError(f"{numbers.size} values and {shares.size} weights; give one weight a value")
+        raise ValueError(f"{numbers.size} values and {shares.size} weights; give one weight per value")
     if not np.isfinite(numbers).all() or not np.isfinite(shares).all():
-        raise ValueError("a value or weight is no finite number; leave that row out and say so")
+        raise ValueError("a value or weight is not a finite number; leave that row out and say so")
     if (shares < 0).any() or shares.sum() == 0:
         raise ValueError("weights must not be negative and must not all be 0")
     return np.stack([numbers, shares])

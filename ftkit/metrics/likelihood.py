@@ -23,7 +23,7 @@ class Perplexity(evaluate.Measurement):
 
     def _info(self):
         features = {"log_likelihoods": NUMBER, "num_tokens": COUNT}
-        return metric_info(evaluate.MeasurementInfo, "Perplexity a token, of all texts together.", features)
+        return metric_info(evaluate.MeasurementInfo, "Perplexity per token, of all texts together.", features)
 
     def _compute(self, log_likelihoods, num_tokens, num_bytes=None):
         """num_bytes: not used; `evaluate.combine` hands each metric what the other needs."""
@@ -35,7 +35,7 @@ class BitsPerByte(evaluate.Measurement):
 
     def _info(self):
         features = {"log_likelihoods": NUMBER, "num_bytes": COUNT}
-        return metric_info(evaluate.MeasurementInfo, "Bits a UTF-8 byte, of all texts together.", features)
+        return metric_info(evaluate.MeasurementInfo, "Bits per UTF-8 byte, of all texts together.", features)
 
     def _compute(self, log_likelihoods, num_bytes, num_tokens=None):
         """num_tokens: not used; see `Perplexity`."""
@@ -80,7 +80,7 @@ def check_numbers(log_likelihoods: Sequence[float]) -> None:
 
 
 def likeliest(log_likelihoods: Sequence[float], num_characters: Sequence[float] | None = None) -> int:
-    """Place of the likeliest choice, the first of equals; by log-likelihood a character where lengths are given.
+    """Place of the likeliest choice, the first of equals; by log-likelihood per character where lengths are given.
 
     Raises ValueError for no choices, an empty one, and NaN.
     """
@@ -89,6 +89,6 @@ def likeliest(log_likelihoods: Sequence[float], num_characters: Sequence[float] 
     check_numbers(log_likelihoods)
     lengths = num_characters if num_characters is not None else [1] * len(log_likelihoods)
     if min(lengths) <= 0:
-        raise ValueError("a choice is empty; it has no log-likelihood a character")
+        raise ValueError("a choice is empty; it has no log-likelihood per character")
     values = [value / length for value, length in zip(log_likelihoods, lengths, strict=True)]
     return values.index(max(values))

@@ -43,7 +43,7 @@ def check_model_files(folder: Path) -> dict:
         for key, value in _items(found[name]):
             check_setting(folder / name, key, value)
     if not isinstance(config.get("model_type", ""), str):
-        raise UserError(f"{folder / 'config.json'}: model_type is no text; {FIX}")
+        raise UserError(f"{folder / 'config.json'}: model_type is not text; {FIX}")
     return config
 
 
@@ -58,7 +58,7 @@ def check_setting(path: Path, key: str, value: Any) -> None:
         raise UserError(f"{path}: {key} {value} would run code of that repository; take it out of the file")
     ids = value if isinstance(value, list) else [value]
     if key in TOKEN_IDS and not all(token is None or isinstance(token, int) for token in ids):
-        raise UserError(f"{path}: {key} is {value!r:.40}, no number of a token; {FIX}")
+        raise UserError(f"{path}: {key} is {value!r:.40}, not a token id; {FIX}")
 
 
 def _items(config: dict) -> list[tuple[str, Any]]:
@@ -74,7 +74,7 @@ def check_adapter_config(path: Path, config: dict) -> None:
     fix = "save the adapter again, or take another"
     base = config.get("base_model_name_or_path")
     if base is not None and not isinstance(base, str):
-        raise UserError(f"{path}: base_model_name_or_path is no text; {fix}")
+        raise UserError(f"{path}: base_model_name_or_path is not text; {fix}")
     if config.get("megatron_config"):  # PEFT would import the module named beside it
         raise UserError(f"{path}: megatron_config names code to import; set it to null")
     if (config.get("tokenizer_kwargs") or {}) != {}:  # PEFT would load a tokenizer by them
@@ -83,7 +83,7 @@ def check_adapter_config(path: Path, config: dict) -> None:
     try:
         num_layers = sum(abs(int(end) - int(start)) for start, end in replicated)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: layer_replication is no list of [start, end]; {fix}") from error
+        raise UserError(f"{path}: layer_replication is not a list of [start, end]; {fix}") from error
     if num_layers > MAX_LAYERS:
         raise UserError(f"{path}: layer_replication makes {num_layers:,} layers, more than any model has; {fix}")
     needed = ("r", "lora_alpha") if config["peft_type"] == "LORA" else ()
@@ -115,7 +115,7 @@ def try_tokenizer(tokenizer: Any, folder: str | Path) -> None:
     UserError for one whose greatest length is no number.
     """
     if not isinstance(tokenizer.model_max_length, int | float):
-        raise UserError(f"{folder}: its tokenizer's model_max_length is no number; {TOKENIZER_FIX}")
+        raise UserError(f"{folder}: its tokenizer's model_max_length is not a number; {TOKENIZER_FIX}")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     parts = (getattr(backend, "normalizer", None), getattr(backend, "pre_tokenizer", None))
     states = [part.__getstate__() for part in parts if part is not None]

@@ -29,13 +29,14 @@ def load_trained_classifier(
 
     name: output folder of `ftkit classify`, a checkpoint in it, or any other sequence classifier's folder or Hub id.
     base: of an adapter, where it is not where the run found it. dtype: of the weights; an adapter's base that was
-    quantised in training is quantised again. Raises UserError for a folder that is no classifier, or has lost its head.
+    quantised in training is quantised again. Raises UserError for a folder that is not a classifier, or
+    has lost its head.
     """
     is_adapter = (Path(name) / CONFIG_FILE).is_file()
     folder = resolve_base(name, base) if is_adapter else local_model_folder(name)
     labels = adapter_labels(name, folder) if is_adapter else stored_labels(folder)
     if labels is None:
-        raise UserError(f"{name}: is no classifier; train one: {command('classify', '--model', folder)}")
+        raise UserError(f"{name}: is not a classifier; train one: {command('classify', '--model', folder)}")
     tokenizer = load_tokenizer(
         tokenizer_folder(name, folder) if is_adapter else folder, trust_remote_code=trust_remote_code
     )

@@ -60,7 +60,7 @@ class Reward:
         return [self.number(value, place) for place, value in enumerate(found, 1)]
 
     def number(self, value, place: int) -> float:
-        """A reward as a float. Raises UserError for what is no finite number."""
+        """A reward as a float. Raises UserError for what is not a finite number."""
         if value is None:
             return math.nan
         value = value.item() if hasattr(value, "item") else value

@@ -265,7 +265,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs and points.jsonl; goes on there")
     parser.add_argument("--points", type=int, default=POINTS, help="points of each configuration")
     parser.add_argument("--only", help=f"configurations, separated by commas: {', '.join(CONFIGURATIONS)}")
-    parser.add_argument("--sample", type=int, help="only so many points of all, at random; RESULTS.md stays as it is")
+    parser.add_argument("--sample", type=int, help="only this many points of all, at random; RESULTS.md stays as it is")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes, one core each")
     parser.add_argument("--python_events", action="store_true", help="kill at what Python announces alone")
     parser.add_argument("--seed", type=int, default=measuring.SEED, help="of --sample")

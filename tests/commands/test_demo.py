@@ -33,7 +33,9 @@ def test_the_folder_is_the_first_free_one_or_the_one_of_the_same_unfinished_demo
 
 def test_a_folder_of_a_demo_on_other_rows_is_refused(tmp_path):
     write_note(tmp_path, RunNote("try", {"rows": "2"}))
-    with pytest.raises(UserError, match="holds a run of other rows or another model; choose another --output_dir"):
+    with pytest.raises(
+        UserError, match="holds a run of different rows or a different model; choose another --output_dir"
+    ):
         demo.check_claim(tmp_path, RunNote("try", {"rows": "1"}))
 
 

@@ -247,7 +247,7 @@ def test_a_result_that_is_another_model_is_not_published(format_name, chat_folde
     monkeypatch.setattr(SafetensorsFolder, "load", damaged)
     assert run(export.main, [str(chat_folder), "--format", format_name, "--output_dir", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("the exported model is another than the source (checked on ")
+    assert error.startswith("the exported model differs from the source (checked on ")
     assert not list(tmp_path.iterdir())
 
 

@@ -60,7 +60,7 @@ def test_a_dry_run_asks_nobody(hub, folder, capsys):
     [
         (["owner/name", "--token", "hf_abc"], "unknown argument --token"),
         (["owner/name", "--privat"], "unknown argument --privat; did you mean --private?"),
-        (["o/n/m"], '"o/n/m" is no repository of the Hub'),
+        (["o/n/m"], '"o/n/m" is not a repository on the Hub'),
         (["stranger/name"], "the token may not write there (403: "),
     ],
 )

@@ -154,7 +154,7 @@ OTHER_KINDS = [
     ("answer of another type", '{"question": "a", "choices": ["b", "c"], "answer": true}', ':1: "answer" is True; give a number from 0 to 1, a letter from A to B, or a choice'),
     ("answer as an unknown letter", '{"question": "a", "choices": ["b", "c"], "answer": "C"}', ":1: \"answer\" is 'C'; give a number from 0 to 1, a letter from A to B, or a choice"),
     ("one choice", '{"question": "a", "choices": ["b"], "answer": 0}', ":1: a question has 2 to 10 choices, got 1; give as many"),
-    ("a choice twice", '{"question": "a", "choices": ["b", "b"], "answer": 0}', ':1: the choice "b" is there twice; let them differ'),
+    ("a choice twice", '{"question": "a", "choices": ["b", "b"], "answer": 0}', ':1: the choice "b" appears twice; let them differ'),
     ("choices as text", '{"question": "a", "choices": "b, c", "answer": 0}', ':1: "choices" must be a list, got str; write ["...", "..."]'),
     ("null choice", '{"question": "a", "choices": ["b", null], "answer": 0}', ':1: "choice 1" is null; fill it in or delete the row'),
     ("no format", '{"a": 1}', ":1: the columns a fit no format; say which is which, such as --columns text=a"),

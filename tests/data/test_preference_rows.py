@@ -81,5 +81,5 @@ def test_a_pair_is_split_where_the_first_answer_starts_and_ends_with_its_end_tok
 def test_a_prompt_that_becomes_other_tokens_before_each_answer_is_refused():
     chosen = {"input_ids": [1, 2, 3], "labels": [-100, -100, 3]}
     rejected = {"input_ids": [1, 5, 3], "labels": [-100, -100, 3]}
-    with pytest.raises(UserError, match="f:1: the prompt becomes other tokens"):
+    with pytest.raises(UserError, match="f:1: the prompt becomes different tokens"):
         split_pair(chosen, rejected, "f:1")

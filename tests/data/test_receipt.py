@@ -159,9 +159,7 @@ def test_test_rows_among_the_training_rows_are_named(bpe, info):
     copies = [(f"train:{number}", f"test:{number}") for number in range(6)]
     receipt = build_receipt(tokenized.rows, bpe, info, tokenized, copies=copies)
     assert (receipt["num_test_copies"], len(receipt["test_copies"])) == (6, 5)
-    assert "6 test rows stand among the training rows and measure nothing: test:0 is train:0, " in format_receipt(
-        receipt
-    )
+    assert "6 test rows are also training rows and measure nothing: test:0 is train:0, " in format_receipt(receipt)
     none = build_receipt(tokenized.rows, bpe, info, tokenized, copies=[])
     assert none["num_test_copies"] == 0 and "copies" not in format_receipt(none)
 

@@ -85,7 +85,7 @@ def test_one_space_in_the_template_is_a_mismatch_that_names_the_token(locked):
     assert re.search(
         r"token \d+ of the golden conversation \(user\) was '<\|assistant\|>' \(id \d+\) and is 'Ġ'", message
     )
-    assert "trained with other tokens (template phi3)" in message
+    assert "trained with different tokens (template phi3)" in message
     assert message.endswith("or train with --template to write a new lock")
 
 
@@ -128,7 +128,7 @@ def test_an_unused_entry_of_the_vocabulary_is_named(locked):
 
     change_tokenizer(locked, swap)
     id = dict(tokens)[first]
-    with pytest.raises(UserError, match=re.escape(f"token {second!r} (id {id}) was another one, or was made")):
+    with pytest.raises(UserError, match=re.escape(f"token {second!r} (id {id}) was a different one, or was made")):
         verify_lock(locked, loaded(locked))
 
 
@@ -236,7 +236,7 @@ def test_a_model_trained_on_plain_text_takes_any_template_but_no_other_tokenizer
     write_lock(tmp_path, make_lock(bpe))
     install_template(bpe, "alpaca")
     assert verify_lock(tmp_path, bpe) is LockState.LOCKED
-    with pytest.raises(UserError, match=r"template none\): token 'word' \(id 297\) was another one"):
+    with pytest.raises(UserError, match=r"template none\): token 'word' \(id 297\) was a different one"):
         verify_lock(tmp_path, with_token(bpe))
 
 

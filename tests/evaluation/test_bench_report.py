@@ -62,5 +62,5 @@ def test_text_of_models_and_data_stays_text(tmp_path):
 
 def test_results_that_are_none_are_refused(tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match="results.json: is no result of the form"):
+    with pytest.raises(UserError, match="results.json: is not a result of the form"):
         write_bench_report(tmp_path / "results.json")

@@ -53,14 +53,14 @@ def test_answers_come_back_in_the_order_of_the_questions_however_long_each_took(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (Fault(hang_seconds=3), "no whole answer within 1 s"),
-        (Fault(drip=True), "no whole answer within 1 s"),
-        (Fault(raw=b"<html>busy</html>"), "the answer is no whole JSON"),
-        (Fault(raw=b'{"choices": [{"message": {"content": "4'), "the answer is no whole JSON"),
-        (Fault(raw=b"[" * 100_000), "the answer is no whole JSON"),
-        (Fault(raw=b"\xff\xfe\x00"), "the answer is no whole JSON"),
-        (Fault(raw=b'{"choices": []}'), "the answer is no chat completion"),
-        (Fault(raw=b'{"error": "overloaded"}'), "the answer is no chat completion"),
+        (Fault(hang_seconds=3), "no complete answer within 1 s"),
+        (Fault(drip=True), "no complete answer within 1 s"),
+        (Fault(raw=b"<html>busy</html>"), "the answer is not complete JSON"),
+        (Fault(raw=b'{"choices": [{"message": {"content": "4'), "the answer is not complete JSON"),
+        (Fault(raw=b"[" * 100_000), "the answer is not complete JSON"),
+        (Fault(raw=b"\xff\xfe\x00"), "the answer is not complete JSON"),
+        (Fault(raw=b'{"choices": []}'), "the answer is not a chat completion"),
+        (Fault(raw=b'{"error": "overloaded"}'), "the answer is not a chat completion"),
         (Fault(raw=b'{"choices": [{"message": {"content": null}}]}'), "the answer has no text"),
         (Fault(half=True), r"the connection broke \(RemoteProtocolError\)"),
         (Fault(drop=True), r"the connection broke \((RemoteProtocolError|ReadError)\)"),
@@ -87,7 +87,7 @@ def test_a_fault_that_passes_costs_nothing_but_time(server, fault):
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_is_not_asked_again_and_ends_the_run_after_a_few(server, status):
     server.behave = lambda number, body: Fault(status=status, headers={"Location": server.url + "/elsewhere"})
-    with pytest.raises(UserError, match=f"no use asking on \\(status {status}\\)"):
+    with pytest.raises(UserError, match=f"no use asking further \\(status {status}\\)"):
         ask(server, num=100)
     assert len(server.requests) == endpoint_module.MAX_FAILURES_IN_A_ROW
 
@@ -160,7 +160,7 @@ def test_a_redirect_is_not_followed_and_says_where_it_points(server):
 )
 def test_a_server_that_only_ever_fails_is_not_asked_to_the_end(server, fault):
     server.behave = lambda number, body: fault
-    with pytest.raises(GivenUp, match="no use asking on"):
+    with pytest.raises(GivenUp, match="no use asking further"):
         ask(server, num=100, num_retries=0)
     assert len(server.requests) == endpoint_module.MAX_FAILURES_IN_A_ROW
 
@@ -251,7 +251,7 @@ def test_a_server_that_is_not_there_ends_the_run_at_once():
     with EndpointStandIn() as gone:
         pass
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"127.0.0.1:\d+/v1: no use asking on \(no connection\); start the server"):
+    with pytest.raises(UserError, match=r"127.0.0.1:\d+/v1: no use asking further \(no connection\); start the server"):
         ask(gone, num=100)
     assert time.monotonic() - start < 20
 
@@ -265,7 +265,7 @@ def test_a_server_that_dies_in_the_middle_keeps_the_answers_so_far_and_ends_the_
     server.behave = behave
     found = []
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"no use asking on \((no connection|the connection broke)"):
+    with pytest.raises(UserError, match=r"no use asking further \((no connection|the connection broke)"):
         for index, reply in ask_all(Endpoint(server.url, "judge", concurrency=2, num_retries=1), [QUESTION] * 200):
             found.append((index, reply.text))
     assert time.monotonic() - start < 20
@@ -358,16 +358,16 @@ def test_one_answer_missing_of_many_is_an_error_for_who_needs_all(server):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("localhost:8000/v1", "is no server's address; give one such as http://"),
-        ("ftp://host/v1", "is no server's address"),
+        ("localhost:8000/v1", "is not a server's address; give one such as http://"),
+        ("ftp://host/v1", "is not a server's address"),
         ("http://key:secret@host/v1", "an address holds no key; put it into the variable OPENAI_API_KEY"),
         ("htp://key:secret@host/v1", "an address holds no key"),
         ("http://host/v1?key=secret", 'without "\\?" or "#"; a key goes into OPENAI_API_KEY'),
         ("http://host/v1#secret", 'without "\\?" or "#"'),
-        ("http://[::1/v1", "is no server's address"),
-        ("http://host:99999/v1", "is no server's address"),
-        ("http://two words/v1", "is no server's address"),
-        ("http://host\0/v1", "is no server's address"),
+        ("http://[::1/v1", "is not a server's address"),
+        ("http://host:99999/v1", "is not a server's address"),
+        ("http://two words/v1", "is not a server's address"),
+        ("http://host\0/v1", "is not a server's address"),
     ],
 )
 def test_an_address_that_is_none_is_refused_and_no_secret_shown(url, message):
@@ -384,6 +384,8 @@ def test_settings_out_of_range_are_refused(seconds):
 
 def test_a_server_that_never_says_a_word_ends_the_run(server):
     server.behave = lambda number, body: Fault(hang_seconds=1)
-    with pytest.raises(UserError, match=r"no use asking on \(no whole answer within 0.1 s\); look at the server"):
+    with pytest.raises(
+        UserError, match=r"no use asking further \(no complete answer within 0.1 s\); look at the server"
+    ):
         ask(server, num=1000, timeout_seconds=0.1, num_retries=0)
     assert len(server.requests) == endpoint_module.MAX_FAILURES_IN_A_ROW

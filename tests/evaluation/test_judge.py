@@ -106,7 +106,7 @@ def test_equal_answers_are_not_asked_about():
 
 
 def test_models_that_answered_other_questions_are_not_compared():
-    with pytest.raises(UserError, match=r"base \(1 rows\) and mine \(2\) answered other questions"):
+    with pytest.raises(UserError, match=r"base \(1 rows\) and mine \(2\) answered different questions"):
         pair_questions({"base": rows("x"), "mine": rows("y", "z")})
 
 
@@ -180,7 +180,7 @@ def given_up_after(num: int):
     def ask(questions):
         yield from ((index, Reply("7")) for index in range(num))
         yield num, Reply(failure="no connection", blames_server=True)
-        raise GivenUp("http://h/v1: no use asking on (no connection); start the server")
+        raise GivenUp("http://h/v1: no use asking further (no connection); start the server")
 
     return ask
 
@@ -188,7 +188,7 @@ def given_up_after(num: int):
 def test_where_asking_was_given_up_the_rest_counts_as_not_asked(tmp_path):
     judging = judge_all(score_questions({"mine": rows(*"abcd")}), given_up_after(2), tmp_path / "j.jsonl")
     assert [one.failure for one in judging.judgements] == ["", "", "no connection", "not asked"]
-    assert (judging.is_whole, judging.is_empty) == (False, False) and "no use asking on" in judging.given_up
+    assert (judging.is_whole, judging.is_empty) == (False, False) and "no use asking further" in judging.given_up
 
 
 def test_a_judging_is_whole_once_only_what_failed_before_is_left(tmp_path):
@@ -223,7 +223,7 @@ def test_models_are_scored_over_the_items_that_all_have_a_score_for(tmp_path):
 
 
 def test_models_that_answered_other_questions_are_not_scored_together():
-    with pytest.raises(UserError, match=r"base \(1 rows\) and mine \(2\) answered other questions"):
+    with pytest.raises(UserError, match=r"base \(1 rows\) and mine \(2\) answered different questions"):
         score_questions({"base": rows("x"), "mine": rows("y", "z")})
 
 

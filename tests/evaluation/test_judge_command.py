@@ -82,7 +82,7 @@ def test_a_server_that_dies_ends_the_command_and_the_same_command_goes_on(tmp_pa
     server.behave = behave
     answers = write_answers(tmp_path / "mine.jsonl", [f"answer {n}" for n in range(40)])
     argv = [answers, "--model_name_or_path", "llama", "--output_dir", str(tmp_path / "judged"), "--num_retries", "0"]
-    with pytest.raises(UserError, match="no use asking on"):
+    with pytest.raises(UserError, match="no use asking further"):
         main([*argv, "--endpoint", server.url, "--concurrency", "1"])
     kept = (tmp_path / "judged/judgements.jsonl").read_text().count('"value": 50')
     assert 4 <= kept < 40
@@ -114,7 +114,7 @@ def test_pairs_of_which_none_was_judged_give_no_votes(tmp_path, server):
     server.behave = lambda number, body: Fault(status=500)
     files = [write_answers(tmp_path / f"{name}.jsonl", [name] * 9) for name in "ab"]
     flags = ["--endpoint", server.url, "--model_name_or_path", "m", "--num_retries", "0"]
-    with pytest.raises(UserError, match=r"no use asking on \(status 500\); look at the server"):
+    with pytest.raises(UserError, match=r"no use asking further \(status 500\); look at the server"):
         main([*files, *flags, "--output_dir", str(tmp_path / "out")])
     assert not (tmp_path / "out/votes.jsonl").exists()
 
@@ -125,7 +125,7 @@ def test_what_was_judged_before_the_server_went_away_is_told(tmp_path, server, c
         write_answers(tmp_path / "mine.jsonl", [f"answer {n}" for n in range(20)]), "--endpoint", server.url,
         "--model_name_or_path", "m", "--num_retries", "0", "--concurrency", "1", "--output_dir", str(tmp_path / "out"),
     ]  # fmt: skip
-    with pytest.raises(UserError, match="no use asking on"):
+    with pytest.raises(UserError, match="no use asking further"):
         main(argv)
     out = capsys.readouterr().out
     assert "20 judgements asked for, 17 failed" in out and "12 x not asked" in out and "5 x status 500" in out
@@ -141,7 +141,7 @@ def test_questions_that_can_never_be_answered_do_not_keep_a_judging_from_its_end
         write_answers(tmp_path / "mine.jsonl", [f"hard {n}" for n in range(6)] + ["easy"] * 3), "--concurrency", "1",
         "--endpoint", server.url, "--model_name_or_path", "m", "--num_retries", "0", "--output_dir", str(tmp_path / "o"),
     ]  # fmt: skip
-    with pytest.raises(UserError, match="no use asking on"):
+    with pytest.raises(UserError, match="no use asking further"):
         main(argv)
     main(argv)  # the hard one that is new, the easy ones, then what failed
     main(argv)  # only what failed
@@ -196,8 +196,8 @@ def test_votes_on_the_same_answers_count_whatever_their_form(tmp_path, server, c
     ])  # fmt: skip
     out = capsys.readouterr().out
     assert "ann and judge m agree on 1 of 1 pairs, 100% (21% to 100%), Cohen's kappa not defined" in out
-    assert '1 of 3 people\'s votes are on pairs judged here; the answers are others to "question 1"' in out
-    assert "1 votes are by judge m and are no people's" in out
+    assert '1 of 3 people\'s votes are on pairs judged here; the answers are different for "question 1"' in out
+    assert "1 votes are by judge m and are not by people" in out
 
 
 def test_a_local_model_judges_too(tmp_path, tiny_folder, capsys):
@@ -245,7 +245,7 @@ SERVER = ["--endpoint", "http://h/v1", "--model_name_or_path", "m"]
     ("argv", "message"),
     [
         (["x.jsonl"], "name the judge: --model_name_or_path M, with --endpoint URL"),
-        (["x.jsonl", "--endpoint", "localhost", "--model_name_or_path", "m"], "is no server's address"),
+        (["x.jsonl", "--endpoint", "localhost", "--model_name_or_path", "m"], "is not a server's address"),
         (["x.jsonl", "--endpoint", "http://h/v1", "--adapter", "a"], "--adapter has no effect with --endpoint"),
         (["x.jsonl", "--model_name_or_path", "m", "--num_repeats", "0"], "--num_repeats and --batch_size start at 1"),
         (["x.jsonl", "--model_name_or_path", "m", "--num_repeats", "2"], "--num_repeats at temperature 0 would bring"),

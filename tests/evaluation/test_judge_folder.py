@@ -17,7 +17,7 @@ from ftkit.config.errors import UserError
         (["--temperature", "1"], "was judged with --temperature 0.0, not 1.0"),
         (["--top_p", "0.5"], "was judged with --top_p 1.0, not 0.5"),
         (["--seed", "4"], "was judged with --seed 0, not 4"),
-        (["--limit", "1"], r"holds judgements of other answers \(mine\) or of another --limit"),
+        (["--limit", "1"], r"holds judgements of different answers \(mine\) or of another --limit"),
     ],
 )
 def test_another_judge_setting_or_limit_does_not_go_on_in_the_same_folder(tmp_path, server, flags, message):
@@ -45,7 +45,7 @@ def test_other_answers_do_not_overwrite_a_judging(tmp_path, server):
     flags = ["--endpoint", server.url, "--output_dir", str(tmp_path / "out"), "--model_name_or_path", "m"]
     main([*files[:2], *flags])
     votes = (tmp_path / "out/votes.jsonl").read_text()
-    with pytest.raises(UserError, match=r"holds judgements of other answers \(c, d\) or of another --limit"):
+    with pytest.raises(UserError, match=r"holds judgements of different answers \(c, d\) or of another --limit"):
         main([*files[2:], *flags])
     assert (tmp_path / "out/votes.jsonl").read_text() == votes
 

@@ -48,7 +48,7 @@ def test_a_value_of_another_type_is_one_line(written, place, value):
         inner = inner[name]
     inner[place[-1]] = value
     written.write_text(json.dumps(raw))
-    with pytest.raises(UserError, match="not a whole result|no JSON"):
+    with pytest.raises(UserError, match="not a complete result|not JSON"):
         read_results(written)
 
 

@@ -119,7 +119,7 @@ def test_people_who_voted_on_other_pairs_are_told_so():
     assert agreement_lines([vote("a", prompt="7 x 6?")], judged) == [
         '0 of 1 people\'s votes are on pairs judged here; nobody was asked "7 x 6?"'
     ]
-    assert agreement_lines([vote("b", voter="judge m")], judged) == [ "1 votes are by judge m and are no people's",
+    assert agreement_lines([vote("b", voter="judge m")], judged) == [ "1 votes are by judge m and are not by people",
     ]  # fmt: skip
     (line,) = agreement_lines([vote("a"), vote("a", voter="judge other")], judged)[:1]
     assert line.startswith("ann and judge m agree on 1 of 1 pairs")

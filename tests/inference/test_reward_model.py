@@ -131,7 +131,7 @@ def test_what_is_no_reward_model_is_one_line(folders, tiny_folder, tmp_path):
     load_tokenizer(tiny_folder).save_pretrained(plain)
     for folder, message in (
         (tmp_path / "classes", "a classifier of 2 classes, and a reward model has one output"),
-        (tiny_folder, "is no classifier"),
+        (tiny_folder, "is not a classifier"),
         (lost, "score.weight is not in its weights"),
         (plain, "no chat template"),
     ):

@@ -90,7 +90,7 @@ def test_no_rows_are_refused(metric):
 @pytest.mark.parametrize("metric", [Accuracy, Precision, Recall, F1, MatthewsCorrelation])
 def test_what_is_no_class_is_refused(metric):
     for wrong, said in ((-1, "-1"), (0.9, "0.9"), (float("nan"), "nan")):
-        message = f"{metric.name}: {said} is no class; give whole numbers from 0, and leave unlabelled rows out"
+        message = f"{metric.name}: {said} is not a class; give whole numbers from 0, and leave unlabelled rows out"
         with pytest.raises(ValueError, match=message):
             metric().compute(predictions=[wrong, 1], references=[0, 1])
         with pytest.raises(ValueError, match=message):
@@ -103,14 +103,14 @@ def test_what_is_no_class_is_refused(metric):
 @pytest.mark.parametrize(
     ("scores", "references", "message"),
     [
-        ([[0.1, 0.2, 0.7]], [-1], "-1 is no class"),
+        ([[0.1, 0.2, 0.7]], [-1], "-1 is not a class"),
         ([[0.3, 0.7], [0.2, 0.8]], [2, 0], "reference 2, but prediction_scores have 2 columns"),
         ([[0.3, 0.7], [0.2, 0.8]], [2, 1], "reference 2, but prediction_scores have 2 columns"),
-        ([[0.9], [0.2]], [1, 0], "need the same number of columns in each row, one a class"),
+        ([[0.9], [0.2]], [1, 0], "need the same number of columns in each row, one per class"),
         ([[0.9, 0.1], [0.2, 0.3, 0.5]], [1, 0], "need the same number of columns in each row"),
-        ([[0.5, 0.5], [-3.0, 7.0]], [1, 0], r"\[-3.0, 7.0\] are no probabilities, 0 to 1 and 1 in sum; softmax them"),
-        ([[0.9, 0.9]], [1], r"\[0.9, 0.9\] are no probabilities"),
-        ([[float("nan"), 0.5]], [1], "are no probabilities"),
+        ([[0.5, 0.5], [-3.0, 7.0]], [1, 0], r"\[-3.0, 7.0\] are not probabilities, 0 to 1 and 1 in sum; softmax them"),
+        ([[0.9, 0.9]], [1], r"\[0.9, 0.9\] are not probabilities"),
+        ([[float("nan"), 0.5]], [1], "are not probabilities"),
     ],
 )
 def test_what_is_no_probability_of_the_classes_is_refused(metric, scores, references, message):

@@ -82,7 +82,7 @@ def test_a_degenerate_answer_is_no_json_and_no_crash(answer):
         ({"kind": "word_count", "value": {"word": "so"}}, "constraint word_count: .* give {\"word\": a text, \"count\": a"),
         ({"kind": "json", "vlaue": False}, 'constraint json has the unknown key "vlaue"'),
         ({"kind": ["json"]}, "unknown constraint"),
-        ("json", r"\['json'\] is no list of constraints"),
+        ("json", r"\['json'\] is not a list of constraints"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_none_of_its_kind_is_refused_before_any_answer(constraint, message):
@@ -93,9 +93,9 @@ def test_a_value_that_is_none_of_its_kind_is_refused_before_any_answer(constrain
 
 
 def test_constraints_as_text_must_be_a_json_list():
-    with pytest.raises(ValueError, match="constraints are no JSON"):
+    with pytest.raises(ValueError, match="constraints are not JSON"):
         InstructionConstraints().compute(predictions=["a"], references=["nope"])
-    with pytest.raises(ValueError, match="is no list of constraints"):
+    with pytest.raises(ValueError, match="is not a list of constraints"):
         InstructionConstraints().compute(predictions=["a"], references=['{"kind": "json"}'])
 
 

@@ -125,7 +125,7 @@ def test_the_settings_of_sacrebleus_metrics_are_all_taken():
 
 @pytest.mark.parametrize("metric", [Bleu, Rouge, ExactMatch, InstructionConstraints, Refusal])
 def test_a_text_in_place_of_a_list_is_refused(metric):
-    with pytest.raises(ValueError, match="predictions is one text, 'abc'; give a list, with one an item"):
+    with pytest.raises(ValueError, match="predictions is one text, 'abc'; give a list, with one per item"):
         metric().compute(predictions="abc", references="abc")
     with pytest.raises(ValueError, match="references is one text"):
         metric().add_batch(predictions=["a"], references="a")

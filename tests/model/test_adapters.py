@@ -112,7 +112,7 @@ def test_lora_elsewhere_or_on_untied_embeddings_is_not(targets, model):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["embed_token"], 'embed_token: no module of the model is called so; did you mean "embed_tokens"'),
+        (["embed_token"], 'embed_token: no module of the model has that name; did you mean "embed_tokens"'),
         (["q_proj"], "q_proj: LoRA adapts model.layers.0.self_attn.q_proj already; take it out of one of the two"),
         (["layers"], "layers: is a list of modules; name those in it, such as model.layers.0"),
     ],

@@ -183,7 +183,7 @@ def test_a_classifier_whose_classes_were_never_named_takes_names(folders, tmp_pa
 
 
 def test_a_folder_that_is_no_classifier_is_refused_for_use(folders):
-    with pytest.raises(UserError, match="is no classifier; train one: ftkit classify --model"):
+    with pytest.raises(UserError, match="is not a classifier; train one: ftkit classify --model"):
         load_trained_classifier(folders["llama"])
 
 

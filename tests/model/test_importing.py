@@ -302,7 +302,7 @@ REFUSED = {  # change of the book's tensors, flags, what the line says
     "another's names": (None, [*FLAGS, "--from", "nanogpt"], "so it is not nanoGPT's GPT; its names are those of --from book"),
     "not a dictionary": (lambda tensors: list(tensors.values()), FLAGS, "holds no weights by name; save the weights alone"),
     "a made-up size": (lambda tensors: tensors | {QUERY: torch.zeros(1).expand(10**9, 64)}, FLAGS, "is larger than the file"),
-    "values among tensors": (lambda tensors: tensors | {"epoch": 3}, FLAGS, "epoch is no tensor; save the weights alone"),
+    "values among tensors": (lambda tensors: tensors | {"epoch": 3}, FLAGS, "epoch is not a tensor; save the weights alone"),
     "no source": (None, [*FLAGS, "--from", "gpt5"], "argument --from: invalid choice: 'gpt5'"),
 }  # fmt: skip
 

@@ -104,7 +104,7 @@ def test_a_benchmark_that_is_cut_is_named_and_another_file_is_none(tmp_path):
     write_benchmark(tmp_path)
     path = tmp_path / "benchmark/results.json"
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(UserError, match="results.json: no JSON|line 1|Expecting"):
+    with pytest.raises(UserError, match="results.json: not JSON|line 1|Expecting"):
         benchmark_results(tmp_path)
     path.write_text("[]")
     assert benchmark_results(tmp_path) == []

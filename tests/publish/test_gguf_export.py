@@ -211,7 +211,7 @@ def test_a_template_that_leans_on_the_scope_of_the_tags_is_refused():
         "{% set seen = 'no' %}{% for m in messages %}{{ m['content'] }}"
         "{% generation %}{% set seen = 'yes' %}{{ eos_token }}{% endgeneration %}{{ seen }}{% endfor %}"
     )
-    with pytest.raises(UserError, match="renders other text without its generation markers"):
+    with pytest.raises(UserError, match="renders different text without its generation markers"):
         portable_template(tokenizer)
 
 

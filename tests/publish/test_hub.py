@@ -65,7 +65,7 @@ def test_pickles_links_and_all_else_stay_here(hub, pushed_folder, tmp_path):
     assert reasons["checkpoint-3/"] == "a checkpoint" and reasons[".netrc"] == "hidden"
     assert reasons["added_tokens.json"].startswith("a symbolic link")
     assert reasons["samples.jsonl"] == "holds rows of the data"
-    assert reasons["model-00001-of-00002.safetensors"] == "weights that nothing loads: an earlier save's"
+    assert reasons["model-00001-of-00002.safetensors"] == "weights that nothing loads, left by an earlier save"
     assert len(reasons) == 13 and all(name in result.report() for name in reasons)
 
 
@@ -77,7 +77,7 @@ def test_what_an_earlier_push_left_is_deleted_in_the_same_commit_and_the_rest_st
     result = push_folder(pushed_folder, REPO, check=False)
     assert result.deleted == sorted(old) and commits(hub) == 1
     assert set(hub.files(REPO)) == PUSHED | set(kept)
-    assert "deleted there, as they are an earlier push's: adapter_config.json" in result.report()
+    assert "deleted there, where an earlier push left them: adapter_config.json" in result.report()
 
 
 def test_the_same_push_again_makes_no_second_commit(hub, pushed_folder):
@@ -235,7 +235,7 @@ def test_a_dry_run_makes_no_request_and_lists_every_file_with_its_size(hub, push
 @pytest.mark.parametrize("repo_id", ["a/b/c", "owner/na me", "-owner/x", "owner/x.git", ""])
 def test_what_is_no_repository_is_refused_before_anything(hub, pushed_folder, repo_id):
     for ask in (lambda: push_folder(pushed_folder, repo_id), lambda: check_push(repo_id)):
-        with pytest.raises(UserError, match="is no repository of the Hub .*; write OWNER/NAME") as error:
+        with pytest.raises(UserError, match="is not a repository on the Hub .*; write OWNER/NAME") as error:
             ask()
         one_line(error)
     assert not hub.requests
@@ -278,7 +278,7 @@ def test_a_pushed_adapter_is_found_by_its_name_and_knows_its_base(hub, adapter_f
     config = json.loads(hub.files(REPO)["adapter_config.json"])
     assert config["base_model_name_or_path"] == "my-model"  # the folder's path is nobody else's business
     assert str(chat_folder.parent) not in b"".join(hub.files(REPO).values()).decode(errors="ignore")
-    assert 'note: the base "my-model" is no model of the Hub' in result.report()
+    assert 'note: the base "my-model" is not a model on the Hub' in result.report()
 
 
 def files_with(secret: str, folder) -> set:

@@ -197,7 +197,7 @@ def test_an_adapter_names_its_base_without_a_path(adapter, base, published, note
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
     plan = plan_upload(adapter, REPO)
     assert json.loads(content(plan, "adapter_config.json")) == {**config, "base_model_name_or_path": published}
-    assert any("is no model of the Hub" in warning for warning in plan.warnings) == noted
+    assert any("is not a model on the Hub" in warning for warning in plan.warnings) == noted
     assert b"/home/me" not in b"".join(content(plan, file.name) for file in plan.files)
 
 
@@ -221,7 +221,7 @@ def test_a_relative_base_is_no_hub_id_where_it_is_pushed_from_another_folder(ada
     assert json.loads(content(plan, "adapter_config.json"))["base_model_name_or_path"] == "base"
     card = content(plan, "README.md").decode()
     assert "base_model:" not in card and "runs/base" not in card and "of `base`" in card
-    assert any("is no model of the Hub" in warning for warning in plan.warnings)
+    assert any("is not a model on the Hub" in warning for warning in plan.warnings)
 
 
 def test_no_configuration_says_where_its_files_lay(folder):
@@ -248,12 +248,12 @@ CARDS = {  # metadata, and the line of the refusal; None for what the Hub takes
         "datasets:\n- /data/rows.jsonl",
         'README.md:2: datasets: "/data/rows.jsonl" is no dataset',
     ),
-    "a language's name": ("language: English", 'README.md:2: language: "English" is no code of a language'),
-    "Norwegian as YAML reads it": ("language:\n- no", 'language: "False" is no code of a language; .*in quotes'),
+    "a language's name": ("language: English", 'README.md:2: language: "English" is not a language code'),
+    "Norwegian as YAML reads it": ("language:\n- no", 'language: "False" is not a language code; .*in quotes'),
     "tags that are no list": ("tags: llama", "README.md:2: tags: must be a list; write"),
-    "a number as a tag": ("tags:\n- 2024", "README.md:2: tags: must be texts"),
-    "two licences": ("license:\n- mit\n- apache-2.0", "README.md:2: license: must be a single text"),
-    "no YAML": ("license: mit\nbase_model: [", r"README.md:\d: metadata that is no YAML"),
+    "a number as a tag": ("tags:\n- 2024", "README.md:2: tags: must be strings"),
+    "two licences": ("license:\n- mit\n- apache-2.0", "README.md:2: license: must be a single string"),
+    "no YAML": ("license: mit\nbase_model: [", r"README.md:\d: metadata that is not YAML"),
     "a list": ("- license", "README.md:2: metadata must be `key: value` lines"),
     "results without a task": (
         "model-index:\n- name: x\n  results:\n  - metrics: []",

@@ -207,7 +207,7 @@ COMMON = {
     "sample_max_new_tokens": Effect(1, answers, SHOWN | {"sample_max_new_tokens": 3}),
     "learning_rate": Effect(1e-3, decided),
     "test_size": Effect(4, decided),
-    "columns": Effect("text=gone", '--columns names "gone", which is no column'),
+    "columns": Effect("text=gone", '--columns names "gone", which is not a column'),
     "encoding": Effect("nothing", 'unknown --encoding "nothing"'),
     "adapter": Effect("ADAPTER", model),
     "ftgpt": Effect(True, model),
@@ -614,5 +614,5 @@ def test_each_setting_without_effect_is_named_and_no_need_is_untested(files, pla
 @pytest.mark.parametrize("command", ["sft", "classify"])
 def test_modules_that_are_not_there_are_named_with_those_that_are(command, files, places, tmp_path):
     given = given_to(command, files, places, tmp_path, PEFT | {"lora_target_modules": ["query"]})
-    with pytest.raises(UserError, match="no module of the model is called so; linear ones are down_proj, .*q_proj"):
+    with pytest.raises(UserError, match="no module of the model has that name; linear ones are down_proj, .*q_proj"):
         Start(command, given).trainer  # noqa: B018

@@ -294,7 +294,7 @@ def test_a_machine_is_named_or_described_in_a_file(tmp_path):
     with pytest.raises(UserError, match='h100-80; did you mean "h100-80gb"'):
         named_hardware("h100-80")
     path.write_text("device: cuda\nvram: 3\n")
-    with pytest.raises(UserError, match="mine.yaml: no description of hardware .*it needs device, name, num_cores"):
+    with pytest.raises(UserError, match="mine.yaml: not a description of hardware .*it needs device, name, num_cores"):
         named_hardware(str(path))
 
 

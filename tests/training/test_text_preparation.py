@@ -83,7 +83,7 @@ REFUSED = [
     ("a.txt", BOOK, {"document_separator": "\\n\\n"}, r"does not stand between texts in it; write a line break as \$"),
     ("a.txt", BOOK, {"test_size": 3}, "is one document, none is left to hold out; give a share of it"),
     ("a.txt", BOOK, {"document_separator": "#", "dataset_streaming": True}, "has no effect with --dataset_streaming"),
-    ("a.csv", "text\na\n", {"columns": "text=body"}, '--columns names "body", which is no column'),
+    ("a.csv", "text\na\n", {"columns": "text=body"}, '--columns names "body", which is not a column'),
 ]
 
 

@@ -133,7 +133,7 @@ class ModelArguments(ModelConfig):
         Need(PEFT_SETTINGS, lambda asked: asked.model.use_peft,
              "without --use_peft: all weights would be trained; add --use_peft, or drop it"),
         Need(LORA_SETTINGS, lambda asked: asked.model.peft_method == "lora",
-             "belongs to LoRA and --peft_method is another; drop one of them"),
+             "belongs to LoRA, and --peft_method is a different one; drop one of them"),
         Need(("num_virtual_tokens",), lambda asked: asked.model.peft_method == "prompt_tuning",
              "is the length of a soft prompt; add --peft_method prompt_tuning, or drop it"),
         Need(("bnb_4bit_quant_type", "bnb_4bit_quant_storage", "use_bnb_nested_quant"),
@@ -202,7 +202,7 @@ class TrainerArguments:
     sample_max_new_tokens: int = setting(64, "Longest sample answer, in tokens.")
     benchmark_tasks: str | None = setting(None, "Tasks of ftkit bench asked before and after, with a verdict: T,U.")
     benchmark_data: str | None = setting(None, "Rows of those tasks: TASK=PATH,...")
-    benchmark_limit: int | None = setting(None, "Only so many items of each of them, or of each of its subjects.")
+    benchmark_limit: int | None = setting(None, "Only this many items of each of them, or of each of its subjects.")
 
     needs = Needs([
         Need(("overwrite",), lambda asked: not asked.training.resume_from_checkpoint,

@@ -15,7 +15,7 @@ def with_joined_turns(values: dict) -> dict:
 def joined(turns) -> tuple:
     """The turns with those of the user that follow each other as one, an empty line between their texts.
 
-    Also how many were joined to the one before. What is no list of turns is returned as it is.
+    Also how many were joined to the one before. What is not a list of turns is returned as it is.
     """
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         return turns, 0

@@ -215,7 +215,7 @@ def hub_splits(name: str, config: str | None, streaming: bool, read_as: ReadAs =
     import datasets
 
     if read_as.encoding:
-        raise UserError(f"--encoding has no effect on {name}, which is no file of this machine; drop it")
+        raise UserError(f"--encoding has no effect on {name}, which is not a file on this machine; drop it")
 
     bundled = list_assets("datasets")
     if "/" not in name:

@@ -51,7 +51,7 @@ class ReadAs:
         if missing is not None:
             alike = next((f'; did you mean "{name}"?' for name in values if name.lower() == missing.lower()), "")
             hint = alike or did_you_mean(missing, values) or f"; the columns are: {', '.join(values)}"
-            raise UserError(f'{where}: --columns names "{missing}", which is no column{hint}')
+            raise UserError(f'{where}: --columns names "{missing}", which is not a column{hint}')
         names = {name: column for column, name in self.columns}
         twice = next((name for name in values if name in names.values() and name not in names), None)
         if twice is not None:
@@ -70,7 +70,7 @@ def column_pairs(text: str) -> tuple[tuple[str, str], ...]:
     for side in zip(*pairs, strict=True):
         twice = next((name for name in side if side.count(name) > 1), None)
         if twice:
-            raise UserError(f'--columns: "{twice}" is there twice; keep one')
+            raise UserError(f'--columns: "{twice}" appears twice; keep one')
     if not pairs:
         raise UserError(f"--columns is empty; write COLUMN=NAME-IN-THE-FILE, such as {EXAMPLE}")
     return tuple(pairs)

@@ -27,7 +27,7 @@ def check_output(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{path}: can\'t write "{path.suffix}"; use one of {", ".join(SUFFIXES)}')
     if path.exists():
-        raise UserError(f"{path}: is there already; choose another name, or delete it first")
+        raise UserError(f"{path}: exists already; choose another name, or delete it first")
     check_file(path, "--output")
 
 

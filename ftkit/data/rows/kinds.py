@@ -126,7 +126,7 @@ def whole_conversation(values: dict, name: str, format: str, where: str) -> list
             )
         return answer
     if before is None:
-        return answer  # which is no list of turns, as reading it says
+        return answer  # which is not a list of turns, as reading it says
     if not isinstance(answer, list):
         answer = [answer if isinstance(answer, dict) else message("assistant", checked_text(answer, name, where))]
     if len(answer) != 1:
@@ -215,7 +215,7 @@ def to_multiple_choice(values: dict, format: str, where: str) -> dict:
         raise UserError(f"{where}: a question has 2 to {len(LETTERS)} choices, got {len(choices)}; give as many")
     if len(set(choices)) < len(choices):
         twice = next(choice for choice in choices if choices.count(choice) > 1)
-        raise UserError(f'{where}: the choice "{twice}" is there twice; let them differ')
+        raise UserError(f'{where}: the choice "{twice}" appears twice; let them differ')
     return {"question": question, "choices": choices, "answer": right_choice(values["answer"], choices, where)}
 
 

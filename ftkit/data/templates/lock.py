@@ -160,7 +160,7 @@ def raise_on(
     if difference:
         name = lock["template"]["name"] or ("its own" if lock["template"]["source"] else "none")
         raise UserError(
-            f"{folder}: it was trained with other tokens (template {name}): {difference}; restore the files of the "
+            f"{folder}: it was trained with different tokens (template {name}): {difference}; restore the files of the "
             "tokenizer and drop --template, or train with --template to write a new lock"
         )
 
@@ -314,7 +314,7 @@ def vocabulary_difference(recorded: dict, tokenizer: PreTrainedTokenizerBase) ->
         if entry is None:
             return f"the vocabulary had {recorded['num_tokens']} tokens and has {len(entries)}"
         if old is None or checksum(entry) != old:
-            return f"token {entry.partition(NUL)[0]!r} (id {id}) was another one, or was made of other parts"
+            return f"token {entry.partition(NUL)[0]!r} (id {id}) was a different one, or was made of different parts"
     return "two entries of the vocabulary differ"
 
 

@@ -42,7 +42,7 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
         names = "|".join(list_assets("templates"))
         raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; choose one: --template {names}")
     if not isinstance(template, str):
-        raise UserError(f"{tokenizer.name_or_path}: its chat template is no text; {OTHER_TEMPLATE}")
+        raise UserError(f"{tokenizer.name_or_path}: its chat template is not text; {OTHER_TEMPLATE}")
     return template
 
 

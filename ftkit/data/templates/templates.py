@@ -189,7 +189,7 @@ def fit_to_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def splits_header_gap(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether an empty line at the end of a prompt becomes other tokens once an answer follows it."""
+    """Whether an empty line at the end of a prompt becomes different tokens once an answer follows it."""
     alone = tokenizer("|>\n\n", add_special_tokens=False)["input_ids"]
     followed = tokenizer("|>\n\nAn answer", add_special_tokens=False)["input_ids"]
     return followed[: len(alone)] != alone

@@ -36,7 +36,9 @@ def load_characters(path: str | Path) -> PreTrainedTokenizerFast:
             numbers = PlainUnpickler(file).load()["stoi"]
         is_table = sorted(numbers.values()) == list(range(len(numbers)))
     except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: no table of characters ({error}); write it again by nanoGPT's prepare.py") from error
+        raise UserError(
+            f"{path}: not a table of characters ({error}); write it again by nanoGPT's prepare.py"
+        ) from error
     if not is_table or not all(isinstance(letter, str) and len(letter) == 1 for letter in numbers):
         raise UserError(f"{path}: its stoi does not number single characters from 0; write it again by prepare.py")
     backend = Tokenizer(models.BPE(vocab=numbers, merges=[]))

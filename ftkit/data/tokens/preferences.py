@@ -163,7 +163,7 @@ def split_pair(chosen: dict, rejected: dict, where: str) -> dict:
     spans = [answer_span(row["labels"]) for row in (chosen, rejected)]
     start = min(spans[0][0], spans[1][0])
     if chosen["input_ids"][:start] != rejected["input_ids"][:start]:
-        raise UserError(f"{where}: the prompt becomes other tokens before each answer; choose another --template")
+        raise UserError(f"{where}: the prompt becomes different tokens before each answer; choose another --template")
     return {
         "prompt_ids": chosen["input_ids"][:start],
         "chosen_ids": chosen["input_ids"][start : spans[0][1]],

@@ -203,7 +203,7 @@ def warning_lines(receipt: dict) -> list[tuple[str, str]]:
         named = ", ".join(f"{short_source(copy['test'])} is {short_source(copy['train'])}" for copy in copies)
         more = ", ..." if receipt["num_test_copies"] > len(copies) else ""
         rows = counted(receipt["num_test_copies"], "test row")
-        lines.append(("copies", f"{rows} stand among the training rows and measure nothing: {named}{more}"))
+        lines.append(("copies", f"{rows} are also training rows and measure nothing: {named}{more}"))
     return lines
 
 
@@ -239,7 +239,7 @@ def class_lines(receipt: dict) -> list[tuple[str, str]]:
         lines.append(("copies", f"{counted(receipt['num_copied_texts'], 'training text')} came before, {others}"))
     if receipt["num_held_out_copies"]:
         rows = counted(receipt["num_held_out_copies"], "held-out row")
-        lines.append(("copies", f"{rows} stand among the training rows and measure nothing"))
+        lines.append(("copies", f"{rows} are also training rows and measure nothing"))
     return [*lines, *longest_line(receipt)]
 
 

@@ -55,7 +55,7 @@ def check_label(label: str, others: Iterable[str]) -> None:
 
     for other in others:
         if label == other:
-            raise UserError(f'--tasks: "{label}" is there twice; keep one')
+            raise UserError(f'--tasks: "{label}" appears twice; keep one')
         if label.startswith(f"{other}/") or other.startswith(f"{label}/"):
             raise UserError(f'--tasks: "{label}" and "{other}" ask the same items; keep one')
         if items_file(label) == items_file(other):
@@ -70,6 +70,6 @@ def task_data(texts: list[str]) -> dict[str, str]:
         if not (name and equals and path):
             raise UserError(f'--task_data "{text}": write TASK=PATH, such as mmlu=path/to/mmlu')
         if name in found:
-            raise UserError(f'--task_data: "{name}" is there twice; keep one')
+            raise UserError(f'--task_data: "{name}" appears twice; keep one')
         found[name] = path
     return found

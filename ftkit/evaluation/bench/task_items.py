@@ -59,7 +59,7 @@ class TaskItem:
 @dataclass(frozen=True)
 class ItemSettings:
     """What is chosen on the command line. data: in place of the task's; group: only its items; num_fewshot: in place of
-    the task's; limit: only so many items of each group; read_as: --columns and --encoding, of conversations."""
+    the task's; limit: only this many items of each group; read_as: --columns and --encoding, of conversations."""
 
     data: str | None = None
     group: str | None = None

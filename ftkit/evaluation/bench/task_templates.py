@@ -101,7 +101,7 @@ class Templates:
         try:
             return read()
         except TemplateSyntaxError as error:
-            wrong(self.task, name, f"no Jinja template ({error.message}); fix the line")
+            wrong(self.task, name, f"not a Jinja template ({error.message}); fix the line")
         except RecursionError:
             wrong(self.task, name, "too deeply nested; fix the line")
 

@@ -30,7 +30,7 @@ from ftkit.metrics.likelihood import likeliest
 
 PACK_TOKENS = {"cpu": 512, "cuda": 8192}  # tokens of one forward: from there on no faster
 BATCH_SIZE = {"cpu": 32, "cuda": 128}  # answers generated at once
-NO_NUMBERS = "the model's log-likelihoods are no numbers; do its weights hold NaN?"
+NO_NUMBERS = "the model's log-likelihoods are not numbers; do its weights hold NaN?"
 
 
 @dataclass

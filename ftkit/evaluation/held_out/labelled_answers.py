@@ -65,7 +65,7 @@ def before(run: Run, trainer) -> None:
     """Write OUT/before/results.json, how likely they are at first. Raises UserError for NaN weights."""
     rows, scores = measured(run, trainer)
     if any(not math.isfinite(loss) for loss, _ in scores):
-        raise UserError("the held-out loss of an answer is no number; the weights or the precision are broken")
+        raise UserError("the held-out loss of an answer is not a number; the weights or the precision are broken")
     if rows and trainer.is_world_process_zero():
         items = items_of(rows, scores)
         write_held_out(run, task_of(TASK, items, scores_of(items)), items, is_trained=False)

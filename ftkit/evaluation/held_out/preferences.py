@@ -176,7 +176,7 @@ def before(run: Run, trainer) -> None:
     """Write OUT/before/results.json, how held-out pairs are ranked at first. Raises UserError for NaN weights."""
     rows, scores, lengths = measured(run, trainer)
     if any(not math.isfinite(score.chosen + score.rejected) for score in scores):
-        raise UserError("the held-out loss of a pair is no number; the weights or the precision are broken")
+        raise UserError("the held-out loss of a pair is not a number; the weights or the precision are broken")
     if rows and trainer.is_world_process_zero():
         write_preferences(run, rows, scores, lengths, is_trained=False)
 

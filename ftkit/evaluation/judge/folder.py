@@ -75,10 +75,10 @@ def fingerprint(rows: list[Answered]) -> str:
 
 
 def read_note(path: Path) -> dict:
-    """Raises UserError for a file that is no note of a judging."""
+    """Raises UserError for a file that is not a record of judging."""
     note = read_object(path, "choose another --output_dir")
     if not isinstance(note.get(ANSWERS), dict):
-        raise UserError(f"{path}: is no note of a judging; choose another --output_dir")
+        raise UserError(f"{path}: is not a record of judging; choose another --output_dir")
     return note
 
 
@@ -88,4 +88,4 @@ def difference(before: dict, now: dict) -> str:
     if name != ANSWERS:
         return f"was judged with --{name} {json.dumps(before.get(name))}, not {json.dumps(now.get(name))}"
     others = [model for model in now[name] if before[name].get(model) != now[name][model]]
-    return f"holds judgements of other answers ({', '.join(others or before[name])}) or of another --limit"
+    return f"holds judgements of different answers ({', '.join(others or before[name])}) or of another --limit"

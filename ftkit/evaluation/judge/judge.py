@@ -129,8 +129,8 @@ def check_same_prompts(answers: dict[str, list[Answered]]) -> None:
     for name, other in others:
         if [row.prompt for row in other] != [row.prompt for row in rows]:
             raise UserError(
-                f"{first} ({len(rows)} rows) and {name} ({len(other)}) answered other questions, or in another order; "
-                "let them answer the same"
+                f"{first} ({len(rows)} rows) and {name} ({len(other)}) answered different questions, or in a "
+                "different order; let them answer the same"
             )
 
 
@@ -194,7 +194,7 @@ def checked(one: Judgement) -> Judgement:
     if (one.value is None) != bool(one.failure) or one.value is not None and one.value not in VALUES[one.kind]:
         raise ValueError(f"value {one.value!r}, failure {one.failure!r}")
     if any(not isinstance(num, int | None) for num in (one.input_tokens, one.output_tokens)):
-        raise ValueError("its tokens are no numbers")
+        raise ValueError("its tokens are not numbers")
     return one
 
 

@@ -212,13 +212,13 @@ def agreement_lines(people: list[Vote], judged: list[Vote]) -> list[str]:
     apart = [vote for vote in others if vote.pair not in pairs]
     lines = [str(one) for one in agreements([*others, *judged]) if one.second in judges]
     if apart:
-        what = "the answers are others to" if apart[0].question in questions else "nobody was asked"
+        what = "the answers are different for" if apart[0].question in questions else "nobody was asked"
         lines.append(
             f"{len(others) - len(apart):,} of {len(others):,} people's votes are on pairs judged here; "
             f"{what} {json.dumps(apart[0].question[:60], ensure_ascii=False)}"
         )
     if len(others) < len(people):
-        lines.append(f"{len(people) - len(others):,} votes are by {', '.join(sorted(judges))} and are no people's")
+        lines.append(f"{len(people) - len(others):,} votes are by {', '.join(sorted(judges))} and are not by people")
     return lines
 
 

@@ -60,7 +60,7 @@ def peft_config(model_args, model, added_tokens: list[int]):
     if model_args.peft_method == "prompt_tuning":
         if added_tokens:
             raise UserError(
-                "--add_template_tokens needs trained rows, which prompt tuning has not; use --peft_method lora"
+                "--add_template_tokens needs trained rows, which prompt tuning does not have; use --peft_method lora"
             )
         return PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=model_args.num_virtual_tokens)
     if added_tokens and not can_train_added_tokens():
@@ -98,13 +98,13 @@ def check_targets(model, config) -> None:
     for one in config.target_parameters or ():
         if not any(name.endswith(f".{one}") for name in parameters):
             raise UserError(
-                f"--lora_target_parameters {one}: no parameter of the model is called so, as {parameters[0][1:]} is"
+                f"--lora_target_parameters {one}: no parameter of the model has that name, as {parameters[0][1:]} is"
             )
     if config.target_modules == "all-linear" or any(check_target_module_exists(config, name) for name in names):
         return
     linear = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
     raise UserError(
-        f"--lora_target_modules {config.target_modules}: no module of the model is called so; linear ones are "
+        f"--lora_target_modules {config.target_modules}: no module of the model has that name; linear ones are "
         f"{', '.join(linear)}"
     )
 
@@ -119,7 +119,7 @@ def check_whole_modules(model, config) -> None:
         flag = f"--lora_modules_to_save {wanted}"
         if not found:
             hint = did_you_mean(wanted, {name.rpartition(".")[2] for name in modules})
-            raise UserError(f"{flag}: no module of the model is called so{hint}")
+            raise UserError(f"{flag}: no module of the model has that name{hint}")
         if any(isinstance(modules[name], nn.ModuleList | nn.ModuleDict) for name in found):
             raise UserError(f"{flag}: is a list of modules; name those in it, such as {found[0]}.0")
         heads = (model.get_input_embeddings(), model.get_output_embeddings())

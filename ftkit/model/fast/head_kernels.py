@@ -85,7 +85,7 @@ def fastest_kernel(shape: HeadShape, seconds: Callable | None = None, free_bytes
     times = {name: (seconds or seconds_of)(name, shape) for name in KERNELS}
     best = min(times, key=times.get)
     timings = ", ".join(f"{name} {1000 * value:.2f} ms" for name, value in times.items())
-    logger.info("loss head: %s (%s a %d rows); %s=%s repeats it", best, timings, NUM_ROWS, VARIABLE, best)
+    logger.info("loss head: %s (%s per %d rows); %s=%s repeats it", best, timings, NUM_ROWS, VARIABLE, best)
     return best
 
 

@@ -71,7 +71,7 @@ def _is_mapping(content: dict, key: str) -> bool:
 def _check_tensor(path: Path, name: Any, tensor: Any) -> None:
     """Raise UserError for what is no tensor of numbers, or one that is larger than the file it came from."""
     if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-        raise UserError(f"{path}: {name!s:.60} is no tensor; {FIX}")
+        raise UserError(f"{path}: {name!s:.60} is not a tensor; {FIX}")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
         raise UserError(f"{path}: tensor {name} is not plain numbers (sparse or quantised); save it unquantised")
     if tensor.nbytes > path.stat().st_size:

@@ -104,7 +104,7 @@ def shape_of(checkpoint: Checkpoint, source: "Source", name: str, num_dimensions
         hint = f"its names are those of --from {likely[0]}" if likely else f"save the state_dict() of {source.title}"
         raise UserError(f"{checkpoint.path}: has no tensor {name}, so it is not {source.title}; {hint}")
     if tensor.ndim != num_dimensions or not tensor.numel():
-        raise UserError(f"{checkpoint.path}: tensor {name} has the shape {tuple(tensor.shape)}; it is no matrix")
+        raise UserError(f"{checkpoint.path}: tensor {name} has the shape {tuple(tensor.shape)}; it is not a matrix")
     return tensor.shape
 
 

@@ -103,7 +103,7 @@ def compare(before: Observation, after: Observation, kind: str) -> Certificate:
     if before.logits_TV.shape != after.logits_TV.shape:
         shapes = (tuple(before.logits_TV.shape), tuple(after.logits_TV.shape))
         raise UserError(
-            f"the exported model answers in another shape: {shapes[1]} for {shapes[0]}; nothing was written"
+            f"the exported model answers in a different shape: {shapes[1]} for {shapes[0]}; nothing was written"
         )
     certificate = Certificate(
         num_tokens=len(before.logits_TV),
@@ -117,7 +117,7 @@ def compare(before: Observation, after: Observation, kind: str) -> Certificate:
     is_within = certificate.mean_kl <= LARGEST_MEAN_KL[kind]  # false for NaN
     if not is_within or (kind == "f32" and not certificate.max_logit_difference <= limit):
         raise UserError(
-            f"the exported model is another than the source ({certificate.line()}; allowed for {kind}: KL "
+            f"the exported model differs from the source ({certificate.line()}; allowed for {kind}: KL "
             f"{LARGEST_MEAN_KL[kind]:g}); nothing was written; try a higher precision, and report it if that stays so"
         )
     return certificate

@@ -88,8 +88,8 @@ def export_model(
             facts |= read_back
             if facts["is_pre_tokenizer_known"] and not facts["are_tokens_equal"]:
                 raise UserError(
-                    f"{source}: read back from GGUF, its tokenizer gives other tokens (GGUF knows no normalizer, nor "
-                    "added tokens that take the space beside them); choose a plain format"
+                    f"{source}: read back from GGUF, its tokenizer gives different tokens (GGUF knows no normalizer, "
+                    "nor added tokens that take the space beside them); choose a plain format"
                 )
         base = model or _base_of(adapter)
         names = {"format": format_name, "source": _public_name(base), "adapter": _public_name(adapter)}

@@ -74,7 +74,7 @@ def describe_tokenizer(tokenizer: PreTrainedTokenizerBase, num_rows: int) -> Tok
     """Return the metadata of a tokenizer, its vocabulary filled up to the model's `num_rows` embeddings.
 
     Raises UserError if it is no byte-level BPE, knows more tokens than the model embeds, or if its chat template
-    renders other text without `{% generation %}`.
+    renders different text without `{% generation %}`.
     """
     if not tokenizer.is_fast:
         raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no tokenizer.json; save it as a fast tokenizer")
@@ -136,7 +136,7 @@ def find_pre_tokenizer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool]:
             return name, True
     nearest = max(references, key=lambda name: len(set(found) & set(references[name])))
     logger.warning(
-        'the tokenizer cuts text like none of %s; "%s" is written into the file, so some text becomes other tokens',
+        'the tokenizer cuts text like none of %s; "%s" is written into the file, so some text becomes different tokens',
         ", ".join(references),
         nearest,
     )
@@ -158,7 +158,7 @@ def portable_template(tokenizer: PreTrainedTokenizerBase) -> str:
             texts = [_rendered(messages, tokenizer, prompt_only, source) for source in (template, portable)]
             if texts[0] != texts[1]:
                 raise UserError(
-                    "the chat template renders other text without its generation markers; don't set a variable "
+                    "the chat template renders different text without its generation markers; don't set a variable "
                     "between {% generation %} and {% endgeneration %}"
                 )
     return portable

@@ -43,7 +43,7 @@ def check_card(where: str, text: str) -> list[str]:
         data = yaml.safe_load(block[1])
     except yaml.YAMLError as error:
         line = first + getattr(getattr(error, "problem_mark", None), "line", 0)
-        raise UserError(f"{where}:{line}: metadata that is no YAML ({first_line(error)}); correct it") from error
+        raise UserError(f"{where}:{line}: metadata that is not YAML ({first_line(error)}); correct it") from error
     if data is not None and not isinstance(data, dict):
         raise UserError(f"{where}:{first}: metadata must be `key: value` lines; correct it")
 
@@ -70,15 +70,15 @@ def refused(key: str, value) -> str | None:
         return f'must be a list; write "- {value}" on a line of its own'
     if key in ("base_model", "datasets") and (bad := next((one for one in values if not is_repository(one)), None)):
         kind = "model" if key == "base_model" else "dataset"
-        return f'"{bad}" is no {kind} of the Hub; give its OWNER/NAME, or drop the line'
+        return f'"{bad}" is no {kind} on the Hub; give its OWNER/NAME, or drop the line'
     if key == "language" and (bad := next((one for one in values if not is_language(one)), None)) is not None:
-        return f'"{bad}" is no code of a language; write one such as en or de (in quotes where YAML reads it as false)'
+        return f'"{bad}" is not a language code; write one such as en or de (in quotes where YAML reads it as false)'
     if key in ("license", "pipeline_tag", "library_name", "license_name", "license_link") and not isinstance(
         value, str
     ):
-        return "must be a single text; give one"
+        return "must be a single string; give one"
     if key == "tags" and not all(isinstance(one, str) for one in values):
-        return "must be texts; put them in quotes"
+        return "must be strings; put them in quotes"
     return None
 
 

@@ -65,7 +65,7 @@ class PushResult:
             return f"{format_plan(self.plan, self.repo_id)}\nnothing was sent (--dry_run)"
         lines = [format_plan(self.plan, self.repo_id)]
         if self.deleted:
-            lines.append(f"deleted there, as they are an earlier push's: {', '.join(self.deleted)}")
+            lines.append(f"deleted there, where an earlier push left them: {', '.join(self.deleted)}")
         lines += [self.check] if self.check else []
         return "\n".join([*lines, f"pushed: {self.url}"])
 
@@ -136,7 +136,7 @@ def check_repo_id(repo_id: str) -> None:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         reason = first_line(error).split(". Use")[0].split(":")[0]
-        raise UserError(f'"{repo_id}" is no repository of the Hub ({reason}); write OWNER/NAME') from error
+        raise UserError(f'"{repo_id}" is not a repository on the Hub ({reason}); write OWNER/NAME') from error
 
 
 def token_or_refuse(token: str | None) -> str:

@@ -70,9 +70,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         reason = "it needs code that is not ftkit's, so it was not run" if needs_code else reason
         return f"{pushed}: loaded back, {num_files} files equal by SHA-256; {reason}"
     if not outcome["finite"] or not outcome["same_tokens"] or outcome["difference"] > MAX_DIFFERENCE:
-        raise UserError(
-            f"{pushed}: loads, but as something else than {plan.folder}: {describe(outcome)}; do not use it"
-        )
+        raise UserError(f"{pushed}: loads, but not as {plan.folder}: {describe(outcome)}; do not use it")
     return (
         f"{pushed}: loaded back in a fresh process without ftkit: {num_files} files equal by SHA-256, logits equal "
         f"on {outcome['num_tokens']} tokens (largest difference {outcome['difference']:.1g})"
@@ -90,7 +88,7 @@ def has_own_code(folder: Path) -> bool:
 def describe(outcome: dict) -> str:
     """What differs, in words."""
     if not outcome["same_tokens"]:
-        return "the prompt gives other tokens"
+        return "the prompt gives different tokens"
     return f"logits differ by {outcome['difference']:.3g}" if outcome["finite"] else "its logits are not finite"
 
 

@@ -170,7 +170,7 @@ def reason_to_skip(path: Path, name: str, shards: set[str]) -> str | None:
     if not path.is_file():
         return "no plain file"
     if WEIGHTS.fullmatch(name):
-        return None if name in shards else "weights that nothing loads: an earlier save's"
+        return None if name in shards else "weights that nothing loads, left by an earlier save"
     if name in WITHHELD:
         return WITHHELD[name]
     if name.endswith(PICKLES):
@@ -214,7 +214,7 @@ def rewritten(name: str, folder: Path, repo_id: str, warnings: list[str]) -> Upl
         value["base_model_name_or_path"] = base = public_name(base_of_folder(folder, read_run_yaml(folder)))
         if not is_hub_id(base):
             warnings.append(
-                f'the base "{base}" is no model of the Hub, so others need that file to use the adapter; '
+                f'the base "{base}" is not a model on the Hub, so others need that file to use the adapter; '
                 "merging the adapter gives a model that needs nothing else"
             )
     if value == original:
