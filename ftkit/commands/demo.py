@@ -3,7 +3,7 @@
     ftkit try
     ftkit try my_rows.jsonl --model HuggingFaceTB/SmolLM2-360M-Instruct
 
-Everything it does is one `ftkit sft` command, which it prints, between two measurements on the same held-out rows.
+Everything it trains and measures is one `ftkit sft` command, which it prints; answers that need no model stand beside.
 """
 
 import dataclasses
@@ -31,13 +31,11 @@ ROWS_SEEN = 2 * NUM_ROWS  # fewer rows are passed over more often; one pass over
 MAX_EPOCHS = 10
 NUM_ROWS_OF_BASE = 1600  # the bundled base model is small, quick, and learns from more rows
 PASSES_OF_BASE = 3
-NUM_EXAMPLES = 3  # examples in the prompt of the few-shot baseline
-BASE, FEWSHOT = "before", f"before, {NUM_EXAMPLES} examples in the prompt"
 NUM_SHOWN = 5
 
 
 def main(argv: list[str]) -> None:
-    """Measure, fine-tune, measure again, and show both; go on in the folder of an unfinished demo of the same rows."""
+    """Fine-tune, and show what was measured before and after; go on with an unfinished demo of the same rows."""
     args = parse(argv)
     from ftkit.config.output_folder import State, held, refuse_other, state_of
 
@@ -60,7 +58,7 @@ def main(argv: list[str]) -> None:
 def demonstrate(args, output_dir: Path, note, train: list[dict], test: list[dict]) -> None:
     """The demo, into a folder of its own."""
     from ftkit.config.output_folder import State, state_of, write_note
-    from ftkit.evaluation.held_out.answers import answered, write_answers
+    from ftkit.evaluation.held_out.baselines import add_baselines
     from ftkit.evaluation.pages.report import write_report
     from ftkit.publish.card.model_card import write_model_card
     from ftkit.runs.recipes import load_recipe
@@ -68,25 +66,19 @@ def demonstrate(args, output_dir: Path, note, train: list[dict], test: list[dict
     start = time.perf_counter()
     write_note(output_dir, note)
     say(f"base model {args.model}")
-    data, adapter, template = output_dir / "data", output_dir / "adapter", choose_template(args.model)
+    data, adapter = output_dir / "data", output_dir / "adapter"
     for split, rows in (("train", train), ("test", test)):
         write_jsonl(data / f"{split}.jsonl", ({"messages": row["messages"]} for row in rows))
-    before = measure_before(args.model, template, train, test)
-    sft = sft_command(args, data, template, adapter, len(train))
+    sft = sft_command(args, data, choose_template(args.model), adapter, len(train))
     say(f"\nfine-tuning; the same as:\n  {command(*sft)}")
     recipe = load_recipe("sft")
     again = [] if state_of(adapter) is State.EMPTY else ["--overwrite"]
-    trainer = recipe.train(recipe.parse([*sft[1:], *again]))
-    after = answered(trainer.model, trainer.processing_class, template, test, what="after")
-    for name, items in before.items():
-        model = {"name": args.model if name in (BASE, FEWSHOT) else name.partition(", ")[2]}
-        folder = adapter / name.replace(", ", "-").replace(" ", "-")
-        write_answers(folder, model, items, num_fewshot=NUM_EXAMPLES * (name == FEWSHOT))
-    write_answers(adapter, {"name": args.model, "adapter": str(adapter)}, after)
+    recipe.train(recipe.parse([*sft[1:], *again]))
+    add_baselines(adapter, train, test)
     write_report(adapter)
     write_model_card(str(adapter), read_object(adapter / "receipt.json"))
     write_note(output_dir, dataclasses.replace(note, is_finished=True))
-    print_examples(before[BASE], after)
+    print_examples(adapter)
     print_results(adapter)
     say(f"\nreport: {adapter / 'report.html'}\nrun next:")
     for next_command in next_commands(args, output_dir, adapter):
@@ -167,7 +159,10 @@ def free_folder(note) -> Path:
 
 
 def bundled_rows(args) -> tuple[list[dict], list[dict]]:
-    """Training and test rows: an equal share of each quick family of the bundled instructions, which is their group."""
+    """Training and test rows: an equal share of each quick family of the bundled instructions, which is their group.
+
+    They take turns, so that the examples in a prompt, the first training rows, are of several families.
+    """
     from ftkit.data.reading.reader import read_records
     from ftkit.data.rows.formats import to_messages
 
@@ -179,7 +174,7 @@ def bundled_rows(args) -> tuple[list[dict], list[dict]]:
             family = record.values["family"]
             if family in families and len(families[family]) < limit // len(families):
                 families[family].append(to_messages(record, "alpaca", path) | {"group": family})
-        splits.append(list(itertools.chain(*families.values())))
+        splits.append([row for rows in zip(*families.values(), strict=True) for row in rows])
     return tuple(splits)
 
 
@@ -224,31 +219,21 @@ def sft_command(args, data_dir: Path, template: str, adapter: Path, num_rows: in
         "num_train_epochs": min(MAX_EPOCHS, math.ceil(rows_seen / num_rows)), "per_device_train_batch_size": 4,
         "warmup_steps": 5, "eval_strategy": "no", "save_strategy": "no", "seed": args.seed, "output_dir": adapter,
     }  # fmt: skip
-    return ["sft", "--use_peft", *(str(part) for name, value in settings.items() for part in (f"--{name}", value))]
+    return [
+        "sft",
+        "--use_peft",
+        "--before_after",
+        *(str(part) for name, value in settings.items() for part in (f"--{name}", value)),
+    ]
 
 
-def measure_before(base: str, template: str, train: list[dict], test: list[dict]) -> dict[str, list]:
-    """Answered test rows by name: of the base model, of it with examples in its prompt, and of what needs no model."""
-    from ftkit.config.hardware import probe, use_all_cores
-    from ftkit.config.quiet import quiet_libraries
-    from ftkit.evaluation.held_out.answers import answered, baselines
-    from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
-
-    use_all_cores()
-    quiet_libraries()
-    folder = local_model_folder(base)
-    tokenizer = load_tokenizer(folder)
-    model = load_model(folder, dtype="bfloat16" if probe().bf16 else "float32").to(probe().device)
-    found = {BASE: answered(model, tokenizer, template, test, what=BASE)}
-    try:
-        found[FEWSHOT] = answered(model, tokenizer, template, test, train, NUM_EXAMPLES, what=FEWSHOT)
-    except UserError as error:  # long rows: this baseline is left out, and said so
-        say(f"left out: {FEWSHOT} ({error})")
-    return found | {f"{BASE}, {name}": items for name, items in baselines(test, train).items()}
-
-
-def print_examples(before: list, after: list) -> None:
+def print_examples(adapter: Path) -> None:
     """Held-out questions with the answers before and after."""
+    from ftkit.evaluation.held_out.likelihoods import ANSWERS
+    from ftkit.evaluation.results import BEFORE, FILE, read_items, read_results
+
+    paths = adapter / BEFORE / FILE, adapter / FILE
+    before, after = (read_items(path, read_results(path).tasks[ANSWERS]) for path in paths)
     step = max(1, len(after) // NUM_SHOWN)
     print("\nheld-out questions, before and after:")
     for old, new in list(zip(before, after, strict=True))[step // 2 :: step][:NUM_SHOWN]:
@@ -260,25 +245,26 @@ def print_examples(before: list, after: list) -> None:
 
 def print_results(adapter: Path) -> None:
     """The table of scores, that of right answers by group where there are several, and the verdict."""
-    from ftkit.evaluation.held_out.answers import LOSS, TASK
-    from ftkit.evaluation.results import AFTER, interval_text, measured_runs
-    from ftkit.evaluation.verdict.text import verdict_lines
+    from ftkit.evaluation.held_out.likelihoods import ANSWER_LOSS, ANSWERS
+    from ftkit.evaluation.results import AFTER, grouped_scores, measured_runs, metric_text, score_text
+    from ftkit.evaluation.verdict.text import cell, column_lines, verdict_lines
 
-    runs = {name: results.tasks[TASK.name] for name, results in measured_runs(adapter).items()}
+    runs = {name: results.tasks[ANSWERS] for name, results in measured_runs(adapter).items()}
     after = runs[AFTER]
-    print(f"\n{after.num_items} held-out rows{'exact match (95 % interval)':>40}   answer loss, nats per token")
-    for name, task in runs.items():
-        match, loss = task.scores["exact_match"], task.scores.get(LOSS)
-        text = f"{match.value:6.1%}  ({match.low:.1%} to {match.high:.1%})"
-        nats = f"{loss.value:.3f}  ({interval_text(loss) or 'all the same'})" if loss else ""
-        print(f"  {name:<39}{text:<27}{nats}".rstrip())
-    groups = [name for name in after.scores if name.startswith("exact_match/")]
-    if groups:
-        print(f"\n{'right answers by task':<31}after   best of the others")
-    for group in groups:
-        shares = {name: task.scores[group].value for name, task in runs.items() if name != AFTER}
-        best = max(shares, key=shares.get)
-        print(f"  {group.partition('/')[2]:<27}{after.scores[group].value:>9.0%}   {shares[best]:>8.0%}, {best}")
+    metric, loss = metric_text(after.main_metric), metric_text(ANSWER_LOSS)
+    table = [(f"{after.num_items} held-out rows", f"{metric} (95 % interval)", loss)]
+    table += [
+        (f"  {name}", *(cell(task.scores.get(key)) for key in (after.main_metric, ANSWER_LOSS)))
+        for name, task in runs.items()
+    ]
+    print("\n".join(["", *column_lines(table)]))
+    groups = {name: grouped_scores(task)[1] for name, task in runs.items()}
+    table = [(f"{metric} by task", "after", "best of the others")]
+    for group, score in groups.pop(AFTER).items():
+        best = max(groups, key=lambda name: groups[name][group].value)
+        table.append((f"  {group}", score_text(score), f"{score_text(groups[best][group])}, {best}"))
+    if len(table) > 1:
+        print("\n".join(["", *column_lines(table)]))
     print("\n" + "\n".join(verdict_lines(adapter, "row")))
 
 

@@ -25,7 +25,9 @@ def answering(asked, facts: Facts, values: dict, reasons: dict) -> dict:
     """How many held-out rows are answered, 0 for none."""
     training, most = asked.training, min(len(facts.held_out), MAX_ROWS)
     wanted = getattr(training, "before_after", None)
-    if not hasattr(training, "before_after") or not most or values["eval_strategy"] == "no" or wanted is False:
+    if not hasattr(training, "before_after") or not most or wanted is False:
+        return {"num_answered": 0}
+    if not wanted and values["eval_strategy"] == "no":
         return {"num_answered": 0}
     if wanted or training.fsdp or training.deepspeed:
         return {"num_answered": most if wanted else 0}

@@ -10,8 +10,10 @@ import pytest
 from ftkit.commands import demo
 from ftkit.config.errors import UserError
 from ftkit.config.output_folder import RunNote, write_note
-from ftkit.evaluation.held_out.answers import TASK, write_answers
-from ftkit.evaluation.results import Item, measured_runs
+from ftkit.evaluation.bench.scores import task_scores
+from ftkit.evaluation.held_out.before_after import TASK
+from ftkit.evaluation.held_out.likelihoods import ANSWERS, likelihood_scores
+from ftkit.evaluation.results import Item, Results, measured_runs, task_of, write_run
 
 
 def test_bundled_rows_are_an_equal_share_of_each_quick_family():
@@ -44,10 +46,16 @@ def answers(right, losses=(), groups=("case", "plural")):
     items = []
     for number, is_right in enumerate(right):
         extra = {"group": groups[number // 2], "num_answer_tokens": 1} if groups else {}
-        scores = {"exact_match": float(is_right), "token_f1": float(is_right)}
+        scores = dict.fromkeys(TASK.metrics, float(is_right))
         scores |= {"answer_loss": losses[number]} if losses else {}
         items.append(Item(str(number), scores, f"question {number}", "said", "wanted", extra=extra))
     return items
+
+
+def write_answers(folder, model, items):
+    """What a run measured of its held-out rows."""
+    task = task_of(ANSWERS, items, task_scores(TASK, items) | likelihood_scores(items))
+    write_run(folder, Results(model, {ANSWERS: task}), {ANSWERS: items})
 
 
 def test_the_tables_show_each_run_with_its_interval_and_each_task_beside_the_best_of_the_others(tmp_path, capsys):
@@ -56,11 +64,11 @@ def test_the_tables_show_each_run_with_its_interval_and_each_task_beside_the_bes
     write_answers(tmp_path, {"name": "base", "adapter": "a"}, answers([1, 1, 0, 1], losses=[1.0, 1.0, 1.0, 3.0]))
     demo.print_results(tmp_path)
     printed = capsys.readouterr().out
-    assert re.search(r"before +25\.0%  \(4\.6% to 69\.9%\) +4\.000  \(3\.625 to 4\.375\)\n", printed)
-    assert re.search(r"before, copying the input +25\.0%  \(4\.6% to 69\.9%\)\n", printed)
-    assert re.search(r"after +75\.0%  \(30\.1% to 95\.4%\) +1\.500  ", printed)
-    assert re.search(r"case +100% +50%, before\n", printed)
-    assert re.search(r"plural +50% +50%, before, copying the input\n", printed)
+    assert re.search(r"before +25\.0 % \(4\.6 to 69\.9\) +4 \(3\.625 to 4\.375\)\n", printed)
+    assert re.search(r"before, copying the input +25\.0 % \(4\.6 to 69\.9\) +-\n", printed)
+    assert re.search(r"after +75\.0 % \(30\.1 to 95\.4\) +1\.5 ", printed)
+    assert re.search(r"case +100\.0 % +50\.0 %, before\n", printed)
+    assert re.search(r"plural +50\.0 % +50\.0 %, before, copying the input\n", printed)
     assert "verdict: too few items" in printed
 
 
@@ -69,9 +77,7 @@ def test_rows_without_tasks_have_no_table_of_tasks(tmp_path, capsys):
     write_answers(tmp_path, {"name": "base", "adapter": "a"}, answers([1] * 40, groups=()))
     demo.print_results(tmp_path)
     printed = capsys.readouterr().out
-    assert (
-        "right answers by task" not in printed and "verdict: better: exact match 0.0 % before, 100.0 % after" in printed
-    )
+    assert "by task" not in printed and "verdict: better: exact match 0.0 % before, 100.0 % after" in printed
 
 
 def test_too_few_rows_and_plain_text_are_refused(tmp_path):
@@ -92,10 +98,10 @@ def test_the_demo_on_own_rows_trains_measures_and_reports(tiny_folder, word_rows
     demo.main([str(path), "--model", str(tiny_folder), "--output_dir", str(out)])
     printed = capsys.readouterr()
     assert "data format found: alpaca" in printed.err
-    runs = {name: results.tasks[TASK.name] for name, results in measured_runs(out / "adapter").items()}
+    runs = {name: results.tasks[ANSWERS] for name, results in measured_runs(out / "adapter").items()}
     assert set(runs) == {
         "before",
-        "before, 3 examples in the prompt",
+        "before, 3 examples",
         "before, copying the input",
         "before, most frequent answer",
         "after",
@@ -108,5 +114,5 @@ def test_the_demo_on_own_rows_trains_measures_and_reports(tiny_folder, word_rows
         f"ftkit sft --config {out}/adapter/run.yaml --dataset_name {path} --test_size 0.1 --output_dir {out}-all-rows\n"
     )
     assert whole in printed.err
-    assert "before: 12 rows answered in 0:0" in printed.err
+    assert "base: 12 rows answered in 0:0" in printed.err
     assert "before, copying the input" in (out / "adapter/report.html").read_text()

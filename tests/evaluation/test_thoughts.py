@@ -7,7 +7,7 @@ from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import TaskItem
 from ftkit.evaluation.bench.task_rows import conversation_columns
 from ftkit.evaluation.bench.units import GenerationRun, Subject, cut_at_stop
-from ftkit.evaluation.held_out.answers import questions
+from ftkit.evaluation.held_out.before_after import questions
 from ftkit.evaluation.judge.answer_files import read_answers
 from ftkit.evaluation.results import mean_score, task_of, thoughts_text
 
@@ -57,7 +57,7 @@ ROW = {
 
 
 def test_held_out_answers_and_examples_are_wanted_without_thoughts():
-    (item,) = questions([ROW])
+    (item,) = questions([ROW["messages"]])
     assert (item.target, [example.answer for example in item.examples]) == ("4", ["2"])
     columns = conversation_columns({}, ROW)
     assert (columns["output"], columns["earlier"][-1]) == ("4", {"role": "assistant", "content": "2"})

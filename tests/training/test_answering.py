@@ -27,7 +27,8 @@ def decided(shape=LARGE, *, rows=1000, held_out=200, answer=20, machine="cpu-2",
     [
         ({}, 200), ({"rows": 400}, 79), ({"rows": 100}, 0), ({"rows": 100, "before_after": True}, 200),
         ({"before_after": False}, 0), ({"held_out": 0}, 0), ({"held_out": 12}, 12), ({"held_out": 1000}, 200),
-        ({"eval_strategy": "no"}, 0), ({"rows": 100, "shape": SMALL}, 84),  # some seconds, whatever the run takes
+        ({"eval_strategy": "no"}, 0), ({"eval_strategy": "no", "before_after": True}, 200),
+        ({"rows": 100, "shape": SMALL}, 84),  # some seconds, whatever the run takes
         ({"max_steps": 3, "shape": SMALL}, 0), ({"answer": 60, "rows": 400}, 0),
         ({"command": "dpo", "packing": None}, 200), ({"machine": "h100-80gb"}, 200),
     ],

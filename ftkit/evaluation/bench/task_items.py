@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -169,7 +169,7 @@ class ItemWriter:
 
     def item(self, item_id: str, row: Row, examples: list[Example]) -> TaskItem:
         """One row as an item."""
-        task = self.task
+        task, earlier = self.task, row.values.get(EARLIER, ())
         choices = self.choices(row)
         prompts = [self.render("prompt", task.prompt, row)]
         prompts += [self.render("rephrasings", source, row) for source in task.rephrasings]
@@ -179,8 +179,8 @@ class ItemWriter:
             item_id,
             prompts,
             self.group_of(row),
-            self.render("description", task.description, row) or system_of(row),
-            [*examples, *earlier_turns(row)],
+            self.render("description", task.description, row) or system_of(earlier),
+            [*examples, *examples_of(earlier)],
             choices,
             self.answer(row, choices) if choices else 0,
             self.target(row),
@@ -279,15 +279,15 @@ class ItemWriter:
         return choices[self.answer(row, choices)] if choices else self.render("target", self.task.target, row)
 
 
-def system_of(row: Row) -> str:
+def system_of(turns: Iterable[dict]) -> str:
     """The system turn of a conversation; "" where it has none."""
-    return "".join(turn["content"] for turn in row.values.get(EARLIER, ()) if turn["role"] == "system")
+    return "".join(turn["content"] for turn in turns if turn["role"] == "system")
 
 
-def earlier_turns(row: Row) -> list[Example]:
-    """The questions and answers before the one that is asked."""
-    turns = [turn["content"] for turn in row.values.get(EARLIER, ()) if turn["role"] != "system"]
-    return list(map(Example, turns[::2], turns[1::2]))
+def examples_of(turns: Iterable[dict]) -> list[Example]:
+    """The questions and answers of a conversation, in turn, without its system turn."""
+    texts = [turn["content"] for turn in turns if turn["role"] != "system"]
+    return list(map(Example, texts[::2], texts[1::2]))
 
 
 def plain_prompt(task: Task, item: TaskItem, prompt: str) -> str:

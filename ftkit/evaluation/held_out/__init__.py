@@ -1,6 +1,6 @@
 """Held-out rows measured: answers, text, preferences and classes.
 
-answers.py           Held-out conversations answered by a model, with examples in its prompt, and without a model
+baselines.py         What answers held-out rows without a model, and the scores of groups of rows
 before_after.py      Held-out rows answered by the base, by the base with examples, and by the result
 classification.py    A classifier on held-out rows: its measures, its results.json, its part of report.html
 labelled_answers.py  How likely held-out answers that are wanted or not are to a model, before and after

@@ -13,24 +13,27 @@ import logging
 from collections.abc import Sequence
 
 from ftkit.config.errors import UserError
+from ftkit.config.launch import is_first_process
+from ftkit.config.terminal import Progress
 from ftkit.data.rows.formats import INPUT_MARKER
+from ftkit.data.rows.thoughts import without_thought
 from ftkit.evaluation.bench.scores import task_scores
+from ftkit.evaluation.bench.task_file import Task
+from ftkit.evaluation.bench.task_items import TaskItem, examples_of, system_of
 from ftkit.evaluation.bench.task_rows import is_question
 from ftkit.evaluation.bench.units import GenerationRun, Subject
-from ftkit.evaluation.held_out.answers import TASK, generated, questions
 from ftkit.evaluation.held_out.likelihoods import (
     ANSWERS,
     Part,
     answer_parts,
     held_out_task,
-    is_wanted,
     likelihood_scores,
     measure,
     measure_likelihoods,
     scores_of,
 )
 from ftkit.evaluation.held_out.writing import write_held_out
-from ftkit.evaluation.results import BEFORE, Item
+from ftkit.evaluation.results import BEFORE, Item, content_id
 from ftkit.evaluation.verdict.text import run_lines
 from ftkit.inference.engine import Engine, template_of
 from ftkit.metrics.text_match import graded_metric
@@ -41,6 +44,7 @@ from ftkit.training.method import HeldOut, Run
 from ftkit.training.sharing import shared
 
 WITH_EXAMPLES = f"{BEFORE}-{NUM_EXAMPLES}-examples"
+TASK = Task("held-out", 1, "generation", "held-out rows", ["exact_match", "token_f1", "chrf"], template=True)
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +86,7 @@ def asked_parts(run: Run) -> list[Part]:
     """The held-out rows that are answered."""
     if not (run.decided.num_answered and run.data.template):
         return []
-    parts = answer_parts(run, run.decided.num_answered, is_question)
-    return parts if is_wanted(run, parts) else []
+    return answer_parts(run, run.decided.num_answered, is_question)
 
 
 def examples(run: Run) -> list[dict]:
@@ -122,10 +125,47 @@ def answers(run: Run, trainer, parts: list[Part], voice: tuple, what: str, shown
     subject = Subject(Engine.of(trainer.model, *voice))
     lengths = [sum(label >= 0 for label in part.sequences[0]["labels"]) for part in parts]
     task = dataclasses.replace(TASK, max_new_tokens=new_tokens(lengths))
-    items = questions([{"messages": part.content} for part in parts], shown, len(shown))
-    asked = GenerationRun(task, items, subject)
+    asked = GenerationRun(task, questions([part.content for part in parts], shown), subject)
     found = shared(trainer.accelerator, range(len(parts)), lambda places: generated(asked, places, what))
     return [dataclasses.replace(item, prompt=item.prompt.replace(INPUT_MARKER, "\n\n")) for item in found]
+
+
+def questions(conversations: Sequence[list[dict]], shown: Sequence[dict] = ()) -> list[TaskItem]:
+    """The last question of each conversation as a benchmark item, after those of `shown` rows and its earlier ones."""
+    examples = [example for row in shown for example in examples_of(bare(row["messages"][-2:]))]
+    items = {}
+    for *earlier, question, answer in conversations:
+        key = content_id([*earlier, question, answer])
+        key = f"{key}-{len(items)}" if key in items else key
+        before = [*examples, *examples_of(bare(earlier))]
+        items[key] = TaskItem(
+            key,
+            [question["content"]],
+            description=system_of(earlier),
+            examples=before,
+            target=without_thought(answer["content"]),
+        )
+    return list(items.values())
+
+
+def bare(turns: list[dict]) -> list[dict]:
+    """Turns without the thoughts that answers begin with."""
+    return [{**turn, "content": without_thought(turn["content"])} for turn in turns]
+
+
+def generated(run: GenerationRun, places: Sequence[int], what: str) -> list[Item]:
+    """The items at some places with their answers, generated together where they are about as long.
+
+    what: as the progress calls it.
+    """
+    ordered = sorted(places, key=lambda place: -len(run.prompts[place]))
+    found, size = {}, run.subject.batch_size
+    with Progress(len(ordered), what, "rows answered", shown=is_first_process()) as progress:
+        for start in range(0, len(ordered), size):
+            unit = ordered[start : start + size]
+            found |= dict(zip(unit, run.run(unit), strict=True))
+            progress.advance(len(unit))
+    return [found[place] for place in places]
 
 
 def add_likelihoods(run: Run, trainer, parts: list[Part], items: list[Item]) -> None:
