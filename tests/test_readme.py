@@ -14,7 +14,7 @@ from guide_blocks import blocks_of, commands_of, missing_line, run_block, run_co
 from ftkit.cli import COMMANDS
 from ftkit.commands.classify_file import parse as parse_prediction
 from ftkit.config.command_line import split_config
-from ftkit.config.flags import check_flags, flag_names
+from ftkit.config.flags import flag_name, is_flag, read_settings
 from ftkit.config.yaml_file import read_yaml_settings
 from ftkit.runs.recipes import TRAINERS, load_recipe
 
@@ -55,8 +55,9 @@ def check_command(argv: list[str]) -> None:
         parse_prediction(argv[2:])
     elif argv[1] in FLAGS and not {"--help"} & set(argv):
         config, rest = split_config(argv[2:])
-        names = flag_names(FLAGS[argv[1]])
-        check_flags(rest, names)
+        names = read_settings(FLAGS[argv[1]])
+        for word in filter(is_flag, rest):
+            flag_name(word, names)
         if config and (ROOT / config).is_file():
             read_yaml_settings(str(ROOT / config), names)
 
@@ -146,7 +147,7 @@ def trainer_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_holds_known_settings(path):
-    settings = read_yaml_settings(str(path), flag_names(FLAGS[trainer_of(path)]))
+    settings = read_yaml_settings(str(path), read_settings(FLAGS[trainer_of(path)]))
     assert settings["output_dir"].startswith("runs/")
 
 

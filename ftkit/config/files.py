@@ -5,6 +5,7 @@ check_space("runs/a", num_bytes, "two checkpoints", fix)
 write_json(Path("runs/a/receipt.json"), receipt)
 """
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from ftkit.config.disk import free_bytes, size_text, temporary_name, writing
 from ftkit.config.errors import UserError, first_line
 
 TRIAL_PREFIX = ".ftkit-"  # of a folder that is made to try a place out
+HASHED_BYTES = 1 << 20  # of a file at once
 LONGEST_INSIDE = "x" * 48  # about as long as the path, in OUT, of a file of a checkpoint that is being written
 
 
@@ -74,6 +76,15 @@ def remove_temporary(folder: Path) -> None:
             path.unlink()
         elif path.name.startswith(TRIAL_PREFIX) and path.is_dir():
             shutil.rmtree(path)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def give_modes(folder: Path) -> None:

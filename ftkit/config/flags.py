@@ -149,26 +149,16 @@ def enum_values(name: str) -> list[str]:
     return [ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign)]
 
 
-def flag_names(sources: tuple) -> set[str]:
-    """The names of every setting that the dataclasses in `sources` define."""
-    return set(read_settings(sources))
-
-
-def check_flags(argv: list[str], names: Collection[str]) -> set[str]:
-    """Return the settings that `argv` names; raise UserError for a flag that is not in `names`.
-
-    Dashes and underscores are the same, and `--no_X` names X. Abbreviations are not accepted.
-    """
-    return {name for name in (flag_name(token, names) for token in argv if is_flag(token)) if name != "help"}
-
-
 def is_flag(token: str) -> bool:
     """Whether a word of a command line names a flag; a negative number does not."""
     return re.match(r"--\w|-[^\W\d]", token) is not None
 
 
 def flag_name(token: str, names: Collection[str]) -> str:
-    """The setting that a flag names, or "help"; raises UserError for one that is not in `names`."""
+    """The setting that a flag names, or "help"; raises UserError for one that is not in `names`.
+
+    Dashes and underscores are the same, and `--no_X` names X. Abbreviations are not accepted.
+    """
     word = token.lstrip("-").split("=")[0].replace("-", "_")
     word = canonical(word, names)
     if token in ("-h", "--help"):

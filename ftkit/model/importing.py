@@ -3,7 +3,6 @@
 imported = import_checkpoint("model.pth", "book", "runs/mine", "gpt2", Asked(num_heads=12))
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit import __version__
 from ftkit.config.errors import UserError
-from ftkit.config.files import staged_folder, write_json
+from ftkit.config.files import sha256_of, staged_folder, write_json
 from ftkit.config.paste import quoted
 from ftkit.data.templates.lock import make_lock, write_lock
 from ftkit.data.templates.templates import install_template
@@ -141,9 +140,7 @@ def planned_tensors(source: Source, checkpoint: Checkpoint, config: FTGPTConfig)
 
     Raises UserError that names what is missing, has no place, has another shape or type, or holds NaN.
     """
-    switches = {name: getattr(config, name) for name in ("attention_bias", "attention_output_bias", "mlp_bias")}
-    switches["tie_word_embeddings"] = config.tie_word_embeddings
-    facts = Facts(config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads, switches)
+    facts = Facts.of(config)
     with torch.device("meta"):
         wanted = FTGPTForCausalLM(config).state_dict()
     if config.tie_word_embeddings:
@@ -265,9 +262,3 @@ def num_parameters(config: FTGPTConfig) -> int:
     """Weights of a model of this configuration, a tied head counted once."""
     with torch.device("meta"):
         return sum(math.prod(weight.shape) for weight in FTGPTForCausalLM(config).parameters())
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ import torch
 
 from ftkit.config.disk import writing
 from ftkit.config.errors import UserError
-from ftkit.config.files import give_modes, remove_temporary
+from ftkit.config.files import give_modes, remove_temporary, sha256_of
 from ftkit.config.paste import quoted
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ NO_MANIFEST = f"{MANIFEST_NAME}: missing"
 STAGING_NAME = ".staging"  # inside the output folder, so that publishing is a rename on one file system
 DELETING_PREFIX = ".deleting-"
 SYNCING_THREADS = 8
-BLOCK_BYTES = 1 << 20  # that are hashed at once
 TRAINER_STATE_NAME = "trainer_state.json"
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
@@ -80,15 +79,6 @@ def _problem_of(folder: Path, name: str, size: int, sha256: str) -> str | None:
         return None if sha256_of(path) == sha256 else "contents changed"
     except OSError as error:  # closed to this user, or on a failing disk
         return f"can't be read ({error.strerror})"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def newest_valid_checkpoint(

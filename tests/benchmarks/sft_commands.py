@@ -63,7 +63,7 @@ def write_rows(rows_file: Path, model: str, folder: Path, num_train: int = NUM_T
 
     from ftkit.data.reading.loading import load_rows
     from ftkit.data.templates.templates import install_template
-    from ftkit.data.tokens.tokenization import render_row, tokenize_row
+    from ftkit.data.tokens.tokenization import render_row, tokenize_rows
     from ftkit.model.loading import load_tokenizer
 
     write_split(rows_file, num_train, NUM_TEST, folder / "alpaca")
@@ -74,7 +74,7 @@ def write_rows(rows_file: Path, model: str, folder: Path, num_train: int = NUM_T
         rendered = render_row(row, tokenizer, info)
         ((start, end),) = rendered.spans
         prompt, completion = rendered.text[:start], rendered.text[start:end]
-        wanted = tokenize_row(row, tokenizer, info)
+        wanted = tokenize_rows([row], tokenizer, info, None).rows[0]
         ids, num_prompt = tokenizer(prompt + completion)["input_ids"], len(tokenizer(prompt)["input_ids"])
         assert ids == wanted["input_ids"] and [-100] * num_prompt + ids[num_prompt:] == wanted["labels"], row["source"]
         lines.append(json.dumps({"prompt": prompt, "completion": completion}) + "\n")

@@ -34,7 +34,7 @@ def score(model_path: str, template: str, folder: Path, adapter: str | None = No
     """Summed answer loss in nats and answer tokens of each test row."""
     from ftkit.data.reading.loading import load_rows
     from ftkit.data.templates.templates import install_template
-    from ftkit.data.tokens.tokenization import tokenize_row
+    from ftkit.data.tokens.tokenization import tokenize_rows
     from ftkit.inference.scoring import answer_loss
     from ftkit.model.adapters.loading import put_adapter
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
@@ -45,7 +45,7 @@ def score(model_path: str, template: str, folder: Path, adapter: str | None = No
     model = load_model(base)
     if adapter:
         model = put_adapter(model, adapter, tokenizer)
-    rows = [tokenize_row(row, tokenizer, info) for row in load_rows(str(folder)).test]
+    rows = tokenize_rows(load_rows(str(folder)).test, tokenizer, info, None).rows
     return answer_loss(model, rows, tokenizer.pad_token_id)
 
 

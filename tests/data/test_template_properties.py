@@ -18,7 +18,7 @@ from trl import pack_dataset
 from ftkit.config.errors import UserError
 from ftkit.data.templates.rendering import render
 from ftkit.data.templates.templates import install_template, prepare_messages, restore
-from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_row, tokenize_rows
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_rows
 
 BUNDLED = ["alpaca", "chatml", "llama3", "phi3", "plain"]
 OURS = [f"{name}{tokens}" for name in BUNDLED for tokens in ("", "+tokens")]
@@ -122,7 +122,7 @@ def marks(text: str, info) -> Counter:
 def check_nothing_is_forged(messages, tokenizer, info) -> None:
     """Ids are apply_chat_template's, the structure is that of harmless words, and the text comes back."""
     prepared, _ = prepare_messages(messages, tokenizer, info)
-    row = tokenize_row({"messages": messages}, tokenizer, info)
+    row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
     assert row["input_ids"] == tokenizer.apply_chat_template(prepared)["input_ids"]
     kept_input = "\n\n### Input:\n"
     harmless = [
@@ -159,7 +159,7 @@ def expected_labels(messages, ids, tokenizer, info) -> list[int]:
 
 def check_masks(messages, tokenizer, info, share) -> None:
     """Labels are the answers with their end tokens, whatever is cut off; packing loses no token."""
-    row = tokenize_row({"messages": messages}, tokenizer, info)
+    row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
     expected = expected_labels(messages, row["input_ids"], tokenizer, info)
     assert row["labels"] == expected
     length = max(1, round(share * len(expected)))
@@ -185,11 +185,11 @@ def trained_spans(row, tokenizer) -> list[str]:
 def check_trained_text(messages, tokenizer, info) -> None:
     """The trained text is each answer and around it what the template writes around the answer "0", no more."""
     prepared, _ = prepare_messages(messages, tokenizer, info)
-    spans = trained_spans(tokenize_row({"messages": messages}, tokenizer, info), tokenizer)
+    spans = trained_spans(tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0], tokenizer)
     harmless = [{**message, "content": "0"} for message in messages]
     around = [
         [part.strip() for part in span.rpartition("0")[::2]]
-        for span in trained_spans(tokenize_row({"messages": harmless}, tokenizer, info), tokenizer)
+        for span in trained_spans(tokenize_rows([{"messages": harmless}], tokenizer, info, None).rows[0], tokenizer)
     ]
     answers = [message["content"].strip() for message in prepared if message["role"] == "assistant"]
     assert len(spans) == len(answers) == len(around)
@@ -279,7 +279,7 @@ def test_a_foreign_template_is_masked_turn_by_turn_or_refused(name, installed):
     ]  # fmt: skip
     try:
         tokenizer, info = installed(name)
-        row = tokenize_row({"messages": messages}, tokenizer, info)
+        row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
     except UserError as refusal:
         assert (
             "renders earlier turns differently" in str(refusal)

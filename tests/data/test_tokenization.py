@@ -8,7 +8,7 @@ from trl import SFTConfig, SFTTrainer, chat_template_utils
 
 from ftkit.config.errors import UserError
 from ftkit.data.templates.templates import install_template, prepare_messages
-from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_row, tokenize_rows
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_rows
 
 BUNDLED = ["alpaca", "chatml", "llama3", "phi3", "plain"]
 SYSTEM = [{"role": "system", "content": "Be nice.\n"}]
@@ -31,7 +31,7 @@ def trained_text(row, tokenizer):
 def test_what_generation_renders_is_a_prefix_of_what_training_rendered(tokenizer, name, add_tokens, system):
     info = install_template(tokenizer, name, add_tokens=add_tokens)
     messages = system + TURNS
-    row = tokenize_row({"messages": messages}, tokenizer, info)
+    row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
             prompt = prompt_ids(messages[:index], tokenizer, info)
@@ -45,7 +45,7 @@ def test_ids_equal_apply_chat_template_on_the_neutralised_messages(tokenizer, na
     info = install_template(tokenizer, name)
     prepared, count = prepare_messages(SYSTEM + TURNS, tokenizer, info)
     assert count > 0
-    row = tokenize_row({"messages": SYSTEM + TURNS}, tokenizer, info)
+    row = tokenize_rows([{"messages": SYSTEM + TURNS}], tokenizer, info, None).rows[0]
     assert row["input_ids"] == tokenizer.apply_chat_template(prepared)["input_ids"]
     prompt = tokenizer.apply_chat_template(prepared[:-1], add_generation_prompt=True)["input_ids"]
     assert prompt_ids((SYSTEM + TURNS)[:-1], tokenizer, info) == prompt
@@ -77,7 +77,7 @@ def test_plain_text_is_trained_whole_with_an_eos(tokenizer):
     eos = tokenizer.eos_token
     assert tokenize_rows([{"text": f"Yes.{eos}"}], tokenizer, None, None).num_control_text_rows == 0
     for text in ("Yes.\n", f"Yes.\n{eos}"):
-        row = tokenize_row({"text": text}, tokenizer, None)
+        row = tokenize_rows([{"text": text}], tokenizer, None, None).rows[0]
         assert row["labels"] == row["input_ids"] == tokenizer(f"Yes.\n{eos}")["input_ids"]
         assert row["input_ids"][-1] == tokenizer.eos_token_id
 
@@ -90,15 +90,15 @@ def test_a_tokenizer_that_adds_a_bos_gets_one_bos_and_no_more(bpe):
     )
     for name, count in (("llama3", 1), ("phi3", 0)):
         info = install_template(bpe, name)
-        assert tokenize_row({"messages": EXCHANGE}, bpe, info)["input_ids"].count(bos) == count
+        assert tokenize_rows([{"messages": EXCHANGE}], bpe, info, None).rows[0]["input_ids"].count(bos) == count
         assert prompt_ids(EXCHANGE[:1], bpe, info).count(bos) == count
-    assert tokenize_row({"text": "a"}, bpe, None)["input_ids"][0] == bos
+    assert tokenize_rows([{"text": "a"}], bpe, None, None).rows[0]["input_ids"][0] == bos
 
 
 @pytest.mark.smollm2
 def test_smollm2s_own_template_trains_the_answer_and_its_end_token(smollm2):
     info = install_template(smollm2, "auto")
-    row = tokenize_row({"messages": EXCHANGE}, smollm2, info)
+    row = tokenize_rows([{"messages": EXCHANGE}], smollm2, info, None).rows[0]
     assert trained_text(row, smollm2) == "Yes, he said.<|im_end|>"
     assert row["input_ids"] == smollm2.apply_chat_template(EXCHANGE)["input_ids"]
     assert row["labels"][-1] == IGNORE_INDEX  # the line break behind the end token
@@ -110,14 +110,14 @@ def test_a_merge_across_the_start_of_an_answer_belongs_to_the_answer(bpe):
     )
     info = install_template(bpe)
     pair = [{"role": "user", "content": "a|"}, {"role": "assistant", "content": ">b"}]
-    row = tokenize_row({"messages": pair}, bpe, info)
+    row = tokenize_rows([{"messages": pair}], bpe, info, None).rows[0]
     assert bpe.convert_ids_to_tokens(row["input_ids"]) == ["a", "|>", "b", "<|endoftext|>"]
     assert row["labels"] == [IGNORE_INDEX, *row["input_ids"][1:]]
 
 
 def test_answers_in_the_prompt_are_context(bpe):
     info = install_template(bpe, "plain")
-    row = tokenize_row({"messages": TURNS, "untrained": [1]}, bpe, info)
+    row = tokenize_rows([{"messages": TURNS, "untrained": [1]}], bpe, info, None).rows[0]
     assert trained_text(row, bpe) == "(é)\n\n\n'No'<|endoftext|>"
 
 
@@ -176,4 +176,4 @@ def test_an_empty_mask_is_refused(bpe):
     info = install_template(bpe, "plain")
     row = {"messages": EXCHANGE[:1], "source": "f:3"}
     with pytest.raises(UserError, match="^f:3: the template marks no token of this row as an answer; choose another"):
-        tokenize_row(row, bpe, info)
+        tokenize_rows([row], bpe, info, None)

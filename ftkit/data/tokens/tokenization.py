@@ -134,22 +134,6 @@ class CountedRows:
         return {**self.totals, "dropped": self.dropped}
 
 
-def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo | None) -> dict:
-    """Return {"input_ids", "labels"}: lists of int, labels are IGNORE_INDEX outside answers and their end tokens.
-
-    row: {"messages"} (or {"text"}: everything is trained, and the eos token is appended), optionally with "source", and
-    with the positions of answers that are "untrained".
-    info may be None for text rows.
-    Raises UserError, with the row's source, if the template refuses the row or no token of it is trained.
-    """
-    rendered = render_row(row, tokenizer, info or plain_text_info(tokenizer))
-    encoded = encode([rendered], tokenizer)[0]
-    reason, fix = why_untrained(rendered, encoded, None)
-    if reason:
-        raise UserError(f"{row.get('source', 'row')}: {reason}{fix}")
-    return {"input_ids": encoded.input_ids, "labels": labels_of(encoded)}
-
-
 def tokenize_rows(
     rows: list[dict],
     tokenizer: PreTrainedTokenizerBase,
@@ -159,8 +143,11 @@ def tokenize_rows(
     *,
     untrained_rows: str = "refuse",
 ) -> TokenizedRows:
-    """Tokenize rows as `tokenize_row` does, keep the first `max_length` tokens of each, and count what that changed.
+    """Tokenize rows as {"input_ids", "labels"}, cut to `max_length` tokens, and count what that changed.
 
+    rows: {"messages"} (or {"text"}: everything is trained, and the eos token is appended), optionally with "source",
+    and with the positions of answers that are "untrained". info may be None for text rows. Labels are IGNORE_INDEX
+    outside answers and their end tokens.
     A row that the template refuses is a mistake, with the row's "file:line", and so is one of which no token is trained
     unless `untrained_rows` (refuse, drop or keep) says otherwise.
     report: takes the mistakes; the rows are then left out. Raises UserError that lists them where there is none.

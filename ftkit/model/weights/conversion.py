@@ -3,7 +3,7 @@
     import_weights("gpt2-folder", "ftgpt-folder")      # loads as FTGPTForCausalLM
     export_weights("ftgpt-folder", "plain-folder")     # loads as GPT2LMHeadModel wherever transformers does
 
-What corresponds to what stands in weight_tables.py; this file reads, checks and writes folders. Tensors pass one at a
+What corresponds to what stands in tables.py; this file reads, checks and writes folders. Tensors pass one at a
 time, so a conversion needs the memory of the largest tensor, whatever the size of the model.
 """
 
@@ -44,7 +44,6 @@ COPIED_FILES = (
 COPIED_FOLDERS = ("additional_chat_templates",)
 # Constants that old releases stored among the weights.
 NOT_WEIGHTS = re.compile(r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$")
-SWITCHES = ("attention_bias", "attention_output_bias", "mlp_bias", "tie_word_embeddings")
 PROJECTIONS = {  # whose biases a switch is about
     "attention_bias": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention_output_bias": ("self_attn.o_proj",),
@@ -128,12 +127,12 @@ def import_weights(
         logger.warning("%s: lm_head differs from the embedding it is said to share; kept as untied", source_folder)
         config.tie_word_embeddings = False
     _describe(config, original, "FTGPT", specs)
-    tensors = apply_table(family.tensors, source, _facts(config), where=str(source_folder))
+    tensors = apply_table(family.tensors, source, Facts.of(config), where=str(source_folder))
     check_shapes(tensors, config, where=str(source_folder))
     with staged_folder(output_dir) as staging:
         write_shards(tensors, staging, max_shard_bytes)
         config.save_pretrained(staging)  # writes the model's two code files too
-        _copy_files(source_folder, staging)
+        copy_files(source_folder, staging)
     return output_dir
 
 
@@ -160,14 +159,14 @@ def export_weights(
     source = WithZeroBiases(SafetensorsFolder(ftgpt_folder), added)
     for switch in added:
         setattr(config, switch, True)
-    tensors = apply_table(chosen.tensors, source, _facts(config), backward=True, where=str(ftgpt_folder))
+    tensors = apply_table(chosen.tensors, source, Facts.of(config), backward=True, where=str(ftgpt_folder))
     original = _to_original_config(chosen, config)
     _describe(original, config, chosen.class_prefix, source.specs())
     check_shapes(tensors, original, where=str(ftgpt_folder))
     with staged_folder(output_dir) as staging:
         write_shards(tensors, staging, max_shard_bytes)
         original.save_pretrained(staging)
-        _copy_files(ftgpt_folder, staging)
+        copy_files(ftgpt_folder, staging)
     return output_dir
 
 
@@ -244,11 +243,6 @@ def _conflicts(family: Family, config: FTGPTConfig) -> list[str]:
     return problems
 
 
-def _facts(config: FTGPTConfig) -> Facts:
-    switches = {name: getattr(config, name) for name in SWITCHES}
-    return Facts(config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads, switches)
-
-
 def _describe(
     config: PreTrainedConfig, source: PreTrainedConfig, class_prefix: str, specs: Mapping[str, torch.Tensor]
 ) -> None:
@@ -263,7 +257,8 @@ def _describe(
         config.problem_type = source.problem_type
 
 
-def _copy_files(source: Path, target: Path) -> None:
+def copy_files(source: Path, target: Path) -> None:
+    """Copy tokenizer, templates and generation settings of a model's folder."""
     for name in COPIED_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

@@ -83,10 +83,8 @@ def _plan(source: GgufFile) -> tuple[PreTrainedConfig, dict[str, OutputTensor], 
             "use the model's safetensors folder instead"
         )
     config = read_gguf_config(source)
-    heads = config.num_attention_heads
-    facts = Facts(config.num_hidden_layers, heads, getattr(config, "num_key_value_heads", heads))
-    where = str(source.path)
-    tensors = apply_table(GGUF_TENSORS[source.architecture], source, facts, where=where, ignored=(ROPE_FACTORS,))
+    where, table = str(source.path), GGUF_TENSORS[source.architecture]
+    tensors = apply_table(table, source, Facts.of(config), where=where, ignored=(ROPE_FACTORS,))
     check_shapes(tensors, config, where=where)
     tokenizer = load_gguf_tokenizer(source)
     if tokenizer is not None:

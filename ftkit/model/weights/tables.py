@@ -16,6 +16,7 @@ from ftkit.config.errors import UserError
 from ftkit.model.weights.shards import OutputTensor, TensorSource
 
 Tensors = list[torch.Tensor]
+SWITCHES = ("attention_bias", "attention_output_bias", "mlp_bias", "tie_word_embeddings")  # of FTGPTConfig
 
 
 class Op(NamedTuple):
@@ -179,6 +180,13 @@ class Facts(NamedTuple):
     num_heads: int
     num_key_value_heads: int
     switches: Mapping[str, bool] = {}
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> "Facts":
+        """Those of a configuration; only FTGPT's has switches."""
+        heads = config.num_attention_heads
+        switches = {name: getattr(config, name) for name in SWITCHES if hasattr(config, name)}
+        return cls(config.num_hidden_layers, heads, getattr(config, "num_key_value_heads", heads), switches)
 
 
 def expand_rules(rules: Iterable[Rule], num_layers: int) -> Iterator[tuple[list[str], list[str], Rule]]:

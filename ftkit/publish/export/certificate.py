@@ -4,7 +4,7 @@ before = observe(model, tokenizer)
 certificate = compare(before, observe(exported, tokenizer), "f16")
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,10 +50,6 @@ class Certificate:
             f"{self.largest_logit:.3g}), KL {self.mean_kl:.2g} nats, top-1 agreement {self.top1_agreement:.1%}, "
             f"greedy text {greedy}"
         )
-
-    def as_dict(self) -> dict:
-        """The certificate as JSON values."""
-        return asdict(self)
 
 
 def golden_ids(tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[list[int], list[int]]:

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from ftkit.config.files import staged_folder
 from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
 from ftkit.inference.end_tokens import stored_end_tokens
+from ftkit.model.adapters.files import named_base
+from ftkit.model.adapters.merging import merge_adapter
 from ftkit.model.loading import load_config, load_model, load_tokenizer, local_model_folder
-from ftkit.model.weights.conversion import COPIED_FILES, COPIED_FOLDERS, export_weights
+from ftkit.model.weights.conversion import copy_files, export_weights
 from ftkit.model.weights.gguf import convert_gguf
 from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder, write_shards
 from ftkit.publish.export.certificate import Certificate, compare, observe
@@ -91,9 +93,9 @@ def export_model(
                     f"{source}: read back from GGUF, its tokenizer gives different tokens (GGUF knows no normalizer, "
                     "nor added tokens that take the space beside them); choose a plain format"
                 )
-        base = model or _base_of(adapter)
+        base = model or named_base(adapter)
         names = {"format": format_name, "source": _public_name(base), "adapter": _public_name(adapter)}
-        record = {**names, **facts, **certificate.as_dict(), "ftkit_version": __version__}
+        record = {**names, **facts, **asdict(certificate), "ftkit_version": __version__}
         (staging / "export.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     return Exported(output_dir, certificate, record)
 
@@ -114,16 +116,8 @@ def _source_folder(model: str | None, adapter: str | None, scratch: Path, dtype:
     """The folder to export: the model's, or that of the merged adapter."""
     if adapter is None:
         return Path(local_model_folder(model))
-    from ftkit.model.adapters.merging import merge_adapter
-
     merge_dtype = "bfloat16" if dtype == "bfloat16" else "float32"
     return Path(merge_adapter(adapter, scratch / "merged", base=model, dtype=merge_dtype))
-
-
-def _base_of(adapter: str) -> str:
-    from ftkit.model.adapters.files import named_base
-
-    return named_base(adapter)
 
 
 def _public_name(name: str | None) -> str | None:
@@ -158,12 +152,7 @@ def _write_plain(source: Path, staging: Path, family: str, dtype: str, scratch: 
     stored = str(next(iter(dtypes.values()))).removeprefix("torch.")
     kept = {name: value for name, value in settings.items() if name not in NOT_IN_PLAIN_CONFIG}
     (staging / "config.json").write_text(json.dumps({**kept, "dtype": stored}, indent=2) + "\n", "utf-8")
-    for name in COPIED_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, staging / name)
-    for name in COPIED_FOLDERS:
-        if (source / name).is_dir():
-            shutil.copytree(source / name, staging / name)
+    copy_files(source, staging)
     is_rounded = any(dtypes[name].itemsize < spec.dtype.itemsize for name, spec in tensors.specs().items())
     return {"dtype": stored, "is_rounded": is_rounded}
 

@@ -115,9 +115,8 @@ def pack_tensors(folder: Path, config: PreTrainedConfig, kind: GGMLQuantizationT
     source = OriginalTensors(SafetensorsFolder(folder), FAMILIES[config.model_type])
     if config.tie_word_embeddings:
         source.drop_tied_head(FAMILIES[config.model_type].tensors[0].left)
-    heads = config.num_attention_heads
-    facts = Facts(config.num_hidden_layers, heads, getattr(config, "num_key_value_heads", heads))
-    planned = apply_table(GGUF_TENSORS[config.model_type], source, facts, backward=True, where=str(folder))
+    table = GGUF_TENSORS[config.model_type]
+    planned = apply_table(table, source, Facts.of(config), backward=True, where=str(folder))
     if (rope := rope_divisors(config)) is not None:
         planned[ROPE_FACTORS] = OutputTensor(rope, lambda: rope)
     return {

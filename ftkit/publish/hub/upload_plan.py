@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftkit.config.errors import UserError
+from ftkit.config.files import sha256_of
 from ftkit.config.json_object import read_object
 from ftkit.config.run_folder import read_run_yaml
 from ftkit.data.templates.lock import LOCK_FILE, read_lock, verify_lock
@@ -36,7 +37,6 @@ from ftkit.publish.card.model_card import (
 )
 from ftkit.publish.hub.card_checks import check_card
 from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, check_weights
-from ftkit.training.checkpoints import sha256_of
 
 WEIGHTS = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 TOKENIZER_FILES = {
