@@ -130,9 +130,9 @@ def claimed(args) -> Iterator[None]:
 
 def is_finished(folder: str) -> bool:
     """Whether the benchmark in a folder came to its end; its page is written last."""
-    from ftkit.evaluation.bench.bench import RESULTS_FILE
+    from ftkit.evaluation.results import FILE
 
-    return all((Path(folder) / name).is_file() for name in (RESULTS_FILE, PAGE_FILE))
+    return all((Path(folder) / name).is_file() for name in (FILE, PAGE_FILE))
 
 
 def task_list() -> str:

@@ -246,15 +246,15 @@ def print_examples(adapter: Path) -> None:
 def print_results(adapter: Path) -> None:
     """The table of scores, that of right answers by group where there are several, and the verdict."""
     from ftkit.evaluation.held_out.likelihoods import ANSWER_LOSS, ANSWERS
-    from ftkit.evaluation.results import AFTER, grouped_scores, measured_runs, metric_text, score_text
-    from ftkit.evaluation.verdict.text import cell, column_lines, verdict_lines
+    from ftkit.evaluation.results import AFTER, cell_text, grouped_scores, measured_runs, metric_text, score_text
+    from ftkit.evaluation.verdict.text import column_lines, verdict_lines
 
     runs = {name: results.tasks[ANSWERS] for name, results in measured_runs(adapter).items()}
     after = runs[AFTER]
     metric, loss = metric_text(after.main_metric), metric_text(ANSWER_LOSS)
     table = [(f"{after.num_items} held-out rows", f"{metric} (95 % interval)", loss)]
     table += [
-        (f"  {name}", *(cell(task.scores.get(key)) for key in (after.main_metric, ANSWER_LOSS)))
+        (f"  {name}", *(cell_text(task.scores.get(key)) for key in (after.main_metric, ANSWER_LOSS)))
         for name, task in runs.items()
     ]
     print("\n".join(["", *column_lines(table)]))

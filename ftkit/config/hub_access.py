@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 from ftkit.config.errors import UserError
@@ -47,18 +48,23 @@ def takes_connections(url: str, seconds: float = HUB_SECONDS) -> bool:
     place = urlsplit(url)
     if place.scheme in urllib.request.getproxies():
         return True
-    answers: queue.Queue = queue.Queue()
 
-    def connect() -> None:
+    def connect() -> bool:
         try:
             port = place.port or (443 if place.scheme == "https" else 80)
             socket.create_connection((place.hostname, port), timeout=seconds).close()
-            answers.put(True)
         except OSError:
-            answers.put(False)
+            return False
+        return True
 
-    threading.Thread(target=connect, daemon=True).start()  # a name server that is silent keeps no timeout
+    return answer_within(seconds, connect, False)
+
+
+def answer_within(seconds: float, ask: Callable[[], Any], default: Any) -> Any:
+    """What `ask()` gives, or `default` where that takes longer: a name server that is silent keeps no timeout."""
+    answers: queue.Queue = queue.Queue()
+    threading.Thread(target=lambda: answers.put(ask()), daemon=True).start()
     try:
         return answers.get(timeout=seconds)
     except queue.Empty:
-        return False
+        return default

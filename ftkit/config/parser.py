@@ -6,13 +6,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ftkit.config.caches import use_writable_caches
 from ftkit.config.command_line import flag_word, read_command_line, split_config
 from ftkit.config.disk import fault_line, writing
-from ftkit.config.errors import LimitError, UserError
+from ftkit.config.errors import LimitError, UserError, did_you_mean
 from ftkit.config.flags import is_flag, read_settings
 from ftkit.config.foreign import is_panic
 from ftkit.config.help_pages import WIDTH, example_lines, help_word, trainer_page
@@ -103,6 +103,22 @@ def drop_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def action_of(argv: list[str], command: str, actions: Collection[str], about: str | None) -> tuple[str, list[str]]:
+    """The action that a command line of `ftkit COMMAND` names first, and the rest. about: the text of its module.
+
+    Raises UserError for none or an unknown one; SystemExit after --help.
+    """
+    action, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if action in ("-h", "--help"):
+        print(f"usage: ftkit {command} {'|'.join(actions)} ...\n\n{(about or '').strip()}\n")
+        print(f"ftkit {command} ACTION --help shows the settings of an action.")
+        raise SystemExit(0)  # as argparse ends a command after its help
+    if action not in actions:
+        came = f'unknown action "{action}"{did_you_mean(action, actions)}' if action else "an action is missing"
+        raise UserError(f"{came}; give one of: {', '.join(actions)}; see ftkit {command} --help")
+    return action, rest
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

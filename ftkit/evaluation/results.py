@@ -280,6 +280,13 @@ def interval_text(score: Score) -> str:
     return f"{score.low:.4g} to {score.high:.4g}"
 
 
+def cell_text(score: Score | None) -> str:
+    """A score with its interval, as far as there is one; a dash for none."""
+    if score is None:
+        return "-"
+    return score_text(score) + (f" ({interval})" if (interval := interval_text(score)) else "")
+
+
 def metric_text(metric: str) -> str:
     """What a reader calls a metric."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))

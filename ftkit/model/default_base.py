@@ -1,8 +1,6 @@
 """The base model that is taken where a person names none."""
 
 import contextlib
-import queue
-import threading
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,10 +9,10 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 
 from ftkit.config.assets import BASE_NAME, SMOLLM2_HUB_ID, SMOLLM2_NAME, bundled_base
 from ftkit.config.errors import UserError
+from ftkit.config.hub_access import HUB_SECONDS, answer_within
 from ftkit.model.loading import HUB_FILES, find_bundled_smollm2
 
 HUB_BASES = (SMOLLM2_HUB_ID, "HuggingFaceTB/SmolLM2-360M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
-HUB_SECONDS = 3.0  # a Hub that is slower than that is not waited for
 
 
 def find_base() -> tuple[str, int]:
@@ -40,17 +38,11 @@ def find_base() -> tuple[str, int]:
 
 def bytes_on_hub(name: str, seconds: float = HUB_SECONDS) -> int:
     """Bytes of what would be downloaded of a model; 0 where the Hub gives no answer within `seconds`."""
-    answers: queue.Queue = queue.Queue()
 
-    def ask() -> None:
-        size = 0
+    def ask() -> int:
         with contextlib.suppress(OSError, httpx2.HTTPError):  # no network, HF_HUB_OFFLINE, or no such model
             files = HfApi().model_info(name, files_metadata=True, timeout=seconds).siblings or []
-            size = sum(file.size or 0 for file in files if any(fnmatch(file.rfilename, kind) for kind in HUB_FILES))
-        answers.put(size)
-
-    threading.Thread(target=ask, daemon=True).start()  # a name server that is silent keeps no timeout
-    try:
-        return answers.get(timeout=seconds)
-    except queue.Empty:
+            return sum(file.size or 0 for file in files if any(fnmatch(file.rfilename, kind) for kind in HUB_FILES))
         return 0
+
+    return answer_within(seconds, ask, 0)

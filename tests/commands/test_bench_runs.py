@@ -189,7 +189,7 @@ def test_a_broken_file_of_the_run_is_one_line(tiny_folder, tmp_path, name, conte
     run(tiny_folder, task, tmp_path / "out")
     (tmp_path / "out" / name).write_text(content)
     (tmp_path / "out/results.json").unlink()  # an unfinished one
-    with pytest.raises(UserError, match=f"{name}: not as a run writes it"):
+    with pytest.raises(UserError, match=f"{name}:1: .*; restore it, or choose another --output_dir"):
         run(tiny_folder, task, tmp_path / "out")
 
 

@@ -9,9 +9,9 @@ import re
 import sys
 from pathlib import Path
 
-from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.errors import UserError
 from ftkit.config.json_object import read_object
-from ftkit.config.parser import CommandParser
+from ftkit.config.parser import CommandParser, action_of
 from ftkit.config.paste import command
 
 ACTIONS = ("list", "info", "merge")
@@ -23,14 +23,7 @@ MIB = 2**20
 
 def main(argv: list[str]) -> None:
     """Hand over to list, info or merge."""
-    action, rest = (argv[0], argv[1:]) if argv else ("", [])
-    if action in ("-h", "--help"):
-        print(f"usage: ftkit adapters {'|'.join(ACTIONS)} ...\n\n{(__doc__ or '').strip()}\n")
-        print("ftkit adapters ACTION --help shows the settings of an action.")
-        raise SystemExit(0)  # as argparse ends a command after its help
-    if action not in ACTIONS:
-        came = f'unknown action "{action}"{did_you_mean(action, ACTIONS)}' if action else "an action is missing"
-        raise UserError(f"{came}; give one of: {', '.join(ACTIONS)}; see ftkit adapters --help")
+    action, rest = action_of(argv, "adapters", ACTIONS, __doc__)
     from ftkit.commands.adapters.merge import merge
 
     {"list": list_adapters, "info": show_adapter, "merge": merge}[action](rest)

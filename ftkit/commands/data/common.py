@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
-from ftkit.data.reading.loading import Split, find_splits, log_notes, no_split_message
+from ftkit.data.reading.loading import Split, find_splits, log_notes, split_named
 from ftkit.data.reading.problems import Problems, Report
 from ftkit.data.reading.progress import reading_bar
 from ftkit.data.reading.read_as import ReadAs, add_reading_flags, add_turns_flag
@@ -48,6 +47,12 @@ def find(name: str, args, join_turns: bool | None = None) -> tuple[str, dict[str
     return find_splits(name, args.dataset_config, streaming=True, read_as=read_as)
 
 
+def find_split(args, join_turns: bool | None = None) -> Split:
+    """The split that --split names. Raises UserError where there is none of that name."""
+    source, splits = find(args.data, args, join_turns)
+    return split_named(args.split, splits, source)
+
+
 def checked_pairs(split: Split, checker: RowChecker, report: Report) -> Iterator[tuple[Record, dict]]:
     """The good rows of a split, each with its record, with a progress bar."""
     with reading_bar(split.paths) if split.paths else nullcontext() as progress:
@@ -60,15 +65,13 @@ def load_table(name: str, args, split: str, format: str) -> Table:
     Raises UserError that lists every mistake in them, and for a split that is not there.
     """
     source, splits = find(name, args)
-    if split not in splits:
-        raise UserError(no_split_message(split, splits, source))
-    problems = Problems()
-    checker = RowChecker(splits[split].label, select_kind(format), report=problems.add)
-    pairs = list(checked_pairs(splits[split], checker, problems.add))
+    found, problems = split_named(split, splits, source), Problems()
+    checker = RowChecker(found.label, select_kind(format), report=problems.add)
+    pairs = list(checked_pairs(found, checker, problems.add))
     problems.raise_any()
     log_notes(checker)
     records, rows = zip(*pairs, strict=True)
-    return Table(splits[split].label, list(records), list(rows), checker.format)
+    return Table(found.label, list(records), list(rows), checker.format)
 
 
 def load_text_side(model: str, template: str | None) -> tuple:

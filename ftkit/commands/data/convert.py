@@ -5,10 +5,10 @@ ftkit data convert rows.json --to messages --output rows-messages.jsonl
 
 from pathlib import Path
 
-from ftkit.commands.data.common import checked_pairs, find, row_parser
+from ftkit.commands.data.common import checked_pairs, find_split, row_parser
 from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.data.reading.loading import log_notes, no_split_message
+from ftkit.data.reading.loading import log_notes
 from ftkit.data.reading.problems import Problems
 from ftkit.data.reading.writing import check_output, row_writer
 from ftkit.data.rows.checking import RowChecker
@@ -24,10 +24,7 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     output = Path(args.output).expanduser()
     check_output(output)
-    source, splits = find(args.data, args)
-    if args.split not in splits:
-        raise UserError(no_split_message(args.split, splits, source))
-    split, problems = splits[args.split], Problems()
+    split, problems = find_split(args), Problems()
     checker = RowChecker(split.label, select_kind(args.format), report=problems.add)
     target, num_read, num_written, num_untrained, num_unwanted = args.to, 0, 0, 0, 0
     with row_writer(output) as write:

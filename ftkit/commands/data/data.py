@@ -12,7 +12,7 @@ ftkit data stats rows.jsonl --output stats.png
 
 import importlib
 
-from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.parser import action_of
 
 # action: module with main(argv)
 ACTIONS = {
@@ -29,12 +29,5 @@ ACTIONS = {
 
 def main(argv: list[str]) -> None:
     """Hand over to one of the actions."""
-    action, rest = (argv[0], argv[1:]) if argv else ("", [])
-    if action in ("-h", "--help"):
-        print(f"usage: ftkit data {'|'.join(ACTIONS)} ...\n\n{(__doc__ or '').strip()}\n")
-        print("ftkit data ACTION --help shows the settings of an action.")
-        raise SystemExit(0)  # as argparse ends a command after its help
-    if action not in ACTIONS:
-        came = f'unknown action "{action}"{did_you_mean(action, ACTIONS)}' if action else "an action is missing"
-        raise UserError(f"{came}; give one of: {', '.join(ACTIONS)}; see ftkit data --help")
+    action, rest = action_of(argv, "data", ACTIONS, __doc__)
     importlib.import_module(ACTIONS[action]).main(rest)

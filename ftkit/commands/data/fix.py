@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ftkit.commands.data.common import find, row_parser
+from ftkit.commands.data.common import find_split, row_parser
 from ftkit.config.amounts import counted
-from ftkit.config.errors import UserError
 from ftkit.config.paste import command
 from ftkit.data.reading.joined_turns import COLUMNS, joined
 from ftkit.data.reading.json_reader import is_spread_over_lines, read_json_rows
-from ftkit.data.reading.loading import Split, no_split_message
+from ftkit.data.reading.loading import Split
 from ftkit.data.reading.problems import Problems
 from ftkit.data.reading.read_as import ReadAs
 from ftkit.data.reading.records import Record
@@ -40,11 +39,9 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     output = Path(args.output).expanduser()
     check_output(output)
-    source, splits = find(args.data, args, join_turns=False)  # joined here, and counted
-    if args.split not in splits:
-        raise UserError(no_split_message(args.split, splits, source))
+    found = find_split(args, join_turns=False)  # joined here, and counted
     problems, fixed, num_rows = Problems(), Counter(), 0
-    split = whole_records(splits[args.split], ReadAs.of(args.columns, args.encoding))
+    split = whole_records(found, ReadAs.of(args.columns, args.encoding))
     checker = RowChecker(split.label, select_kind(args.format), report=problems.add)
     with row_writer(output) as write:
         records = fixed_records(split.open(problems.add), checker, fixed, args.join_turns)
@@ -53,7 +50,7 @@ def main(argv: list[str]) -> None:
             num_rows += 1
         if not num_rows:
             problems.raise_any()
-    lines = [*file_fixes(splits[args.split], args.encoding), *checker.reading_notes()]
+    lines = [*file_fixes(found, args.encoding), *checker.reading_notes()]
     lines += [what.format(f"{count:,}") for what, count in fixed.items() if count]
     print("\n".join([f"{split.label}: {counted(num_rows, 'row')}", *(f"  {line}" for line in lines)]))
     print(f"written: {output}")

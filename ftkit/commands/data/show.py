@@ -11,11 +11,11 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from ftkit.commands.data.common import find, load_text_side, row_parser
+from ftkit.commands.data.common import find_split, load_text_side, row_parser
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
 from ftkit.config.terminal import has_color, styled
-from ftkit.data.reading.loading import Split, log_notes, no_split_message
+from ftkit.data.reading.loading import Split, log_notes
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import ANSWERS, select_kind
 
@@ -33,10 +33,7 @@ def main(argv: list[str]) -> None:
     if args.pretrain:
         print(block_text(args))
         return
-    source, splits = find(args.data, args)
-    if args.split not in splits:
-        raise UserError(no_split_message(args.split, splits, source))
-    parts = packed_parts(splits[args.split], args) if args.stage == "packed" else row_parts(splits[args.split], args)
+    parts = (packed_parts if args.stage == "packed" else row_parts)(find_split(args), args)
     if args.html:
         print(f"written: {write_html(Path(args.html).expanduser(), args, parts)}")
         return

@@ -91,8 +91,8 @@ def has_test_split(
 
     Raises UserError for a missing test split that was asked for by name.
     """
-    if test_split not in splits and test_split != DEFAULT_TEST_SPLIT:
-        raise UserError(no_split_message(test_split, splits, source))
+    if test_split != DEFAULT_TEST_SPLIT:
+        split_named(test_split, splits, source)
     found = test_split in splits and test_split != train_split
     unused = sorted(set(splits) - {train_split})
     if found and test_size:
@@ -259,9 +259,7 @@ def read_split(
 
     Raises UserError for a split that is not there.
     """
-    if split not in splits:
-        raise UserError(no_split_message(split, splits, source))
-    label, open_split, paths = splits[split]
+    label, open_split, paths = split_named(split, splits, source)
     checker = RowChecker(label, kind, format, problems.add)
     with reading_bar(paths) if paths else nullcontext() as progress:
         rows = list(checker.rows(open_split(problems.add, progress)))
@@ -275,9 +273,11 @@ def log_notes(checker: RowChecker) -> None:
         logger.warning("%s: %s", checker.label, note)
 
 
-def no_split_message(split: str, splits: dict, source: str) -> str:
-    """Say which splits there are instead of `split`."""
-    return f'{source}: no split "{split}"{did_you_mean(split, splits)}; it has: {", ".join(splits)}'
+def split_named(split: str, splits: dict[str, Split], source: str) -> Split:
+    """One of the splits. Raises UserError, which names those there are, where it is none."""
+    if split not in splits:
+        raise UserError(f'{source}: no split "{split}"{did_you_mean(split, splits)}; it has: {", ".join(splits)}')
+    return splits[split]
 
 
 def hold_out(rows: list[dict], test_size: float, seed: int) -> tuple[list[dict], list[dict]]:

@@ -9,8 +9,7 @@ A mistake in a row is found when the row is reached, and named with file and lin
 import itertools
 from collections.abc import Callable, Iterator
 
-from ftkit.config.errors import UserError
-from ftkit.data.reading.loading import Split, find_splits, has_test_split, log_notes, no_split_message
+from ftkit.data.reading.loading import Split, find_splits, has_test_split, log_notes, split_named
 from ftkit.data.reading.problems import Problems
 from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.rows.checking import RowChecker
@@ -41,11 +40,10 @@ class RowStream:
         read_as: ReadAs = AS_WRITTEN,
     ):
         self.source, splits = find_splits(name, config, streaming=True, read_as=read_as)
-        if train_split not in splits:
-            raise UserError(no_split_message(train_split, splits, self.source))
+        self.train = split_named(train_split, splits, self.source)
         has_test = has_test_split(self.source, splits, train_split, test_split, num_held_out)
         self.kind, self.num_left_out = kind, 0 if has_test else num_held_out
-        self.train, self.format = splits[train_split], format
+        self.format = format
         self.ignored_columns: list[str] = []  # of the rows that were read last
         next(self.batches(self.train, log=True), None)  # which settles the format
         held_out = self.rows(splits[test_split]) if has_test else itertools.islice(self.rows(self.train), num_held_out)

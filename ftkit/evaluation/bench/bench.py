@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, write_json
+from ftkit.config.json_object import read_object
 from ftkit.config.output_folder import visible_names
 from ftkit.config.terminal import Progress
 from ftkit.data.reading.loading import local_files
@@ -21,14 +22,23 @@ from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_file import FOLDER, Task
 from ftkit.evaluation.bench.task_items import ItemSettings, TaskItem, build_items, resolved_data
 from ftkit.evaluation.bench.units import RUNS, Subject
-from ftkit.evaluation.results import Item, Results, TaskResult, items_file, read_results, thought_counts, write_results
+from ftkit.evaluation.results import (
+    FILE,
+    Item,
+    Results,
+    TaskResult,
+    items_file,
+    read_results,
+    thought_counts,
+    write_results,
+)
 
 logger = logging.getLogger(__name__)
 
+DAMAGED_FIX = "restore it, or choose another --output_dir"
 IDENTITY_FILE = "bench.json"  # what a run measures; a run with another is not continued
 TIMES_FILE = "times.json"
-RESULTS_FILE = "results.json"
-WRITTEN = (IDENTITY_FILE, TIMES_FILE, RESULTS_FILE, "items", "report.html", "report.md")
+WRITTEN = (IDENTITY_FILE, TIMES_FILE, FILE, "items", "report.html", "report.md")
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,8 @@ def run_benchmark(
             if run.num_cut:
                 logger.warning("%s: %s of %s items %s", one.name, f"{run.num_cut:,}", f"{len(one.items):,}", run.cut)
     world.wait()
-    if (output_dir / RESULTS_FILE).is_file():  # written last
-        return read_results(output_dir / RESULTS_FILE)
+    if (output_dir / FILE).is_file():  # written last
+        return read_results(output_dir / FILE)
     for one, run in zip(chosen, runs, strict=True):
         seconds = answer_task(run, one, output_dir, world)
         world.wait()
@@ -117,7 +127,7 @@ def run_benchmark(
             note_seconds(output_dir, one.name, seconds)
         world.wait()
     if world.rank == 0:
-        write_results(output_dir / RESULTS_FILE, results)
+        write_results(output_dir / FILE, results)
     world.wait()
     return results
 
@@ -145,7 +155,7 @@ def open_folder(output_dir: Path, identity: dict) -> None:
     path = output_dir / IDENTITY_FILE
     identity = json.loads(json.dumps(identity))
     if path.is_file():
-        found = read_dict(path)
+        found = read_object(path, DAMAGED_FIX)
         if found != identity:
             other = ", ".join(key for key in identity if found.get(key) != identity[key])
             raise UserError(
@@ -163,22 +173,11 @@ def forget_other_run(output_dir: Path, identity: dict) -> None:
     if not path.is_file():
         return
     try:
-        is_other = read_dict(path) != json.loads(json.dumps(identity))
+        is_other = read_object(path, DAMAGED_FIX) != json.loads(json.dumps(identity))
     except UserError:
         is_other = True
     if is_other:
         shutil.rmtree(output_dir)
-
-
-def read_dict(path: Path) -> dict:
-    """What a run wrote into a file of OUT. Raises UserError where it is cut, or something else."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: not as a run writes it; restore it, or choose another --output_dir")
-    return found
 
 
 def answer_task(run, chosen: Chosen, output_dir: Path, world: World) -> float:
@@ -224,6 +223,6 @@ def close_task(chosen: Chosen, output_dir: Path, num_cut: int) -> TaskResult:
 def note_seconds(output_dir: Path, name: str, seconds: float) -> None:
     """Add up, in OUT/times.json, how long a task took; not in results.json, which is the same in every run."""
     path = output_dir / TIMES_FILE
-    times = read_dict(path) if path.is_file() else {}
+    times = read_object(path, DAMAGED_FIX) if path.is_file() else {}
     times[name] = round(times.get(name, 0.0) + seconds, 3)
     write_json(path, times)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.data.reading.loading import find_splits, log_notes, no_split_message
+from ftkit.data.reading.loading import find_splits, log_notes, split_named
 from ftkit.data.reading.problems import Problems
 from ftkit.data.reading.read_as import AS_WRITTEN, ReadAs
 from ftkit.data.reading.reader import READERS, read_records
@@ -48,9 +48,7 @@ def read_rows(data: str, split: str, config: str | None = None) -> list[Row]:
         if named:
             return read_file(named)
     source, splits = find_splits(data, config)
-    if split not in splits:
-        raise UserError(no_split_message(split, splits, source))
-    found = splits[split]
+    found = split_named(split, splits, source)
     records = (record for record in found.open() if not record.is_blank)
     return [Row(with_choices(record.values), record.where(found.label)) for record in records]
 
@@ -62,13 +60,11 @@ def read_conversations(data: str, split: str, config: str | None = None, read_as
     """
     source, splits = find_splits(data, config, read_as=read_as)
     split = "train" if Path(data).expanduser().is_file() else split
-    if split not in splits:
-        raise UserError(no_split_message(split, splits, source))
-    problems = Problems()
-    checker = RowChecker(splits[split].label, CONVERSATIONS, report=problems.add)
+    found, problems = split_named(split, splits, source), Problems()
+    checker = RowChecker(found.label, CONVERSATIONS, report=problems.add)
     rows = [
         Row(conversation_columns(record.values, row), row["source"])
-        for record, row in checker.pairs(splits[split].open(problems.add))
+        for record, row in checker.pairs(found.open(problems.add))
     ]
     checker.finish()
     problems.raise_any()

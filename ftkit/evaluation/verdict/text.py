@@ -5,12 +5,10 @@ from pathlib import Path
 from ftkit.config.amounts import counted
 from ftkit.evaluation.results import (
     AFTER,
-    Score,
+    cell_text,
     compared_scores,
-    interval_text,
     measured_runs,
     metric_text,
-    score_text,
 )
 from ftkit.evaluation.verdict.pairing import EVEN, NEUTRAL, read_run_and_befores
 from ftkit.evaluation.verdict.power import power_text
@@ -26,8 +24,8 @@ from ftkit.evaluation.verdict.verdict import (
     compare_runs,
 )
 
-COLUMNS = ("task", "metric", "items", "before", "after", "difference (95 %)", "p", "verdict")
 OTHER_COLUMNS = ("task", "metric", "items", "before", "after", "difference (95 %)")
+COLUMNS = (*OTHER_COLUMNS, "p", "verdict")
 OTHERS = "Other metrics, which do not decide"
 EXAMPLE_LENGTH = 300  # characters of a prompt's end, and of an answer's beginning
 
@@ -59,7 +57,7 @@ def run_lines(folder: str | Path, what: str) -> list[str]:
     runs, lines = measured_runs(folder), []
     for name, scores in compared_scores(runs).items():
         counted_items = counted(runs[AFTER].tasks[name].num_items, f"held-out {what}")
-        rows = [(label, *(cell(found.get(when)) for when in runs)) for label, found in scores.items()]
+        rows = [(label, *(cell_text(found.get(when)) for when in runs)) for label, found in scores.items()]
         lines += ["", *column_lines([(counted_items, *runs), *rows])]
     return [*lines, *verdict_lines(folder, what)]
 
@@ -82,13 +80,6 @@ def change_text(row: TaskVerdict) -> str:
     before = "before" if row.num_runs == 1 else f"({row.before_from})"
     levels = f"{level(row, row.before)} {before}, {level(row, row.after)} after"
     return f"{metric_text(row.metric)} {levels}, {difference_text(row)}{points}"
-
-
-def cell(score: Score | None) -> str:
-    """A score with its interval, as far as there is one."""
-    if score is None:
-        return "-"
-    return score_text(score) + (f" ({interval})" if (interval := interval_text(score)) else "")
 
 
 def verdict_markdown(verdict: Verdict) -> str:
@@ -116,26 +107,21 @@ def verdict_markdown(verdict: Verdict) -> str:
 
 def table_rows(verdict: Verdict) -> list[tuple[str, ...]]:
     """A row for each task, the mean last."""
-    return [
-        (
-            row.task, metric_text(row.metric), f"{row.num_items:,}", level(row, row.before), level(row, row.after),
-            difference_text(row), p_text(row.p_adjusted), row.outcome,
-        )
-        for row in verdict.rows
-    ]  # fmt: skip
+    return [(*change_cells(row), p_text(row.p_adjusted), row.outcome) for row in verdict.rows]
 
 
 def other_rows(verdict: Verdict) -> list[tuple[str, ...]]:
     """A row for each metric that was recorded beside the one that decides."""
-    return [
-        (row.task, metric_text(row.metric), f"{row.num_items:,}", level(row, row.before), level(row, row.after),
-         difference_text(row))
-        for task in verdict.tasks
-        for row in task.others
-    ]  # fmt: skip
+    return [change_cells(row) for task in verdict.tasks for row in task.others]
 
 
-def level(row: TaskVerdict | MetricChange, value: float) -> str:
+def change_cells(row: MetricChange) -> tuple[str, ...]:
+    """What OTHER_COLUMNS hold of a metric."""
+    levels = level(row, row.before), level(row, row.after)
+    return row.task, metric_text(row.metric), f"{row.num_items:,}", *levels, difference_text(row)
+
+
+def level(row: MetricChange, value: float) -> str:
     """A score: 71.5 % of a share, four digits of another metric."""
     return f"{value:.1%}".replace("%", " %") if row.is_share else f"{value:.4g}"
 
@@ -145,7 +131,7 @@ def amount(row: TaskVerdict, value: float) -> str:
     return f"{100 * abs(value):.1f} points" if row.is_share else f"{abs(value):.3g}"
 
 
-def difference_text(row: TaskVerdict | MetricChange) -> str:
+def difference_text(row: MetricChange) -> str:
     """+4.2 (1.0 to 7.4), in points of a share; of one item without an interval."""
     if row.low is None:
         return f"{100 * row.difference:+.1f}" if row.is_share else f"{row.difference:+.3g}"

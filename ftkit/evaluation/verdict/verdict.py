@@ -54,7 +54,10 @@ class Flip:
 
 @dataclass
 class MetricChange:
-    """What another recorded metric of a task did; it decides nothing. low, high: 95 % interval, None for one item."""
+    """What a metric of a task did. difference, low, high: after - before, 95 % interval of this task alone.
+
+    low, high: None for one item.
+    """
 
     task: str
     metric: str
@@ -69,9 +72,8 @@ class MetricChange:
 
 
 @dataclass
-class TaskVerdict:
-    """One task. difference, low, high: after - before, 95 % interval of this task alone, None for one item.
-    p_adjusted: corrected for all tasks.
+class TaskVerdict(MetricChange):
+    """One task, by the metric that decides. p_adjusted: corrected for all tasks.
 
     detectable: the smallest true difference that would be found 4 times in 5, None where there is none. provable: a
     smaller share can't be shown whatever the answers are. spread: what is detectable times the root of the number of
@@ -80,17 +82,7 @@ class TaskVerdict:
     before_from: the run before, and among how many it was the best.
     """
 
-    task: str
-    metric: str
-    num_items: int
-    before: float
-    after: float
-    difference: float
-    low: float | None
-    high: float | None
-    p: float
-    higher_is_better: bool = True
-    is_share: bool = True
+    p: float = 1.0
     detectable: float | None = None
     provable: float | None = None
     spread: float | None = None
@@ -234,7 +226,7 @@ def measure_task(pair: PairedTask, alpha: float, num_examples: int, seed: int) -
         extra["spread"] = detectable * math.sqrt(n) if one is None else (width + bias) * one
     row = TaskVerdict(
         pair.task.name, pair.metric, n, *pair.means(), effect.difference,
-        *bounds(effect, bias, pair), p,
+        *bounds(effect, bias, pair), p=p,
         higher_is_better=pair.higher_is_better, is_share=pair.is_share, detectable=detectable,
         before_from=pair.run_name, num_runs=pair.num_runs, notes=list(pair.notes), **extra,
     )  # fmt: skip
@@ -278,7 +270,7 @@ def measure_mean(pairs: list[PairedTask], alpha: float, seed: int) -> TaskVerdic
     before, after = (float(np.mean([side.mean() for side in sides])) for sides in zip(*scores, strict=True))
     return TaskVerdict(
         ALL_TASKS, pairs[0].metric if len({pair.metric for pair in pairs}) == 1 else "share",
-        sum(len(pair.after) for pair in pairs), before, after, *mean.difference, mean.p,
+        sum(len(pair.after) for pair in pairs), before, after, *mean.difference, p=mean.p,
         detectable=float(norm.ppf(1 - alpha / 2) + norm.ppf(POWER)) * mean.standard_error,
     )  # fmt: skip
 

@@ -4,15 +4,7 @@ from pathlib import Path
 
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
-from ftkit.evaluation.results import (
-    AFTER,
-    Results,
-    Score,
-    compared_scores,
-    interval_text,
-    measured_runs,
-    score_text,
-)
+from ftkit.evaluation.results import AFTER, Results, cell_text, compared_scores, measured_runs
 
 CARD = """\
 # {name}
@@ -225,13 +217,6 @@ def score_tables(runs: dict[str, Results]) -> list[str]:
         rows = [(label, *(cell_text(found.get(when)) for when in runs)) for label, found in scores.items()]
         tables.append(table(rows, head))
     return tables
-
-
-def cell_text(score: Score | None) -> str:
-    """A score with its interval; a dash for none."""
-    if score is None:
-        return "-"
-    return score_text(score) + (f" ({interval})" if (interval := interval_text(score)) else "")
 
 
 def classification_text(evaluation: dict) -> str:
