@@ -3,7 +3,7 @@
     ftkit try
     ftkit try my_rows.jsonl --model HuggingFaceTB/SmolLM2-360M-Instruct
 
-Everything it trains and measures is one `ftkit sft` command, which it prints; answers that need no model stand beside.
+Everything it does is one `ftkit sft` command, which it prints; answers that need no model stand beside its own.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
 def demonstrate(args, output_dir: Path, note, train: list[dict], test: list[dict]) -> None:
     """The demo, into a folder of its own."""
     from ftkit.config.output_folder import State, state_of, write_note
-    from ftkit.evaluation.held_out.baselines import add_baselines
+    from ftkit.evaluation.held_out.baselines import add_baselines, with_examples_of_groups
     from ftkit.evaluation.pages.report import write_report
     from ftkit.publish.card.model_card import write_model_card
     from ftkit.runs.recipes import load_recipe
@@ -71,7 +71,7 @@ def demonstrate(args, output_dir: Path, note, train: list[dict], test: list[dict
         write_jsonl(data / f"{split}.jsonl", ({"messages": row["messages"]} for row in rows))
     sft = sft_command(args, data, choose_template(args.model), adapter, len(train))
     say(f"\nfine-tuning; the same as:\n  {command(*sft)}")
-    recipe = load_recipe("sft")
+    recipe = dataclasses.replace(load_recipe("sft"), held_out=with_examples_of_groups(train, test))
     again = [] if state_of(adapter) is State.EMPTY else ["--overwrite"]
     recipe.train(recipe.parse([*sft[1:], *again]))
     add_baselines(adapter, train, test)
@@ -159,10 +159,7 @@ def free_folder(note) -> Path:
 
 
 def bundled_rows(args) -> tuple[list[dict], list[dict]]:
-    """Training and test rows: an equal share of each quick family of the bundled instructions, which is their group.
-
-    They take turns, so that the examples in a prompt, the first training rows, are of several families.
-    """
+    """Training and test rows: an equal share of each quick family of the bundled instructions, which is their group."""
     from ftkit.data.reading.reader import read_records
     from ftkit.data.rows.formats import to_messages
 
@@ -174,7 +171,7 @@ def bundled_rows(args) -> tuple[list[dict], list[dict]]:
             family = record.values["family"]
             if family in families and len(families[family]) < limit // len(families):
                 families[family].append(to_messages(record, "alpaca", path) | {"group": family})
-        splits.append([row for rows in zip(*families.values(), strict=True) for row in rows])
+        splits.append(list(itertools.chain(*families.values())))
     return tuple(splits)
 
 

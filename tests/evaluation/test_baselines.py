@@ -1,10 +1,12 @@
 """Held-out rows beside what answers them without a model, and the scores of their groups."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_items import Example, conversation
-from ftkit.evaluation.held_out.baselines import add_baselines, answers_without_model
+from ftkit.evaluation.held_out.baselines import add_baselines, answers_without_model, with_examples_of_groups
 from ftkit.evaluation.held_out.before_after import TASK, questions
 from ftkit.evaluation.held_out.likelihoods import ANSWERS, likelihood_scores
 from ftkit.evaluation.results import Item, Results, content_id, measured_runs, task_of, write_run
@@ -18,7 +20,7 @@ def row(question, answer, group="", earlier=()):
 def test_a_row_is_asked_after_the_examples_and_its_own_earlier_turns():
     shown = [row("2+1", "3"), row("Undo it", "2", earlier=[("user", "2+2"), ("assistant", "4")])]
     earlier = [("system", "Be short."), ("user", "hi"), ("assistant", "hello")]
-    (item,) = questions([row("3+3", "6", earlier=earlier)["messages"]], shown)
+    (item,) = questions([row("3+3", "6", earlier=earlier)["messages"]], [shown])
     assert item.examples == [Example("2+1", "3"), Example("Undo it", "2"), Example("hi", "hello")]
     assert item.target == "6"
     texts = [message["content"] for message in conversation(item, item.prompts[0])]
@@ -27,13 +29,19 @@ def test_a_row_is_asked_after_the_examples_and_its_own_earlier_turns():
 
 def test_equal_rows_are_items_of_their_own_and_the_same_row_has_the_same_id_with_and_without_examples():
     test = [row(*pair)["messages"] for pair in (("a", "b"), ("a", "b"), ("c", "d"))]
-    plain, shown = questions(test), questions(test, [row("e", "f")])
+    plain, shown = questions(test), questions(test, [[row("e", "f")]] * 3)
     assert len({item.item_id for item in plain}) == 3
     assert [item.item_id for item in plain] == [item.item_id for item in shown]
 
 
 TRAIN = [row("x", "sum", "sums"), row("y", "mice", "plurals"), row("z", "mice", "plurals"), row("w", "men", "plurals")]
 TEST = [row("q", "sum", "sums"), row('Write the plural of "sheep".', "sheep", "plurals")]
+
+
+def test_the_examples_are_of_a_rows_own_group():
+    parts = [SimpleNamespace(content=one["messages"]) for one in TEST[::-1]]
+    shown = with_examples_of_groups(TRAIN, TEST).before.keywords["examples"](None, parts)
+    assert [[one["messages"][-1]["content"] for one in rows] for rows in shown] == [["mice", "mice", "men"], ["sum"]]
 
 
 def test_baselines_answer_by_group_and_copy_what_is_asked_about():

@@ -1,6 +1,6 @@
 """Held-out rows measured: answers, text, preferences and classes.
 
-baselines.py         What answers held-out rows without a model, and the scores of groups of rows
+baselines.py         Held-out rows of several tasks
 before_after.py      Held-out rows answered by the base, by the base with examples, and by the result
 classification.py    A classifier on held-out rows: its measures, its results.json, its part of report.html
 labelled_answers.py  How likely held-out answers that are wanted or not are to a model, before and after

@@ -1,6 +1,7 @@
-"""What answers held-out rows without a model, beside what a run measured of them, and the scores of groups of rows.
+"""Held-out rows of several tasks: examples of a row's own task, what answers without a model, scores by task.
 
-    add_baselines("runs/mine", train, test)     # after a run that answered its held-out rows
+    held_out = with_examples_of_groups(train, test)     # in place of a run's own, before it begins
+    add_baselines("runs/mine", train, test)             # after it
 
 A row is {"messages": [...]}, whose last message is the answer; "group" names the task it belongs to, where there are
 several.
@@ -8,6 +9,7 @@ several.
 
 import dataclasses
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 from ftkit.data.rows.formats import alpaca_row
@@ -15,8 +17,8 @@ from ftkit.data.rows.thoughts import without_thought
 from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_items import TaskItem
 from ftkit.evaluation.bench.units import answer_scores
-from ftkit.evaluation.held_out.before_after import TASK
-from ftkit.evaluation.held_out.likelihoods import ANSWERS
+from ftkit.evaluation.held_out.before_after import TASK, after, before
+from ftkit.evaluation.held_out.likelihoods import ANSWERS, Part
 from ftkit.evaluation.results import (
     BEFORE,
     FILE,
@@ -31,6 +33,26 @@ from ftkit.evaluation.results import (
 )
 from ftkit.evaluation.verdict.pairing import content_key
 from ftkit.inference.scoring import copy_input, most_frequent_answer
+from ftkit.training.answering import NUM_EXAMPLES
+from ftkit.training.method import HeldOut, Run
+
+
+def with_examples_of_groups(train: list[dict], test: list[dict]) -> HeldOut:
+    """As every run measures held-out rows, but with training rows of a row's own group in the prompt of the base."""
+    of_group, groups = by_group(train), {content_id(row["messages"]): row.get("group", "") for row in test}
+
+    def examples(run: Run, parts: list[Part]) -> list[list[dict]]:
+        return [of_group[groups[content_id(part.content)]][:NUM_EXAMPLES] for part in parts]
+
+    return HeldOut(after, partial(before, examples=examples))
+
+
+def by_group(rows: list[dict]) -> dict[str, list[dict]]:
+    """The rows of each group."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row.get("group", "")].append(row)
+    return found
 
 
 def add_baselines(folder: str | Path, train: list[dict], test: list[dict]) -> None:
@@ -60,10 +82,10 @@ def scores_by(task: TaskResult, items: list[Item]) -> dict:
 
 def answers_without_model(test: list[dict], train: list[dict]) -> dict[str, list[str]]:
     """By name: the most frequent answer of a row's group in `train`, and a copy of what the row asks about."""
-    answers = defaultdict(list)
-    for row in train:
-        answers[row.get("group", "")].append(without_thought(row["messages"][-1]["content"]))
-    frequent = {group: most_frequent_answer(texts) for group, texts in answers.items()}
+    frequent = {
+        group: most_frequent_answer([without_thought(row["messages"][-1]["content"]) for row in rows])
+        for group, rows in by_group(train).items()
+    }
     return {
         "most frequent answer": [frequent[row.get("group", "")] for row in test],
         "copying the input": copy_input([alpaca_row(row["messages"][-2:]) for row in test]),

@@ -10,7 +10,7 @@ How many rows are answered is decided in the plan; where none is, the loss of th
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ftkit.config.errors import UserError
 from ftkit.config.launch import is_first_process
@@ -49,23 +49,28 @@ TASK = Task("held-out", 1, "generation", "held-out rows", ["exact_match", "token
 logger = logging.getLogger(__name__)
 
 
-def before(run: Run, trainer) -> None:
-    """Write OUT/before and OUT/before-3-examples."""
+def first_rows(run: Run, parts: list[Part]) -> list[list[dict]]:
+    """Rows that stand as examples before each question: the first training rows that can."""
+    return [[row for row in run.data.rows.train if is_question(row.get("messages"))][:NUM_EXAMPLES]] * len(parts)
+
+
+def before(run: Run, trainer, examples: Callable[[Run, list[Part]], list[list[dict]]] = first_rows) -> None:
+    """Write OUT/before and OUT/before-3-examples. examples(run, parts): the rows before each question."""
     parts = asked_parts(run)
     if not parts:
         measure_likelihoods(run, trainer, ANSWERS, answer_parts(run), is_trained=False)
         return
     with base_of(run, trainer.model):
-        voice, shown = own_voice(run), examples(run)
+        voice, shown = own_voice(run), examples(run, parts)
         try:
-            prompted = answers(run, trainer, parts, voice, "base with examples", shown) if shown else []
+            prompted = answers(run, trainer, parts, voice, "base with examples", shown) if any(shown) else []
         except UserError as error:  # long rows
             logger.warning("the base with examples in its prompt is left out: %s", error)
             prompted = []
         items = answers(run, trainer, parts, voice, "base")
         add_likelihoods(run, trainer, parts, items)
     if prompted:
-        write(run, trainer, prompted, folder=WITH_EXAMPLES, num_fewshot=len(shown))
+        write(run, trainer, prompted, folder=WITH_EXAMPLES, num_fewshot=len(shown[0]))
     write(run, trainer, items)  # the last: with it, all that was measured before is there
 
 
@@ -87,11 +92,6 @@ def asked_parts(run: Run) -> list[Part]:
     if not (run.decided.num_answered and run.data.template):
         return []
     return answer_parts(run, run.decided.num_answered, is_question)
-
-
-def examples(run: Run) -> list[dict]:
-    """The first training rows that can be examples."""
-    return [row for row in run.data.rows.train if is_question(row.get("messages"))][:NUM_EXAMPLES]
 
 
 def base_of(run: Run, model) -> contextlib.AbstractContextManager:
@@ -116,7 +116,9 @@ def own_voice(run: Run) -> tuple:
     return data.tokenizer, data.template
 
 
-def answers(run: Run, trainer, parts: list[Part], voice: tuple, what: str, shown: Sequence[dict] = ()) -> list[Item]:
+def answers(
+    run: Run, trainer, parts: list[Part], voice: tuple, what: str, shown: Sequence[Sequence[dict]] = ()
+) -> list[Item]:
     """The parts with greedy answers and their scores; in all processes.
 
     what: is answering, as the progress calls it. shown: rows before each question. Raises UserError, in all processes,
@@ -130,21 +132,17 @@ def answers(run: Run, trainer, parts: list[Part], voice: tuple, what: str, shown
     return [dataclasses.replace(item, prompt=item.prompt.replace(INPUT_MARKER, "\n\n")) for item in found]
 
 
-def questions(conversations: Sequence[list[dict]], shown: Sequence[dict] = ()) -> list[TaskItem]:
-    """The last question of each conversation as a benchmark item, after those of `shown` rows and its earlier ones."""
-    examples = [example for row in shown for example in examples_of(bare(row["messages"][-2:]))]
+def questions(conversations: Sequence[list[dict]], shown: Sequence[Sequence[dict]] = ()) -> list[TaskItem]:
+    """The last question of each conversation as a benchmark item, after those of its `shown` rows and its own."""
     items = {}
-    for *earlier, question, answer in conversations:
+    for (*earlier, question, answer), rows in zip(conversations, shown or [()] * len(conversations), strict=True):
+        examples = [example for row in rows for example in examples_of(bare(row["messages"][-2:]))]
         key = content_id([*earlier, question, answer])
         key = f"{key}-{len(items)}" if key in items else key
-        before = [*examples, *examples_of(bare(earlier))]
         items[key] = TaskItem(
-            key,
-            [question["content"]],
-            description=system_of(earlier),
-            examples=before,
+            key, [question["content"]], "", system_of(earlier), [*examples, *examples_of(bare(earlier))],
             target=without_thought(answer["content"]),
-        )
+        )  # fmt: skip
     return list(items.values())
 
 
