@@ -20,9 +20,10 @@ packing.py           Rows in blocks, and how attention keeps documents apart
 plan.py              What a run does, decided once, each value with its reason
 plan_text.py         The plan of a run as a person reads it, before the first step or, with --plan, instead of it
 ppo/                 Proximal policy optimisation
+preferences.py       What is watched of a preference run: that it moves, and not both answers downwards
 preparation.py       Rows and weights made ready for a trainer
 progress.py          How far a run is: a bar on a terminal, a line per logging step in a log file
-reference.py         The reference of preference training: what the trained model is held against
+reference.py         The reference of preference training, and what it says of rows, kept by content
 reference_free.py    Losses of pairs that need no reference: ORPO, CPO and SimPO
 rewards.py           Rewards of sampled answers, by name
 run_trainer.py       What ftkit adds to every TRL trainer

@@ -15,7 +15,8 @@ from ftkit.config.jsonl import append_jsonl, read_log, write_jsonl
 
 TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "grad_norm", "mean_token_accuracy")
 PREFERENCE_METRICS = (
-    "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"
+    "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
+    "kl", "lengths/chosen", "lengths/rejected",
 )  # fmt: skip
 REWARD_METRICS = ("accuracy", "margin", "min_reward", "mean_reward", "max_reward")
 CLASSIFICATION_METRICS = (
@@ -26,7 +27,6 @@ EVALUATION_METRICS = tuple(
     f"eval_{name}"
     for name in ("loss", *LANGUAGE_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS, *CLASSIFICATION_METRICS)
 )
-FALL_NATS = 1.0  # of an answer's log-probability; less is the noise of a batch
 
 
 def peak_memory_gib() -> float:
@@ -133,34 +133,6 @@ class EarlyStopping(EarlyStoppingCallback):
         self.early_stopping_patience_counter = kept.get("early_stopping_patience_counter", 0)
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
-
-
-class BothFallCallback(TrainerCallback):
-    """Warns once when chosen and rejected answers have both become less likely than under the reference.
-
-    Only their difference is in the loss, so a model can lower it while it unlearns the chosen answers too
-    (arXiv:2402.13228). Counted twice in a row, of training or of held-out pairs, since one batch may be an accident.
-    """
-
-    def __init__(self):
-        self.falls = {"": 0, "eval_": 0}
-        self.warned = False
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        for prefix in self.falls:
-            rewards = [(logs or {}).get(f"{prefix}rewards/{name}") for name in ("chosen", "rejected")]
-            if None in rewards:
-                continue
-            fell = max(rewards) < -FALL_NATS * args.beta
-            self.falls[prefix] = self.falls[prefix] + 1 if fell else 0
-            if self.falls[prefix] == 2 and not self.warned and state.is_world_process_zero:
-                self.warned = True
-                chosen, rejected = rewards
-                tell(
-                    f"warning: at step {state.global_step} chosen and rejected answers are both less likely than at "
-                    f"the start (rewards {chosen:.3f} and {rejected:.3f}); to hold the chosen ones up, add the sft "
-                    "loss (--loss_type sigmoid sft), lower --learning_rate or raise --beta"
-                )
 
 
 def roll_back(path: Path, step: int) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ftkit.training.reference import log_lengths, log_metric
+
 # B batch, T tokens
 
 IGNORE_INDEX = -100  # label that is not scored
@@ -108,11 +110,11 @@ class ReferenceFreeMixin:
             loss = loss + self.router_aux_loss_coef * aux_loss
             logged["aux_loss"] = aux_loss
         for key, value in logged.items():
-            means = self.accelerator.gather_for_metrics(value.detach().float().reshape(-1))
-            self._metrics[mode][key].append(means.mean().item())
+            log_metric(self, key, self.accelerator.gather(value.detach().float().reshape(-1)).mean().item())
         if mode == "train":
-            self._total_train_tokens += int(self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum())
+            self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        log_lengths(self, inputs["completion_mask"])
         return (loss, None) if return_outputs else loss
 
     def pair_log_probs(self, model, inputs, *, with_prompt: bool) -> tuple[PairLogProbs, Tensor | None]:

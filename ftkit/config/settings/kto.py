@@ -52,6 +52,8 @@ class KTOArguments(TrainerArguments, KTOConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.beta <= 0:
+            raise UserError(f"--beta is {self.beta:g}, so no answer would be wanted; give a number above 0")
         if self.loss_type != "kto":
             return
         if self.per_device_train_batch_size < 2:

@@ -17,6 +17,7 @@ Every mistake is a UserError `file:line: reason; fix`.
 
 import re
 
+from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.rows.columns import RowKind
 from ftkit.data.rows.extras import check_columns
@@ -188,15 +189,43 @@ def to_labelled_answer(values: dict, format: str, where: str) -> dict:
 
 
 def unpaired(row: dict) -> list[dict]:
-    """The KTO rows of a row: of a preference its chosen answer, wanted, and its rejected one, unwanted."""
+    """The KTO rows of a row: of a preference its chosen answer, wanted, and its rejected one, unwanted.
+
+    Nothing comes of a pair whose answers are equal.
+    """
     if "label" in row:
         return [row]
+    if row["chosen"] == row["rejected"]:
+        return []
     shared = {"prompt": row["prompt"], "source": row["source"]}
     return [shared | {"completion": row[name], "label": name == "chosen"} for name in ANSWERS]
 
 
+class Contradictions(EqualPairs):
+    """Counts answers that are marked as wanted in one row and as unwanted in another, beside equal pairs."""
+
+    def __init__(self):
+        super().__init__()
+        self.labels: dict[int, set[bool]] = {}  # by a hash of prompt and answer
+
+    def add(self, row: dict) -> None:
+        """Look at one more row."""
+        super().add(row)
+        if "label" in row:
+            self.labels.setdefault(hash(f"{row['prompt']}\0{row['completion']}"), set()).add(row["label"])
+
+    def notes(self) -> list[str]:
+        """As of EqualPairs, and how many answers have both labels."""
+        if not (number := sum(len(labels) == 2 for labels in self.labels.values())):
+            return super().notes()
+        return [
+            *super().notes(),
+            f"{counted(number, 'answer')} to the same prompt marked both as wanted and as unwanted",
+        ]
+
+
 # What `ftkit kto` takes.
-LABELLED_ANSWERS = RowKind(KTO.formats | PREFERENCE_FORMATS, to_labelled_answer, EqualPairs, unpaired)
+LABELLED_ANSWERS = RowKind(KTO.formats | PREFERENCE_FORMATS, to_labelled_answer, Contradictions, unpaired)
 
 
 def to_multiple_choice(values: dict, format: str, where: str) -> dict:

@@ -9,20 +9,32 @@ from ftkit.data.tokens.preferences import tokenize_pairs
 from ftkit.data.tokens.receipt import build_receipt
 from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.model.adapters.methods import peft_config
-from ftkit.training.callbacks import BothFallCallback
 from ftkit.training.method import Method, Run
+from ftkit.training.preferences import BothFallCallback, StuckCallback
 from ftkit.training.preparation import describe_rows, load_trained, prepare_data, row_facts
-from ftkit.training.reference import ReferenceMixin, reference_copy
+from ftkit.training.reference import ReferenceMixin, log_distance, log_lengths, reference_copy, scored_log_probs
 from ftkit.training.reference_free import ReferenceFreeMixin
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.samples import row_questions
+
+HOLD_UP = "add the sft loss (--loss_type sigmoid sft), lower --learning_rate or raise --beta"
 
 
 class FTDPOTrainer(RunMixin, ReferenceMixin, DPOTrainer):
     """DPOTrainer on {"prompt_ids", "chosen_ids", "rejected_ids"}, with what ftkit adds to every trainer."""
 
+    reference_columns = ("ref_chosen_logps", "ref_rejected_logps")
+
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # tokenized already
+
+    def _compute_loss(self, model, inputs, return_outputs):
+        with scored_log_probs(self) as scored:
+            loss = super()._compute_loss(model, inputs, return_outputs)
+        log_lengths(self, inputs["completion_mask"])
+        if len(scored) == 2:  # the policy's and the reference's
+            log_distance(self, *scored, inputs["completion_mask"])
+        return loss
 
 
 class FTReferenceFreeTrainer(RunMixin, ReferenceFreeMixin, DPOTrainer):
@@ -53,7 +65,8 @@ def build_trainer(run: Run, model) -> FTDPOTrainer | FTReferenceFreeTrainer:
         peft_config=peft_config(run.settings.model, model, data.template.added_tokens),
     )
     if not is_free:
-        trainer.add_callback(BothFallCallback())
+        trainer.add_callback(BothFallCallback("chosen and rejected", HOLD_UP))
+        trainer.add_callback(StuckCallback(trainer))
     return trainer
 
 

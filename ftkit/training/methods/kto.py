@@ -5,20 +5,29 @@ import dataclasses
 from datasets import Dataset
 from trl import KTOTrainer
 
-from ftkit.data.rows.kinds import LABELLED_ANSWERS
+from ftkit.data.rows.kinds import KTO, LABELLED_ANSWERS
 from ftkit.data.tokens.labelled_answers import interleaved, tokenize_answers, with_mismatched
 from ftkit.data.tokens.receipt import build_receipt
 from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.model.adapters.methods import peft_config
 from ftkit.training.method import Method, Run
+from ftkit.training.preferences import BothFallCallback, StuckCallback
 from ftkit.training.preparation import PreparedData, describe_rows, load_trained, prepare_data, row_facts
-from ftkit.training.reference import ReferenceMixin, reference_copy
+from ftkit.training.reference import ReferenceMixin, log_lengths, reference_copy
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.samples import row_questions
+
+HOLD_UP = "raise --desirable_weight, lower --learning_rate or raise --beta"
 
 
 class FTKTOTrainer(RunMixin, ReferenceMixin, KTOTrainer):
     """KTOTrainer on {"prompt_ids", "completion_ids", "label"} in the order of training, with ftkit's additions."""
+
+    reference_columns = ("ref_logps", "ref_KL_logps")
+
+    def _compute_loss(self, model, inputs, return_outputs):
+        log_lengths(self, inputs["completion_mask"], inputs["label"])
+        return super()._compute_loss(model, inputs, return_outputs)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         if not self.calculate_KL or "KL_completion_ids" in dataset.column_names:
@@ -46,7 +55,7 @@ def mixed(rows: list[dict], settings) -> Dataset:
 def build_trainer(run: Run, model) -> FTKTOTrainer:
     """The trainer on tokenized rows."""
     data, settings = run.data, run.settings
-    return FTKTOTrainer(
+    trainer = FTKTOTrainer(
         model=model,
         ref_model=reference_copy(model, settings),
         args=run.config,
@@ -55,6 +64,9 @@ def build_trainer(run: Run, model) -> FTKTOTrainer:
         processing_class=data.tokenizer,
         peft_config=peft_config(settings.model, model, data.template.added_tokens),
     )
+    trainer.add_callback(BothFallCallback("wanted and unwanted", HOLD_UP))
+    trainer.add_callback(StuckCallback(trainer))
+    return trainer
 
 
 def receipt(run: Run, trainer: FTKTOTrainer) -> dict:
@@ -75,6 +87,8 @@ def describe(run: Run, receipt: dict | None) -> list[str]:
     """Lines of the plan about rows, and how the labels are mixed."""
     wanted, unwanted = run.data.train.mix
     lines = describe_rows(run, receipt)
+    if run.data.rows.format not in KTO.formats:
+        lines.append("pairs      each is two answers here: the chosen one wanted, the rejected one unwanted")
     if not wanted or not unwanted:
         every, fix = ("wanted", "ftkit sft trains on those") if wanted else ("unwanted", "add wanted ones")
         return [*lines, f"warning    every answer is {every}, so nothing says what to prefer; {fix}"]
