@@ -141,4 +141,4 @@ def test_an_answer_with_both_labels_is_counted(kto, tmp_path, caplog):
     given = [ONE, ONE | {"label": False}, ONE | {"completion": "c"}, ONE | {"prompt": "b", "label": False}]
     path.write_text("".join(json.dumps(row) + "\n" for row in given))
     kto("--use_peft", "--plan", data=path)
-    assert "1 answer to the same prompt marked both as wanted and as unwanted" in caplog.text
+    assert "1 answer marked both as wanted and as unwanted" in caplog.text

@@ -169,8 +169,7 @@ def read_rows(settings, kind: RowKind) -> Rows:
     rows = load_rows(**source_of_rows(settings, kind), test_size=settings.data.test_size, seed=settings.training.seed)
     if not kind.unfold:
         return rows
-    train, test = ([one for row in part for one in kind.unfold(row)] for part in (rows.train, rows.test or []))
-    return replace(rows, train=train, test=test if rows.test is not None else None)
+    return replace(rows, train=kind.unfold(rows.train), test=rows.test and kind.unfold(rows.test))
 
 
 def read_stream(settings, kind: RowKind) -> tuple[Rows, RowStream]:

@@ -36,7 +36,7 @@ def test_an_empty_answer_is_refused(answer):
 
 def test_a_pair_becomes_a_wanted_and_an_unwanted_answer():
     pair = to_labelled_answer({"prompt": "Q", "chosen": "good", "rejected": "bad"}, "prompt", "f:1") | {"source": "f:1"}
-    assert unpaired(pair) == [
+    assert unpaired([pair]) == [
         {"prompt": USER, "source": "f:1", "completion": "good", "label": True},
         {"prompt": USER, "source": "f:1", "completion": "bad", "label": False},
     ]

@@ -35,13 +35,13 @@ class RowKind(NamedTuple):
     """What a command trains on. formats: a table of them. convert: (values, format, "file:line") to a row, a dict.
 
     summary: makes what looks at all rows together; None where each row is checked by itself.
-    unfold: the rows that a trainer takes of one, where that is not the row itself.
+    unfold: makes of all rows those that a trainer takes, where they are not the same.
     """
 
     formats: dict
     convert: Callable[[dict, str, str], dict]
     summary: Callable[[], Summary] | None = None
-    unfold: Callable[[dict], list[dict]] | None = None
+    unfold: Callable[[list[dict]], list[dict]] | None = None
 
 
 class FormatCheck:

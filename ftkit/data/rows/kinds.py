@@ -15,7 +15,9 @@
 Every mistake is a UserError `file:line: reason; fix`.
 """
 
+import logging
 import re
+from collections import defaultdict
 
 from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError, did_you_mean
@@ -32,6 +34,8 @@ from ftkit.data.rows.formats import (
     with_system,
 )
 from ftkit.data.rows.thoughts import in_one_text
+
+logger = logging.getLogger(__name__)
 
 ANSWERS = ("chosen", "rejected")
 PREFERENCE_FORMATS = {
@@ -188,44 +192,35 @@ def to_labelled_answer(values: dict, format: str, where: str) -> dict:
     return to_kto(values, format, where) if format in KTO.formats else to_preference(values, format, where)
 
 
-def unpaired(row: dict) -> list[dict]:
-    """The KTO rows of a row: of a preference its chosen answer, wanted, and its rejected one, unwanted.
+def unpaired(rows: list[dict]) -> list[dict]:
+    """KTO rows: of a preference its chosen answer, wanted, and its rejected one, unwanted.
 
-    Nothing comes of a pair whose answers are equal.
+    Pairs whose answers are equal say nothing and are left out; these and contradictions are warned of.
     """
-    if "label" in row:
-        return [row]
-    if row["chosen"] == row["rejected"]:
-        return []
-    shared = {"prompt": row["prompt"], "source": row["source"]}
-    return [shared | {"completion": row[name], "label": name == "chosen"} for name in ANSWERS]
-
-
-class Contradictions(EqualPairs):
-    """Counts answers that are marked as wanted in one row and as unwanted in another, beside equal pairs."""
-
-    def __init__(self):
-        super().__init__()
-        self.labels: dict[int, set[bool]] = {}  # by a hash of prompt and answer
-
-    def add(self, row: dict) -> None:
-        """Look at one more row."""
-        super().add(row)
+    found, equal = [], EqualPairs()
+    for row in rows:
+        equal.add(row)
         if "label" in row:
-            self.labels.setdefault(hash(f"{row['prompt']}\0{row['completion']}"), set()).add(row["label"])
+            found.append(row)
+        elif row["chosen"] != row["rejected"]:
+            shared = {"prompt": row["prompt"], "source": row["source"]}
+            found += [shared | {"completion": row[name], "label": name == "chosen"} for name in ANSWERS]
+    for note in (*equal.notes(), *contradictions(found)):
+        logger.warning(note)
+    return found
 
-    def notes(self) -> list[str]:
-        """As of EqualPairs, and how many answers have both labels."""
-        if not (number := sum(len(labels) == 2 for labels in self.labels.values())):
-            return super().notes()
-        return [
-            *super().notes(),
-            f"{counted(number, 'answer')} to the same prompt marked both as wanted and as unwanted",
-        ]
+
+def contradictions(rows: list[dict]) -> list[str]:
+    """A note of the answers to one prompt that are wanted in one KTO row and unwanted in another."""
+    labels = defaultdict(set)
+    for row in rows:
+        labels[f"{row['prompt']}\0{row['completion']}"].add(row["label"])
+    number = sum(len(both) == 2 for both in labels.values())
+    return [f"{counted(number, 'answer')} marked both as wanted and as unwanted"] if number else []
 
 
 # What `ftkit kto` takes.
-LABELLED_ANSWERS = RowKind(KTO.formats | PREFERENCE_FORMATS, to_labelled_answer, Contradictions, unpaired)
+LABELLED_ANSWERS = RowKind(KTO.formats | PREFERENCE_FORMATS, to_labelled_answer, EqualPairs, unpaired)
 
 
 def to_multiple_choice(values: dict, format: str, where: str) -> dict:
