@@ -83,7 +83,7 @@ def arena_parser() -> CommandParser:
         help="models that answer --file: Hub ids, folders, .gguf files, adapter run folders",
     )
     add("--file", help="questions: .txt (one per line), or rows in any format `ftkit sft` reads")
-    add("--limit", type=int, help="vote only on the first so many questions")
+    add("--limit", type=int, help="vote only on this many questions, the first ones")
     add("--host", default="127.0.0.1", help="address to listen at; any other than this lets the network vote")
     add("--port", type=int, default=8100, help="0 takes a free one")
     add("--template", default="auto", help="of --compare: bundled name, .jinja file, or auto")

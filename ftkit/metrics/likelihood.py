@@ -63,7 +63,7 @@ class MultipleChoice(evaluate.Metric):
 
 
 def ratio(log_likelihoods: Sequence[float], units: Sequence[int]) -> float:
-    """Log-likelihood a unit. Raises ValueError for no items, no units at all, and what is no number."""
+    """Log-likelihood per unit. Raises ValueError for no items, no units at all, and what is no number."""
     check_items(log_likelihoods, units)
     check_numbers(log_likelihoods)
     if sum(units) <= 0:

@@ -177,7 +177,7 @@ def with_both_ways(
     """Differences and weights; where half of the differences or more are alike, which mostly means 0, with two more
     items of mean weight, changed up and down by as much as the largest change.
 
-    Few changes among many items tell little of those that were not met, and with none the spread would be 0. unchanged:
+    Few changes among many items say little about those not met, and with none the spread would be 0. unchanged:
     by how much, where no item changed.
     Source of the idea: Bonett & Price 2012, doi:10.3102/1076998611411915, for scores of 0 and 1.
     """

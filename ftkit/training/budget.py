@@ -34,7 +34,7 @@ def budget_lines(num_parameters: int, num_tokens: int, corpus_tokens: int | None
 
 
 class SpeedCallback(TrainerCallback):
-    """Shows once, from measured updates, how many tokens a second go through and how many hours are left."""
+    """Shows once, from measured updates, how many tokens per second go through and how many hours are left."""
 
     def __init__(self, metrics: MetricsCallback, num_parameters: int, tokens_per_update: int):
         self.metrics, self.num_parameters, self.tokens_per_update = metrics, num_parameters, tokens_per_update

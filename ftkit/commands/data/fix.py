@@ -116,7 +116,7 @@ def fixed_turn(turn, fixed: Counter):
 
 
 def file_fixes(split: Split, encoding: str | None) -> list[str]:
-    """What of the split's files is written in another way: encoding, separator, layout."""
+    """What of the split's files is written differently: encoding, separator, layout."""
     lines = []
     for path in split.paths:
         suffix = path.suffix.lower()

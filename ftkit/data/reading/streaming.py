@@ -23,7 +23,7 @@ SOURCES_KEPT = 4_000  # places of rows that were read last; most rows have been 
 class RowStream:
     """The training rows that a name stands for, as `load_rows` would return them, but read again at each pass.
 
-    num_held_out: so many first rows are `held_out` and left out, where there is no test split; else that is held out.
+    num_held_out: that many first rows are `held_out` and left out, where there is no test split; else that is held out.
     Raises UserError for a name that resolves to nothing, and for the mistakes in the rows it has come to.
     """
 

@@ -161,7 +161,7 @@ def read_parquet(
 
 
 def batch_rows(batch) -> list:
-    """The rows of an arrow batch as dicts; in the place of one whose text can't be decoded, its UnicodeDecodeError."""
+    """The rows of an arrow batch as dicts; in place of one whose text can't be decoded, its UnicodeDecodeError."""
     try:
         return batch.to_pylist()
     except UnicodeDecodeError:

@@ -2,7 +2,7 @@
 
     break_strings("a <|end|> b", ("<|end|>",))  ->  ("a <\\u2060|end|> b", 1)
 
-One word joiner (U+2060) goes behind the first letter of every occurrence, also of one that already holds joiners, so
+One word joiner (U+2060) goes after the first letter of every occurrence, also of one that already holds joiners, so
 `mend_strings` takes exactly those out again and the original text comes back.
 """
 
@@ -22,7 +22,7 @@ SPACE = f"[ \\t{JOINER}]*"
 def break_strings(text: str, strings: tuple[str, ...], headings: tuple[str, ...] = ()) -> tuple[str, int]:
     """Return `text` in which none of `strings` occurs and none of `headings` begins a line, and the number of breaks.
 
-    A heading such as "### Response:" is found after spaces, in any case and with any spacing behind the "###"; another
+    A heading such as "### Response:" is found after spaces, in any case and with any spacing after the "###"; another
     one, such as "User:", in any case; one that is letters only, such as "assistant", where it is the whole line.
     Strings of a single letter and of white space can't be broken and are left alone.
     """

@@ -268,7 +268,7 @@ def named_difference(recorded: dict[str, str | None], tokenizer: PreTrainedToken
 
 
 def vocabulary_entries(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """One text for each id: the token, and behind NULs what it is merged from, its score, or how it is cut out."""
+    """One text for each id: the token, and after NULs what it is merged from, its score, or how it is cut out."""
     if not tokenizer.is_fast:
         return sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     with no_garbage_collection():
@@ -301,7 +301,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def checksum(entry: str) -> bytes:
-    """A few bytes that tell an entry from another in its place; the SHA-256 of all tells that there is a difference."""
+    """A few bytes that distinguish an entry from another in its place; the SHA-256 of all shows that one differs."""
     return zlib.crc32(entry.encode("utf-8", "surrogatepass")).to_bytes(4, "big")[-CHECKSUM_BYTES:]
 
 

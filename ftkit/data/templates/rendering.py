@@ -128,7 +128,7 @@ def render_prefixes(
         through = render(messages[: index + 1], tokenizer)
         start = len(prompt)
         stand_in = render([*messages[:index], {**message, "content": STAND_IN}], tokenizer)
-        place = max(start, stand_in.find(STAND_IN, start))  # behind what the template writes first, such as " to=user"
+        place = max(start, stand_in.find(STAND_IN, start))  # after what the template writes first, such as " to=user"
         end = end_of_answer(through, place, message["content"].strip(), controls)
         if not text.startswith(prompt) or text[start:end] != through[start:end]:
             raise UserError(
@@ -140,7 +140,7 @@ def render_prefixes(
 
 
 def end_of_answer(text: str, start: int, answer: str, controls: tuple[str, ...]) -> int:
-    """Position behind the first control token after the answer that begins at `start`, else behind the last letter."""
+    """Position after the first control token after the answer that begins at `start`, else after its last letter."""
     found = text.find(answer, start)
     behind = found + len(answer) if found >= 0 else start
     ends = [(text.index(token, behind), -len(token)) for token in controls if token in text[behind:]]

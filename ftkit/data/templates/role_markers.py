@@ -49,7 +49,7 @@ def role_markers(
 
 
 def turn_gaps(kinds: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The fixed text before and between the contents of a conversation, and behind the last with the generation
+    """The fixed text before and between the contents of a conversation, and after the last with the generation
     prompt; [] where the template refuses it or changes the contents."""
     contents = [f"Sentinel{number}letters" for number in range(len(kinds))]
     messages = [{"role": ROLES[kind], "content": content} for kind, content in zip(kinds, contents, strict=True)]

@@ -176,7 +176,7 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerBase, declared: tuple[str, 
 def fit_to_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Write into the template what depends on the tokenizer, so that the stored template needs nothing else.
 
-    The eos token closes answers where the template's own end token is missing. The empty line behind a Llama-3 header
+    The eos token closes answers where the template's own end token is missing. The empty line after a Llama-3 header
     becomes a line break where the tokenizer splits it differently once an answer follows.
     """
 

@@ -97,7 +97,7 @@ def answer_alone(turn: dict) -> dict:
 
 
 def is_question(messages: object) -> bool:
-    """Whether a row is a talk of user and assistant in turn, maybe after a system turn, that ends with an answer."""
+    """Whether a row is a conversation of user and assistant in turn, after any system turn, ending with an answer."""
     if not isinstance(messages, list):
         return False
     roles = [turn["role"] for turn in messages]

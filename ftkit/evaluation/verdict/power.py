@@ -1,4 +1,4 @@
-"""What so many items can show, in plain words: 12 items can only show a change above 50 points; take about 450."""
+"""What a number of items can show, in plain words: 12 items can only show a change above 50 points; take about 450."""
 
 import math
 

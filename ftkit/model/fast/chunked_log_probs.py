@@ -182,7 +182,7 @@ class _Gradients:
 
 
 def _score_chunk(span: slice, hidden_nD, targets, head: LinearHead, settings: HeadSettings, gradients):
-    """Return the chunk's values by name; add its gradients, at weight one a row, to `gradients` unless that is None."""
+    """Return the chunk's values by name; add its gradients, at weight one per row, to `gradients` if given."""
     statistics = Statistics(targets, at_least_float32(hidden_nD.dtype), settings.outputs)
     trained = gradients is not None and (gradients.weight is not None or gradients.bias is not None)
     logits_tiles = []

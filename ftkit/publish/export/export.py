@@ -121,7 +121,7 @@ def _source_folder(model: str | None, adapter: str | None, scratch: Path, dtype:
 
 
 def _public_name(name: str | None) -> str | None:
-    """A Hub id as it is; of a local path the last part: a published file should not tell where it was made."""
+    """A Hub id as it is; of a local path the last part: a published file should not show where it was made."""
     return Path(name).name if name and Path(name).expanduser().exists() else name
 
 

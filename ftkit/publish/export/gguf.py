@@ -179,7 +179,7 @@ def write_file(
 
 
 def hyperparameters(config: PreTrainedConfig, num_rows: int) -> dict[str, Any]:
-    """GGUF's settings behind "<architecture>."; the same table as for reading."""
+    """GGUF's settings after "<architecture>."; the same table as for reading."""
     settings = {key: getattr(config, name) for key, name in SETTINGS[config.model_type].items()}
     if config.model_type == "gpt2":
         settings["feed_forward_length"] = settings["feed_forward_length"] or 4 * config.hidden_size
