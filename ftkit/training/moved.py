@@ -23,11 +23,14 @@ EARLY_UPDATES = 5  # the first may have a learning rate of 0, and lora_A stands 
 FROZEN = "frozen"
 # Groups by the name of a parameter; the first that fits. What fits none is "layers".
 GROUPS = {
+    "value head": r"^(module\.)?value\.score\b", "value trunk": r"^(module\.)?value\.",
     "lora_A": r"lora_(embedding_)?A\b", "lora_B": r"lora_(embedding_)?B\b", "magnitude": r"lora_magnitude_vector",
     "prompt": r"prompt_encoder", "embeddings": r"trainable_tokens|embed|\b(wte|wpe)\b",
     "head": r"\b(lm_head|score|classifier|pooler|pre_classifier|classification_head)\b",
 }  # fmt: skip
-SLOW_TO_START = "lora_A"  # whose gradient is 0 until lora_B has moved
+# What has no gradient until something else has moved, and in which update it moves at the earliest: lora_A waits for
+# lora_B, a trunk for the value head on it, which starts at 0 (its lora_A for both).
+FIRST_UPDATE = {"lora_A": 2, "value trunk": 3}
 
 
 def checksums(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, int]:
@@ -109,7 +112,7 @@ class MovedTensors(TrainerCallback):
             group = group_of(name) if is_trained else FROZEN
             groups[group]["tensors"] += 1
             groups[group]["moved"] += moved
-            if moved != is_trained and not (group == SLOW_TO_START and self.num_updates < 2):
+            if moved != is_trained and self.num_updates >= FIRST_UPDATE.get(group, 1):
                 still.append(name)
         self.report = {"updates": self.num_updates, "groups": dict(groups)}
         if state.is_world_process_zero:

@@ -115,8 +115,8 @@ def length_and_schedule(asked, facts: Facts, values: dict) -> dict:
         sequences = facts.num_blocks or len(facts.lengths)
         if values["packing"]:
             sequences = math.ceil(sum(facts.lengths) / values["block_length"])
-        batches = sequences // per_batch if block_size else math.ceil(sequences / per_batch)
-        updates = math.ceil(training.num_train_epochs * max(1, math.ceil(batches / accumulation)))
+        sequences -= sequences % per_batch if block_size else 0
+        updates = math.ceil(training.num_train_epochs * training.updates_per_pass(sequences, per_batch, accumulation))
     return {"max_steps": max_steps, "num_updates": updates, **schedule(training, updates)}
 
 
@@ -193,8 +193,9 @@ def logging(asked, given: frozenset[str], updates: int, reasons: dict) -> dict:
 
 
 def num_updates(num_rows: int, training) -> int:
-    """Optimizer steps of a run over `num_rows` rows or packed blocks, counted as transformers' Trainer does."""
+    """Optimizer steps of a run over `num_rows` rows or packed blocks."""
     if training.max_steps > 0:
         return training.max_steps
-    batches = math.ceil(num_rows / (training.per_device_train_batch_size * training.world_size))
-    return math.ceil(training.num_train_epochs * max(1, math.ceil(batches / training.gradient_accumulation_steps)))
+    per_batch = training.per_device_train_batch_size * training.world_size
+    each = training.updates_per_pass(num_rows, per_batch, training.gradient_accumulation_steps)
+    return math.ceil(training.num_train_epochs * each)

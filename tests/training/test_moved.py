@@ -39,6 +39,8 @@ def test_views_count_as_what_they_show():
     ("base_model.model.score.modules_to_save.default.weight", "head"), ("lm_head.weight", "head"),
     ("model.embed_tokens.weight", "embeddings"), ("transformer.wte.weight", "embeddings"),
     ("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.default", "embeddings"),
+    ("value.score.weight", "value head"), ("module.value.score.bias", "value head"),
+    ("value.trunk.layers.0.mlp.up_proj.weight", "value trunk"), ("value.trunk.embed_tokens.weight", "value trunk"),
     ("prompt_encoder.default.embedding.weight", "prompt"), ("model.layers.1.mlp.up_proj.weight", "layers"),
 ])  # fmt: skip
 def test_groups_by_name(name, group):

@@ -1,11 +1,13 @@
 """Plans are worked out by hand; leaks are looked for in models whose attention is known."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from ftkit.config.settings.common import TrainerArguments
 from ftkit.training.facts import ISOLATION_TOLERANCE, packing_leak
 from ftkit.training.packing import plan_packing
 from ftkit.training.plan import num_updates
@@ -82,7 +84,7 @@ def test_packing_leak_leaves_the_mode_of_the_model():
 def test_updates_are_counted_as_trainer_does(rows, batch, accumulation, processes, epochs, max_steps, expected):
     training = SimpleNamespace(
         per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, world_size=processes,
-        num_train_epochs=epochs, max_steps=max_steps,
+        num_train_epochs=epochs, max_steps=max_steps, updates_per_pass=partial(TrainerArguments.updates_per_pass, None),
     )  # fmt: skip
     assert num_updates(rows, training) == expected
 

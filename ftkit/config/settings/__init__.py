@@ -5,6 +5,7 @@ common.py    The settings ftkit adds to TRL's, and the defaults it takes from th
 dpo.py       The settings of `ftkit dpo` beside TRL's
 kto.py       The settings of `ftkit kto` beside TRL's
 needs.py     What a setting needs to have an effect: tables of Needs beside the settings, checked in one place
+ppo.py       The settings of `ftkit ppo`
 pretrain.py  The settings of `ftkit pretrain`: raw text, a model from scratch or from weights, and a budget of tok
 ranges.py    What values settings may have, beside their type
 rates.py     The peak learning rate where nobody chose one

@@ -260,6 +260,10 @@ class TrainerArguments:
         """Settings of one trainer alone that nobody chose, by name; `reasons` takes why."""
         return {}
 
+    def updates_per_pass(self, num_rows: int, rows_per_batch: int, accumulation: int) -> int:
+        """Optimizer steps of a pass over the rows, counted as transformers' Trainer does."""
+        return max(1, math.ceil(math.ceil(num_rows / rows_per_batch) / accumulation))
+
     @property
     def looks_for_best(self) -> bool:
         """Whether a measure decides anything: which weights are kept, or the learning rate."""
