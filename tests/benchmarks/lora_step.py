@@ -116,7 +116,7 @@ def train(name: str, shape: Shape) -> None:
     from transformers import PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
 
-    from ftkit.config.settings.common import SFTArguments
+    from ftkit.config.settings.sft import SFTArguments
     from ftkit.training.methods.sft import FTSFTTrainer
 
     ours, lora, settings = TRAINERS[name]

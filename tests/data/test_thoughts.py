@@ -17,7 +17,7 @@ from ftkit.data.templates.lock import make_lock, verify_lock, write_lock
 from ftkit.data.templates.templates import install_template, prepare_messages, restore
 from ftkit.data.tokens.receipt import build_receipt
 from ftkit.data.tokens.receipt_text import format_receipt
-from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_row, tokenize_rows
+from ftkit.data.tokens.tokenization import IGNORE_INDEX, prompt_ids, tokenize_rows
 
 ASK = {"role": "user", "content": "2 + 2?"}
 APART = {"role": "assistant", "content": "4", "reasoning_content": "Two and two."}
@@ -98,7 +98,7 @@ def trained_text(row, tokenizer):
 @pytest.mark.parametrize("template", ["chatml", "llama3"])
 def test_thought_and_answer_are_trained(bpe, template, turn):
     info = install_template(bpe, template)
-    row = tokenize_row({"messages": [ASK, turn]}, bpe, info)
+    row = tokenize_rows([{"messages": [ASK, turn]}], bpe, info, None).rows[0]
     assert trained_text(row, bpe) == WRITTEN + info.end_of_turn
     # what training rendered is what a model is asked: the prompt ends where the thought begins
     prompt = prompt_ids([ASK], bpe, info)
@@ -120,7 +120,7 @@ def test_a_template_without_a_place_for_thoughts_refuses_them_by_name(bpe, templ
         r"chatml\|llama3, or write them in front of the answer, <think>...</think>$",
     ):
         tokenize_rows([row], bpe, info, None)
-    written = tokenize_row({"messages": [ASK, INLINE]}, bpe, info)  # a part of the answer
+    written = tokenize_rows([{"messages": [ASK, INLINE]}], bpe, info, None).rows[0]  # a part of the answer
     assert INLINE["content"] in trained_text(written, bpe)
 
 
@@ -152,7 +152,7 @@ def test_no_text_forges_a_thought(bpe, messages):
     text = bpe.apply_chat_template(prepared, tokenize=False)
     assert count and text.count("<think>") == text.count("</think>") == num_thoughts
     assert text.count("<|im_end|>") == len(messages)
-    assert bpe.decode(tokenize_row({"messages": messages}, bpe, info)["input_ids"]) == text
+    assert bpe.decode(tokenize_rows([{"messages": messages}], bpe, info, None).rows[0]["input_ids"]) == text
     shown = [restore(message["content"], info, message["role"]) for message in prepared]
     if "content" in messages[-1] and not messages[-1]["content"].startswith("<think>"):
         assert shown == [message["content"] for message in messages]
