@@ -26,8 +26,9 @@ METHODS = {
     "lora": [*LORA, "--packing", "false"],
     "lora packed": [*LORA, *PACKED],
     "dpo lora": LORA,
+    "reward lora": LORA,
 }
-COMPARED = ("loss", "grad_norm", "tokens", "rewards/margins", "logps/chosen", "logps/rejected")
+COMPARED = ("loss", "grad_norm", "tokens", "rewards/margins", "logps/chosen", "logps/rejected", "accuracy", "margin")
 COMPARED += tuple(f"eval_{name}" for name in COMPARED)
 
 
@@ -70,6 +71,13 @@ def flags(folder, rows, out, per_device, method, *extra):
         --dtype float32 --use_cpu --disable_tqdm --test_size 8 --num_samples 1 --sample_max_new_tokens 4""".split(),
         *METHODS[method], *extra,
     ]  # fmt: skip
+
+
+def reward_flags(folder, pairs, out, per_device):
+    """As `flags`; a reward model writes no samples."""
+    found = flags(folder, pairs, out, per_device, "reward lora")
+    place = found.index("--sample_max_new_tokens")
+    return found[:place] + found[place + 2 :]
 
 
 def pretrain_flags(folder, texts, out, per_device, *extra):
@@ -151,6 +159,7 @@ def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs, texts):
         {"command": "sft", "argv": resume},
         {"command": "sft", "argv": flags(tiny_folder, rows, folder / "lora packed", 2, "lora packed")},
         {"command": "dpo", "argv": flags(tiny_folder, pairs, folder / "dpo lora", 2, "dpo lora")},
+        {"command": "reward", "argv": reward_flags(tiny_folder, pairs, folder / "reward lora", 2)},
         {"command": "pretrain", "argv": pretrain_flags(tiny_folder, texts, folder / "text", 2, *save)},
         {"copy": [str(folder / "text/checkpoint-2"), str(folder / "text resumed/checkpoint-2")]},
         {
@@ -179,6 +188,13 @@ def test_two_processes_train_as_one(method, two_process_runs, tiny_folder, rows,
     assert_same_scores(two_process_runs / method, tmp_path / "one")
 
 
+def test_two_processes_train_a_reward_model_as_one(two_process_runs, tiny_folder, pairs, tmp_path):
+    in_one_process(reward_flags(tiny_folder, pairs, tmp_path / "one", 4), "reward")
+    assert_same_run(two_process_runs / "reward lora", tmp_path / "one")
+    assert_same_scores(two_process_runs / "reward lora", tmp_path / "one")
+    assert (two_process_runs / "printed.txt").read_text().count("a fresh process reads") == 1
+
+
 def test_two_processes_pretrain_as_one(two_process_runs, tiny_folder, texts, tmp_path):
     in_one_process(pretrain_flags(tiny_folder, texts, tmp_path / "one", 4), "pretrain")
     assert_same_run(two_process_runs / "text", tmp_path / "one")
@@ -187,7 +203,7 @@ def test_two_processes_pretrain_as_one(two_process_runs, tiny_folder, texts, tmp
 
 def test_the_run_folder_is_written_once(two_process_runs):
     printed = (two_process_runs / "printed.txt").read_text()
-    assert printed.count("hardware ") == 6 and printed.count("done: ") == 6  # one plan and one end a run
+    assert printed.count("hardware ") == 7 and printed.count("done: ") == 7  # one plan and one end a run
     folder = two_process_runs / "lora packed"
     assert len(log_of(folder)) == 6  # four updates, an evaluation before and one after
     assert len((folder / "samples.jsonl").read_text().splitlines()) == 2

@@ -198,6 +198,46 @@ def load_original():
     return module.scores_in_fresh_process
 
 
+def test_a_pad_token_that_ends_every_answer_is_scored_in_training_too(reward, pairs_file, tmp_path):
+    """Stock decoders find the last token by the id of the padding; here that is the end token, as GPT-2 has it."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from ftkit.model.loading import load_tokenizer
+
+    tokenizer = load_tokenizer("gpt2")
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, initializer_range=0.2)).save_pretrained(
+        tmp_path / "gpt2"
+    )
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    out = reward("--test_size", "8", "--max_steps", "1", "--center_rewards_coefficient", "0", model=tmp_path / "gpt2")
+    scores = read_results(out / "before/results.json").tasks["preferences"].scores
+    assert metrics(out, "eval_loss")[0] == pytest.approx(scores["pair_loss"].value, abs=1e-5)  # by trainer and by judge
+    assert metrics(out, "eval_margin")[0] == pytest.approx(scores["margin"].value, abs=1e-5)
+    config = json.loads((out / "config.json").read_text())
+    assert config["pad_token_id"] != tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("flags", [[], ["--use_peft"]], ids=["full", "lora"])
+def test_a_base_in_bfloat16_keeps_its_head_in_float32_and_is_proven(reward, flags, capsys):
+    out = reward("--dtype", "bfloat16", "--max_steps", "1", "--learning_rate", "1e-2", *flags)
+    assert "gives the same 16 scores, bit for bit" in capsys.readouterr().err
+    (head,) = [weight for name, weight in load_file(next(out.glob("*.safetensors"))).items() if "score" in name]
+    assert head.dtype == torch.float32 and not torch.equal(head, head.bfloat16().float())
+
+
+def test_a_merged_adapter_and_a_checkpoint_score_as_the_adapter(reward, tmp_path):
+    from ftkit.model.adapters.merging import merge_adapter
+
+    out = reward("--use_peft", "--max_steps", "4", "--save_steps", "4", "--learning_rate", "2e-3")
+    talks = [[{"role": "user", "content": "Hi."}, {"role": "assistant", "content": text}] for text in ("Yes.", "NO.")]
+    expected = load_reward_model(out).scores(talks)
+    assert load_reward_model(out / "checkpoint-4").scores(talks) == expected
+    merged = load_reward_model(merge_adapter(out, tmp_path / "merged"))
+    assert merged.scores(talks) == pytest.approx(expected, abs=1e-5)
+
+
 PAIR = '{"instruction": "a", "chosen": "b", "rejected": "c"}\n'
 MISTAKES = {
     "misspelt": ('{"instruction": "a", "chosen": "b", "rejectd": "c"}\n', [], 'did you mean "rejected"'),

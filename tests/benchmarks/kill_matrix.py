@@ -34,6 +34,7 @@ WORDS = [f"{first}{second}" for first in ("ba", "co", "du", "fe") for second in 
 ROWS = {
     "sft": [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in WORDS],
     "dpo": [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in WORDS],
+    "reward": [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in WORDS],
     "classify": [{"text": f"{word} {word}", "label": ("ham", "spam")[i % 2]} for i, word in enumerate(WORDS)],
     "pretrain": [{"text": f"{word} {word.upper()} " * 12} for word in WORDS],
 }
@@ -50,6 +51,7 @@ CONFIGURATIONS = {  # name: (command, flags)
     "sft packed": ("sft", [*SFT, "--packing", "true", "--max_length", "256"]),
     "sft streaming": ("sft", [*SFT, *LORA, "--packing", "false", "--dataset_streaming"]),
     "dpo": ("dpo", [*STEPS, *ALPACA, *LORA, "--per_device_train_batch_size", "2"]),
+    "reward": ("reward", [*STEPS[:-2], *ALPACA, *LORA, "--per_device_train_batch_size", "2"]),
     "pretrain": ("pretrain", [*STEPS, *"--block_size 32 --dropout 0.1 --per_device_train_batch_size 4".split()]),
     "classify": ("classify", "--early_stopping_patience 2 --num_train_epochs 3 --per_device_train_batch_size 8".split()),
     "sft two processes": ("sft", [*SFT, *LORA, "--packing", "false"]),

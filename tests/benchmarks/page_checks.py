@@ -35,6 +35,7 @@ TASKS = "--tasks refusal,instructions,forgetting --limit 30"
 COMMANDS = {  # what each writes first: its command line
     "sft": f"sft {TUNED} --dataset_name rows.jsonl --max_steps 12 --eval_steps 3 --benchmark_tasks refusal",
     "dpo": f"dpo {TUNED} --dataset_name pairs.jsonl --max_steps 4 --eval_steps 2",
+    "reward": f"reward {TUNED} --dataset_name pairs.jsonl --max_steps 4 --eval_steps 2",
     "pretrain": f"pretrain {TINY} --dataset_name texts.jsonl --test_size 0.1 --block_size 64 --max_steps 10 --eval_steps 5",
     "classify": f"classify {TINY} --dataset_name spam --max_length 64 --use_peft --max_steps 6 --eval_steps 3",
     "bench-before": f"bench --model_name_or_path base {TASKS}",

@@ -192,7 +192,8 @@ def test_it_stops_within_one_update_and_keeps_nothing_of_it(
 
 
 @pytest.mark.parametrize(
-    "trainer", ["dpo", "pretrain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sft", "classify"))]
+    "trainer",
+    ["dpo", "pretrain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sft", "reward", "classify"))],
 )
 def test_the_batch_is_kept_with_the_lines_of_its_rows(trainer, files, tmp_path, monkeypatch, capsys):
     out, announce = tmp_path / "out", lifecycle.announce

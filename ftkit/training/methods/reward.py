@@ -47,10 +47,16 @@ class FTRewardTrainer(RunMixin, RewardTrainer):
 
     def __init__(self, *args, end_of_turn_id: int, **kwargs):
         super().__init__(*args, **kwargs)
-        self.data_collator.pad_token_id = pad_apart(self.model, {end_of_turn_id})
+        self.last_tokens = {end_of_turn_id}
+        self.data_collator.pad_token_id = pad_apart(self.model, self.last_tokens)
         for weight in self.model.parameters() if isinstance(self.model, PeftModel) else ():
             if weight.requires_grad:  # on a 4-bit base TRL makes it bfloat16, and PEFT reads it again as float32
                 weight.data = weight.data.float()
+
+    def compute_loss(self, *args, **kwargs):
+        """As RewardTrainer's; Trainer has given the model the tokenizer's pad token back."""
+        pad_apart(self.model, self.last_tokens)
+        return super().compute_loss(*args, **kwargs)
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # tokenized already
