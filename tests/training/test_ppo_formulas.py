@@ -43,7 +43,7 @@ def ppo_gradient(model, given: dict, **settings) -> list[torch.Tensor]:
     model.value = ValueHead.of(model, "shared")
     inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
     logits, states = with_states(model, model, given["tokens"].shape[1], **inputs)
-    log_probs, _ = formulas.log_probs_and_entropy(logits, given["tokens"])
+    log_probs = formulas.token_log_probs(logits, given["tokens"])
     values = model.value(states, **inputs)
     rewards = formulas.token_rewards(given["scores"], torch.zeros_like(log_probs), given["mask"], kl_coef=0.3)
     advantages, _ = formulas.advantages_and_returns(rewards, values.detach(), given["mask"], gamma=1.0, lam=1.0)
@@ -173,7 +173,6 @@ def test_the_kl_weight_follows_its_target_by_at_most_two_percent(kl, factor):
 def test_entropy_and_log_probs_are_of_the_distribution_that_was_sampled():
     logits = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
     tokens = logits.argmin(dim=-1)
-    log_probs, entropy = formulas.log_probs_and_entropy(logits, tokens, temperature=0.7)
     wanted = torch.distributions.Categorical(logits=logits / 0.7)
-    torch.testing.assert_close(log_probs, wanted.log_prob(tokens))
-    torch.testing.assert_close(entropy, wanted.entropy())
+    torch.testing.assert_close(formulas.token_log_probs(logits, tokens, 0.7), wanted.log_prob(tokens))
+    torch.testing.assert_close(formulas.entropy(logits, 0.7), wanted.entropy())

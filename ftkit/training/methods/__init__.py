@@ -3,7 +3,6 @@
 classify.py  Classifiers: labelled rows and a model with a head made ready, and the trainer
 dpo.py       TRL's DPOTrainer on pairs that are already tokenized, with the reference it is given or the adapter i
 kto.py       TRL's KTOTrainer on answers that are wanted or not, in an order mixed by seed
-ppo.py       Rollouts of sampled answers, learned from in a few clipped passes
 pretrain.py  transformers' Trainer on blocks of text
 reward.py    Reward models: whole pairs, TRL's RewardTrainer, and a proof of what is saved
 sft.py       TRL's SFTTrainer on rows that are already tokenized and labelled, so that it trains on what the recei

@@ -14,11 +14,16 @@ from torch import Tensor
 KL_STEP, KL_ERROR = 0.1, 0.2  # K_beta of arXiv:1909.08593, section 2.2, and where it clips the error
 
 
-def log_probs_and_entropy(logits_BKV: Tensor, tokens_BK: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """log pi(token) and the entropy of pi, both (B, K) float32 in nats, of the distribution that was sampled from."""
+def token_log_probs(logits_BKV: Tensor, tokens_BK: Tensor, temperature: float = 1.0) -> Tensor:
+    """log pi(token), (B, K) float32 in nats, of the distribution that was sampled from."""
     log_probs_BKV = (logits_BKV.float() / temperature).log_softmax(dim=-1)
-    entropy_BK = -(log_probs_BKV.exp() * log_probs_BKV).sum(dim=-1)
-    return log_probs_BKV.gather(-1, tokens_BK[..., None])[..., 0], entropy_BK
+    return log_probs_BKV.gather(-1, tokens_BK[..., None])[..., 0]
+
+
+def entropy(logits_BKV: Tensor, temperature: float = 1.0) -> Tensor:
+    """The entropy of pi, (B, K) float32 in nats."""
+    log_probs_BKV = (logits_BKV.float() / temperature).log_softmax(dim=-1)
+    return -(log_probs_BKV.exp() * log_probs_BKV).sum(dim=-1)
 
 
 def last_positions(mask_BK: Tensor) -> Tensor:
