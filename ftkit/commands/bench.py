@@ -2,6 +2,7 @@
 
 ftkit bench --model_name_or_path M --tasks knowledge,reasoning --output_dir OUT
 ftkit bench --adapter runs/mine --tasks instructions --task_data instructions=test.csv --output_dir OUT
+ftkit bench --adapter runs/mine --tasks reasoning --num_samples 8 --choose majority --output_dir OUT
 ftkit bench --adapter runs/mine --tasks mmlu,my/task.yaml --task_data mmlu=path/to/mmlu --limit 50 --output_dir OUT
 """
 
@@ -13,7 +14,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command
-from ftkit.inference.asking import ModelSettings
+from ftkit.inference.asking import ModelSettings, check_choosing
 
 PAGE_FILE = "report.html"
 NOT_OF_ENDPOINTS = (
@@ -78,7 +79,22 @@ def parser() -> CommandParser:
     add("--max_batch_tokens", type=int, help="tokens scored at once; default: what is fast on this device")
     add("--batch_size", type=int, help="answers generated at once; default: what is fast on this device")
     add("--concurrency", type=int, default=4, help="requests to the endpoint at once")
-    add("--seed", type=int, default=0, help="recorded, and sent to an endpoint if given; answers are greedy")
+    add(
+        "--max_new_tokens",
+        type=int,
+        help="longest answer, in tokens, such as of a model that thinks; default: the task's",
+    )
+    add(
+        "--num_samples",
+        type=int,
+        default=1,
+        help="answers to each item, of which one is chosen, or the scores' mean taken",
+    )
+    add("--temperature", type=float, default=0.7, help="of these samples; one answer alone is greedy")
+    add("--choose", choices=["majority", "best"], help="what most samples say, or what is scored highest")
+    add("--reward_model", help="output folder of ftkit reward, for --choose best")
+    add("--judge", metavar="MODEL@URL", help="a judge on an OpenAI-compatible server, for --choose best")
+    add("--seed", type=int, default=0, help="of the samples; recorded, and sent to an endpoint if given")
     return found
 
 
@@ -99,10 +115,15 @@ def check(args) -> None:
         ("max_batch_tokens", 1),
         ("batch_size", 1),
         ("concurrency", 1),
+        ("max_new_tokens", 1),
+        ("num_samples", 1),
     ):
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name} is {value}; give at least {least}")
+    if args.num_samples == 1 and args.temperature != parser().get_default("temperature"):
+        raise UserError("--temperature has no effect on one answer, which is greedy; add --num_samples 8, or drop it")
+    check_choosing(args)
     check_folder(args.output_dir)
 
 
@@ -156,12 +177,27 @@ def benchmark(args, chosen: list):
     from ftkit.evaluation.results import Results
 
     subject, model = load(args)
+    subject.samples = samples_of(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
     settings |= {"batch_size": subject.batch_size, "task_data": task_data(args.task_data)}
+    if subject.samples:
+        names = ("num_samples", "temperature", "choose", "reward_model", "judge")
+        settings |= {name: getattr(args, name) for name in names}
     results = Results(model, {}, settings, versions(SCORE_LIBRARIES), args.seed)
     with open_world() as world:
         results = run_benchmark(subject, chosen, results, args.output_dir, world)
     return results if world.rank == 0 else None
+
+
+def samples_of(args):
+    """How often each item is answered, and what chooses; None for one greedy answer."""
+    from ftkit.evaluation.bench.sampled import Samples
+    from ftkit.evaluation.best_of import chooser_of
+
+    if args.num_samples == 1:
+        return None
+    chooser = chooser_of(args.choose, args.reward_model, args.judge) if args.choose else None
+    return Samples(args.num_samples, args.temperature, chooser, args.seed)
 
 
 def load(args) -> tuple:
@@ -181,7 +217,8 @@ def load(args) -> tuple:
 
 
 def table(results) -> str:
-    """The scores, one per line."""
+    """The scores, one per line, and what samples are worth."""
+    from ftkit.evaluation.bench.report import curve_lines
     from ftkit.evaluation.results import thoughts_text
 
     lines = []
@@ -191,4 +228,5 @@ def table(results) -> str:
             items = "" if "/" in metric else f"{task.num_items} items"  # of a group they are not counted
             lines.append(f"{task.name:<28} {metric:<24} {score.value:>8.3f} {interval:<20} {items}".rstrip())
         lines += [f"{task.name}: {text}"] if (text := thoughts_text(task)) else []
+        lines += curve_lines(task) if task.samples else []
     return "\n".join(lines)

@@ -92,7 +92,7 @@ MEANINGS = (
     ("temp t", "--temperature"),
     ("system_prompt sys instructions", "--system"),
     ("prompt p question query text", "--prompt", "--prompts"),
-    ("n num_answers num_samples num_return", "--num_return_sequences"),
+    ("n num_answers num_return", "--num_return_sequences", "--num_samples"),
     ("url base_url api_base server host", "--endpoint"),
     ("task benchmark benchmarks", "--tasks"),
     ("fewshot num_shots shots n_shot few_shot", "--num_fewshot"),

@@ -1,6 +1,7 @@
 """Whether it got better: answers, scores, intervals, and the report of a run.
 
 bench/      Benchmarks
+best_of.py  One answer out of several samples
 held_out/   Held-out rows measured
 judge/      A model as judge
 pages/      Self-contained HTML pages and their charts

@@ -76,13 +76,25 @@ class Score:
 
 
 @dataclass
+class SampleCurve:
+    """What k samples of an answer are worth. sizes: each k. ways: by the way to choose one of k (any: the best there
+    is), the score of each k. tokens: written for an item by k samples, and read by what scores them; None where the
+    server counts none."""
+
+    sizes: list[int]
+    ways: dict[str, list[Score]]
+    tokens: list[float] | None = None
+
+
+@dataclass
 class TaskResult:
     """One task. task_hash: of its settings and items, so that only equal tasks are compared. items_file: beside
     results.json. main_metric: the one a verdict is about. scores: by the metric's name, METRIC/GROUP for a group of the
     items. num_cut: items longer than the model's context. examples_hash: of the examples before the questions; "" for
     none, or from an earlier ftkit. data: the Hub dataset whose rows a bundled task asked; "" for any other rows and
     tasks. is_sample: whether another run may have answered more or fewer of the same rows. num_thoughts: answers that
-    began with a thought, which is not scored; num_cut_thoughts: that were cut off in it, and count as empty."""
+    began with a thought, which is not scored; num_cut_thoughts: that were cut off in it, and count as empty.
+    samples: where each item was answered several times."""
 
     name: str
     version: int
@@ -98,6 +110,7 @@ class TaskResult:
     is_sample: bool = False
     num_thoughts: int = 0
     num_cut_thoughts: int = 0
+    samples: SampleCurve | None = None
 
 
 @dataclass

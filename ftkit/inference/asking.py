@@ -116,6 +116,19 @@ def check_plain(args: argparse.Namespace) -> None:
         raise UserError(f"--system with --template {PLAIN}: a text that is continued has no turns; drop one of them")
 
 
+def check_choosing(args: argparse.Namespace) -> None:
+    """Raise UserError for --choose and its flags where one of them has no effect, or lacks another."""
+    scorers = [name for name in ("reward_model", "judge") if getattr(args, name)]
+    if args.choose and args.num_samples < 2:
+        raise UserError("--choose needs samples to choose from; add --num_samples 8")
+    if args.choose == "best" and len(scorers) != 1:
+        raise UserError("--choose best needs one that scores: --reward_model FOLDER, or --judge MODEL@URL")
+    if args.choose != "best" and scorers:
+        raise UserError(f"--{scorers[0]} has no effect without --choose best; add that, or leave it out")
+    if args.num_samples > 1 and args.temperature == 0:
+        raise UserError("samples at temperature 0 are all equal; give --temperature 0.7")
+
+
 def check_text(text: str, where: str) -> None:
     """Raise UserError for text that was no UTF-8 when it was read, as bytes of a terminal or an argument may be."""
     broken = next((letter for letter in text if "\udc80" <= letter <= "\udcff"), None)

@@ -78,12 +78,16 @@ class Endpoint:
     def answers(self, conversations: list[list[dict]], max_tokens: int, stop: Sequence[str] = ()) -> list[str]:
         """An answer to each conversation, in order; one that is cut off counts. Raises UserError when one got none."""
         asked = dataclasses.replace(self, max_tokens=max_tokens, stop=tuple(stop))
-        replies = dict(ask_all(asked, conversations))
+        return [reply.text for reply in asked.replies(conversations)]
+
+    def replies(self, conversations: list[list[dict]], seeds: Sequence[int] | None = None) -> list[Reply]:
+        """A reply to each conversation, in order; see `answers`. seeds: one a conversation."""
+        replies = dict(ask_all(self, conversations, seeds))
         for reply in replies.values():
             if reply.failure:
                 advice = reply.advice or "run the command again to go on"
                 raise UserError(f"{self.url}: {reply.failure}, {reply.num_attempts} times; {advice}")
-        return [replies[index].text for index in range(len(conversations))]
+        return [replies[index] for index in range(len(conversations))]
 
 
 class GivenUp(UserError):

@@ -203,10 +203,17 @@ class Engine:
         self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None, *, is_plain=False, **batching
     ) -> list[str]:
         """What `generate` gives, as text to be read."""
+        return [text for text, _ in self.counted_texts(prompts_ids, sampling, name, is_plain=is_plain, **batching)]
+
+    def counted_texts(
+        self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None, *, is_plain=False, **batching
+    ) -> list[tuple[str, int]]:
+        """The same, each with its number of tokens."""
         voice = self.voice(name)
         found = self.generate(prompts_ids, sampling, name, is_plain=is_plain, **batching)
         texts = [answer_text(ids, [], voice.tokenizer) for ids in found]
-        return texts if is_plain else [voice.shown(text) for text in texts]
+        shown = texts if is_plain else [voice.shown(text) for text in texts]
+        return list(zip(shown, map(len, found), strict=True))
 
     def answers(
         self, conversations: Sequence[list[dict]], sampling: Sampling, name: str | None = None, **batching

@@ -11,6 +11,7 @@ paired_tests.py    Did paired scores change, and could so few items have shown i
 ranking.py         Who answers best, from votes on pairs of answers
 refusal.py         Whether an answer refuses, seen by what refusals say
 rewards.py         Rewards of one answer
+samples.py         What several samples of an answer are worth
 similarity.py      How near an answer is to its reference in meaning
 text_match.py      Whether an answer is the right one
 """

@@ -23,8 +23,7 @@ import torch
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.foreign import foreign
 from ftkit.data.rows.thoughts import without_thought
-from ftkit.inference.endpoint import Endpoint, ask_all
-from ftkit.inference.judging import Answered, parse_score, prompt_text, score_prompt
+from ftkit.inference.judging import Answered, judge_of, judge_scores, prompt_text
 from ftkit.inference.reward_model import load_reward_model
 from ftkit.metrics.rewards import ANSWER, TextReward, named_reward
 
@@ -165,27 +164,15 @@ def by_judge(given: str) -> Callable:
 
     given: MODEL@URL. Raises UserError where the server is gone.
     """
-    model, at, url = given.partition("@http")
-    if not (model and at):
-        raise UserError(
-            f"--rewards judge:{given}: write judge:MODEL@URL, such as judge:llama3.2@http://127.0.0.1:8000/v1"
-        )
-    endpoint = Endpoint(f"http{url}", model, max_tokens=16)
+    endpoint = judge_of(given, f"--rewards {JUDGE}:")
 
     def scores(prompts, completions, columns: dict[str, list]) -> list[float | None]:
         known = columns.get(ANSWER) or [None] * len(completions)
-        asked = [
-            [
-                {
-                    "role": "user",
-                    "content": score_prompt(Answered(prompt_text(prompt), without_thought(text), said or "")),
-                }
-            ]
+        rows = [
+            Answered(prompt_text(prompt), without_thought(text), said or "")
             for prompt, text, said in zip(prompts, completions, known, strict=True)
         ]
-        replies = dict(ask_all(endpoint, asked))
-        points = [None if replies[place].failure else parse_score(replies[place].text) for place in range(len(asked))]
-        return [None if one is None else one / 100 for one in points]
+        return [one.score for one in judge_scores(endpoint, rows)]
 
     return scores
 

@@ -158,7 +158,7 @@ MISTAKES = {
     "top_p": (["--model_name_or_path", "M", "--prompt", "x", "--top_p", "2"], "--top_p is 2.0"),
     "equal answers": (
         ["--model_name_or_path", "M", "--prompt", "x", "--num_return_sequences", "2"],
-        "without sampling",
+        "samples at temperature 0 are all equal",
     ),
     "no folder": (
         ["--model_name_or_path", "M", "--prompt", "x", "--output_file", "no/x.jsonl"],

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ftkit.config.errors import UserError
+from ftkit.inference import judging
 from ftkit.inference.completion import Reply
 from ftkit.training import rewards as module
 from ftkit.training.rewards import check_columns, load_reward, load_rewards, score, total, with_missing_filled
@@ -113,7 +114,9 @@ def test_a_judges_reply_that_is_no_score_is_a_missing_reward(monkeypatch):
     replies = [Reply("80"), Reply("I would say 90")]
     asked = []
     monkeypatch.setattr(
-        module, "ask_all", lambda endpoint, conversations: asked.append((endpoint, conversations)) or enumerate(replies)
+        judging,
+        "ask_all",
+        lambda endpoint, conversations: asked.append((endpoint, conversations)) or enumerate(replies),
     )
     found = load_reward("judge:llama3.2@http://127.0.0.1:1/v1")(PROMPTS, ["4", "5"], {"answer": ["4", None]})
     assert found[0] == 0.8 and found[1] != found[1]

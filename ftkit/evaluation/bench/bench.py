@@ -18,6 +18,7 @@ from ftkit.config.output_folder import visible_names
 from ftkit.config.terminal import Progress
 from ftkit.data.reading.loading import local_files
 from ftkit.evaluation.bench.records import ItemRecords
+from ftkit.evaluation.bench.sampled import SampledRun, Samples, curve
 from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_file import FOLDER, Task
 from ftkit.evaluation.bench.task_items import ItemSettings, TaskItem, build_items, resolved_data
@@ -110,7 +111,7 @@ def run_benchmark(
     results: everything but the tasks. Raises UserError for an OUT of another run, and a task that the subject can't do.
     """
     output_dir = Path(output_dir)
-    runs = [RUNS[one.task.kind](one.task, one.items, subject) for one in chosen]  # all, as some may be refused
+    runs = [run_of(one, subject) for one in chosen]  # all, as some may be refused
     if world.rank == 0:
         open_folder(output_dir, identity_of(results, chosen))
         for one, run in zip(chosen, runs, strict=True):
@@ -123,13 +124,21 @@ def run_benchmark(
         seconds = answer_task(run, one, output_dir, world)
         world.wait()
         if world.rank == 0:
-            results.tasks[one.name] = close_task(one, output_dir, run.num_cut)
+            results.tasks[one.name] = close_task(one, output_dir, run.num_cut, subject.samples)
             note_seconds(output_dir, one.name, seconds)
         world.wait()
     if world.rank == 0:
         write_results(output_dir / FILE, results)
     world.wait()
     return results
+
+
+def run_of(chosen: Chosen, subject: Subject):
+    """How a task is answered. Raises UserError for a task that the subject can't do."""
+    task = chosen.task
+    if subject.samples and task.kind != "generation":
+        raise UserError(f"task {chosen.name} is no text to answer, and --num_samples is about answers; leave one out")
+    return (SampledRun if subject.samples else RUNS[task.kind])(task, chosen.items, subject)
 
 
 def identity_of(results: Results, chosen: list[Chosen]) -> dict:
@@ -198,7 +207,7 @@ def answer_task(run, chosen: Chosen, output_dir: Path, world: World) -> float:
     return time.perf_counter() - start
 
 
-def close_task(chosen: Chosen, output_dir: Path, num_cut: int) -> TaskResult:
+def close_task(chosen: Chosen, output_dir: Path, num_cut: int, samples: Samples | None = None) -> TaskResult:
     """Sort the items of a task that is done, and score it."""
     records = ItemRecords(output_dir, chosen.name)
     found = records.read()
@@ -217,6 +226,7 @@ def close_task(chosen: Chosen, output_dir: Path, num_cut: int) -> TaskResult:
         examples_hash=chosen.examples_hash,
         data=chosen.data,
         **thought_counts(items),
+        samples=curve(items, chosen.task.metrics[0], samples) if samples else None,
     )
 
 

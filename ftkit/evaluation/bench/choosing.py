@@ -1,5 +1,6 @@
 """Which tasks a command line names, with their items: names, subjects, files, and rows of their own."""
 
+import dataclasses
 from collections.abc import Iterable
 
 from ftkit.config.errors import UserError
@@ -30,11 +31,23 @@ def choose_tasks(args) -> list:
     for flag in flags:
         if not any(task.conversations for task, _ in asked.values()):
             raise UserError(f"--{flag} is about rows with answers; add --tasks instructions, or drop it")
-    chosen = [choose(label, *one) for label, one in asked.items()]
+    chosen = [
+        choose(label, with_room(task, getattr(args, "max_new_tokens", None)), items)
+        for label, (task, items) in asked.items()
+    ]
     unused = set(data) - {one.task.name for one in chosen}
     if unused:
         raise UserError(f"--task_data {min(unused)}=...: no such task in --tasks {args.tasks}")
     return chosen
+
+
+def with_room(task, max_new_tokens: int | None):
+    """The task with another limit to its answers. Raises UserError for one that is not answered in text."""
+    if max_new_tokens is None:
+        return task
+    if task.kind != "generation":
+        raise UserError(f"task {task.name} is no text to answer, so that --max_new_tokens has no effect; leave one out")
+    return dataclasses.replace(task, max_new_tokens=max_new_tokens)
 
 
 def split_name(name: str) -> tuple[str, str | None]:

@@ -3,11 +3,13 @@
 write_bench_report("runs/mine-bench/results.json")
 """
 
+from math import log2
 from pathlib import Path
 
 from ftkit.config.amounts import counted
 from ftkit.config.files import write_text
 from ftkit.data.rows.thoughts import THOUGHT
+from ftkit.evaluation.pages.charts import Axis, Chart, Line, bounds, tick_text
 from ftkit.evaluation.pages.page import day_of, fact_lines, words_of, write_page
 from ftkit.evaluation.results import (
     Item,
@@ -22,8 +24,9 @@ from ftkit.evaluation.results import (
     score_text,
     thoughts_text,
 )
-from ftkit.evaluation.verdict.text import escape, markdown_table, shortened
+from ftkit.evaluation.verdict.text import column_lines, escape, markdown_table, shortened
 
+WAYS = {"any": "the best of them", "majority": "what most say", "best": "scored highest"}  # of a curve
 NUM_EXAMPLES = 3  # items shown of each task, best and worst
 TEXT_LENGTH = 400
 NUM_BINS = 24
@@ -77,10 +80,56 @@ def bench_markdown(results: Results) -> str:
         for group, score in groups.items():
             rows.append((f"{task.name}: {group}", task.main_metric, score_text(score), interval_text(score), "", ""))
     parts = [f"# Benchmark of {escape(model_name(results))}", "", *markdown_table(rows), ""]
+    for task in results.tasks.values():
+        parts += [f"{escape(task.name)} by samples:", "", *markdown_table(curve_rows(task)), ""] if task.samples else []
     parts += [f"- {escape(task.name)}: {note}" for task in results.tasks.values() for note in notes(task)]
     facts = {**results.model, **results.settings, "seed": results.seed, **results.versions}
     parts += [f"- {escape(str(name))}: {escape(str(value))}" for name, value in facts.items() if value is not None]
     return "\n".join(parts) + "\n"
+
+
+def curve_rows(task: TaskResult) -> list[tuple[str, ...]]:
+    """What k samples of an answer are worth, a row per k after one of names."""
+    curve = task.samples
+    assert curve
+    rows = [("samples", *(WAYS[name] for name in curve.ways), "tokens per item")]
+    for place, size in enumerate(curve.sizes):
+        scores = (of_k[place] for of_k in curve.ways.values())
+        shown = (f"{score_text(one)} ({interval_text(one) or 'all alike'})" for one in scores)
+        rows.append((str(size), *shown, f"{curve.tokens[place]:,.0f}" if curve.tokens else "unknown"))
+    return rows
+
+
+def curve_lines(task: TaskResult) -> list[str]:
+    """The same for a terminal."""
+    return [f"{task.name}: {metric_text(task.main_metric)} of one in so many samples", *column_lines(curve_rows(task))]
+
+
+def curve_chart(task: TaskResult) -> Chart | None:
+    """The main metric by the number of samples, on a scale of doublings."""
+    curve = task.samples
+    if not curve:
+        return None
+    is_share = next(iter(curve.ways.values()))[0].is_share
+    values = [one.value for of_k in curve.ways.values() for one in of_k]
+    across, up = Axis(0, log2(curve.sizes[-1]), tight=True), Axis(*bounds(values))
+    lines = []
+    for (name, scores), kind in zip(curve.ways.items(), ("diagonal", "train", "eval"), strict=False):
+        placed = [
+            (across.place(log2(size)), 100 - up.place(one.value)) for size, one in zip(curve.sizes, scores, strict=True)
+        ]
+        titles = [
+            f"{WAYS[name]}, {size} samples: {score_text(one)}" for size, one in zip(curve.sizes, scores, strict=True)
+        ]
+        dots = [(x, y, 4, title) for (x, y), title in zip(placed, titles, strict=True)]
+        lines.append(Line(WAYS[name], kind, placed, dots))
+    return Chart(
+        f"{metric_text(task.main_metric)} by number of samples",
+        "samples",
+        [(across.place(log2(size)), str(size)) for size in curve.sizes],
+        [(100 - up.place(tick), f"{100 * tick:.3g} %" if is_share else tick_text(tick)) for tick in up.ticks],
+        lines,
+    )
 
 
 def score_rows(results: Results) -> list[tuple[list[str], Score]]:
@@ -102,6 +151,8 @@ def task_parts(task: TaskResult, items: list[Item]) -> dict:
         "note": "; ".join([note, *notes(task)]),
         "metric": metric_text(task.main_metric),
         "groups": [([group], score) for group, score in grouped_scores(task)[1].items()],
+        "curve": curve_chart(task),
+        "samples": curve_rows(task) if task.samples else [],
         "histogram": None if set(values) <= {0.0, 1.0} else histogram(values),
         "examples": [item_card(item) for item in examples(task, items)],
     }

@@ -35,12 +35,16 @@ NO_NUMBERS = "the model's log-likelihoods are not numbers; do its weights hold N
 
 @dataclass
 class Subject:
-    """What is benchmarked: an engine, whose first voice answers, or an endpoint in its place."""
+    """What is benchmarked: an engine, whose first voice answers, or an endpoint in its place.
+
+    samples: how often each item is answered, a `sampled.Samples`; None for one greedy answer.
+    """
 
     engine: Any = None
     endpoint: Any = None
     max_batch_tokens: int | None = None
     batch_size: int | None = None
+    samples: Any = None
 
     def __post_init__(self):
         if self.engine is not None:
