@@ -17,8 +17,9 @@ class Facts:
 
     shape: of the model. context: its longest input, None for any. lengths: tokens of each training row, of a stream's
     first rows, empty where text is cut into blocks. num_blocks: of such text, None for a stream. isolates: whether
-    packed documents see nothing of each other under sdpa, and under document-by-document attention. num_test: held-out
-    rows. held_out: tokens of each held-out row that can be asked, and of its answer. head_kernel: the faster kernel of
+    packed documents see nothing of each other under sdpa, and under document-by-document attention. gpu_attention: the
+    fastest backend on this GPU that keeps them apart without a mask, None where there is none. num_test: held-out rows.
+    held_out: tokens of each held-out row that can be asked, and of its answer. head_kernel: the faster kernel of
     the loss head on this GPU, None where it was not timed. mix: wanted and unwanted answers, where rows are such.
     """
 
@@ -32,6 +33,7 @@ class Facts:
     held_out: Sequence[tuple[int, int]] = ()
     isolates: bool = True
     isolates_by_document: bool = True
+    gpu_attention: str | None = None
     head_kernel: str | None = None
     mix: tuple[int, int] | None = None
 

@@ -1,9 +1,11 @@
 """What decisions rest on, found out on the first process without loading the weights: shape, context, isolation."""
 
 import copy
+import logging
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import is_flash_attn_2_available
 
 from ftkit.config.estimate import Shape
 from ftkit.config.hardware import Hardware
@@ -11,10 +13,15 @@ from ftkit.model.context import context_size
 from ftkit.model.fast.head_kernels import HeadShape, fastest_kernel
 from ftkit.model.fast.packed_attention import NAME as BY_DOCUMENT
 from ftkit.model.fast.packed_attention import register_packed_attention
+from ftkit.model.fast.varlen_attention import NAME as VARLEN
+from ftkit.model.fast.varlen_attention import has_varlen, use_varlen_attention
 from ftkit.training.decided import Facts
+from ftkit.training.packing import GPU_LIBRARIES
 
+logger = logging.getLogger(__name__)
 PROBED_LAYERS = 2  # both kinds of attention where a model alternates
 PROBED_TOKENS = 256  # of the vocabulary
+REFUSALS = (TypeError, RuntimeError, ImportError)  # of a backend: this model, this GPU, what is installed
 ISOLATION_TOLERANCE = 0.02  # relative; a leak moves hidden states by far more, bf16 rounding by less
 
 
@@ -38,6 +45,8 @@ def model_facts(
         probed = small_copy(config)
         facts["isolates"] = isolates(probed, "sdpa", trust_remote_code=trust_remote_code)
         facts["isolates_by_document"] = isolates(probed, BY_DOCUMENT, trust_remote_code=trust_remote_code)
+        if hardware.device == "cuda":
+            facts["gpu_attention"] = gpu_attention(probed, trust_remote_code=trust_remote_code)
     return Facts(**facts)
 
 
@@ -66,21 +75,50 @@ def small_copy(config: PretrainedConfig) -> PretrainedConfig:
     return small
 
 
-def isolates(config: PretrainedConfig, attention: str, *, trust_remote_code: bool = False) -> bool:
+def isolates(config: PretrainedConfig, attention: str, *, device: str = "cpu", trust_remote_code: bool = False) -> bool:
     """Whether packed documents see nothing of each other in a model of this configuration, tried on random weights.
 
     False where the model does not take this attention.
     """
     register_packed_attention()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng([] if device == "cpu" else [torch.cuda.current_device()]):
         torch.manual_seed(0)
         try:
-            model = AutoModelForCausalLM.from_config(
-                copy.deepcopy(config), attn_implementation=attention, trust_remote_code=trust_remote_code
-            )
+            with torch.device(device):
+                model = AutoModelForCausalLM.from_config(
+                    copy.deepcopy(config), attn_implementation="sdpa" if attention == VARLEN else attention,
+                    trust_remote_code=trust_remote_code,
+                )  # fmt: skip
         except ValueError:
             return False
-        return packing_leak(model.float()) <= ISOLATION_TOLERANCE
+        if attention == VARLEN and not use_varlen_attention(model):
+            return False
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            return packing_leak(model.float()) <= ISOLATION_TOLERANCE
+
+
+def gpu_attention(config: PretrainedConfig, *, trust_remote_code: bool = False) -> str | None:
+    """The fastest backend that keeps packed documents apart without a mask of all tokens; None where there is none.
+
+    It is tried on the GPU. Where a plan is for another machine, a CPU shows whether the model takes it.
+    """
+    found = [VARLEN] if has_varlen() and not attention_dropout(config) else []
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        found += [name for name in GPU_LIBRARIES if name != "flash_attention_2" or is_flash_attn_2_available()]
+    for name in found:
+        try:
+            if isolates(config, name, device=device, trust_remote_code=trust_remote_code):
+                return name
+        except REFUSALS as refusal:
+            logger.info("%s: not taken (%s)", name, refusal)
+    return None
+
+
+def attention_dropout(config: PretrainedConfig) -> float:
+    """Of the attention weights, by the two names that families have for it."""
+    text = config.get_text_config()
+    return getattr(text, "attention_dropout", None) or getattr(text, "attn_pdrop", None) or 0.0
 
 
 @torch.no_grad()

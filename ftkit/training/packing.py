@@ -9,6 +9,8 @@ from ftkit.training.decided import Facts
 
 BLOCK_MULTIPLE = 64  # packed block lengths are rounded up to it
 PACKED_ATTENTION = "packed_sdpa"  # ftkit.model.fast.packed_attention
+VARLEN_ATTENTION = "packed_varlen"  # ftkit.model.fast.varlen_attention
+GPU_LIBRARIES = ("flash_attention_2", "flex_attention")  # that keep packed documents apart, the faster one first
 
 
 @dataclass
@@ -94,5 +96,8 @@ def attention(asked, facts: Facts, values: dict, reasons: dict) -> dict:
     if backend == "sdpa" and values["use_cpu"] and facts.isolates_by_document:
         reasons["attention"] = "on a CPU each packed document is attended by itself"
         return {"attention": PACKED_ATTENTION}
+    if asked.model.attn_implementation is None and facts.gpu_attention and (values["bf16"] or asked.training.fp16):
+        reasons["attention"] = "packed documents stay apart without a mask"
+        return {"attention": facts.gpu_attention}
     reasons["attention"] = f"{backend} with a mask that keeps packed documents apart"
     return {"attention": backend}

@@ -32,10 +32,11 @@ from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
 from ftkit.model.adapters.methods import freeze_layers, keep_four_bit_gradients, quantization_config
 from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
+from ftkit.model.fast.varlen_attention import use_varlen_attention
 from ftkit.model.loading import check_vocabulary, load_config, load_model, load_tokenizer, local_model_folder
 from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts, timed_head
-from ftkit.training.packing import PACKED_ATTENTION
+from ftkit.training.packing import GPU_LIBRARIES, PACKED_ATTENTION, VARLEN_ATTENTION
 from ftkit.training.plan import row_limit
 
 STREAM_SAMPLE = 1000  # first rows of a stream, from which the plan is made and the receipt is counted
@@ -275,13 +276,25 @@ def load_base(run) -> PreTrainedModel:
     model = load_model(
         run.data.folder,
         dtype=decided.dtype,
-        attn_implementation=model_args.attn_implementation,
+        attn_implementation=loaded_attention(run),
         quantization_config=quantization_config(model_args, decided.dtype),
         trust_remote_code=run.config.trust_remote_code,
     )
-    if decided.attention == PACKED_ATTENTION:
-        use_packed_attention(model)
+    switch_attention(model, decided.attention)
     return model
+
+
+def loaded_attention(run) -> str | None:
+    """The attention that weights are loaded with: as asked, or a library's where that was decided; None for its own."""
+    return run.decided.attention if run.decided.attention in GPU_LIBRARIES else run.settings.model.attn_implementation
+
+
+def switch_attention(model: PreTrainedModel, attention: str) -> None:
+    """Put one of our own ways of attention in the place of sdpa, if that was decided."""
+    if attention == PACKED_ATTENTION:
+        use_packed_attention(model)
+    elif attention == VARLEN_ATTENTION:
+        use_varlen_attention(model)
 
 
 def stop_at_end_of_turn(model: PreTrainedModel, end_of_turn_id: int) -> None:

@@ -23,14 +23,12 @@ from ftkit.model.adapters.files import tokenizer_folder
 from ftkit.model.adapters.loading import check_adapter_folder
 from ftkit.model.configuration_ftgpt import FTGPTConfig
 from ftkit.model.context import context_size
-from ftkit.model.fast.packed_attention import use_packed_attention
 from ftkit.model.loading import load_config, load_tokenizer, local_model_folder
 from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 from ftkit.training.budget import budget_lines
 from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts
-from ftkit.training.packing import PACKED_ATTENTION
-from ftkit.training.preparation import load_trained
+from ftkit.training.preparation import load_trained, loaded_attention, switch_attention
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
 END_SHARE = 0.1  # of a single text that is held out
@@ -214,11 +212,10 @@ def load_or_make(run) -> PreTrainedModel:
     model_args, block_size = run.settings.model, run.settings.data.block_size
     if model_args.is_new:
         config = new_config(model_args, run.data.tokenizer, block_size)
-        if model_args.attn_implementation:
-            config._attn_implementation = model_args.attn_implementation
+        if loaded_attention(run):
+            config._attn_implementation = loaded_attention(run)
         model = FTGPTForCausalLM(config)
-        if run.decided.attention == PACKED_ATTENTION:
-            use_packed_attention(model)
+        switch_attention(model, run.decided.attention)
         return model
     return load_trained(run)
 

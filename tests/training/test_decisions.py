@@ -13,7 +13,7 @@ from transformers import LlamaConfig, get_scheduler
 from ftkit.config.errors import UserError
 from ftkit.config.estimate import Shape
 from ftkit.config.hardware import PRESETS, Hardware, named_hardware
-from ftkit.model.fast import head_kernels, loss_head, packed_attention
+from ftkit.model.fast import head_kernels, loss_head, packed_attention, varlen_attention
 from ftkit.training import fitting, packing
 from ftkit.training.decided import Facts
 from ftkit.training.plan import decide
@@ -77,23 +77,23 @@ TABLE = {
     ("cpu-bf16", "dpo"): (True, B, "sdpa", False, True, "compact"),
     ("cpu-bf16", "pretrain"): (True, C, "packed_sdpa", False, False, "compact"),
     ("cpu-bf16", "classify"): (True, B, "sdpa", False, True, "off"),
-    ("24gb", "full"): (True, C, "sdpa", True, False, "compact"),
-    ("24gb", "lora"): (True, B, "sdpa", False, False, "compact"),
-    ("24gb", "qlora"): (True, B, "sdpa", False, False, "compact"),
+    ("24gb", "full"): (True, C, "packed_varlen", True, False, "compact"),
+    ("24gb", "lora"): (True, B, "packed_varlen", False, False, "compact"),
+    ("24gb", "qlora"): (True, B, "packed_varlen", False, False, "compact"),
     ("24gb", "dpo"): (True, B, "sdpa", False, False, "compact"),
-    ("24gb", "pretrain"): (True, C, "sdpa", True, False, "compact"),
+    ("24gb", "pretrain"): (True, C, "packed_varlen", True, False, "compact"),
     ("24gb", "classify"): (True, B, "sdpa", False, False, "off"),
-    ("80gb", "full"): (True, C, "sdpa", False, False, "compact"),
-    ("80gb", "lora"): (True, B, "sdpa", False, False, "compact"),
-    ("80gb", "qlora"): (True, B, "sdpa", False, False, "compact"),
+    ("80gb", "full"): (True, C, "packed_varlen", False, False, "compact"),
+    ("80gb", "lora"): (True, B, "packed_varlen", False, False, "compact"),
+    ("80gb", "qlora"): (True, B, "packed_varlen", False, False, "compact"),
     ("80gb", "dpo"): (True, B, "sdpa", False, False, "compact"),
-    ("80gb", "pretrain"): (True, C, "sdpa", False, False, "compact"),
+    ("80gb", "pretrain"): (True, C, "packed_varlen", False, False, "compact"),
     ("80gb", "classify"): (True, B, "sdpa", False, False, "off"),
-    ("2x80gb", "full"): (True, C, "sdpa", False, False, "compact"),
-    ("2x80gb", "lora"): (True, B, "sdpa", False, False, "compact"),
-    ("2x80gb", "qlora"): (True, B, "sdpa", False, False, "compact"),
+    ("2x80gb", "full"): (True, C, "packed_varlen", False, False, "compact"),
+    ("2x80gb", "lora"): (True, B, "packed_varlen", False, False, "compact"),
+    ("2x80gb", "qlora"): (True, B, "packed_varlen", False, False, "compact"),
     ("2x80gb", "dpo"): (True, B, "sdpa", False, False, "compact"),
-    ("2x80gb", "pretrain"): (True, C, "sdpa", False, False, "compact"),
+    ("2x80gb", "pretrain"): (True, C, "packed_varlen", False, False, "compact"),
     ("2x80gb", "classify"): (True, B, "sdpa", False, False, "off"),
     ("mps", "full"): (False, C, "sdpa", True, False, "compact"),
     ("mps", "lora"): (False, C, "sdpa", False, False, "compact"),
@@ -107,6 +107,7 @@ TABLE = {
 def facts(machine: Hardware, command: str = "sft", **more) -> Facts:
     shape = SMALL if machine.is_cpu else LLAMA_1B
     rows = {"num_blocks": 1000} if command == "pretrain" else {"lengths": ROWS}
+    rows["gpu_attention"] = "packed_varlen" if machine.device == "cuda" else None
     return Facts(machine, shape, 2048, **{**rows, **more})
 
 
@@ -130,6 +131,16 @@ def test_each_machine_and_method_gets_what_suits_it(machine, method):
     assert not (on_gpu and (found.attention == "packed_sdpa" or found.fused_lora))
     if found.activation_checkpointing:  # only where memory asks for it
         assert "GiB without it" in found.reasons["activation_checkpointing"]
+
+
+def test_a_gpu_attends_by_the_backend_that_was_found_unless_another_is_asked_for():
+    def found(**settings):
+        settings = asked("sft", **settings)
+        return decide(settings, settings.given, facts(MACHINES["80gb"], gpu_attention="flash_attention_2")).attention
+
+    assert found() == "flash_attention_2"
+    assert found(attn_implementation="sdpa") == found(packing=False) == "sdpa"
+    assert found(bf16=False) == "sdpa"  # no such kernel takes float32
 
 
 def test_the_table_holds_every_machine_and_method():
@@ -354,6 +365,7 @@ def test_settings_of_the_schedule_that_a_person_gave_stay():
 def test_the_plan_names_backends_and_limits_as_their_own_modules_do():
     """The plan imports none of them, so that `ftkit data check` reads rows without torch."""
     assert packing.PACKED_ATTENTION == packed_attention.NAME
+    assert packing.VARLEN_ATTENTION == varlen_attention.NAME
     assert fitting.KERNEL_VARIABLE == head_kernels.VARIABLE
     assert fitting.FEW_LOGITS == loss_head.CHUNK_LOGITS
 

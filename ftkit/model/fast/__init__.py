@@ -6,4 +6,5 @@ head_kernels.py       Which kernel scores the LM head
 head_statistics.py    What a row of logits comes to, summed tile by tile
 loss_head.py          Compact loss head at the one seam that all TRL trainers share
 packed_attention.py   Attention for packed rows on a CPU: each document by itself, instead of all against all behi
+varlen_attention.py   Attention for packed rows on a GPU: torch's kernel for sequences of several lengths
 """
