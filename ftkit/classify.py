@@ -34,17 +34,9 @@ RECIPE = Recipe(
     rows="ftkit.data.rows.kinds:LABELLED",
     held_out="ftkit.evaluation.held_out.classification:HELD_OUT",
     about=__doc__,
+    predict="ftkit.commands.predict.texts:main",
 )  # fmt: skip
-
-
-def main(argv: list[str]) -> None:
-    """Train, or with --predict put a file's texts into classes."""
-    if any(token.split("=")[0] == "--predict" for token in argv):
-        from ftkit.commands.classify_file import main as predict
-
-        return predict(argv)
-    RECIPE.main(argv)
-
+main = RECIPE.main
 
 if __name__ == "__main__":
     sys.exit(run(main))

@@ -35,17 +35,9 @@ RECIPE = Recipe(
     rows="ftkit.data.rows.kinds:PREFERENCES",
     held_out="ftkit.evaluation.held_out.reward:HELD_OUT",
     about=__doc__,
+    predict="ftkit.commands.predict.answers:main",
 )  # fmt: skip
-
-
-def main(argv: list[str]) -> None:
-    """Train, or with --predict score a file's answers."""
-    if any(token.split("=")[0] == "--predict" for token in argv):
-        from ftkit.commands.score_file import main as predict
-
-        return predict(argv)
-    RECIPE.main(argv)
-
+main = RECIPE.main
 
 if __name__ == "__main__":
     sys.exit(run(main))

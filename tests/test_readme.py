@@ -12,7 +12,7 @@ import pytest
 from guide_blocks import blocks_of, commands_of, missing_line, run_block, run_command
 
 from ftkit.cli import COMMANDS
-from ftkit.commands.classify_file import parse as parse_prediction
+from ftkit.commands.predict.texts import parse as parse_prediction
 from ftkit.config.command_line import split_config
 from ftkit.config.flags import flag_name, is_flag, read_settings
 from ftkit.config.yaml_file import read_yaml_settings

@@ -5,7 +5,6 @@ arena.py          Ranks models from votes on their answers, by people or judges,
 bench.py          Benchmarks a model
 chat.py           Talks to a model or to adapters that are swapped while it runs, streaming, each through the temp
 check.py          Checks that a run can be killed and goes on
-classify_file.py  `ftkit classify --predict`: puts the texts of a file into the classes of a trained classifier
 compare.py        Shows whether a model got better, and what it forgot, from two benchmark runs
 completion.py     Prints the script that completes ftkit's command lines in a shell
 data/             `ftkit data` and its actions, one file each
@@ -14,7 +13,7 @@ export.py         Exports a model, or an adapter merged into its base, for other
 generate.py       Answers prompts through the model's template, one by one or from a file
 import_.py        Brings a GPT of your own into ftkit
 judge.py          Lets a model judge answers
+predict/          `--predict` of classifiers and of reward models
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
-score_file.py     `ftkit reward --predict`: scores the answers of a file by a reward model
 tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and shows how well it compresses held-out t
 """

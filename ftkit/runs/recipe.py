@@ -22,6 +22,7 @@ class Recipe:
     dataclasses for data, model and training. method, held_out: how data is made ready and trained on, and how held-out
     rows are scored (`ftkit.training.method`). rows: the RowKind that is checked before the imports; None where rows are
     text. Each of these four may be "module:name". about: the text of its entry script, which --help shows.
+    predict: "module:name" of what --predict runs in place of training, None where there is no such flag.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Recipe:
     rows: Any = None
     held_out: Any = None
     about: str | None = ""
+    predict: str | None = None
 
     def parse(self, argv: list[str]):
         """The settings of a command line, as RunSettings. TRL is imported only when flags and local rows are right.
@@ -69,6 +71,8 @@ class Recipe:
 
     def main(self, argv: list[str]) -> None:
         """Parse the command line and run it."""
+        if self.predict and any(token.split("=")[0] == "--predict" for token in argv):
+            return found(self.predict)(argv)
         self.train(self.parse(argv))
 
 

@@ -13,7 +13,7 @@ from transformers import (
     pipeline,
 )
 
-from ftkit.commands.classify_file import main
+from ftkit.commands.predict.texts import main
 from ftkit.config.errors import UserError
 from ftkit.model.context import context_size
 
