@@ -139,12 +139,13 @@ def trained_rows(settings: dict, command: str) -> list[dict]:
     from ftkit.data.reading.documents import load_documents
     from ftkit.data.reading.run_rows import loading_settings, rows_of
     from ftkit.data.rows.kinds import CONVERSATIONS, LABELLED, LABELLED_ANSWERS, PREFERENCES
+    from ftkit.data.rows.prompts import PROMPTS
 
     if command == "pretrain":
         given = loading_settings(settings)
         given["seed"] = settings.get("data_seed", given["seed"])
         return load_documents(settings["dataset_name"], separator=settings.get("document_separator"), **given).train
-    kinds = {"dpo": PREFERENCES, "reward": PREFERENCES, "kto": LABELLED_ANSWERS, "classify": LABELLED}
+    kinds = {"dpo": PREFERENCES, "reward": PREFERENCES, "kto": LABELLED_ANSWERS, "grpo": PROMPTS, "classify": LABELLED}
     return rows_of(settings, kinds.get(command, CONVERSATIONS)).train
 
 

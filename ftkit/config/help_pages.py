@@ -43,6 +43,11 @@ SHOWN = {
         ("load_in_4bit", "", "QLoRA: the frozen base in 4 bits"),
         ("adapter", "FOLDER", "go on training this adapter"),
     ),
+    "sampling": (
+        ("rewards", "NAME ...", "what an answer is rewarded for, such as exact_answer; see --help rewards"),
+        ("num_generations", "N", "answers to each prompt; default: 8, of rloo 4"),
+        ("max_completion_length", "N", "longest sampled answer, in tokens"),
+    ),
     "training": (
         ("num_train_epochs", "X", "passes over the rows"),
         ("max_steps", "N", "updates, in place of passes"),

@@ -24,6 +24,7 @@ COMMAND_WORDS = {
     "dpo": "preferences align rlhf orpo cpo simpo",
     "kto": "feedback thumbs",
     "reward": "reward-model reward_model rm score",
+    "grpo": "rl rloo reinforce reward-training",
     "data check": "check-data validate lint rows",
     "data show": "show preview inspect",
     "data split": "split",

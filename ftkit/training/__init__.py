@@ -1,5 +1,6 @@
 """Thin subclasses of TRL's trainers, and what surrounds a run: plan, checkpoints, progress, the run folder.
 
+advantages.py        Advantages of sampled answers from their rewards, and what of a group teaches nothing
 agreement.py         What one process decides, made the decision of all of them
 answering.py         How many held-out rows are answered before and after training
 batch_totals.py      Running totals of a run's batches
@@ -13,6 +14,7 @@ explosion.py         Warns of a run that is finite and yet lost
 facts.py             What decisions rest on, found out on the first process without loading the weights
 fitting.py           What fits the device: memory, recomputed activations, fused layers, the loss head's kernel
 guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
+learning_receipt.py  The learning receipt
 method.py            How one trainer makes its data ready and trains
 methods/             One file per trainer
 moved.py             Whether training has moved what it says it trains, and nothing else
@@ -25,8 +27,11 @@ preparation.py       Rows and weights made ready for a trainer
 progress.py          How far a run is: a bar on a terminal, a line per logging step in a log file
 reference.py         The reference of preference training, and what it says of rows, kept by content
 reference_free.py    Losses of pairs that need no reference: ORPO, CPO and SimPO
+reward_watch.py      What to look for while rewards are trained
 rewards.py           Rewards of sampled answers, by name
 run_trainer.py       What ftkit adds to every TRL trainer
+sampled.py           What ftkit adds to TRL's trainers on sampled answers
+sampler_check.py     Whether answers are sampled from the policy that is trained
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
 saving.py            When a checkpoint is written
 sharing.py           Work on held-out rows shared by the processes of a run, instead of done whole by each of them

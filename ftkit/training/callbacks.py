@@ -19,13 +19,25 @@ PREFERENCE_METRICS = (
     "kl", "lengths/chosen", "lengths/rejected",
 )  # fmt: skip
 REWARD_METRICS = ("accuracy", "margin", "min_reward", "mean_reward", "max_reward")
+SAMPLING_METRICS = (
+    "reward", "reward_std", "groups_with_spread", "completions/mean_length", "completions/clipped_ratio", "entropy",
+    "kl", "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max",
+)  # fmt: skip
+SAMPLED_METRICS = ("reward", "reward_low", "reward_high", "share_cut", "mean_length")
 CLASSIFICATION_METRICS = (
     "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier", "expected_calibration_error"
 )  # fmt: skip
 LANGUAGE_METRICS = ("mean_token_accuracy", "perplexity", "bits_per_byte")
 EVALUATION_METRICS = tuple(
     f"eval_{name}"
-    for name in ("loss", *LANGUAGE_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS, *CLASSIFICATION_METRICS)
+    for name in (
+        "loss",
+        *LANGUAGE_METRICS,
+        *PREFERENCE_METRICS,
+        *REWARD_METRICS,
+        *CLASSIFICATION_METRICS,
+        *SAMPLED_METRICS,
+    )  # fmt: skip
 )
 
 
@@ -75,7 +87,7 @@ class MetricsCallback(TrainerCallback):
         if "loss" in logs:
             record |= self.training_record(logs)
             self.last_record = record
-        elif "eval_loss" in logs:
+        elif "eval_loss" in logs or "eval_reward" in logs:
             record |= {key: logs[key] for key in EVALUATION_METRICS if key in logs}
         else:
             return
@@ -88,7 +100,11 @@ class MetricsCallback(TrainerCallback):
         seconds = self.training_seconds - self.last_seconds
         rate = (tokens - (self.last_tokens or 0)) / seconds if seconds > 0 else 0.0
         self.last_seconds, self.last_tokens = self.training_seconds, tokens
-        kept = {key: logs[key] for key in (*TRAINING_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS) if key in logs}
+        known = (*TRAINING_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS)
+        if "reward" in logs:
+            each = tuple(key for key in logs if key.startswith("rewards/") and key.endswith("/mean"))
+            known = (*TRAINING_METRICS, *SAMPLING_METRICS, *each)
+        kept = {key: logs[key] for key in known if key in logs}
         memory = {"tokens": tokens, "useful_tokens_per_second": round(rate, 1), "peak_memory_gib": peak_memory_gib()}
         return kept | memory
 

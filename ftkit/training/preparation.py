@@ -104,11 +104,13 @@ def prepare_data(
     tokenize: Callable = tokenize_rows,
     *,
     may_change_template: bool = True,
+    check: Callable = check_rows,
 ) -> PreparedData:
     """Read, check, render and tokenize the rows, before any weights are loaded.
 
     kind: the rows that are expected. tokenize: called as `tokenize_rows`, makes them what the trainer takes.
-    may_change_template: whether --template may be another one than the model or adapter was trained with.
+    may_change_template: whether --template may be another one than the model or adapter was trained with. check: called
+    as `check_rows`, refuses rows that would teach nothing.
     Raises UserError for every mistake in a row, the template, the model's name or the length.
     """
     data, model, training = settings.data, settings.model, settings.training
@@ -130,10 +132,11 @@ def prepare_data(
         if template and data.template == "auto":  # what it was called when it was first trained with
             template = replace(template, name=lock["template"]["name"] or template.name)
     config = load_config(folder, trust_remote_code=training.trust_remote_code)
-    limit = row_limit(training.max_length, context_size(config), is_asked="max_length" in settings.given)
+    max_length = getattr(training, "max_length", None)
+    limit = row_limit(max_length, context_size(config), is_asked="max_length" in settings.given)
     tokenize = partial(tokenize, untrained_rows=data.untrained_rows)
     train = tokenize(rows.train, tokenizer, template, max_length=limit)
-    check_rows(train, template, allowed_by(data))
+    check(train, template, allowed_by(data))
     test = tokenize(rows.test, tokenizer, template, max_length=limit) if rows.test else None
     prepared = PreparedData(folder, config, tokenizer, template, rows, train, test)
     prepared.copies = copies_of_test_rows(rows.train, rows.test) if rows.test else None

@@ -199,6 +199,12 @@ def check_columns(rewards: Sequence[Reward], rows: Sequence[dict]) -> None:
                     raise UserError(f"{row['source']}: reward {reward.name}: {error}") from error
 
 
+def columns_of(rows: Sequence[dict]) -> dict[str, list]:
+    """What rows of `ftkit.data.rows.prompts` say, by column; None where a row lacks one."""
+    names = dict.fromkeys(name for row in rows for name in row["columns"])
+    return {name: [row["columns"].get(name) for row in rows] for name in names}
+
+
 def score(
     rewards: Sequence[Reward], prompts: Sequence[Conversation], completions: Sequence[str], columns: dict[str, list]
 ) -> torch.Tensor:

@@ -24,7 +24,15 @@ PAGES = [
     ["classify", "--predict", "FILE"],
     ["reward", "--predict", "FILE"],
 ]
-GIVEN = {"sft": [], "dpo": [], "kto": [], "reward": [], "classify": [], "pretrain": ["--tokenizer", "t"]}
+GIVEN = {
+    "sft": [],
+    "dpo": [],
+    "kto": [],
+    "reward": [],
+    "grpo": ["--rewards", "json"],
+    "classify": [],
+    "pretrain": ["--tokenizer", "t"],
+}
 
 
 def page(*argv: str, capsys) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoTokenizer, set_seed
 
 from ftkit.config.errors import UserError
@@ -32,6 +33,11 @@ BASE = {
     "bf16": False, "max_steps": 3, "disable_tqdm": True, "learning_rate": 1e-2, "report_to": "none",
     "per_device_train_batch_size": 2, "num_samples": 0, "save_strategy": "no", "logging_steps": 1,
 }  # fmt: skip
+SAMPLED = {
+    "rewards": ["length:-1"], "max_completion_length": 6, "num_generations": 2, "receipt_prompts": 2,
+    "start_anyway": True, "gradient_accumulation_steps": 1,
+}  # fmt: skip
+MIXED_GROUPS = {"optim": "sgd", "per_device_train_batch_size": 12, "max_completion_length": 8, "max_steps": 1}
 NEW_MODEL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SETTINGS = {name: importlib.import_module(f"ftkit.config.settings.{name}").SETTINGS for name in TRAINERS}
 
@@ -178,6 +184,14 @@ def checkpoints(start: Start) -> list[str]:
 def saved(start: Start) -> list:
     start.method.finish(start.run, start.trainer)
     return [value.dtype for value in start.trainer.model.state_dict().values()]
+
+
+def learning(start: Start) -> dict:
+    return start.method.receipt(start.run, start.trainer)["learning"]
+
+
+def dropout(start: Start) -> list[float]:
+    return [one.p for one in start.trainer.model.modules() if isinstance(one, torch.nn.Dropout)]
 
 
 @dataclass
@@ -340,6 +354,37 @@ EFFECTS = {
         "lora_modules_to_save": Effect(["layers.0.mlp"], model, PEFT),
         "disable_dropout": Effect(False, lambda start: start.run.config.disable_dropout),
     },
+    "grpo": {name: COMMON[name] for name in SHARED} | {
+        "template": Effect("chatml", rows),
+        "add_template_tokens": Effect(True, "adds tokens that the model can't say yet", {"template": "chatml"}),
+        "dataset_format": Effect("messages", "messages"),
+        "untrained_rows": Effect("drop", rows, {"max_completion_length": 506}, needed=True),
+        "max_truncated_share": Effect(0.5, "no prompt is cut"),
+        "allow_untrained_end_of_turn": Effect(True, "answers are sampled"),
+        "allow_empty_mask": Effect(True, "answers are sampled"),
+        "peft_method": Effect("prompt_tuning", "PEFT drops the positions", PEFT),
+        "num_virtual_tokens": Effect(3, "PEFT drops the positions", PEFT | {"peft_method": "prompt_tuning"}),
+        "sample_max_new_tokens": Effect(1, answers, SHOWN | {"sample_max_new_tokens": 3}),
+        "rewards": Effect(["json"], lambda start: [one.name for one in start.data.rewards]),
+        "algorithm": Effect("rloo", lambda start: type(start.trainer).__name__),
+        "beta": Effect(0.9, weights),
+        "num_generations": Effect(4, decided, {"per_device_train_batch_size": 4}),
+        "gradient_accumulation_steps": Effect(3, decided),
+        "max_completion_length": Effect(3, weights),
+        "multi_objective_aggregation": Effect("sum_then_normalize", decided, {"rewards": ["length:-1", "json"]}),
+        "disable_dropout": Effect(False, dropout, PEFT | {"lora_dropout": 0.3}),
+        "lora_dropout": Effect(0.3, dropout, PEFT | {"disable_dropout": False}),
+        "data_seed": Effect(7, "prompts are mixed by --seed"),
+        "skip_equal_groups": Effect(False, weights, MIXED_GROUPS),
+        "receipt_prompts": Effect(3, learning),
+        "start_anyway": Effect(True, learning, {"rewards": ["json"], "start_anyway": None}, needed=True),
+        "max_logp_difference": Effect(0.5, decided),
+        "normalize_advantages": Effect(True, weights, {"algorithm": "rloo"}),
+        "reward_clip_range": Effect([0.0, 0.4], weights, {"algorithm": "rloo", "optim": "sgd"}),
+        "before_after": Effect(False, decided, HELD_OUT),
+        "loss_type": Effect("dr_grpo", lambda start: start.trainer.loss_type),
+        "temperature": Effect(0.5, weights),
+    },
     "pretrain": COMMON | {name: dataclasses.replace(COMMON[name], base=COMMON[name].base | WEIGHTS) for name in (
         "fused_lora", "adapter", "ftgpt", "dtype", "peft_method", "lora_target_modules", "lora_dropout",
         "use_bnb_nested_quant", "num_virtual_tokens", "num_frozen_layers", "use_peft", "load_in_4bit", "lora_r",
@@ -432,7 +477,8 @@ def given_to(command: str, files, places: dict, out: Path, more: dict) -> dict:
         if command != "pretrain"
         else NEW_MODEL | {"tokenizer": "MODEL", "block_size": 32}
     )
-    own |= {"template": "plain"} if command in ("sft", "dpo", "kto", "reward") else {}
+    own |= {"template": "plain"} if command in ("sft", "dpo", "kto", "reward", "grpo") else {}
+    own |= SAMPLED if command == "grpo" else {}
     given = BASE | own | {"dataset_name": str(files.path(command)), "output_dir": str(out)} | more
     return {
         name: places.get(value, value) if isinstance(value, str) else value
@@ -577,6 +623,22 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"label_smoothing_factor": 0.1}, "has no effect on pairs"),
         ({"pad_token": "x"}, "the template closes an answer"),
         ({"dataset_num_proc": 2}, "reads rows and model itself"),
+    ],
+    "grpo": [
+        ({"allow_empty_mask": True}, "answers are sampled"),
+        ({"dataset_streaming": True}, "groups are drawn from all of them"),
+        ({"add_template_tokens": True}, "adds tokens that the model can't say yet"),
+        ({"top_p": 0.9}, "samples from another distribution"),
+        ({"scale_rewards": "none", "algorithm": "rloo"}, "belongs to --algorithm grpo"),
+        ({"normalize_advantages": True}, "belongs to --algorithm rloo"),
+        ({"vllm_mode": "server"}, "needs --use_vllm"),
+        ({"entropy_target": 0.3}, "needs --use_adaptive_entropy"),
+        ({"ref_model_sync_steps": 2}, "needs --sync_ref_model"),
+        ({"sync_ref_model": True}, "needs a --beta above 0"),
+        ({"log_unique_prompts": True}, "needs --log_completions"),
+        ({"data_seed": 3}, "prompts are mixed by --seed"),
+        ({"label_smoothing_factor": 0.1}, "has no effect on rewards"),
+        ({"num_generations_eval": 2}, "samples the answers itself"),
     ],
     "pretrain": [
         ({"preset": "gpt2", **WEIGHTS}, "is of a new model"),

@@ -40,6 +40,10 @@ PPO_RATES: Rates = {
     ALL_WEIGHTS: ((SMALL, 1e-4), (math.inf, 3e-6)),  # 3e-6: the last PPOConfig of TRL
     ADAPTER: ((SMALL, 1e-3), (math.inf, 3e-5)),
 }
+GRPO_RATES: Rates = {
+    ALL_WEIGHTS: ((SMALL, 1e-4), (math.inf, 1e-6)),  # 1e-6: TRL's default
+    ADAPTER: ((SMALL, 1e-3), (math.inf, 1e-5)),  # ten times as much: "LoRA without regret"
+}
 PRETRAIN_RATES: Rates = {
     # GPT-3, arXiv:2005.14165, table 2.1, between its sizes; smaller ones: the bundled base took 1.5e-3
     NEW_MODEL: ((SMALL, 1e-3), (2.4e8, 6e-4), (6e8, 3e-4), (math.inf, 2e-4)),

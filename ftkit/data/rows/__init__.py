@@ -9,6 +9,7 @@ extras.py       What a row holds beside roles and texts: honoured, refused by na
 formats.py      Finds a file's format by its columns and turns every row into chat messages, or into plain text
 known_names.py  Names that files give the columns of a form, such as Question and Answer
 kinds.py        The kinds of rows beside conversations, and all kinds together for `ftkit data`
+prompts.py      Prompts that are answered by sampling, with what a reward may need of their rows
 questions.py    What rows ask, with the answer that they know or without one
 thoughts.py     Thoughts
 """

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.amounts import counted, percent
 from ftkit.config.terminal import styled
+from ftkit.data.tokens.learning_text import learning_lines
 from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
 NUM_TOKENS_SHOWN = 300  # of each row in the receipt
@@ -89,7 +90,8 @@ def receipt_lines(receipt: dict) -> list[tuple[str, str]]:
     found = defaultdict(int, receipt)
     lines = class_lines(found) if "classes" in receipt else []
     lines += document_lines(found) if "num_documents" in receipt else []
-    return lines or (sequence_lines(found) if "num_rows" in receipt else [])
+    lines = lines or (sequence_lines(found) if "num_rows" in receipt else [])
+    return lines + (learning_lines(receipt["learning"]) if receipt.get("learning") else [])
 
 
 def sequence_lines(receipt: dict) -> list[tuple[str, str]]:

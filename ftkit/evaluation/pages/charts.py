@@ -133,7 +133,8 @@ def save_loss_png(train: Points, evaluation: Points, path: Path, title: str = ""
             axes.plot(*zip(*points, strict=True), label=name, color=color, markersize=5, **style)
     axes.set(xlabel="update", ylabel="loss (nats per trained token)")
     low, high = bounds([value for _, value in train + evaluation])
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    margin = 0.05 * (high - low) or 0.05
+    axes.set_ylim(low - margin, high + margin)
     axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -171,6 +171,11 @@ def charts(metrics: list[dict]) -> list[tuple[str, str, Chart]]:
     bits = "What coding a byte of text takes, end tokens included: comparable between tokenizers."
     drawn = [
         ("Loss", note, loss_chart(*loss_points(metrics))),
+        (
+            "Reward",
+            "Of sampled answers: in training, and to held-out prompts.",
+            loss_chart(*loss_points(metrics, "reward"), measure="reward"),
+        ),
         ("Bits per byte", bits, loss_chart(*loss_points(metrics, "bits_per_byte"), measure="bits per byte")),
     ]
     return [part for part in drawn if part[2]]

@@ -2,6 +2,7 @@
 
 classify.py  Classifiers: labelled rows and a model with a head made ready, and the trainer
 dpo.py       TRL's DPOTrainer on pairs that are already tokenized, with the reference it is given or the adapter i
+grpo.py      GRPO, its family and RLOO: prompts answered by the model as it is, rewarded, and trained by TRL's trainer
 kto.py       TRL's KTOTrainer on answers that are wanted or not, in an order mixed by seed
 pretrain.py  transformers' Trainer on blocks of text
 reward.py    Reward models: whole pairs, TRL's RewardTrainer, and a proof of what is saved
