@@ -132,7 +132,8 @@ def tiles(metrics: list[dict], receipt: dict) -> list[tuple[str, str]]:
         found.append((number_text(max(step for step, _ in train + evaluation)), "updates"))
     seen = [line["tokens"] for line in metrics if is_number(line.get("tokens"))]
     if run := receipt.get("run"):
-        found.append((f"{run['num_trained_tokens']:,}", f"tokens trained, of {run['num_tokens']:,} read"))
+        done = "scored" if receipt.get("is_scored") else "trained"
+        found.append((f"{run['num_trained_tokens']:,}", f"tokens {done}, of {run['num_tokens']:,} read"))
     elif seen:
         found.append((number_text(max(seen)), "tokens trained"))
     for key, name in TILES.items():
