@@ -12,7 +12,6 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # their variables
-TIMEOUT_SECONDS = 3600
 
 
 def scores_in_fresh_process(folder: str, conversations: list[list[dict]], loading: dict) -> list[float]:
@@ -31,7 +30,7 @@ def scores_in_fresh_process(folder: str, conversations: list[list[dict]], loadin
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     done = subprocess.run(
         [sys.executable, "-m", "ftkit.inference.fresh_scores"],
-        input=json.dumps(job), capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment,
+        input=json.dumps(job), capture_output=True, text=True, env=environment,
     )  # fmt: skip
     if done.returncode:
         reason = (done.stderr.strip() or "no reason given").split("\n")[-1]
