@@ -55,6 +55,7 @@ SHOWN = {
         ("learning_rate", "X", ""),
         ("per_device_train_batch_size", "N", "rows per device at once"),
         ("gradient_accumulation_steps", "N", "batches per update"),
+        ("loss_type", "NAME ...", "loss; its values: --help loss_type"),
         ("beta", "X", "how far the model may move from where it started"),
         ("center_rewards_coefficient", "X", "weight of the mean score in the loss, which keeps it near 0"),
         ("seed", "N", "seed of the order, of dropout and of new weights"),

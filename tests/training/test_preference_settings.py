@@ -8,7 +8,7 @@ import pytest
 import torch
 from preference_runs import built
 
-from ftkit.config.settings.dpo import LOSSES, REFERENCE_FREE
+from ftkit.config.settings.dpo import LOSSES, REFERENCE_FREE, DPOArguments
 from ftkit.config.settings.kto import KTOArguments, LabelledAnswerArguments
 from ftkit.data.rows.kinds import LABELLED_ANSWERS
 
@@ -96,6 +96,11 @@ def test_labels_weigh_the_same_all_together_where_nobody_chose(mix, asked, weigh
         assert 1 - 1e-9 <= total[0] / total[1] <= 4 / 3 + 1e-9  # arXiv:2402.01306, equation 8
     open_ones = [name for name, weight in found.items() if name not in asked and weight != 1]
     assert list(reasons) == open_ones
+
+
+def test_help_names_every_loss():
+    (text,) = (one.metadata["help"] for one in dataclasses.fields(DPOArguments) if one.name == "loss_type")
+    assert {word.strip(":,.") for word in text.split()} >= {*LOSSES, *REFERENCE_FREE}
 
 
 def test_every_format_of_labelled_answers_can_be_named():
