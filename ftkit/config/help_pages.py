@@ -75,7 +75,8 @@ SHOWN = {
     ),
 }  # fmt: skip
 OF_CLASSIFIERS = ("adapter", "num_frozen_layers", "benchmark_tasks")
-REFUSED = {"ftkit classify": OF_CLASSIFIERS, "ftkit reward": OF_CLASSIFIERS}  # of those shown
+# Of those shown: what a command refuses, or has no room for.
+REFUSED = {"ftkit classify": OF_CLASSIFIERS, "ftkit reward": OF_CLASSIFIERS, "ftkit grpo": ("loss_type",)}
 ROWS_AND_MACHINE = "decided from rows and machine"
 # What a run decides where nobody chose, by rule instead of a default.
 RULES = {
