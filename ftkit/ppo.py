@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (arXiv:1707.06347), as it is taught: value head, GAE, clipped losses; full, LoRA, QLoRA.
+"""Proximal policy optimisation (arXiv:1707.06347) with a value head; all weights, LoRA or QLoRA.
 
     ftkit ppo --model M --dataset_name prompts.jsonl --rewards length:20-40 --use_peft --output_dir runs/brief
     ftkit ppo --adapter runs/first --dataset_name D --rewards reward_model:runs/reward --output_dir runs/liked
@@ -19,12 +19,13 @@ from ftkit.config.flags import DATA_ARGUMENTS, MODEL_ARGUMENTS, TRAINING_ARGUMEN
 from ftkit.config.parser import run
 from ftkit.runs.recipe import Recipe
 
+SETTINGS_FILE = "config/settings/ppo.py"
 RECIPE = Recipe(
     name="ppo",
     flags=(
         *DATA_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS,
-        ("ftkit", "config/settings/grpo.py", "PromptArguments"), ("ftkit", "config/settings/ppo.py", "PPOModelArguments"),
-        ("ftkit", "config/settings/ppo.py", "PPOArguments"),
+        ("ftkit", "config/settings/grpo.py", "PromptArguments"), ("ftkit", SETTINGS_FILE, "PPOModelArguments"),
+        ("ftkit", SETTINGS_FILE, "PPOArguments"),
     ),
     settings="ftkit.config.settings.ppo:SETTINGS",
     method="ftkit.training.methods.ppo:METHOD",

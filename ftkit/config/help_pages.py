@@ -47,6 +47,8 @@ SHOWN = {
         ("rewards", "NAME ...", "what an answer is rewarded for, such as exact_answer; see --help rewards"),
         ("num_generations", "N", "answers to each prompt; default: 8, of rloo 4"),
         ("max_completion_length", "N", "longest sampled answer, in tokens"),
+        ("num_mini_batches", "N", "updates in a pass over the answers of a rollout"),
+        ("value_trunk", "NAME", "layers under the value head: shared or separate"),
     ),
     "training": (
         ("num_train_epochs", "X", "passes over the rows"),
@@ -56,6 +58,7 @@ SHOWN = {
         ("per_device_train_batch_size", "N", "rows per device at once"),
         ("gradient_accumulation_steps", "N", "batches per update"),
         ("loss_type", "NAME ...", "loss; its values: --help loss_type"),
+        ("kl_coef", "X", "weight of the KL to the start in the rewards"),
         ("beta", "X", "how far the model may move from where it started"),
         ("center_rewards_coefficient", "X", "weight of the mean score in the loss, which keeps it near 0"),
         ("seed", "N", "seed of the order, of dropout and of new weights"),

@@ -30,6 +30,7 @@ GIVEN = {
     "kto": [],
     "reward": [],
     "grpo": ["--rewards", "json"],
+    "ppo": ["--rewards", "json"],
     "classify": [],
     "pretrain": ["--tokenizer", "t"],
 }

@@ -15,6 +15,10 @@ SAMPLED = (  # a few short answers of a random model, which are never right
     "--rewards", "length:-1", "--max_completion_length", "6", "--num_generations", "2", "--receipt_prompts", "2",
     "--start_anyway", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1",
 )  # fmt: skip
+ROLLOUTS = (
+    "--rewards", "length:-1", "--max_completion_length", "6", "--receipt_prompts", "2", "--start_anyway",
+    "--per_device_train_batch_size", "2", "--num_mini_batches", "2", "--num_ppo_epochs", "1",
+)  # fmt: skip
 
 
 class Files:
@@ -32,7 +36,15 @@ class Files:
         labels = [{"text": f"{word} {word}", "label": ("ham", "spam")[number % 2]} for number, word in enumerate(WORDS)]
         asked = [{"prompt": word, "answer": word.upper()} for word in words]
         texts = [{"text": f"{word} {word.upper()} " * 12} for word in WORDS]
-        all_rows = {"sft": upper, "dpo": pairs, "reward": pairs, "kto": marked, "grpo": asked, "classify": labels}
+        all_rows = {
+            "sft": upper,
+            "dpo": pairs,
+            "reward": pairs,
+            "kto": marked,
+            "grpo": asked,
+            "ppo": asked,
+            "classify": labels,
+        }
         all_rows["pretrain"] = texts
         for name, rows in all_rows.items():
             self.path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -47,8 +59,8 @@ class Files:
         if command == "pretrain":
             sizes = ("--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2")
             model = ("--tokenizer", str(self.model), *sizes, "--block_size", "32")
-        template = ("--template", "alpaca") if command in ("sft", "dpo", "kto", "reward", "grpo") else ()
-        own = SAMPLED if command == "grpo" else ()
+        template = ("--template", "alpaca") if command in ("sft", "dpo", "kto", "reward", "grpo", "ppo") else ()
+        own = {"grpo": SAMPLED, "ppo": ROLLOUTS}.get(command, ())
         return [*model, "--dataset_name", str(self.path(command)), "--output_dir", str(out), *template, *QUIET, *own]
 
     def parse(self, command: str, out, *more: str):

@@ -12,6 +12,7 @@ COMMANDS = {
     "try": "try rows.jsonl --model smollm2 --output_dir out",
     "sft": "sft --model_name_or_path smollm2 --dataset_name rows.jsonl --template chatml --output_dir out",
     "dpo": "dpo --model_name_or_path smollm2 --dataset_name preferences --output_dir out",
+    "ppo": "ppo --model_name_or_path smollm2 --dataset_name preferences --rewards json --output_dir out",
     "grpo": "grpo --model_name_or_path smollm2 --dataset_name preferences --rewards json --output_dir out",
     "kto": "kto --model_name_or_path smollm2 --dataset_name preferences --output_dir out",
     "classify": "classify --model_name_or_path smollm2 --dataset_name spam --output_dir out",

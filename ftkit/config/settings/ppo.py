@@ -29,8 +29,9 @@ class PPOArguments(TrainerArguments, _BaseConfig):
     """transformers' TrainingArguments with defaults for the hardware at hand and for PPO."""
 
     rewards: list[str] | None = setting(
-        None, "What an answer is rewarded for: exact_answer, final_number, token_f1, constraints, json, format:PATTERN, "
-        "length:20-60, json_schema:FILE, reward_model:FOLDER, judge:MODEL@URL, or FILE.py:FUNCTION of your own."
+        None, "What an answer is rewarded for: exact_answer, final_number, token_f1, constraints, json, "
+        "format:PATTERN, length:20-60, json_schema:FILE, reward_model:FOLDER, judge:MODEL@URL, or FILE.py:FUNCTION of "
+        "your own.",
     )  # fmt: skip
     reward_weights: list[float] | None = setting(None, "Weights of several rewards. Default: 1 each.")
     learning_rate: float | None = setting(
@@ -83,15 +84,15 @@ class PPOArguments(TrainerArguments, _BaseConfig):
             raise UserError("--rewards is missing; name what an answer is rewarded for, such as --rewards exact_answer")
         self.rewards = [self.rewards] if isinstance(self.rewards, str) else self.rewards
         if self.temperature <= 0:
-            raise UserError(f"--temperature is {self.temperature:g}, so that all answers are the same; give more than 0")
+            raise UserError(
+                f"--temperature is {self.temperature:g}, so that all answers are the same; give more than 0"
+            )
         if self.fsdp or self.deepspeed:
             raise UserError("--fsdp and --deepspeed shard the weights, and each process samples by itself; drop it")
 
     def rollout_size(self, num_devices: int) -> int:
         """Answers of a rollout, of all devices together."""
-        return (
-            self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_mini_batches * num_devices
-        )
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_mini_batches * num_devices
 
     def updates_per_pass(self, num_rows: int, rows_per_batch: int, accumulation: int) -> int:
         """Updates of a pass over the prompts; those that fill no rollout are left for the next pass."""

@@ -107,6 +107,7 @@ LIMITS = {
     "sft": "Made to answer requests like those it was trained on, in the same language and form.",
     "classify": "Made to put texts like those it was trained on into the classes named above, and no others.",
     "dpo": "Made to prefer answers like those that were chosen in its data.",
+    "ppo": "Made to give answers that its rewards score highly; it may have learned to please them, and no more.",
     "grpo": "Made to give answers that its rewards score highly; it may have learned to please them, and no more.",
     "kto": "Made to give answers like those that were marked as wanted in its data.",
     "reward": "Made to tell which of two answers to one request was preferred, for requests like those of its data.",

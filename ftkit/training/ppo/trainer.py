@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -33,18 +32,20 @@ from ftkit.training.ppo.rollout import (
     without_dropout,
 )
 from ftkit.training.ppo.value_part import ValueHeadMixin
-from ftkit.training.reward_watch import NoExplosion, RewardWatch, eval_measures
+from ftkit.training.reward_watch import NoExplosion, RewardEvaluationMixin, RewardWatch
 from ftkit.training.run_trainer import RunMixin
 
 # B answers of a rollout on this process, K positions in which answers lie
 
 
-class PPOTrainer(ValueHeadMixin, RunMixin, Trainer):
+class PPOTrainer(ValueHeadMixin, RewardEvaluationMixin, RunMixin, Trainer):
     """Trainer whose batches are rollouts. A step is an update, so a rollout lasts num_ppo_epochs * num_mini_batches.
 
     train_dataset: prompts, {"prompt_ids", ...} each. score: (prompts, samples) to a score for each, NaN for a missing
     one. reference: the starting policy. end_ids: tokens that end an answer. The model has its head as `model.value`.
     """
+
+    kl_flags = "--kl_coef"
 
     def __init__(self, *args, reference, score: Callable, end_ids: list[int], **kwargs):
         super().__init__(*args, **kwargs)
@@ -156,17 +157,6 @@ class PPOTrainer(ValueHeadMixin, RunMixin, Trainer):
             self._metrics["train"][name].append(float(mean))
         self._total_train_tokens += int(inputs["attention_mask"].sum()) * args.world_size
         return (policy + args.vf_coef * value) * per_token
-
-    def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        """The mean reward of one sampled answer to each held-out prompt, with its interval."""
-        measures = {f"{metric_key_prefix}_{name}": value for name, value in eval_measures(self).items()}
-        self.log(measures)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measures)
-        return measures
-
-    def all_of(self, values: list) -> list:
-        """The values of all processes."""
-        return gather_object(values)
 
     def total(self, sums: Tensor) -> Tensor:
         """Added up over processes."""
