@@ -30,7 +30,7 @@ GIVEN = {
     "kto": [],
     "reward": [],
     "grpo": ["--rewards", "json"],
-    "ppo": ["--rewards", "json"],
+    "distill": ["--teacher", "t"],
     "classify": [],
     "pretrain": ["--tokenizer", "t"],
 }
