@@ -177,8 +177,9 @@ def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tmp_path, monkeyp
     model = ["--model_name_or_path", str(tiny_folder), "--dataset_name", some_rows_of(rows, tmp_path / "rows")]
     if trainer_of(path) == "pretrain":  # a new model
         model = ["--tokenizer", str(tiny_folder), *model[2:], "--hidden_size", "16", "--max_tokens", "4096"]
-    if trainer_of(path) == "grpo":  # a random model has no template, and is never right
-        few = {"max_completion_length": 4, "receipt_prompts": 2, "num_generations": 2, "per_device_train_batch_size": 2}
+    if trainer_of(path) in ("grpo", "ppo"):  # a random model has no template, and is never right
+        few = {"max_completion_length": 4, "receipt_prompts": 2, "per_device_train_batch_size": 2}
+        few |= {"num_generations": 2} if trainer_of(path) == "grpo" else {"num_mini_batches": 1}
         model += ["--template", "plain", "--start_anyway", "--before_after", "false", "--untrained_rows", "drop"]
         model += [word for name, value in few.items() for word in (f"--{name}", str(value))]
     steps = [] if trainer_of(path) == "pretrain" else ["--max_steps", "1", "--eval_strategy", "no"]

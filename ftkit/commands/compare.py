@@ -145,7 +145,14 @@ def trained_rows(settings: dict, command: str) -> list[dict]:
         given = loading_settings(settings)
         given["seed"] = settings.get("data_seed", given["seed"])
         return load_documents(settings["dataset_name"], separator=settings.get("document_separator"), **given).train
-    kinds = {"dpo": PREFERENCES, "reward": PREFERENCES, "kto": LABELLED_ANSWERS, "grpo": PROMPTS, "classify": LABELLED}
+    kinds = {
+        "dpo": PREFERENCES,
+        "reward": PREFERENCES,
+        "kto": LABELLED_ANSWERS,
+        "grpo": PROMPTS,
+        "ppo": PROMPTS,
+        "classify": LABELLED,
+    }
     return rows_of(settings, kinds.get(command, CONVERSATIONS)).train
 
 

@@ -25,7 +25,7 @@ COMMAND_WORDS = {
     "kto": "feedback thumbs",
     "reward": "reward-model reward_model rm score",
     "grpo": "rl rloo reinforce reward-training",
-    "distill": "distil distillation kd teacher student",
+    "ppo": "value-head actor-critic gae",
     "data check": "check-data validate lint rows",
     "data show": "show preview inspect",
     "data split": "split",

@@ -22,12 +22,13 @@ REWARD_METRICS = ("accuracy", "margin", "min_reward", "mean_reward", "max_reward
 SAMPLING_METRICS = (
     "reward", "reward_std", "groups_with_spread", "completions/mean_length", "completions/clipped_ratio", "entropy",
     "kl", "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max",
+    "score", "kl_per_answer", "kl_coef", "clip_ratio", "policy_loss", "value_loss", "explained_variance",
+    "sampled_tokens_per_second",
 )  # fmt: skip
 SAMPLED_METRICS = ("reward", "reward_low", "reward_high", "share_cut", "mean_length")
 CLASSIFICATION_METRICS = (
     "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier", "expected_calibration_error"
 )  # fmt: skip
-DISTILLATION_METRICS = ("divergence", "answer_loss", "completions/mean_length", "completions/clipped_ratio")
 LANGUAGE_METRICS = ("mean_token_accuracy", "perplexity", "bits_per_byte")
 EVALUATION_METRICS = tuple(
     f"eval_{name}"
@@ -38,7 +39,6 @@ EVALUATION_METRICS = tuple(
         *REWARD_METRICS,
         *CLASSIFICATION_METRICS,
         *SAMPLED_METRICS,
-        *DISTILLATION_METRICS,
     )  # fmt: skip
 )
 
@@ -102,7 +102,7 @@ class MetricsCallback(TrainerCallback):
         seconds = self.training_seconds - self.last_seconds
         rate = (tokens - (self.last_tokens or 0)) / seconds if seconds > 0 else 0.0
         self.last_seconds, self.last_tokens = self.training_seconds, tokens
-        known = (*TRAINING_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS, *DISTILLATION_METRICS)
+        known = (*TRAINING_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS)
         if "reward" in logs:
             each = tuple(key for key in logs if key.startswith("rewards/") and key.endswith("/mean"))
             known = (*TRAINING_METRICS, *SAMPLING_METRICS, *each)

@@ -2,12 +2,15 @@
 
 import logging
 import math
+from collections.abc import Sequence
 
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from ftkit.config.amounts import percent
 from ftkit.metrics.intervals import bootstrap_interval
 from ftkit.training.rewards import columns_of, score, total, weights_of
+from ftkit.training.sampler_check import evaluating
 
 LOW_ENTROPY = 0.1  # of what it was at the start
 HIGH_KL = 10.0  # nats per answer token are beyond any use
@@ -62,11 +65,12 @@ class RewardWatch(TrainerCallback):
         if "entropy" in now and now["entropy"] < LOW_ENTROPY * start["entropy"]:
             found.append((
                 "entropy", f"the entropy is {now['entropy']:.3g} nats per token, from {start['entropy']:.3g}: the "
-                "answers are nearly always the same; lower --learning_rate, or raise --entropy_coef or --beta",
+                f"answers are nearly always the same; lower --learning_rate, or raise {self.trainer.kl_flags}",
             ))  # fmt: skip
         if now.get("kl", 0.0) > HIGH_KL:
             found.append((
-                "kl", f"the KL to the start is {now['kl']:.3g} nats per token; raise --beta or lower --learning_rate"
+                "kl", f"the KL to the start is {now['kl']:.3g} nats per token; raise {self.trainer.kl_flags} or lower "
+                "--learning_rate",
             ))  # fmt: skip
         if now.get("cut", 0.0) > MOST_CUT:
             found.append((
@@ -92,6 +96,25 @@ class RewardWatch(TrainerCallback):
         return found
 
 
+class RewardEvaluationMixin:
+    """Trainer part: an evaluation answers held-out prompts by `sample_ids(prompts_ids, num_samples, seed)`.
+
+    eval_rows, held_out: the prompts, tokenized, and their rows as read. kl_flags: what holds the policy to its start.
+    """
+
+    eval_rows: Sequence[dict] = ()
+    held_out: Sequence[dict] = ()
+    kl_flags = "--beta"
+
+    def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        """The mean reward of one sampled answer to each held-out prompt, with its interval."""
+        measures = {f"{metric_key_prefix}_{name}": value for name, value in eval_measures(self).items()}
+        with evaluating(self.model):  # which TRL asks whether the numbers are of training
+            self.log(measures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measures)
+        return measures
+
+
 def eval_measures(trainer) -> dict[str, float]:
     """Of one sampled answer to each of some held-out prompts: the mean reward, its interval, and the share cut."""
     count, own = trainer.accelerator.num_processes, trainer.accelerator.process_index
@@ -103,7 +126,7 @@ def eval_measures(trainer) -> dict[str, float]:
         rewards = scored(trainer.rewards, rows, [group[0].text for group in groups])
         found = [(reward, group[0].is_ended, len(group[0].ids)) for reward, group in zip(rewards, groups, strict=True)]
     if count > 1:
-        found = trainer.all_of(found)
+        found = gather_object(found)
     known = [reward for reward, _, _ in found if not math.isnan(reward)]
     if not known:
         return {}

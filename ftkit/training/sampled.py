@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather, gather_object
+from accelerate.utils import gather
 from safetensors.torch import load_file, save_file
 from trl import GRPOTrainer
 from trl.models import prepare_deepspeed, prepare_fsdp
@@ -21,16 +21,16 @@ from ftkit.inference.end_tokens import end_token_ids
 from ftkit.inference.generation import answer_text
 from ftkit.inference.sampling import Sample, sample
 from ftkit.training.advantages import SUM, advantages, denominator_factor, teaches
-from ftkit.training.reward_watch import NoExplosion, RewardWatch, eval_measures
+from ftkit.training.reward_watch import NoExplosion, RewardEvaluationMixin, RewardWatch
 from ftkit.training.rewards import Reward, columns_of, score, weights_of, with_missing_filled
-from ftkit.training.sampler_check import SamplerCheck, evaluating
+from ftkit.training.sampler_check import SamplerCheck
 from ftkit.training.sharing import is_sharded
 
 SAMPLED = "sampled"  # of a checkpoint between two samplings: the answers that are still trained on
 STEP_SEEDS, PROCESS_SEEDS = 100_003, 1_000_003  # primes, so that no two samplings draw alike
 
 
-class SampledMixin:
+class SampledMixin(RewardEvaluationMixin):
     """Trainer part. rewards, rows, template, skips_equal_groups: set by `use`, before anything is sampled.
 
     The dataset's rows are {"prompt": turns, "prompt_ids", "place"}; `rows[place]` has what a reward needs.
@@ -38,8 +38,6 @@ class SampledMixin:
 
     rewards: list[Reward]
     rows: list[dict]
-    eval_rows: Sequence[dict] = ()  # tokenized, asked at each evaluation
-    held_out: Sequence[dict] = ()
 
     def __init__(self, model, args, **kwargs):
         beta, syncs = args.beta, args.sync_ref_model
@@ -164,16 +162,6 @@ class SampledMixin:
         lengths, taught = inputs["completion_mask"].sum(dim=1), inputs["teaches"]
         return denominator_factor("dapo", taught, lengths)
 
-    # Evaluation: each held-out prompt answered once, in place of TRL's groups
-
-    def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        """The mean reward of one sampled answer to each held-out prompt, with its interval."""
-        measures = {f"{metric_key_prefix}_{name}": value for name, value in eval_measures(self).items()}
-        with evaluating(self.model):  # which TRL asks whether the numbers are of training
-            self.log(measures)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measures)
-        return measures
-
     # Resume: a checkpoint between two samplings keeps the answers that are still trained on
 
     def _save_rng_state(self, output_dir):
@@ -202,7 +190,3 @@ class SampledMixin:
     def sampled_path(self, folder) -> Path:
         """Of this process."""
         return Path(folder) / f"{SAMPLED}_{self.args.process_index}.safetensors"
-
-    def all_of(self, values: list) -> list:
-        """The values of all processes."""
-        return gather_object(values)

@@ -20,7 +20,7 @@ OUTPUTS = {  # the command line of each command and what it says of an OUT that 
     "kto": (TRAINING, FOLDER),
     "reward": (TRAINING, FOLDER),
     "grpo": ([*TRAINING, "--rewards", "json"], FOLDER),
-    "distill": ([*TRAINING, "--teacher", "gone"], FOLDER),
+    "ppo": ([*TRAINING, "--rewards", "json"], FOLDER),
     "classify": (TRAINING, FOLDER),
     "pretrain": (TRAINING, FOLDER),
     "try": (["gone.jsonl", "--output_dir", "{out}"], FOLDER),

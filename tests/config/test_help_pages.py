@@ -30,7 +30,7 @@ GIVEN = {
     "kto": [],
     "reward": [],
     "grpo": ["--rewards", "json"],
-    "distill": ["--teacher", "t"],
+    "ppo": ["--rewards", "json"],
     "classify": [],
     "pretrain": ["--tokenizer", "t"],
 }

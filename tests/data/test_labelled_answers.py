@@ -3,6 +3,8 @@
 import pytest
 
 from ftkit.config.errors import UserError
+from ftkit.data.reading.records import Record
+from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.kinds import LABELLED_ANSWERS, is_wanted, to_labelled_answer, unpaired
 from ftkit.data.tokens.labelled_answers import interleaved, with_mismatched
 
@@ -40,7 +42,31 @@ def test_a_pair_becomes_a_wanted_and_an_unwanted_answer():
         {"prompt": USER, "source": "f:1", "completion": "good", "label": True},
         {"prompt": USER, "source": "f:1", "completion": "bad", "label": False},
     ]
-    assert {"kto", "alpaca", "messages", "prompt", "sharegpt"} == LABELLED_ANSWERS.formats.keys()
+
+
+TURNS = [*USER, {"role": "assistant", "content": "A"}]
+FORMS = {
+    "kto": {"prompt": "Q", "completion": "A", "label": 0},
+    "kto, turns": {"prompt": USER, "completion": TURNS[1:], "label": 0},
+    "other names": {"Question": "Q", "Answer": "A", "thumbs": "down"},
+    "kto_messages": {"messages": TURNS, "label": False},
+    "kto_sharegpt": {
+        "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}], "kto_tag": False
+    },
+    "kto_alpaca": {"instruction": "Q", "input": "", "output": "A", "label": "bad"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("values", FORMS.values(), ids=FORMS)
+def test_every_form_gives_the_same_row(values):
+    checker = RowChecker("f", LABELLED_ANSWERS)
+    (row,) = checker.rows([Record(values, 1)])
+    assert row == {"prompt": USER, "completion": "A", "label": False, "source": "f:1"}
+
+
+def test_a_labelled_conversation_that_ends_with_a_question_is_refused():
+    with pytest.raises(UserError, match="f:1: the row ends with a user turn; end it with the answer of the label"):
+        to_labelled_answer({"messages": [*TURNS, *USER], "label": True}, "kto_messages", "f:1")
 
 
 def rows(num_wanted: int, num_unwanted: int) -> list[dict]:

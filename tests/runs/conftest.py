@@ -15,13 +15,17 @@ SAMPLED = (  # a few short answers of a random model, which are never right
     "--rewards", "length:-1", "--max_completion_length", "6", "--num_generations", "2", "--receipt_prompts", "2",
     "--start_anyway", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1",
 )  # fmt: skip
+ROLLOUTS = (
+    "--rewards", "length:-1", "--max_completion_length", "6", "--receipt_prompts", "2", "--start_anyway",
+    "--per_device_train_batch_size", "2", "--num_mini_batches", "2", "--num_ppo_epochs", "1",
+)  # fmt: skip
 
 
 class Files:
     """The rows that each trainer takes, and the flags that name them and a tiny model."""
 
-    def __init__(self, folder: Path, model: Path, teacher: Path):
-        self.folder, self.model, self.teacher = folder, model, teacher
+    def __init__(self, folder: Path, model: Path):
+        self.folder, self.model = folder, model
         words = [*WORDS, "bal com dun"]  # one row is longer than the others
         upper = [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in words]
         pairs = [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in words]
@@ -32,9 +36,16 @@ class Files:
         labels = [{"text": f"{word} {word}", "label": ("ham", "spam")[number % 2]} for number, word in enumerate(WORDS)]
         asked = [{"prompt": word, "answer": word.upper()} for word in words]
         texts = [{"text": f"{word} {word.upper()} " * 12} for word in WORDS]
-        all_rows = {"sft": upper, "dpo": pairs, "reward": pairs, "kto": marked, "grpo": asked, "classify": labels}
+        all_rows = {
+            "sft": upper,
+            "dpo": pairs,
+            "reward": pairs,
+            "kto": marked,
+            "grpo": asked,
+            "ppo": asked,
+            "classify": labels,
+        }
         all_rows["pretrain"] = texts
-        all_rows["distill"] = upper
         for name, rows in all_rows.items():
             self.path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -48,8 +59,8 @@ class Files:
         if command == "pretrain":
             sizes = ("--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2")
             model = ("--tokenizer", str(self.model), *sizes, "--block_size", "32")
-        template = ("--template", "alpaca") if command not in ("classify", "pretrain") else ()
-        own = {"grpo": SAMPLED, "distill": ("--teacher", str(self.teacher))}.get(command, ())
+        template = ("--template", "alpaca") if command in ("sft", "dpo", "kto", "reward", "grpo", "ppo") else ()
+        own = {"grpo": SAMPLED, "ppo": ROLLOUTS}.get(command, ())
         return [*model, "--dataset_name", str(self.path(command)), "--output_dir", str(out), *template, *QUIET, *own]
 
     def parse(self, command: str, out, *more: str):
@@ -62,9 +73,9 @@ class Files:
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory, tiny_folder, tiny_teacher) -> Files:
+def files(tmp_path_factory, tiny_folder) -> Files:
     """Rows for every trainer."""
-    return Files(tmp_path_factory.mktemp("rows_of_trainers"), tiny_folder, tiny_teacher)
+    return Files(tmp_path_factory.mktemp("rows_of_trainers"), tiny_folder)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -37,6 +37,11 @@ SAMPLED = {
     "rewards": ["length:-1"], "max_completion_length": 6, "num_generations": 2, "receipt_prompts": 2,
     "start_anyway": True, "gradient_accumulation_steps": 1,
 }  # fmt: skip
+ROLLOUTS = {
+    "rewards": ["length:-1"], "max_completion_length": 6, "receipt_prompts": 2, "start_anyway": True,
+    "num_mini_batches": 2, "num_ppo_epochs": 2,
+}  # fmt: skip
+NEW_ROLLOUTS = {"num_mini_batches": 1, "num_ppo_epochs": 1}  # one for each update
 MIXED_GROUPS = {"optim": "sgd", "per_device_train_batch_size": 12, "max_completion_length": 8, "max_steps": 1}
 NEW_MODEL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SETTINGS = {name: importlib.import_module(f"ftkit.config.settings.{name}").SETTINGS for name in TRAINERS}
@@ -209,7 +214,6 @@ class Effect:
 
 PEFT = {"use_peft": True}
 HELD_OUT = {"test_size": 4}
-OWN_ANSWERS = {"answers": "student"}
 SHOWN = HELD_OUT | {"num_samples": 2}
 COMMON = {
     # ours
@@ -335,22 +339,6 @@ EFFECTS = {
         "train_sampling_strategy": Effect("random", "pairs neighbours"),
         "per_device_train_batch_size": Effect(1, "pairs the rows of a batch"),
     },
-    "distill": {name: COMMON[name] for name in SHARED} | row_effects(22, 3) | {
-        "loss_head_kernel": Effect("compact", "both heads are read in chunks"),
-        "add_template_tokens": Effect(True, "does not have"),
-        "dataset_streaming": Effect(True, "is asked about all"),
-        "teacher_model_name_or_path": Effect("ADAPTER", weights),
-        "teacher_dtype": Effect("bfloat16", decided),
-        "answers": Effect("student", lambda start: type(start.trainer)),
-        "teacher_top_k": Effect(3, weights),
-        "hard_label_weight": Effect(0.5, weights),
-        "beta": Effect(0.5, weights),
-        "temperature": Effect(2.0, weights),
-        "max_completion_length": Effect(5, lambda start: start.run.config.max_completion_length, OWN_ANSWERS),
-        "top_p": Effect(0.5, "samples its own distribution"),
-        "log_completions": Effect(True, "add --answers student"),
-        "label_smoothing_factor": Effect(0.2, "a teacher's probabilities"),
-    },
     "reward": {name: COMMON[name] for name in SHARED} | {
         "template": Effect("chatml", rows),
         "dataset_format": Effect("messages", "must be a list of turns"),
@@ -401,6 +389,41 @@ EFFECTS = {
         "before_after": Effect(False, decided, HELD_OUT),
         "loss_type": Effect("dr_grpo", lambda start: start.trainer.loss_type),
         "temperature": Effect(0.5, weights),
+    },
+    "ppo": {name: COMMON[name] for name in SHARED} | {
+        "template": Effect("chatml", rows),
+        "add_template_tokens": Effect(True, "adds tokens that the model can't say yet", {"template": "chatml"}),
+        "dataset_format": Effect("messages", "messages"),
+        "untrained_rows": Effect("drop", rows, {"max_completion_length": 506}, needed=True),
+        "max_truncated_share": Effect(0.5, "no prompt is cut"),
+        "allow_untrained_end_of_turn": Effect(True, "answers are sampled"),
+        "allow_empty_mask": Effect(True, "answers are sampled"),
+        "num_virtual_tokens": Effect(3, "is the length of a soft prompt", PEFT),
+        "lora_dropout": Effect(0.3, "another policy", PEFT),
+        "compact_loss_head": Effect(True, "scores its answers itself"),
+        "loss_head_kernel": Effect("trl", "scores its answers itself"),
+        "sample_max_new_tokens": Effect(1, answers, SHOWN | {"sample_max_new_tokens": 3}),
+        "rewards": Effect(["json"], lambda start: [one.name for one in start.data.rewards]),
+        "reward_weights": Effect([2.0], weights),
+        "value_learning_rate": Effect(0.5, optimizer),
+        "value_trunk": Effect("separate", model),
+        "max_completion_length": Effect(3, weights),
+        "temperature": Effect(0.5, weights),
+        "num_mini_batches": Effect(1, weights),
+        "num_ppo_epochs": Effect(1, weights),
+        "gamma": Effect(0.5, weights),
+        "lam": Effect(0.5, weights),
+        "cliprange": Effect(1e-4, weights),
+        "cliprange_value": Effect(1e-4, weights),
+        "vf_coef": Effect(0.9, weights),
+        "kl_coef": Effect(5.0, weights, NEW_ROLLOUTS),
+        "kl_target": Effect(1e-3, weights, NEW_ROLLOUTS),
+        "missing_eos_penalty": Effect(1.0, weights),
+        "whiten_advantages": Effect(False, weights),
+        "receipt_prompts": Effect(3, learning),
+        "start_anyway": Effect(True, learning, {"rewards": ["json"], "start_anyway": None}, needed=True),
+        "before_after": Effect(False, decided, HELD_OUT),
+        "train_sampling_strategy": Effect("sequential", weights),
     },
     "pretrain": COMMON | {name: dataclasses.replace(COMMON[name], base=COMMON[name].base | WEIGHTS) for name in (
         "fused_lora", "adapter", "ftgpt", "dtype", "peft_method", "lora_target_modules", "lora_dropout",
@@ -461,14 +484,14 @@ ELSEWHERE = {
     "trust_remote_code": "tests/model/test_remote_code.py",
 }
 # The parser refuses every other value.
-ONE_CHOICE = {(name, "peft_method"): "prompt_tuning" for name in ("classify", "reward")}
+ONE_CHOICE = {(name, "peft_method"): "prompt_tuning" for name in ("ppo", "classify", "reward")}
 CASES = [
     (command, name) for command, effects in EFFECTS.items() for name in effects if (command, name) not in ONE_CHOICE
 ]
 
 
 @pytest.fixture(scope="module")
-def places(files, tiny_folder, tiny_teacher, tmp_path_factory) -> dict[str, str]:
+def places(files, tiny_folder, tmp_path_factory) -> dict[str, str]:
     """What stands for the names in capitals of the tables."""
     folder = tmp_path_factory.mktemp("places")
     texts = [[json.dumps({"text": f"{word} {number} " * 30}) for number in range(9)] for word in ("train", "va", "te")]
@@ -480,7 +503,6 @@ def places(files, tiny_folder, tiny_teacher, tmp_path_factory) -> dict[str, str]
     tokenizer.add_tokens(["document"])
     tokenizer.save_pretrained(folder / "tokenizer")
     named = {"MODEL": str(tiny_folder), "SPLITS": str(folder / "splits"), "TEXT": str(folder / "text.txt")}
-    named["TEACHER"] = str(tiny_teacher)
     named |= {"TOKENIZER": str(folder / "tokenizer"), "ADAPTER": str(folder / "adapter")}
     start = Start("sft", given_to("sft", files, named, folder, {"use_peft": True, "lora_r": 2}))
     start.trained.model.save_pretrained(folder / "adapter")
@@ -495,9 +517,8 @@ def given_to(command: str, files, places: dict, out: Path, more: dict) -> dict:
         if command != "pretrain"
         else NEW_MODEL | {"tokenizer": "MODEL", "block_size": 32}
     )
-    own |= SAMPLED if command == "grpo" else {}
-    own |= {"template": "plain"} if command in ("sft", "dpo", "kto", "reward", "grpo", "distill") else {}
-    own |= {"teacher_model_name_or_path": "TEACHER"} if command == "distill" else {}
+    own |= {"template": "plain"} if command in ("sft", "dpo", "kto", "reward", "grpo", "ppo") else {}
+    own |= {"grpo": SAMPLED, "ppo": ROLLOUTS}.get(command, {})
     given = BASE | own | {"dataset_name": str(files.path(command)), "output_dir": str(out)} | more
     return {
         name: places.get(value, value) if isinstance(value, str) else value
@@ -635,20 +656,6 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"label_smoothing_factor": 0.1}, "has no effect on labels of answers"),
         ({"dataset_num_proc": 2}, "ftkit reads rows and model itself"),
     ],
-    "distill": [
-        ({"dataset_streaming": True}, "asked about all"),
-        ({"add_template_tokens": True}, "the teacher does not have"),
-        ({"teacher_top_k": 5, **OWN_ANSWERS}, "belongs to --answers rows"),
-        ({"beta": 0.5, "answers": "teacher"}, "which are labels"),
-        ({"max_completion_length": 5}, "those of the rows are there"),
-        ({"compact_loss_head": True, **OWN_ANSWERS}, "TRL reads both heads in chunks"),
-        ({"top_p": 0.5}, "samples its own distribution"),
-        ({"use_vllm": True}, "add --answers student"),
-        ({"label_smoothing_factor": 0.1}, "a teacher's probabilities"),
-        ({"loss_head_kernel": "trl"}, "both heads are read in chunks"),
-        ({"train_sampling_strategy": "sequential", **OWN_ANSWERS}, "TRL mixes prompts itself"),
-        ({"chat_template_kwargs": {"a": 1}}, "ftkit reads rows and models itself"),
-    ],
     "reward": [
         ({"max_truncated_share": 0.5}, "no pair is cut"),
         ({"add_template_tokens": True}, "writes no token"),
@@ -672,6 +679,12 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"data_seed": 3}, "prompts are mixed by --seed"),
         ({"label_smoothing_factor": 0.1}, "has no effect on rewards"),
         ({"num_generations_eval": 2}, "samples the answers itself"),
+    ],
+    "ppo": [
+        ({"lora_dropout": 0.3, "use_peft": True}, "another policy"),
+        ({"compact_loss_head": True}, "scores its answers itself"),
+        ({"neftune_noise_alpha": 5}, "another policy"),
+        ({"dataloader_num_workers": 1}, "sampled when they are due"),
     ],
     "pretrain": [
         ({"preset": "gpt2", **WEIGHTS}, "is of a new model"),

@@ -1,6 +1,6 @@
 """The settings of `ftkit dpo` beside TRL's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
@@ -39,6 +39,14 @@ class DPOArguments(TrainerArguments, DPOConfig):
 
     learning_rate: float | None = setting(
         None, "Peak learning rate. Default: 1e-6, with PEFT 1e-5; below 50 M parameters 1e-5, 1e-4."
+    )
+    loss_type: list[str] = field(
+        default_factory=lambda: ["sigmoid"],
+        metadata={
+            "help": "Loss of a pair. Without a reference: orpo, cpo, simpo. With one, or several with --loss_weights: "
+            "sigmoid, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, "
+            "apo_down, discopop, sft, sigmoid_norm (normalised by length)."
+        },
     )
     beta: float | None = setting(
         None, "How strongly the answers are held to the reference; scale of the loss without one. "

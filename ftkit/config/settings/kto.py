@@ -17,8 +17,12 @@ class LabelledAnswerArguments(DataArguments):
     """Rows with an answer and a label that says whether it is wanted."""
 
     dataset_format: str = setting(
-        "auto", "Row format.", choices=["auto", "kto", "alpaca", "sharegpt", "prompt", "messages"]
-    )
+        "auto",
+        "Row format; those of pairs become two rows each.",
+        choices=[
+            "auto", "kto", "kto_messages", "kto_sharegpt", "kto_alpaca", "alpaca", "sharegpt", "prompt", "messages"
+        ],
+    )  # fmt: skip
 
     needs = Needs([
         Need(("allow_empty_mask",), never, "has no effect: a label needs its answer; drop it"),

@@ -25,6 +25,8 @@ from ftkit.data.rows.columns import RowKind
 from ftkit.data.rows.extras import check_columns
 from ftkit.data.rows.formats import (
     CONVERSATIONS,
+    CONVERTERS,
+    FORMATS,
     SYSTEM,
     checked_text,
     from_alpaca,
@@ -184,12 +186,24 @@ def is_wanted(label, where: str) -> bool:
     )
 
 
+LABELLED_CONVERSATIONS = {  # rows of conversations, whose last answer has a label
+    f"kto_{name}": ((*FORMATS[name][0], "label"), FORMATS[name][1]) for name in ("messages", "sharegpt", "alpaca")
+}
 KTO = RowKind({"kto": (("prompt", "completion", "label"), SYSTEM)}, to_kto)
 
 
 def to_labelled_answer(values: dict, format: str, where: str) -> dict:
-    """A KTO row, or a preference, which `unpaired` makes two of."""
-    return to_kto(values, format, where) if format in KTO.formats else to_preference(values, format, where)
+    """A KTO row, also of a conversation with a label, or a preference, which `unpaired` makes two of."""
+    if format not in LABELLED_CONVERSATIONS:
+        return to_kto(values, format, where) if format in KTO.formats else to_preference(values, format, where)
+    check_columns(values, where)
+    row = CONVERTERS[format.removeprefix("kto_")](values, where)
+    turns = row["messages"]
+    if turns[-1]["role"] != "assistant":
+        raise UserError(f"{where}: the row ends with a {turns[-1]['role']} turn; end it with the answer of the label")
+    if len(turns) - 1 in row.get("untrained", ()):
+        raise UserError(f"{where}: the answer is marked as not trained; delete the mark or the row")
+    return {"prompt": turns[:-1], "completion": in_one_text(turns[-1]), "label": is_wanted(values["label"], where)}
 
 
 def unpaired(rows: list[dict]) -> list[dict]:
@@ -220,7 +234,9 @@ def contradictions(rows: list[dict]) -> list[str]:
 
 
 # What `ftkit kto` takes.
-LABELLED_ANSWERS = RowKind(KTO.formats | PREFERENCE_FORMATS, to_labelled_answer, EqualPairs, unpaired)
+LABELLED_ANSWERS = RowKind(
+    KTO.formats | LABELLED_CONVERSATIONS | PREFERENCE_FORMATS, to_labelled_answer, EqualPairs, unpaired
+)
 
 
 def to_multiple_choice(values: dict, format: str, where: str) -> dict:

@@ -32,28 +32,33 @@ from ftkit.training.ppo.rollout import (
     without_dropout,
 )
 from ftkit.training.ppo.value_part import ValueHeadMixin
+from ftkit.training.reward_watch import NoExplosion, RewardEvaluationMixin, RewardWatch
 from ftkit.training.run_trainer import RunMixin
 
 # B answers of a rollout on this process, K positions in which answers lie
 
 
-class PPOTrainer(ValueHeadMixin, RunMixin, Trainer):
+class PPOTrainer(ValueHeadMixin, RewardEvaluationMixin, RunMixin, Trainer):
     """Trainer whose batches are rollouts. A step is an update, so a rollout lasts num_ppo_epochs * num_mini_batches.
 
     train_dataset: prompts, {"prompt_ids", ...} each. score: (prompts, samples) to a score for each, NaN for a missing
     one. reference: the starting policy. end_ids: tokens that end an answer. The model has its head as `model.value`.
     """
 
+    kl_flags = "--kl_coef"
+
     def __init__(self, *args, reference, score: Callable, end_ids: list[int], **kwargs):
         super().__init__(*args, **kwargs)
         args = self.args
         self.reference, self.score, self.end_ids = reference.to(args.device).eval(), score, end_ids
         self.minibatch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        self.rollout_size = self.minibatch_size * args.num_mini_batches * args.world_size
         self.loss_is_scaled_for_ga = True  # the loss is a sum over the tokens of the whole update
         self.kl_coef, self.rollout = args.kl_coef, {}
-        self._metrics = {"train": defaultdict(list)}  # since the last log line; kept in checkpoints
+        self.measures: dict[str, float] = {}  # of the rollout
+        self._metrics = {"train": defaultdict(list)}  # of updates since the last log line; kept in checkpoints
         self._total_train_tokens = 0
+        self.explosion = NoExplosion()  # the loss of a policy gradient is no measure of it
+        self.add_callback(RewardWatch(self))
 
     def get_train_dataloader(self) -> DataLoader:
         """A place for each batch of a pass: what is trained on is sampled when it is due."""
@@ -90,12 +95,12 @@ class PPOTrainer(ValueHeadMixin, RunMixin, Trainer):
         """Answers to the next prompts, scored, with what policy, reference and value head say of each token."""
         args, start = self.args, time.perf_counter()
         seed = None if args.train_sampling_strategy == "sequential" else args.data_seed or args.seed
-        places = prompt_places(number, len(self.train_dataset), self.rollout_size, seed)
+        places = prompt_places(number, len(self.train_dataset), args.rollout_size(args.world_size), seed)
         prompts = [self.train_dataset[place] for place in places[args.process_index :: args.world_size]]
         prompts_ids = [prompt["prompt_ids"] for prompt in prompts]
         samples = [group[0] for group in self.sample_ids(prompts_ids, 1, args.seed, number)]
         answers_ids = [one.ids for one in samples]
-        self.note(sampled_tokens_per_second=sum(map(len, answers_ids)) / (time.perf_counter() - start))
+        self.measures["sampled_tokens_per_second"] = sum(map(len, answers_ids)) / (time.perf_counter() - start)
         rollout = padded_rollout(prompts_ids, answers_ids, self.processing_class.pad_token_id, args.device)
         batches = list(parts(rollout, args.per_device_train_batch_size))
         with evaluation_mode(self.model), self.accelerator.autocast():
@@ -132,7 +137,7 @@ class PPOTrainer(ValueHeadMixin, RunMixin, Trainer):
         length = means["completions/mean_length"]
         means |= {"kl": means["kl_per_answer"] / length, "entropy": means["entropy"] / length}  # per token
         explained = formulas.explained_variance(values_BK, returns_BK, mask_BK, self.total)
-        self.note(**means, explained_variance=explained, kl_coef=self.kl_coef)
+        self.measures |= means | {"explained_variance": explained, "kl_coef": self.kl_coef}
         if args.kl_target:
             self.kl_coef = formulas.adapted_kl_coef(self.kl_coef, means["kl_per_answer"], args.kl_target)
 
@@ -147,9 +152,9 @@ class PPOTrainer(ValueHeadMixin, RunMixin, Trainer):
         )
         value = formulas.value_loss(now["values"], inputs["values"], inputs["returns"], mask_BK, args.cliprange_value)
         per_token = args.world_size / num_items_in_batch.clamp(min=1)  # gradients are averaged over processes
-        measures = {"policy_loss": policy, "value_loss": value, "clip_ratio": clipped}
-        batches = self.current_gradient_accumulation_steps
-        self.note(**{name: one.detach() * per_token * batches for name, one in measures.items()})
+        for name, one in {"policy_loss": policy, "value_loss": value, "clip_ratio": clipped}.items():
+            mean = one.detach() * per_token * self.current_gradient_accumulation_steps
+            self._metrics["train"][name].append(float(mean))
         self._total_train_tokens += int(inputs["attention_mask"].sum()) * args.world_size
         return (policy + args.vf_coef * value) * per_token
 
@@ -165,27 +170,23 @@ class PPOTrainer(ValueHeadMixin, RunMixin, Trainer):
             raise UserError("no answer of a rollout has a reward, so there is nothing to learn from; see --rewards")
         return {name: one / count for name, one in zip(measures, totals, strict=True)}
 
-    def note(self, **measures) -> None:
-        """Keep measures for the next log line, which shows their means."""
-        for name, value in measures.items():
-            self._metrics["train"][name].append(float(value))
-
     def log(self, logs, *args, **kwargs):
-        """As Trainer.log, with what was noted since the last line."""
+        """As Trainer.log, with the measures of the rollout and the means of the updates since the last line."""
         if "loss" in logs:
-            logs |= {name: sum(values) / len(values) for name, values in self._metrics["train"].items()}
+            logs |= self.measures | {name: sum(values) / len(values) for name, values in self._metrics["train"].items()}
             logs["num_tokens"] = self.num_tokens_seen()
             self._metrics["train"].clear()
         super().log(logs, *args, **kwargs)
 
     def _save_rng_state(self, output_dir):
         super()._save_rng_state(output_dir)
-        torch.save({"kl_coef": self.kl_coef, "rollout": self.rollout}, self.rollout_path(output_dir))
+        kept = {"kl_coef": self.kl_coef, "rollout": self.rollout, "measures": self.measures}
+        torch.save(kept, self.rollout_path(output_dir))
 
     def _load_from_checkpoint(self, checkpoint, *args, **kwargs):
         super()._load_from_checkpoint(checkpoint, *args, **kwargs)
         kept = torch.load(self.rollout_path(checkpoint), weights_only=True, map_location=self.args.device)
-        self.kl_coef, self.rollout = kept["kl_coef"], kept["rollout"]
+        self.kl_coef, self.rollout, self.measures = kept["kl_coef"], kept["rollout"], kept["measures"]
 
     def rollout_path(self, folder) -> Path:
         """Where a checkpoint keeps what this process is learning from."""
