@@ -96,6 +96,17 @@ def pretrain_flags(folder, texts, out, per_device, *extra):
     ]  # fmt: skip
 
 
+def ppo_flags(folder, rows, out, *extra):
+    """Four updates on one rollout of 16 answers, weighted against a KL target."""
+    return [
+        "--model_name_or_path", str(folder), "--dataset_name", str(rows), "--output_dir", str(out),
+        *"""--template plain --rewards length:-1 --start_anyway --receipt_prompts 4 --max_completion_length 6
+        --per_device_train_batch_size 2 --gradient_accumulation_steps 2 --num_mini_batches 2 --num_ppo_epochs 2
+        --max_steps 4 --logging_steps 1 --save_strategy no --learning_rate 1e-3 --bf16 false --dtype float32 --use_cpu
+        --kl_target 0.1 --value_trunk separate --disable_tqdm --test_size 8 --num_samples 0""".split(), *extra,
+    ]  # fmt: skip
+
+
 def launch(command: list[str], timeout: int = 300) -> str:
     """Run a launcher with one thread a process; return what it printed."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -133,7 +144,8 @@ def log_of(folder: Path) -> list[dict]:
 
 
 def weights_of(folder: Path) -> dict:
-    return load_file(next(path for path in folder.glob("*.safetensors")))
+    files = sorted(folder.glob("*.safetensors"))
+    return {name: tensor for path in files for name, tensor in load_file(path).items()}
 
 
 def assert_same_run(folder: Path, reference: Path, tolerance: float = 1e-5) -> None:
@@ -156,7 +168,8 @@ def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs, texts):
     """Folder of runs in two processes: SFT with checkpoints, that one resumed half-way, packed; DPO, KTO; text."""
     folder = tmp_path_factory.mktemp("two")
     save = ["--save_strategy", "steps", "--save_steps", "2"]
-    resume = flags(tiny_folder, rows, folder / "resumed", 2, "full", *save, "--resume_from_checkpoint")
+    resumed = ["--resume_from_checkpoint"]
+    resume = flags(tiny_folder, rows, folder / "resumed", 2, "full", *save, *resumed)
     jobs = [
         {"command": "sft", "argv": flags(tiny_folder, rows, folder / "full", 2, "full", *save)},
         {"copy": [str(folder / "full/checkpoint-2"), str(folder / "resumed/checkpoint-2")]},
@@ -168,6 +181,9 @@ def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs, texts):
         ),
         {"command": "kto", "argv": flags(tiny_folder, pairs, folder / "kto", 2, "dpo lora")},
         {"command": "reward", "argv": reward_flags(tiny_folder, pairs, folder / "reward lora", 2)},
+        {"command": "ppo", "argv": ppo_flags(tiny_folder, rows, folder / "ppo", *save)},
+        {"copy": [str(folder / "ppo/checkpoint-2"), str(folder / "ppo resumed/checkpoint-2")]},
+        {"command": "ppo", "argv": ppo_flags(tiny_folder, rows, folder / "ppo resumed", *save, *resumed)},
         {"command": "pretrain", "argv": pretrain_flags(tiny_folder, texts, folder / "text", 2, *save)},
         {"copy": [str(folder / "text/checkpoint-2"), str(folder / "text resumed/checkpoint-2")]},
         {
@@ -222,7 +238,7 @@ def test_the_run_folder_is_written_once(two_process_runs):
     ]
 
 
-@pytest.mark.parametrize(("first", "second"), [("full", "resumed"), ("text", "text resumed")])
+@pytest.mark.parametrize(("first", "second"), [("full", "resumed"), ("text", "text resumed"), ("ppo", "ppo resumed")])
 def test_a_run_resumes_in_two_processes(two_process_runs, first, second):
     whole, resumed = weights_of(two_process_runs / first), weights_of(two_process_runs / second)
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())

@@ -22,7 +22,7 @@ REWARD_METRICS = ("accuracy", "margin", "min_reward", "mean_reward", "max_reward
 SAMPLING_METRICS = (
     "reward", "reward_std", "groups_with_spread", "completions/mean_length", "completions/clipped_ratio", "entropy",
     "kl", "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max",
-    "score", "kl_per_answer", "kl_coef", "clip_ratio", "policy_loss", "value_loss", "explained_variance",
+    "reward_after_kl", "kl_per_answer", "kl_coef", "clip_ratio", "policy_loss", "value_loss", "explained_variance",
     "sampled_tokens_per_second",
 )  # fmt: skip
 SAMPLED_METRICS = ("reward", "reward_low", "reward_high", "share_cut", "mean_length")

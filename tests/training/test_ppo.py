@@ -1,12 +1,15 @@
 """PPO learns a reward and only that, on a tiny model; its parts act as their papers say."""
 
+import ast
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
 
+import ftkit
 from ftkit.config.errors import UserError
 from ftkit.config.settings.ppo import PPOArguments
 from ftkit.inference.sampling import sample
@@ -76,7 +79,7 @@ def test_it_learns_what_is_rewarded_and_a_random_reward_teaches_nothing(make):
     gained, drifted = (shares(trainer) - before for trainer in (learner, control))
     error = (gained.var() / len(gained)).sqrt()
     assert gained.mean() > 0.1 + 4 * error and drifted.mean().abs() < 0.04 + 2 * error
-    assert curve(learner, "score")[-1] > curve(learner, "score")[0] + 0.1
+    assert curve(learner, "reward")[-1] > curve(learner, "reward")[0] + 0.1
     assert curve(learner, "kl")[0] == 0 < curve(learner, "kl")[-1]
 
 
@@ -102,7 +105,7 @@ def test_a_run_goes_on_bit_for_bit_in_the_middle_of_a_rollout(make, tmp_path):
     assert later.kl_coef == whole.kl_coef != 0.05
     for name, one in digest(whole).items():
         assert torch.equal(one, digest(later)[name]), name
-    assert curve(later, "score") == curve(whole, "score")
+    assert curve(later, "reward") == curve(whole, "reward")
 
 
 @pytest.mark.parametrize("trunk", ["shared", "separate"])
@@ -174,3 +177,19 @@ def test_each_prompt_has_its_turn_in_a_pass_and_the_next_pass_is_mixed_anew():
     assert all(len(turn) == 4 for turn in turns)
     assert len({*turns[0], *turns[1]}) == len({*turns[2], *turns[3]}) == 8 and turns[0] != turns[2]
     assert prompt_places(3, num_prompts=11, size=4, seed=None) == [4, 5, 6, 7]
+
+
+def test_the_whole_of_it_is_short_enough_to_be_read():
+    package = Path(ftkit.__file__).parent
+    files = [*package.glob("training/ppo/*.py"), package / "training/methods/ppo.py", package / "model/value_head.py"]
+    code = 0
+    for file in files:
+        text = file.read_text()
+        docstrings = [
+            node.body[0] for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+        ]  # fmt: skip
+        skipped = {line for one in docstrings for line in range(one.lineno, one.end_lineno + 1)}
+        lines = [line.strip() for number, line in enumerate(text.split("\n"), 1) if number not in skipped]
+        code += sum(bool(line) and not line.startswith("#") for line in lines)
+    assert len(files) == 7 and code < 400

@@ -170,12 +170,18 @@ def charts(metrics: list[dict]) -> list[tuple[str, str, Chart]]:
     if any("eval_f1" in line for line in metrics):
         note = "Cross-entropy of a row, in nats, by update."
     bits = "What coding a byte of text takes, end tokens included: comparable between tokenizers."
+    sampled = [line for line in metrics if "reward" in line]
     drawn = [
         ("Loss", note, loss_chart(*loss_points(metrics))),
         (
             "Reward",
             "Of sampled answers: in training, and to held-out prompts.",
             loss_chart(*loss_points(metrics, "reward"), measure="reward"),
+        ),
+        (
+            "Distance to the start",
+            "KL divergence of sampled answers, in nats per token.",
+            loss_chart(*loss_points(sampled, "kl"), measure="KL"),
         ),
         ("Bits per byte", bits, loss_chart(*loss_points(metrics, "bits_per_byte"), measure="bits per byte")),
     ]

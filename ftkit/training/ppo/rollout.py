@@ -55,7 +55,7 @@ def padded_rollout(prompts_ids: Sequence[list[int]], answers_ids: Sequence[list[
     return {name: tensor.to(device) for name, tensor in found.items()}
 
 
-def read(model, base, batch: Rollout, temperature: float, *, has_value: bool = True) -> Rollout:
+def read(model, base, batch: Rollout, temperature: float) -> Rollout:
     """What a model says of the answers' tokens, (B, K) each: "log_probs", "values" with a head, "entropy" unless
     gradients are taken.
 
@@ -65,7 +65,7 @@ def read(model, base, batch: Rollout, temperature: float, *, has_value: bool = T
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     logits_BKV, states_BKD = with_states(model, base, num_kept, **inputs)
     found = {"log_probs": formulas.token_log_probs(logits_BKV, batch["input_ids"][:, -num_kept:], temperature)}
-    if has_value:
+    if hasattr(base, "value"):  # which the reference has not
         found["values"] = base.value(states_BKD, **inputs)
     if not torch.is_grad_enabled():
         found["entropy"] = formulas.entropy(logits_BKV, temperature)

@@ -104,11 +104,11 @@ class PPOTrainer(ValueHeadMixin, RewardEvaluationMixin, RunMixin, Trainer):
         rollout = padded_rollout(prompts_ids, answers_ids, self.processing_class.pad_token_id, args.device)
         batches = list(parts(rollout, args.per_device_train_batch_size))
         with evaluation_mode(self.model), self.accelerator.autocast():
-            said = joined(
-                [read(self.reference, self.reference, one, args.temperature, has_value=False) for one in batches]
+            policy, reference = (
+                joined([read(model, model, batch, args.temperature) for batch in batches])
+                for model in (self.model, self.reference)
             )
-            rollout |= joined([read(self.model, self.model, one, args.temperature) for one in batches])
-        rollout["kl"] = rollout["log_probs"] - said["log_probs"]
+        rollout |= policy | {"kl": policy["log_probs"] - reference["log_probs"]}
         self.weigh(rollout, self.score(prompts, samples), [not one.is_ended for one in samples])
         return rollout
 
@@ -124,13 +124,11 @@ class PPOTrainer(ValueHeadMixin, RewardEvaluationMixin, RunMixin, Trainer):
         kl_BK, scores_B = rollout.pop("kl") * mask_BK, scores_B.nan_to_num()
         paid_B = scores_B - (args.missing_eos_penalty or 0.0) * is_cut_B
         rewards_BK = formulas.token_rewards(paid_B, kl_BK, mask_BK, self.kl_coef) * mask_BK
-        advantages_BK, returns_BK = formulas.advantages_and_returns(
-            rewards_BK, values_BK, mask_BK, args.gamma, args.lam
-        )
-        white_BK = formulas.whitened(advantages_BK, mask_BK, self.total) if args.whiten_advantages else advantages_BK
-        rollout |= {"advantages": white_BK, "returns": returns_BK}
+        plain_BK, returns_BK = formulas.advantages_and_returns(rewards_BK, values_BK, mask_BK, args.gamma, args.lam)
+        advantages_BK = formulas.whitened(plain_BK, mask_BK, self.total) if args.whiten_advantages else plain_BK
+        rollout |= {"advantages": advantages_BK, "returns": returns_BK}
         means = self.means_of({
-            "score": scores_B, "reward": rewards_BK.sum(1), "kl_per_answer": kl_BK.sum(1),
+            "reward": scores_B, "reward_after_kl": rewards_BK.sum(1), "kl_per_answer": kl_BK.sum(1),
             "completions/clipped_ratio": is_cut_B, "completions/mean_length": mask_BK.sum(1),
             "entropy": (rollout.pop("entropy") * mask_BK).sum(1),
         }, mask_BK.any(dim=1))  # fmt: skip
@@ -185,8 +183,9 @@ class PPOTrainer(ValueHeadMixin, RewardEvaluationMixin, RunMixin, Trainer):
 
     def _load_from_checkpoint(self, checkpoint, *args, **kwargs):
         super()._load_from_checkpoint(checkpoint, *args, **kwargs)
-        kept = torch.load(self.rollout_path(checkpoint), weights_only=True, map_location=self.args.device)
-        self.kl_coef, self.rollout, self.measures = kept["kl_coef"], kept["rollout"], kept["measures"]
+        kept = torch.load(self.rollout_path(checkpoint), weights_only=True, map_location="cpu")
+        self.kl_coef, self.measures = kept["kl_coef"], kept["measures"]
+        self.rollout = {name: tensor.to(self.args.device) for name, tensor in kept["rollout"].items()}
 
     def rollout_path(self, folder) -> Path:
         """Where a checkpoint keeps what this process is learning from."""
