@@ -92,6 +92,21 @@ def tiny_folder(tmp_path_factory, word_rows) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_teacher(tiny_folder) -> Path:
+    """Another random Llama with the tokenizer of `tiny_folder`, wider, whose head has 4 rows of padding."""
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(tiny_folder)
+    config.vocab_size, config.hidden_size = config.vocab_size + 4, 96
+    folder = tiny_folder.with_name("teacher")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def book_tensors() -> dict:
     """Random weights in the layout of the book's chapter 5, of GPT-2's vocabulary, exact in float16: 2 layers, 64 wide."""
     import torch

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ftkit.config.errors import UserError
 from ftkit.config.flags import UNKNOWN, Setting
-from ftkit.config.words import canonical, right_flag
+from ftkit.config.words import SAME, canonical, right_flag
 
 WIDTH, INDENT, TEXT_COLUMN = 100, " " * 6, 34
 # What a page shows: by group, the setting, what stands for its value, and its text where the library's is too long.
@@ -29,6 +29,7 @@ SHOWN = {
     ),
     "model": (
         ("model_name_or_path", "M", "Hub id, folder, .gguf file, or a bundled name: base, smollm2"),
+        ("teacher_model_name_or_path", "M", "who is learnt from: a Hub id, a folder, a bundled name, an adapter"),
         ("tokenizer", "FOLDER", "of a new model, which is made where no --model is given"),
         ("preset", "NAME", "shape of a new model: llama or gpt2"),
         ("hidden_size", "N", "width of a new model; see --help new model"),
@@ -60,6 +61,9 @@ SHOWN = {
         ("loss_type", "NAME ...", "loss; its values: --help loss_type"),
         ("kl_coef", "X", "weight of the KL to the start in the rewards"),
         ("beta", "X", "how far the model may move from where it started"),
+        ("answers", "NAME", "whose answers: rows, student, or teacher, who writes them"),
+        ("teacher_top_k", "N", "likeliest tokens that are kept; 0: all, each step"),
+        ("hard_label_weight", "X", "share of the rows' own answers in the loss"),
         ("center_rewards_coefficient", "X", "weight of the mean score in the loss, which keeps it near 0"),
         ("seed", "N", "seed of the order, of dropout and of new weights"),
     ),
@@ -78,8 +82,10 @@ SHOWN = {
     ),
 }  # fmt: skip
 OF_CLASSIFIERS = ("adapter", "num_frozen_layers", "benchmark_tasks")
-# Of those shown: what a command refuses, or has no room for.
-REFUSED = {"ftkit classify": OF_CLASSIFIERS, "ftkit reward": OF_CLASSIFIERS, "ftkit grpo": ("loss_type",)}
+LEFT_OUT = {  # of those shown: what a command refuses, or has no room for
+    "ftkit classify": OF_CLASSIFIERS, "ftkit reward": OF_CLASSIFIERS, "ftkit grpo": ("loss_type",),
+    "ftkit distill": ("num_frozen_layers", "gradient_accumulation_steps"),
+}  # fmt: skip
 ROWS_AND_MACHINE = "decided from rows and machine"
 # What a run decides where nobody chose, by rule instead of a default.
 RULES = {
@@ -140,9 +146,9 @@ def trainer_page(prog: str, about: str, settings: dict[str, Setting], word: str)
         *example_lines(about),
     ]
     for group, rows in SHOWN.items():
-        refused = REFUSED.get(prog, ())
-        known = [(settings[name], sign, text) for name, sign, text in rows if name in settings and name not in refused]
-        lines += ["", f"{group}:", *(line for row in known for line in page_lines(*row))]
+        names = settings.keys() - LEFT_OUT.get(prog, ())
+        known = [(settings[name], sign, text) for name, sign, text in rows if name in names]
+        lines += ["", f"{group}:", *(line for row in known for line in page_lines(*row))] if known else []
     return "\n".join(
         [
             *lines,
@@ -162,8 +168,9 @@ def example_lines(about: str) -> list[str]:
 
 def page_lines(setting: Setting, sign: str, text: str) -> list[str]:
     """One setting of a page: its flag, and its text beside it."""
-    name = "model" if setting.name == "model_name_or_path" else setting.name
+    name = SAME[setting.name] if setting.name.endswith("model_name_or_path") else setting.name
     flag = f"  --{name} {sign}".rstrip()
+    text = "" if setting.owner == ("ftkit", "DistillArguments") and setting.name == "beta" else text
     text = text or setting.help[0].lower() + setting.help[1:].rstrip(".").replace(". Default:", "; default:")
     first, *others = textwrap.wrap(text + default_text(setting, text), WIDTH - TEXT_COLUMN)
     beside = f"{flag:<{TEXT_COLUMN - 1}} {first}"

@@ -26,6 +26,7 @@ COMMAND_WORDS = {
     "reward": "reward-model reward_model rm score",
     "grpo": "rl rloo reinforce reward-training",
     "ppo": "value-head actor-critic gae",
+    "distill": "distil distillation kd teacher student",
     "data check": "check-data validate lint rows",
     "data show": "show preview inspect",
     "data split": "split",

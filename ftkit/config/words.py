@@ -100,7 +100,10 @@ MEANINGS = (
     ("conf cfg yaml config_file settings", "--config"),
     ("verbose quiet v q", "there is one way of printing; --disable_tqdm draws no bars"),
 )  # fmt: skip
-SAME = {"model": "model_name_or_path", "model_name_or_path": "model"}  # one thing under two names, whichever is known
+SAME = {  # one thing under two names, whichever is known
+    "model": "model_name_or_path", "model_name_or_path": "model",
+    "teacher": "teacher_model_name_or_path", "teacher_model_name_or_path": "teacher",
+}  # fmt: skip
 
 
 def canonical(word: str, names: Collection[str]) -> str:

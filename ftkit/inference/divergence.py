@@ -87,6 +87,35 @@ def compare_models(reference, candidate, rows: Sequence[dict], pad_token_id: int
     )
 
 
+def row_divergences(
+    reference, candidate, rows: Sequence[dict], pad_token_id: int, *, num_tokens: int | None = None, batch_size: int = 8
+) -> list[float]:
+    """KL(reference || candidate) of each row, summed over its scored tokens, in nats; 0 of a row without any.
+
+    num_tokens: of the vocabulary that both know, where one head has padding beyond it. Raises ValueError as
+    `compare_models` does, for two heads of different sizes where it is not given.
+    """
+    places = [place for place, row in enumerate(rows) if any(label != IGNORE_INDEX for label in row["labels"][1:])]
+    places.sort(key=lambda place: -len(rows[place]["input_ids"]))
+    found = [0.0] * len(rows)
+    if not places:
+        return found
+    scored = [rows[place] for place in places]
+    owners = [
+        place for place in places for label in rows[place]["labels"][1:] if label != IGNORE_INDEX
+    ]  # fmt: skip
+    with evaluation_mode(reference), evaluation_mode(candidate):
+        models = (reference, candidate)
+        scorers = [choose_scorer(model, scored[-1]["input_ids"]) for model in models]
+        start = 0
+        for pair in paired_logits(scorers, models, scored, pad_token_id, batch_size):
+            kl_N = token_kl(*(logits_NV[:, :num_tokens] for logits_NV in pair)).double().tolist()
+            for owner, value in zip(owners[start : start + len(kl_N)], kl_N, strict=True):
+                found[owner] += value
+            start += len(kl_N)
+    return found
+
+
 def paired_logits(
     scorers: list, models: tuple, rows: list[dict], pad_token_id: int, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:

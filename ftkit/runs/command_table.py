@@ -4,7 +4,7 @@ from ftkit.runs.recipes import TRAINERS
 
 # The groups of `ftkit --help`; each command is in one.
 GROUPS = {
-    "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "classify", "pretrain"),
+    "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "pretrain"),
     "data": ("data", "tokenizer"),
     "ask": ("generate", "chat"),
     "measure": ("bench", "compare", "judge", "arena", "check"),
@@ -20,6 +20,7 @@ COMMANDS = {
     "reward": TRAINERS["reward"],
     "grpo": TRAINERS["grpo"],
     "ppo": TRAINERS["ppo"],
+    "distill": TRAINERS["distill"],
     "classify": TRAINERS["classify"],
     "import": ("ftkit.commands.import_", "bring a GPT of your own: the book's, nanoGPT's or llama2.c's weights"),
     "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),

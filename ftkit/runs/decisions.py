@@ -6,9 +6,9 @@ from collections.abc import Callable
 from ftkit.config.hardware import Hardware, named_hardware, probe
 from ftkit.config.run_folder import RunRecord
 from ftkit.config.settings.needs import without_effect
-from ftkit.runs.first_process import on_first_process
 from ftkit.runs.opening import Start
 from ftkit.training.decided import Decided, Facts
+from ftkit.training.first_process import on_first_process
 from ftkit.training.plan import decide
 
 # Flags beside --config OUT/run.yaml that change nothing of what is decided.

@@ -29,11 +29,11 @@ from ftkit.publish.card.model_card import write_model_card
 from ftkit.publish.hub.hub import check_push, push_folder
 from ftkit.runs.benchmark import benchmark_after, benchmark_before, check_benchmark
 from ftkit.runs.decisions import decide_for_all
-from ftkit.runs.first_process import on_first_process
 from ftkit.runs.opening import Start, begin, check_state, close_folder, identity_of, output_folder, take_folder
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import SampleCallback
 from ftkit.training.checkpointing import save_model_safely
+from ftkit.training.first_process import on_first_process
 from ftkit.training.method import HeldOut, Method, Run
 from ftkit.training.plan import num_updates
 from ftkit.training.plan_text import more_line, plan_lines

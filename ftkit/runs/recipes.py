@@ -10,6 +10,7 @@ TRAINERS = {
     "reward": ("ftkit.reward", "a reward model from pairs of answers, or the scores of a file's answers"),
     "grpo": ("ftkit.grpo", "reinforcement learning from rewards, GRPO and RLOO: all weights, LoRA, QLoRA"),
     "ppo": ("ftkit.ppo", "reinforcement learning from rewards by PPO, with a value head: all weights, LoRA, QLoRA"),
+    "distill": ("ftkit.distill", "a student that learns a teacher's distribution, or its answers"),
     "classify": ("ftkit.classify", "train a text classifier, or put a file's texts into classes"),
     "pretrain": ("ftkit.pretrain", "a base model from raw text, or more training of one on raw text"),
 }

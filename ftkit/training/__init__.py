@@ -10,8 +10,10 @@ checkpointing.py     Checkpoints that a kill, a full disk or a damaged file cann
 checkpoints.py       Checkpoints on the disk: found, verified, chosen, published, rotated
 counters.py          What a trainer has counted: kept in a checkpoint, taken up by a resume
 decided.py           What decisions rest on, and what they are: two frozen records
+distill/             Distillation: what a teacher says, kept, and the losses that hold a student to it
 explosion.py         Warns of a run that is finite and yet lost
 facts.py             What decisions rest on, found out on the first process without loading the weights
+first_process.py     What the first process finds out for all
 fitting.py           What fits the device: memory, recomputed activations, fused layers, the loss head's kernel
 guards.py            Stops a run whose loss, gradient or weights are not finite before anything of it is kept
 learning_receipt.py  The learning receipt

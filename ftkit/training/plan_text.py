@@ -62,7 +62,7 @@ def rate_lines(run: Run) -> list[str]:
 def more_line(run: Run) -> str:
     """The command that shows every row as it is trained; "" for rows that it does not render."""
     data, model = run.settings.data, run.settings.model.model_name_or_path
-    if run.command not in ("sft", "dpo", "kto", "reward") or not model or not data.dataset_name:
+    if run.command not in ("sft", "dpo", "kto", "reward", "distill") or not model or not data.dataset_name:
         return ""
     words = ["data", "show", data.dataset_name, "--model", model, "--template", data.template]
     others = {

@@ -21,6 +21,7 @@ OUTPUTS = {  # the command line of each command and what it says of an OUT that 
     "reward": (TRAINING, FOLDER),
     "grpo": ([*TRAINING, "--rewards", "json"], FOLDER),
     "ppo": ([*TRAINING, "--rewards", "json"], FOLDER),
+    "distill": ([*TRAINING, "--teacher", "gone"], FOLDER),
     "classify": (TRAINING, FOLDER),
     "pretrain": (TRAINING, FOLDER),
     "try": (["gone.jsonl", "--output_dir", "{out}"], FOLDER),

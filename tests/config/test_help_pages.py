@@ -31,6 +31,7 @@ GIVEN = {
     "reward": [],
     "grpo": ["--rewards", "json"],
     "ppo": ["--rewards", "json"],
+    "distill": ["--teacher", "t"],
     "classify": [],
     "pretrain": ["--tokenizer", "t"],
 }

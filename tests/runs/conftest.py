@@ -24,8 +24,8 @@ ROLLOUTS = (
 class Files:
     """The rows that each trainer takes, and the flags that name them and a tiny model."""
 
-    def __init__(self, folder: Path, model: Path):
-        self.folder, self.model = folder, model
+    def __init__(self, folder: Path, model: Path, teacher: Path):
+        self.folder, self.model, self.teacher = folder, model, teacher
         words = [*WORDS, "bal com dun"]  # one row is longer than the others
         upper = [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in words]
         pairs = [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in words]
@@ -43,6 +43,7 @@ class Files:
             "kto": marked,
             "grpo": asked,
             "ppo": asked,
+            "distill": upper,
             "classify": labels,
         }
         all_rows["pretrain"] = texts
@@ -59,8 +60,8 @@ class Files:
         if command == "pretrain":
             sizes = ("--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2")
             model = ("--tokenizer", str(self.model), *sizes, "--block_size", "32")
-        template = ("--template", "alpaca") if command in ("sft", "dpo", "kto", "reward", "grpo", "ppo") else ()
-        own = {"grpo": SAMPLED, "ppo": ROLLOUTS}.get(command, ())
+        template = ("--template", "alpaca") if command not in ("classify", "pretrain") else ()
+        own = {"grpo": SAMPLED, "ppo": ROLLOUTS, "distill": ("--teacher", str(self.teacher))}.get(command, ())
         return [*model, "--dataset_name", str(self.path(command)), "--output_dir", str(out), *template, *QUIET, *own]
 
     def parse(self, command: str, out, *more: str):
@@ -73,9 +74,9 @@ class Files:
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory, tiny_folder) -> Files:
+def files(tmp_path_factory, tiny_folder, tiny_teacher) -> Files:
     """Rows for every trainer."""
-    return Files(tmp_path_factory.mktemp("rows_of_trainers"), tiny_folder)
+    return Files(tmp_path_factory.mktemp("rows_of_trainers"), tiny_folder, tiny_teacher)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,8 @@ import torch
 
 from ftkit.config import hardware
 from ftkit.config.errors import UserError
-from ftkit.runs import decisions, first_process
+from ftkit.runs import decisions
+from ftkit.training import first_process
 
 SETTINGS = SimpleNamespace(training=SimpleNamespace(use_cpu=False, ddp_backend=None, ddp_timeout=60), record=None)
 

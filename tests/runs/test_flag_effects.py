@@ -214,6 +214,7 @@ class Effect:
 
 PEFT = {"use_peft": True}
 HELD_OUT = {"test_size": 4}
+OWN_ANSWERS = {"answers": "student"}
 SHOWN = HELD_OUT | {"num_samples": 2}
 COMMON = {
     # ours
@@ -338,6 +339,22 @@ EFFECTS = {
         "precompute_ref_log_probs": Effect(True, lambda start: start.trainer.ref_model is None),
         "train_sampling_strategy": Effect("random", "pairs neighbours"),
         "per_device_train_batch_size": Effect(1, "pairs the rows of a batch"),
+    },
+    "distill": {name: COMMON[name] for name in SHARED} | row_effects(22, 3) | {
+        "loss_head_kernel": Effect("compact", "both heads are read in chunks"),
+        "add_template_tokens": Effect(True, "does not have"),
+        "dataset_streaming": Effect(True, "is asked about all"),
+        "teacher_model_name_or_path": Effect("ADAPTER", weights),
+        "teacher_dtype": Effect("bfloat16", decided),
+        "answers": Effect("student", lambda start: type(start.trainer)),
+        "teacher_top_k": Effect(3, weights),
+        "hard_label_weight": Effect(0.5, weights),
+        "beta": Effect(0.5, weights),
+        "temperature": Effect(2.0, weights),
+        "max_completion_length": Effect(5, lambda start: start.run.config.max_completion_length, OWN_ANSWERS),
+        "top_p": Effect(0.5, "samples its own distribution"),
+        "log_completions": Effect(True, "add --answers student"),
+        "label_smoothing_factor": Effect(0.2, "a teacher's probabilities"),
     },
     "reward": {name: COMMON[name] for name in SHARED} | {
         "template": Effect("chatml", rows),
@@ -491,7 +508,7 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def places(files, tiny_folder, tmp_path_factory) -> dict[str, str]:
+def places(files, tiny_folder, tiny_teacher, tmp_path_factory) -> dict[str, str]:
     """What stands for the names in capitals of the tables."""
     folder = tmp_path_factory.mktemp("places")
     texts = [[json.dumps({"text": f"{word} {number} " * 30}) for number in range(9)] for word in ("train", "va", "te")]
@@ -503,6 +520,7 @@ def places(files, tiny_folder, tmp_path_factory) -> dict[str, str]:
     tokenizer.add_tokens(["document"])
     tokenizer.save_pretrained(folder / "tokenizer")
     named = {"MODEL": str(tiny_folder), "SPLITS": str(folder / "splits"), "TEXT": str(folder / "text.txt")}
+    named["TEACHER"] = str(tiny_teacher)
     named |= {"TOKENIZER": str(folder / "tokenizer"), "ADAPTER": str(folder / "adapter")}
     start = Start("sft", given_to("sft", files, named, folder, {"use_peft": True, "lora_r": 2}))
     start.trained.model.save_pretrained(folder / "adapter")
@@ -517,8 +535,9 @@ def given_to(command: str, files, places: dict, out: Path, more: dict) -> dict:
         if command != "pretrain"
         else NEW_MODEL | {"tokenizer": "MODEL", "block_size": 32}
     )
-    own |= {"template": "plain"} if command in ("sft", "dpo", "kto", "reward", "grpo", "ppo") else {}
+    own |= {"template": "plain"} if command not in ("classify", "pretrain") else {}
     own |= {"grpo": SAMPLED, "ppo": ROLLOUTS}.get(command, {})
+    own |= {"teacher_model_name_or_path": "TEACHER"} if command == "distill" else {}
     given = BASE | own | {"dataset_name": str(files.path(command)), "output_dir": str(out)} | more
     return {
         name: places.get(value, value) if isinstance(value, str) else value
@@ -655,6 +674,20 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"ref_model_sync_steps": 2}, "needs --sync_ref_model"),
         ({"label_smoothing_factor": 0.1}, "has no effect on labels of answers"),
         ({"dataset_num_proc": 2}, "ftkit reads rows and model itself"),
+    ],
+    "distill": [
+        ({"dataset_streaming": True}, "asked about all"),
+        ({"add_template_tokens": True}, "the teacher does not have"),
+        ({"teacher_top_k": 5, **OWN_ANSWERS}, "belongs to --answers rows"),
+        ({"beta": 0.5, "answers": "teacher"}, "which are labels"),
+        ({"max_completion_length": 5}, "those of the rows are there"),
+        ({"compact_loss_head": True, **OWN_ANSWERS}, "TRL reads both heads in chunks"),
+        ({"top_p": 0.5}, "samples its own distribution"),
+        ({"use_vllm": True}, "add --answers student"),
+        ({"label_smoothing_factor": 0.1}, "a teacher's probabilities"),
+        ({"loss_head_kernel": "trl"}, "both heads are read in chunks"),
+        ({"train_sampling_strategy": "sequential", **OWN_ANSWERS}, "TRL mixes prompts itself"),
+        ({"chat_template_kwargs": {"a": 1}}, "ftkit reads rows and models itself"),
     ],
     "reward": [
         ({"max_truncated_share": 0.5}, "no pair is cut"),

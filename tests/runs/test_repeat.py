@@ -17,6 +17,7 @@ RUNS = {  # name: command, flags
     "kto": ("kto", ["--use_peft", "--max_steps", "2"]),
     "grpo": ("grpo", ["--use_peft", "--max_steps", "2"]),
     "ppo": ("ppo", ["--use_peft", "--max_steps", "3", "--kl_target", "1"]),
+    "distill": ("distill", ["--use_peft", "--max_steps", "2"]),
     "pretrain": ("pretrain", ["--max_tokens", "800", "--lr_scheduler_type", "cosine", "--dropout", "0.1"]),
     "classify": ("classify", ["--early_stopping_patience", "1", "--num_train_epochs", "2", "--test_size", "4"]),
 }

@@ -15,6 +15,7 @@ COMMANDS = {
     "ppo": "ppo --model_name_or_path smollm2 --dataset_name preferences --rewards json --output_dir out",
     "grpo": "grpo --model_name_or_path smollm2 --dataset_name preferences --rewards json --output_dir out",
     "kto": "kto --model_name_or_path smollm2 --dataset_name preferences --output_dir out",
+    "distill": "distill --model base --teacher smollm2 --dataset_name rows.jsonl --template chatml --output_dir out",
     "classify": "classify --model_name_or_path smollm2 --dataset_name spam --output_dir out",
     "predict": "classify --predict texts.txt --model_name_or_path smollm2",
     "pretrain": "pretrain --model_name_or_path smollm2 --dataset_name texts.txt --output_dir out",

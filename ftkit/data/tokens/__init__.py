@@ -11,5 +11,6 @@ prompts.py           Prompts (see `ftkit.data.rows.prompts`) as token ids, up to
 receipt.py           The batch receipt
 receipt_text.py      The batch receipt for people
 tokenization.py      Turns rows into token ids and labels
+vocabularies.py      Whether two tokenizers mean the same by each id, compared by the bytes that the ids stand for
 whole_pairs.py       Preference rows as whole conversations, for a reward model
 """

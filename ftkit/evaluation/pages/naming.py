@@ -7,7 +7,10 @@ from ftkit.model.loading import public_name_of
 
 CACHED_ID = re.compile(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]")  # how huggingface_hub's cache names a model
 # Commands whose titles say more than the method of tuning.
-KINDS = {"dpo": "DPO", "kto": "KTO", "grpo": "GRPO", "ppo": "PPO", "reward": "Reward model", "classify": "Classifier"}
+KINDS = {
+    "dpo": "DPO", "kto": "KTO", "grpo": "GRPO", "ppo": "PPO", "reward": "Reward model", "distill": "Distilled",
+    "classify": "Classifier",
+}  # fmt: skip
 
 
 def method_name(settings: dict, command: str) -> str:

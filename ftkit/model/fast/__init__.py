@@ -1,6 +1,7 @@
 """Fast paths, each equal to the plain path by test and off by one flag.
 
 chunked_log_probs.py  Per-token log-probabilities of a linear language-model head, in tiles, with gradients formed
+chunked_sum.py        The sum of any loss of rows' logits, in chunks of rows, with gradients formed in forward
 fused_lora.py         A LoRA layer as one autograd function, y = x W' + s (x A') B', on a CPU
 head_kernels.py       Which kernel scores the LM head
 head_statistics.py    What a row of logits comes to, summed tile by tile

@@ -111,6 +111,7 @@ LIMITS = {
     "grpo": "Made to give answers that its rewards score highly; it may have learned to please them, and no more.",
     "kto": "Made to give answers like those that were marked as wanted in its data.",
     "reward": "Made to tell which of two answers to one request was preferred, for requests like those of its data.",
+    "distill": "Made to answer as its teacher does, on requests like those of its data.",
     "pretrain": "A base model: it continues text like that it has read, and answers nothing until it is fine-tuned.",
 }
 LIMITS_OF_ALL = """\
@@ -137,6 +138,8 @@ MEASURES = {
     "eval_logps/chosen": "log-probability of the chosen answer, nats",
     "eval_logps/rejected": "log-probability of the rejected answer, nats",
     "eval_accuracy": "accuracy",
+    "eval_divergence": "divergence from the teacher, nats per token",
+    "eval_answer_loss": "loss of the answers, nats per token",
     "eval_margin": "chosen score - rejected score",
     "eval_f1": "F1",
     "eval_matthews_correlation": "Matthews correlation",

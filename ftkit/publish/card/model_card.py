@@ -37,6 +37,7 @@ METHODS = {
     "grpo": "reinforcement learning from rewards (GRPO, arXiv:2402.03300; RLOO, arXiv:2402.14740)",
     "kto": "Kahneman-Tversky optimisation (arXiv:2402.01306)",
     "reward": "Pairwise training of a reward model (-log sigmoid of the difference of two scores)",
+    "distill": "Distillation from a teacher (arXiv:1503.02531)",
     "pretrain": "Next-token prediction on raw text",
     "classify": "Supervised training of a text classifier",
 }

@@ -1,6 +1,7 @@
 """One file per trainer: the thin subclass of TRL's or transformers' trainer.
 
 classify.py  Classifiers: labelled rows and a model with a head made ready, and the trainer
+distill.py   Distillation: rows and teacher made ready, the teacher asked or kept, and the trainer of each way
 dpo.py       TRL's DPOTrainer on pairs that are already tokenized, with the reference it is given or the adapter i
 grpo.py      GRPO, its family and RLOO: prompts answered by the model as it is, rewarded, and trained by TRL's trainer
 kto.py       TRL's KTOTrainer on answers that are wanted or not, in an order mixed by seed
