@@ -5,6 +5,7 @@ Stands between RunMixin and GRPOTrainer or RLOOTrainer, and sees the same for bo
 """
 
 import copy
+import inspect
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ class SampledMixin(RewardEvaluationMixin):
         if is_whole and beta:  # TRL would read the weights again, in the precision of their file and not in this one
             reference = copy.deepcopy(model).requires_grad_(False).eval()
             args.beta, args.sync_ref_model = 0.0, False
+        for one in filter(None, (model, reference)):
+            count_positions(one)
         super().__init__(model=model, args=args, **kwargs)
         if reference is not None:
             args.beta, args.sync_ref_model = beta, syncs
@@ -190,3 +193,22 @@ class SampledMixin(RewardEvaluationMixin):
     def sampled_path(self, folder) -> Path:
         """Of this process."""
         return Path(folder) / f"{SAMPLED}_{self.args.process_index}.safetensors"
+
+
+def count_positions(model) -> None:
+    """Let a model count the positions of a padded batch from its mask, as it does while it samples.
+
+    TRL gives prompts with padding on the left and no positions: learned ones would be those of other tokens.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "position_ids" not in inspect.signature(base.forward).parameters:
+        return
+
+    def with_positions(module, args, given):
+        mask_BT = given.get("attention_mask")
+        is_whole = mask_BT is not None and mask_BT.dim() == 2 and given.get("past_key_values") is None
+        if is_whole and given.get("position_ids") is None and not mask_BT[:, 0].all():
+            given = given | {"position_ids": (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)}
+        return args, given
+
+    base.register_forward_pre_hook(with_positions, with_kwargs=True)
