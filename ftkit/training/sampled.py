@@ -171,7 +171,7 @@ class SampledMixin(RewardEvaluationMixin):
         super()._save_rng_state(output_dir)
         if self._buffered_inputs and self._step % (self.args.steps_per_generation * self.num_iterations):
             tensors = {
-                f"{number}.{name}": value.detach().cpu().contiguous()
+                f"{number}.{name}": value.detach().cpu().clone().contiguous()
                 for number, batch in enumerate(self._buffered_inputs)
                 for name, value in batch.items()
             }
