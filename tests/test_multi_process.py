@@ -214,7 +214,7 @@ def test_two_processes_train_as_one(method, two_process_runs, tiny_folder, rows,
 
 def test_two_processes_train_a_reward_model_as_one(two_process_runs, tiny_folder, pairs, tmp_path):
     in_one_process(reward_flags(tiny_folder, pairs, tmp_path / "one", 4), "reward")
-    assert_same_run(two_process_runs / "reward lora", tmp_path / "one")
+    assert_same_run(two_process_runs / "reward lora", tmp_path / "one", 1e-4)  # a margin is a small difference
     assert_same_scores(two_process_runs / "reward lora", tmp_path / "one")
     assert (two_process_runs / "printed.txt").read_text().count("a fresh process reads") == 1
 
