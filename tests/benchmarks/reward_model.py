@@ -163,7 +163,8 @@ def body(args, parts: dict, minutes: dict, choices: dict) -> str:
         )
     correlation = next(iter(choices.values()))["correlation"]
     return "\n".join([
-        *lines, "", f"The two models' scores of all answers correlate at {correlation:.2f}. {measuring.machine(1)}"
+        *lines, "", f"The two models' scores of all answers correlate at {correlation:.2f}. Split, training and "
+        f"sampling have seed {SEED}. {measuring.machine(1)}"
     ])  # fmt: skip
 
 
