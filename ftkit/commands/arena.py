@@ -220,7 +220,7 @@ def write_rows_asked_for(votes: list, args) -> None:
 
     for path, rows_of, next_step in (
         (args.dpo, dpo_rows, f"next: {command('dpo', '--dataset_name', args.dpo, '...')}"),
-        (args.kto, kto_rows, "next: TRL's KTO trainer reads it"),
+        (args.kto, kto_rows, f"next: {command('kto', '--dataset_name', args.kto, '...')}"),
     ):
         if path:
             rows = rows_of(votes)

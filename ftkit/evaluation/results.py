@@ -93,7 +93,7 @@ class TaskResult:
     items. num_cut: items longer than the model's context. examples_hash: of the examples before the questions; "" for
     none, or from an earlier ftkit. data: the Hub dataset whose rows a bundled task asked; "" for any other rows and
     tasks. is_sample: whether another run may have answered more or fewer of the same rows. num_thoughts: answers that
-    began with a thought, which is not scored; num_cut_thoughts: that were cut off in it, and count as empty.
+    began with a thought, which is not scored; num_thoughts_alone: of which no answer followed, which count as empty.
     samples: where each item was answered several times."""
 
     name: str
@@ -109,7 +109,7 @@ class TaskResult:
     data: str = ""
     is_sample: bool = False
     num_thoughts: int = 0
-    num_cut_thoughts: int = 0
+    num_thoughts_alone: int = 0
     samples: SampleCurve | None = None
 
 
@@ -184,19 +184,17 @@ def task_of(
 
 
 def thought_counts(items: Sequence[Item]) -> dict[str, int]:
-    """How many answers began with a thought, and were cut off in it, as fields of a TaskResult."""
+    """How many answers began with a thought, and how many of these ended with it, as fields of a TaskResult."""
     thought = [item for item in items if THOUGHT in item.extra]
-    return {"num_thoughts": len(thought), "num_cut_thoughts": sum(not item.prediction for item in thought)}
+    return {"num_thoughts": len(thought), "num_thoughts_alone": sum(not item.prediction for item in thought)}
 
 
 def thoughts_text(task: TaskResult) -> str:
     """What a reader must know of thoughts before the answers; "" where there were none."""
     if not task.num_thoughts:
         return ""
-    cut = task.num_cut_thoughts
-    are = "was cut off in the thought and counts" if cut == 1 else "were cut off in the thought and count"
     text = f"{task.num_thoughts:,} of {task.num_items:,} answers think first, and the thoughts are not scored"
-    return text + (f"; {cut:,} {are} as empty" if cut else "")
+    return text + (f"; without an answer after it: {task.num_thoughts_alone:,}" if task.num_thoughts_alone else "")
 
 
 def write_run(folder: str | Path, results: Results, items: dict[str, list[Item]]) -> Path:

@@ -11,7 +11,13 @@ from ftkit.evaluation.held_out.before_after import questions
 from ftkit.evaluation.judge.answer_files import read_answers
 from ftkit.evaluation.results import mean_score, task_of, thoughts_text
 
-REPLIES = ["<think>7\n\nno, 4</think>\n4\n\nNext?", "4", "<think>2 and 2\n\nis", "Hm.</think>5"]
+REPLIES = [
+    "<think>7\n\nno, 4</think>\n4\n\nNext?",
+    "4",
+    "<think>2 and 2\n\nis",
+    "Hm.</think>5",
+    "<think>a</think>\n\n4",
+]
 TASK = Task("sums", 1, "generation", "sums", ["exact_match"], stop=["\n\n"])
 
 
@@ -32,16 +38,20 @@ class Server:
 
 def test_thoughts_are_not_scored_and_no_stop_text_ends_them():
     server = Server(REPLIES)
-    run = GenerationRun(TASK, [TaskItem(f"id{n}", [str(n)], target="4") for n in range(4)], Subject(endpoint=server))
+    run = GenerationRun(TASK, [TaskItem(f"id{n}", [str(n)], target="4") for n in range(5)], Subject(endpoint=server))
     items = [item for unit in run.units for item in run.run(unit)]
-    assert [(item.prediction, item.scores["exact_match"]) for item in items] == [("4", 1), ("4", 1), ("", 0), ("5", 0)]
+    assert [(item.prediction, item.scores["exact_match"]) for item in items] == [
+        ("4", 1),
+        ("4", 1),
+        ("", 0),
+        ("5", 0),
+        ("4", 1),
+    ]
     thoughts = [item.extra.get("reasoning_content") for item in items]
-    assert thoughts == ["7\n\nno, 4", None, "2 and 2\n\nis", "Hm."]
-    assert server.asked == [([0, 1, 2, 3], ["\n\n"]), ([0, 2], [])]
+    assert thoughts == ["7\n\nno, 4", None, "2 and 2\n\nis", "Hm.", "a"]
+    assert server.asked == [([0, 1, 2, 3], ["\n\n"]), ([0, 2], []), ([4], ["\n\n"]), ([4], [])]
     task = task_of("sums", items, {"exact_match": mean_score([item.scores["exact_match"] for item in items])})
-    text = (
-        "3 of 4 answers think first, and the thoughts are not scored; 1 was cut off in the thought and counts as empty"
-    )
+    text = "4 of 5 answers think first, and the thoughts are not scored; without an answer after it: 1"
     assert (thoughts_text(task), notes(task)) == (text, [text])
 
 

@@ -31,6 +31,12 @@ def is_cut_in_thought(reply: str) -> bool:
     return reply.lstrip().startswith(OPENS) and CLOSES not in reply
 
 
+def is_thought_alone(reply: str) -> bool:
+    """Whether a reply has a thought and no answer, because it was cut off or for another reason."""
+    thought, answer = split_thought(reply)
+    return thought is not None and not answer
+
+
 def thought_apart(turn: dict) -> dict:
     """An answer's turn with the whole thought that its text begins with under a key of its own."""
     if THOUGHT in turn or not turn["content"].lstrip().startswith(OPENS) or is_cut_in_thought(turn["content"]):

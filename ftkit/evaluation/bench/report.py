@@ -96,7 +96,7 @@ def curve_rows(task: TaskResult) -> list[tuple[str, ...]]:
     for place, size in enumerate(curve.sizes):
         scores = (of_k[place] for of_k in curve.ways.values())
         shown = (f"{score_text(one)} ({interval_text(one) or 'all alike'})" for one in scores)
-        rows.append((str(size), *shown, f"{curve.tokens[place]:,.0f}" if curve.tokens else "unknown"))
+        rows.append((str(size), *shown, f"{curve.tokens[place]:,.1f}" if curve.tokens else "unknown"))
     return rows
 
 

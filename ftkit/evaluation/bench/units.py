@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.config.errors import UserError
-from ftkit.data.rows.thoughts import THOUGHT, is_cut_in_thought, split_thought
+from ftkit.data.rows.thoughts import THOUGHT, is_thought_alone, split_thought
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import TaskItem, conversation, plain_prompt
 from ftkit.evaluation.results import Item
@@ -247,9 +247,9 @@ class GenerationRun:
         return encode(tokenizer, plain_prompt(self.task, item, item.prompts[0]))
 
     def run(self, unit: list[int]) -> list[Item]:
-        """The items of one unit, answered and scored. A text that ends an answer does not end a thought."""
+        """The items of one unit, answered and scored. A text that ends an answer ends no thought before it."""
         replies, stop = self.replies(unit, self.task.stop), self.task.stop
-        if again := [place for place, reply in zip(unit, replies, strict=True) if stop and is_cut_in_thought(reply)]:
+        if again := [place for place, reply in zip(unit, replies, strict=True) if stop and is_thought_alone(reply)]:
             whole = dict(zip(again, self.replies(again, []), strict=True))
             replies = [whole.get(place, reply) for place, reply in zip(unit, replies, strict=True)]
         return [self.record(self.items[place], reply) for place, reply in zip(unit, replies, strict=True)]

@@ -9,6 +9,7 @@ from ftkit.evaluation.results import (
     compared_scores,
     measured_runs,
     metric_text,
+    thoughts_text,
 )
 from ftkit.evaluation.verdict.pairing import EVEN, NEUTRAL, read_run_and_befores
 from ftkit.evaluation.verdict.power import power_text
@@ -59,6 +60,7 @@ def run_lines(folder: str | Path, what: str) -> list[str]:
         counted_items = counted(runs[AFTER].tasks[name].num_items, f"held-out {what}")
         rows = [(label, *(cell_text(found.get(when)) for when in runs)) for label, found in scores.items()]
         lines += ["", *column_lines([(counted_items, *runs), *rows])]
+        lines += [thoughts] if (thoughts := thoughts_text(runs[AFTER].tasks[name])) else []
     return [*lines, *verdict_lines(folder, what)]
 
 
