@@ -33,8 +33,9 @@ OF_STREAMS = {"dataloader_num_workers"}  # settings that matter where rows are a
 BY_CONTENT = {
     "dataset_name", "dataset_config", "dataset_train_split", "dataset_test_split", "dataset_format", "test_size",
     "validation_size", "document_separator", "model_name_or_path", "model_revision", "adapter", "tokenizer", "template",
+    "teacher_model_name_or_path",
 }  # fmt: skip
-CONTENT = ("rows", "held_out_rows", "base", "adapter", "tokenizer", "template", "num_processes", "tokens")
+CONTENT = ("rows", "held_out_rows", "base", "adapter", "teacher", "tokenizer", "template", "num_processes", "tokens")
 
 
 def fingerprint(command: str, settings, data, lock: dict) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def fingerprint(command: str, settings, data, lock: dict) -> dict[str, Any]:
         "held_out_rows": held_out_rows,
         "base": hash_of_base(data.folder) if data.folder else None,
         "adapter": adapter_fingerprint(settings.model.adapter) if settings.model.adapter else None,
+        "teacher": data.teacher.digest() if hasattr(data, "teacher") else None,
         "tokenizer": lock["tokenizer"]["sha256"],
         "template": lock["template"]["sha256"],
         "num_processes": world_size(),

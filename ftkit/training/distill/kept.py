@@ -23,7 +23,7 @@ from ftkit.config.disk import require_room
 from ftkit.config.files import whole_file
 from ftkit.config.terminal import Progress
 from ftkit.inference.generation import evaluation_mode
-from ftkit.inference.scoring import IGNORE_INDEX, choose_scorer, padded
+from ftkit.inference.scoring import HEAD_CHUNK, IGNORE_INDEX, choose_scorer, padded
 from ftkit.training.distill.divergence import Top, top_of
 
 FOLDER = "teachers"
@@ -133,5 +133,5 @@ def ask(model: Any, rows: list[dict], asked: Asked, pad_token_id: int, batch_siz
             targets_BT = torch.nn.functional.pad(labels_BT[:, 1:], (0, 1), value=IGNORE_INDEX)
             kept_BT = targets_BT != IGNORE_INDEX
             for logits_NV, _ in scorer(ids_BT, mask_BT, kept_BT, targets_BT[kept_BT]):
-                for logits_nV in logits_NV.split(FILE_TOKENS // 16):
+                for logits_nV in logits_NV.split(HEAD_CHUNK):
                     yield top_of(logits_nV[:, : asked.num_tokens], asked.num, asked.temperature)
