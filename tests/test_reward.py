@@ -77,6 +77,12 @@ def test_a_run_leaves_what_the_contract_names_and_a_proven_head(reward, flags, c
     weights = load_file(next(out.glob("*.safetensors")))
     (head,) = [weight for name, weight in weights.items() if "score" in name]
     assert head.dtype == torch.float32 and head.shape == (1, 64)
+    if "--use_peft" in flags:  # all-linear: every layer, and the head whole
+        config = json.loads((out / "adapter_config.json").read_text())
+        assert "score" in config["modules_to_save"] and config["task_type"] == "SEQ_CLS"
+        assert len([name for name in weights if "lora_A" in name]) == 14
+        assert not [name for name in weights if "score.lora" in name]
+        assert json.loads((out / "base.json").read_text())["labels"] == ["reward"]
     assert ("<h2>Calibration</h2>" in (out / "report.html").read_text()) and "Reward model" in (out / "report.html").read_text()  # fmt: skip
     assert "load_reward_model(model_id)" in (out / "README.md").read_text()
     items = [json.loads(line) for line in (out / "items/preferences.jsonl").read_text().splitlines()]
@@ -130,8 +136,15 @@ def assert_log_of_trl(reward, folder, pairs_file, tmp_path, *, lora: bool, steps
         assert metrics(out, key) == pytest.approx([record[key] for record in expected], abs=1e-5), key
 
 
-@pytest.mark.parametrize("family", ["llama", "ftgpt"])
-@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    ("family", "lora"),
+    [
+        ("llama", True),
+        ("ftgpt", False),
+        pytest.param("llama", False, marks=pytest.mark.slow),
+        pytest.param("ftgpt", True, marks=pytest.mark.slow),
+    ],
+)
 def test_the_loss_and_the_metrics_equal_those_of_trl_by_itself(reward, tiny_folder, pairs_file, tmp_path, lora, family):
     folder = tiny_folder
     if family == "ftgpt":
@@ -219,7 +232,7 @@ def test_a_pad_token_that_ends_every_answer_is_scored_in_training_too(reward, pa
     assert config["pad_token_id"] != tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize("flags", [[], ["--use_peft"]], ids=["full", "lora"])
+@pytest.mark.parametrize("flags", [[], pytest.param(["--use_peft"], marks=pytest.mark.slow)], ids=["full", "lora"])
 def test_a_base_in_bfloat16_keeps_its_head_in_float32_and_is_proven(reward, flags, capsys):
     out = reward("--dtype", "bfloat16", "--max_steps", "1", "--learning_rate", "1e-2", *flags)
     assert "gives the same 16 scores, bit for bit" in capsys.readouterr().err
@@ -287,15 +300,6 @@ def test_equal_and_long_pairs_are_left_out_and_counted(reward, tmp_path, caplog)
     assert receipt["dropped"] == {"chosen and rejected are equal": 1, "longer than 100 tokens": 1}
     assert receipt["run"]["num_trained_tokens"] == receipt["run"]["num_sequences"]  # one score each
     assert "1 pairs with equal answers are left out" in caplog.text and "pairs.jsonl:1" in caplog.text
-
-
-def test_all_linear_adapts_every_layer_and_the_head_is_trained_whole(reward):
-    out = reward("--use_peft", "--lora_r", "4")
-    config = json.loads((out / "adapter_config.json").read_text())
-    assert "score" in config["modules_to_save"] and config["task_type"] == "SEQ_CLS"
-    names = load_file(out / "adapter_model.safetensors")
-    assert len([name for name in names if "lora_A" in name]) == 14 and not [n for n in names if "score.lora" in n]
-    assert json.loads((out / "base.json").read_text())["labels"] == ["reward"]
 
 
 def test_a_file_of_pairs_or_conversations_is_scored(reward, pairs_file, tmp_path, capsys):

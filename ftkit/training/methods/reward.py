@@ -158,7 +158,8 @@ def prove(run: Run, trainer: FTRewardTrainer) -> str:
     if is_sharded(trainer):
         return "not proven: no process holds whole weights to compare the saved ones with"
     use_plain_lora(trainer.model)  # as it is computed where the model is used
-    rows, kept = (data.rows.test, data.test.kept) if data.test else (data.rows.train, data.train.kept)
+    has_test = data.test and data.test.kept
+    rows, kept = (data.rows.test, data.test.kept) if has_test else (data.rows.train, data.train.kept)
     some = [rows[index] for index in kept[:NUM_PROVEN]]
     talks = [answered(row["prompt"], row[name])["messages"] for row in some for name in ANSWERS]
     trained = RewardModel.of(trainer.model, data.tokenizer, data.template).scores(talks)
