@@ -1,107 +1,10 @@
-"""The texts and tables of a model card."""
+"""The tables of a model card, and what it is made for."""
 
 from pathlib import Path
 
 from ftkit.config.json_object import read_object
 from ftkit.config.jsonl import read_log
 from ftkit.evaluation.results import AFTER, Results, cell_text, compared_scores, measured_runs
-
-CARD = """\
-# {name}
-
-{summary}
-
-## Use
-
-{usage}
-
-## Data
-
-{data}
-
-## Training
-
-{training}
-
-## Results
-
-{results}
-
-## Intended use and limits
-
-{limits}
-"""
-
-ADAPTER_USAGE = """\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-{model_id}
-tokenizer = AutoTokenizer.from_pretrained(model_id, trust_remote_code=False)
-model = AutoModelForCausalLM.from_pretrained("{base}", trust_remote_code=False){resize}
-model = PeftModel.from_pretrained(model, model_id)
-"""
-
-FTKIT_ADAPTER_USAGE = """\
-from ftkit.model.loading import load_model, local_model_folder
-from peft import PeftModel
-from transformers import AutoTokenizer
-
-{model_id}
-tokenizer = AutoTokenizer.from_pretrained(model_id, trust_remote_code=False)
-model = load_model(local_model_folder("{base}", ftgpt={ftgpt})){resize}
-model = PeftModel.from_pretrained(model, model_id)
-"""
-
-RESIZE = "\nmodel.resize_token_embeddings({size})  # the vocabulary that the adapter was trained with"
-
-MODEL_USAGE = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-{model_id}
-tokenizer = AutoTokenizer.from_pretrained(model_id{remote_code})
-model = AutoModelForCausalLM.from_pretrained(model_id{remote_code})
-"""
-
-CLASSIFIER_USAGE = """\
-from transformers import pipeline
-
-{model_id}
-classify = pipeline("text-classification", model=model_id, truncation=True{remote_code})
-print(classify("..."))  # {labels}
-"""
-
-CLASSIFIER_ADAPTER_USAGE = """\
-from ftkit.model.trained_classifier import load_trained_classifier
-from transformers import pipeline
-
-{model_id}
-model, tokenizer, labels = load_trained_classifier(model_id)
-classify = pipeline(
-    "text-classification", model=model, tokenizer=tokenizer, truncation=True, trust_remote_code=False
-)
-print(classify("..."))  # {labels}
-"""
-
-REWARD_USAGE = """\
-from ftkit.inference.reward_model import load_reward_model
-
-{model_id}
-messages = [{{"role": "user", "content": "..."}}, {{"role": "assistant", "content": "..."}}]
-print(load_reward_model(model_id).scores([messages]))  # higher is better; only differences have a meaning
-"""
-
-CHAT = """\
-messages = [{"role": "user", "content": "..."}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = model.generate(**inputs, max_new_tokens=256)[0, inputs["input_ids"].shape[1] :]
-print(tokenizer.decode(answer, skip_special_tokens=True))"""
-
-CONTINUE = """\
-inputs = tokenizer("...", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=256)[0], skip_special_tokens=True))"""
-
-TEMPLATE_NOTE = "The chat template is stored with the tokenizer: training and generation render the same text."
 
 LIMITS = {
     "sft": "Made to answer requests like those it was trained on, in the same language and form.",
@@ -114,10 +17,6 @@ LIMITS = {
     "distill": "Made to answer as its teacher does, on requests like those of its data.",
     "pretrain": "A base model: it continues text like that it has read, and answers nothing until it is fine-tuned.",
 }
-LIMITS_OF_ALL = """\
-Nothing is known of it beyond what is measured above, and nothing was measured of safety, bias or truth. It inherits
-the limits of {inherited}."""
-UNRECORDED = "Not recorded in this folder."
 UNMEASURED = "No rows were held out, so nothing was measured."
 
 # Settings of one machine, of the printing and of the saving; a reader of the card has no use for them.
@@ -189,7 +88,7 @@ def format_number(value) -> str:
 
 
 def results_text(folder: Path) -> str:
-    """Held-out measures at the first and the last evaluation, and the scores of results.json; a line for no results."""
+    """Held-out measures at the first and the last evaluation, and the scores of results.json; "" for no results."""
     evaluations = [record for record in read_log(folder / "metrics.jsonl") if "eval_loss" in record]
     runs, parts = measured_runs(folder), []
     if evaluations:
@@ -206,7 +105,7 @@ def results_text(folder: Path) -> str:
             parts.append(describe(read_object(folder / name)))
     if (folder / "loss.png").is_file():
         parts.append("![loss against updates](loss.png)")
-    return "\n\n".join(filter(None, parts)) or UNRECORDED
+    return "\n\n".join(filter(None, parts))
 
 
 def value_at(record: dict, name: str) -> str:

@@ -7,8 +7,11 @@ Nothing is claimed that the folder does not show: a licence only if the base's o
 id, a result in the metadata only where the data has a Hub id. Paths of this machine are cut to their last part.
 """
 
+import functools
 import re
 from pathlib import Path
+
+import jinja2
 
 from ftkit.config.files import write_text
 from ftkit.config.json_object import read_object
@@ -80,20 +83,28 @@ def card_text_of(folder: Path, receipt: dict, method: str) -> str:
         training.append(card_text.table(hyperparameters))
     if versions := versions_line(folder / "run.yaml"):
         training.append(f"Versions: {versions}")
-    limits = [card_text.LIMITS.get(method, "")] if settings else []
     from_scratch = method == "pretrain" and settings and not base
     origin = [] if from_scratch else [f"`{base_name}`" if base_name else "its base"]
-    inherited = " and of ".join([*origin, "the data it was trained on"])
-    text = card_text.CARD.format(
-        name=folder.resolve().name,
+    text = template().render(
         summary=summary,
-        usage=usage_text(folder, settings, base_name),
-        data=card_text.table(rows) if rows else card_text.UNRECORDED,
+        data=card_text.table(rows) if rows else "",
         training="\n\n".join(training),
         results=card_text.results_text(folder),
-        limits="\n".join([*limits, card_text.LIMITS_OF_ALL.format(inherited=inherited)]),
+        limits=card_text.LIMITS.get(method) if settings else None,
+        inherited=" and of ".join([*origin, "the data it was trained on"]),
+        **usage(folder, settings, base_name),
     )
     return f"---\n{metadata(folder, settings, base, method).to_yaml()}\n---\n\n{text}"
+
+
+@functools.cache
+def template() -> jinja2.Template:
+    """The card's text; a name that it misspells is an error."""
+    made = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    made.globals |= {"command": command, "quoted": quoted}
+    return made.from_string(Path(__file__).with_name("card.md.jinja").read_text(encoding="utf-8"))
 
 
 def metadata(folder: Path, settings: dict, base: str | None, method: str):
@@ -152,54 +163,36 @@ def base_license(folder: Path, base: str | None) -> dict[str, str]:
     return {}
 
 
-def usage_text(folder: Path, settings: dict, base_name: str | None) -> str:
-    """How to load the model and ask it, as Python and as a command; `with_repo_id` names the repository in both."""
-    if not (folder / "config.json").is_file() and not is_adapter(folder):
-        return gguf_usage(folder)
-    name = folder.resolve().name
-    if labels := labels_of(folder):
-        return classifier_usage(folder, name, labels)
-    chats = any((folder / file).is_file() for file in ("chat_template.jinja", "chat_template.json"))
-    adapter = is_adapter(folder)
-    if adapter:
-        ftgpt = bool(settings.get("ftgpt")) or (recorded_base(folder) or {}).get("model_type") == "ftgpt"
-        plain = base_name and not ftgpt and not base_name.endswith(".gguf")
-        code = (card_text.ADAPTER_USAGE if plain else card_text.FTKIT_ADAPTER_USAGE).format(
-            model_id=f'model_id = "{name}"  # this folder', base=base_name, ftgpt=ftgpt,
-            resize=resize_line(folder),
-        )  # fmt: skip
-    else:
-        custom = bool(read_object(folder / "config.json").get("auto_map"))
-        remote_code = f", trust_remote_code={custom}"
-        code = card_text.MODEL_USAGE.format(model_id=f'model_id = "{name}"  # this folder', remote_code=remote_code)
-    flag = "adapter" if adapter else "model_name_or_path"
-    lines = ["```python", code + (card_text.CHAT if chats else card_text.CONTINUE), "```", ""]
-    if chats:
-        lines.append(f"or `{command('chat', f'--{flag}', name)}`. {card_text.TEMPLATE_NOTE}")
-    return "\n".join(lines).rstrip()
+def usage(folder: Path, settings: dict, base_name: str | None) -> dict:
+    """What the template shows of how to load and ask a model; `with_repo_id` puts the repository in the folder's place.
+
+    kind: gguf, classifier, reward (a classifier of one label) or language.
+    """
+    labels, has_config = labels_of(folder), (folder / "config.json").is_file()
+    kind = "language" if not labels else "reward" if len(labels) == 1 else "classifier"
+    is_ftgpt = bool(settings.get("ftgpt")) or (recorded_base(folder) or {}).get("model_type") == "ftgpt"
+    return {
+        "name": folder.resolve().name,
+        "kind": kind if has_config or is_adapter(folder) else "gguf",
+        "file": next(iter(sorted(path.name for path in folder.glob("*.gguf"))), "the .gguf file"),
+        "has_modelfile": (folder / "Modelfile").is_file(),
+        "labels": ", ".join(labels or ()),
+        "is_adapter": is_adapter(folder),
+        "base": base_name,
+        "is_ftgpt": is_ftgpt,
+        "is_plain_base": bool(base_name) and not is_ftgpt and not base_name.endswith(".gguf"),
+        "vocabulary": trained_vocabulary(folder),
+        "runs_code": has_config and bool(read_object(folder / "config.json").get("auto_map")),
+        "chats": any((folder / file).is_file() for file in ("chat_template.jinja", "chat_template.json")),
+    }
 
 
-def resize_line(folder: Path) -> str:
-    """The line that gives the base as many rows as an adapter was trained with; "" where it has them."""
+def trained_vocabulary(folder: Path) -> str:
+    """The rows that an adapter's base is to have, as Python, where they are not those it has."""
     stored = stored_vocabulary(folder) if (folder / WEIGHTS_FILE).is_file() else None  # before training there is none
     if stored and stored != (recorded_base(folder) or {}).get("vocab_size"):
-        return card_text.RESIZE.format(size=stored)
-    return card_text.RESIZE.format(size="len(tokenizer)") if trains_tokens(folder) else ""
-
-
-def classifier_usage(folder: Path, name: str, labels: list[str]) -> str:
-    """How to ask a classifier for the class of a text, or a reward model for a score, as Python and as a command."""
-    if len(labels) == 1:
-        code = card_text.REWARD_USAGE.format(model_id=f'model_id = "{name}"  # this folder')
-        return f"```python\n{code}```\n\nor `{command('reward', '--predict', 'FILE', '--model', name)}`."
-    text = card_text.CLASSIFIER_ADAPTER_USAGE if is_adapter(folder) else card_text.CLASSIFIER_USAGE
-    custom = not is_adapter(folder) and bool(read_object(folder / "config.json").get("auto_map"))
-    code = text.format(
-        model_id=f'model_id = "{name}"  # this folder',
-        labels=", ".join(labels),
-        remote_code=f", trust_remote_code={custom}",
-    )
-    return f"```python\n{code}```\n\nor `{command('classify', '--predict', 'FILE', '--model', name)}`."
+        return str(stored)
+    return "len(tokenizer)" if trains_tokens(folder) else ""
 
 
 def labels_of(folder: Path) -> list[str] | None:
@@ -207,15 +200,6 @@ def labels_of(folder: Path) -> list[str] | None:
     if is_adapter(folder):
         return (recorded_base(folder) or {}).get("labels")
     return stored_labels(folder) if (folder / "config.json").is_file() else None
-
-
-def gguf_usage(folder: Path) -> str:
-    """How to run a .gguf file."""
-    file = next(iter(sorted(path.name for path in folder.glob("*.gguf"))), "the .gguf file")
-    lines = [f"Download `{file}` and run `llama-cli -m {quoted(file)}` or `{command('chat', '--model', f'./{file}')}`."]
-    if (folder / "Modelfile").is_file():
-        lines.append("With Ollama: `ollama create my-model -f Modelfile`, then `ollama run my-model`.")
-    return "\n".join(lines)
 
 
 def with_repo_id(text: str, repo_id: str) -> str:
