@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ftkit.commands.data.show import main as show
 from ftkit.config.errors import UserError
 from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.kto import main
@@ -74,6 +75,9 @@ def test_a_run_leaves_what_the_contract_names_and_learns_the_labels(kto, flags, 
     assert training[0]["rewards/margins"] == pytest.approx(0, abs=1e-4) and training[-1]["rewards/margins"] > 0.01
     receipt = json.loads((out / "receipt.json").read_text())
     assert receipt["num_wanted"] + receipt["num_unwanted"] == receipt["num_rows"] == 70
+    card, page = ((out / name).read_text() for name in ("README.md", "report.html"))
+    assert "| undesirable_weight |" in card and "| own |" not in card
+    assert "loss of an answer, from 0 to its weight" in card and "half of that is a coin" in page
     said = capsys.readouterr().err
     wanted, unwanted = receipt["num_wanted"], receipt["num_unwanted"]
     weight = f"{wanted / unwanted:.3g}"
@@ -142,3 +146,9 @@ def test_an_answer_with_both_labels_is_counted(kto, tmp_path, caplog):
     path.write_text("".join(json.dumps(row) + "\n" for row in given))
     kto("--use_peft", "--plan", data=path)
     assert "1 answer marked both as wanted and as unwanted" in caplog.text
+
+
+def test_a_labelled_answer_is_shown_as_it_is_trained(labelled, tiny_folder, capsys):
+    show([str(labelled), "--model", str(tiny_folder), "--template", "plain", "--row", "65"])
+    shown = capsys.readouterr().out
+    assert "mask unwanted" in shown and shown.rstrip().endswith("⟦bal<eos>⟧")

@@ -31,6 +31,10 @@ class RunRecord:
         """Whether what was asked is no longer what the decisions were made for."""
         return self.digest != digest_of(self.asked)
 
+    def values_decided(self) -> dict[str, Any]:
+        """What was decided, by name, with what one trainer alone decides among it."""
+        return {name: value for name, value in self.decided.items() if name != "own"} | self.decided.get("own", {})
+
 
 def digest_of(asked: dict) -> str:
     """SHA-256 of settings, in hexadecimal."""
@@ -98,5 +102,7 @@ def read_run_yaml(folder: str | Path) -> dict:
     record = read_record(folder)
     if record is None:
         return {}
-    decided = {name: value for name, value in record.decided.items() if name != "reasons" and value is not None}
+    decided = {
+        name: value for name, value in record.values_decided().items() if name != "reasons" and value is not None
+    }
     return decided | {name: value for name, value in record.asked.items() if value is not None}

@@ -16,7 +16,7 @@ from ftkit.config.jsonl import append_jsonl, read_log, write_jsonl
 TRAINING_METRICS = ("loss", "perplexity", "bits_per_byte", "learning_rate", "grad_norm", "mean_token_accuracy")
 PREFERENCE_METRICS = (
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
-    "kl", "lengths/chosen", "lengths/rejected",
+    "kl", "lengths/chosen", "lengths/rejected", "nll_loss", "log_odds_ratio",
 )  # fmt: skip
 REWARD_METRICS = ("accuracy", "margin", "min_reward", "mean_reward", "max_reward")
 SAMPLING_METRICS = (

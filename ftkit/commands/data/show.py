@@ -121,24 +121,26 @@ def row_parts(split: Split, args) -> list[tuple[str, list]]:
 
 def text_side(row: dict, args) -> tuple:
     """Tokenizer, template (plain text has none) and the longest row in tokens, as the trainer of such rows has them."""
-    if "messages" not in row and "rejected" not in row and "text" not in row:
+    if not {"messages", "rejected", "completion", "text"} & row.keys():
         raise UserError(f"{row['source']}: rows of this kind are not rendered; show them with --stage raw or messages")
     from ftkit.data.templates.templates import install_template
     from ftkit.runs.row_check import recipe_for
     from ftkit.runs.row_check import text_side as text_side_of
 
-    recipe = recipe_for("preference" if "rejected" in row else "conversation")
+    recipe = recipe_for("preference" if "rejected" in row else "kto" if "completion" in row else "conversation")
     tokenizer, limit = text_side_of(recipe, args.model, args.max_length)
     return tokenizer, None if "text" in row else install_template(tokenizer, args.template), limit
 
 
 def sequences(row: dict) -> list[tuple[str, dict]]:
     """What goes through the model for a row: itself, or the prompt with each of two answers."""
-    if "rejected" not in row:
+    names = ANSWERS if "rejected" in row else ("completion",) if "completion" in row else ()
+    if not names:
         return [("", row)]
     from ftkit.data.tokens.preferences import conversation
 
-    return [(name, conversation(row, name)) for name in ANSWERS]
+    titles = names if "rejected" in row else ("wanted" if row["label"] else "unwanted",)
+    return [(title, conversation(row, name)) for title, name in zip(titles, names, strict=True)]
 
 
 def stage_spans(row: dict, tokenizer, info, limit: int | None, stage: str) -> list[list]:

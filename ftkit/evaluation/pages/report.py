@@ -110,7 +110,9 @@ def decided_lines(record: RunRecord | None) -> list[tuple[str, str]]:
     if record is None:
         return []
     reasons = record.decided.get("reasons", {})
-    lines = fact_lines({name: value for name, value in record.decided.items() if name not in ("reasons", "facts")})
+    lines = fact_lines(
+        {name: value for name, value in record.values_decided().items() if name not in ("reasons", "facts")}
+    )
     return [(words_of(name), f"{text} ({reasons[name]})" if name in reasons else text) for name, text in lines]
 
 
@@ -165,6 +167,10 @@ def charts(metrics: list[dict]) -> list[tuple[str, str, Chart]]:
     note = "Nats per trained token, by update."
     if any("rewards/margins" in line for line in metrics):
         note = "Of a pair, in nats: 0.693 is a coin's."
+        if any("nll_loss" in line for line in metrics):
+            note = "Of a pair, with the loss of its chosen answer, in nats."
+        elif not any("rewards/accuracies" in line for line in metrics):
+            note = "Of an answer, from 0 to its weight: half of that is a coin's."
     if any("margin" in line for line in metrics):
         note = "Of a pair, -log sigmoid(chosen - rejected) with what centres the scores, in nats: 0.693 is a coin's."
     if any("eval_f1" in line for line in metrics):

@@ -50,6 +50,10 @@ def measures_of(record: dict) -> dict[str, str]:
     """MEASURES, with the loss called what it is in a line of the log: DPO's is of a pair, a classifier's of a row."""
     is_pair = "eval_rewards/margins" in record or "eval_margin" in record
     kind = "a pair" if is_pair else "a row" if "eval_f1" in record else None
+    if "eval_rewards/margins" in record and "eval_rewards/accuracies" not in record:  # of labelled answers
+        wanted = {"eval_logps/chosen": "log-probability of a wanted answer, nats"}
+        unwanted = {"eval_logps/rejected": "log-probability of an unwanted answer, nats"}
+        return MEASURES | wanted | unwanted | {"eval_loss": "loss of an answer, from 0 to its weight"}
     return MEASURES | ({"eval_loss": f"loss of {kind}, nats"} if kind else {})
 
 
