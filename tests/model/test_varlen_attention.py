@@ -59,25 +59,32 @@ def test_borders_are_found_once_and_only_where_a_row_holds_several_documents():
     assert add_borders(decoder, (), {"position_ids": packed([3, 3])} | mask) is None
 
 
-def test_the_kernel_is_asked_as_torch_documents_it(monkeypatch):
-    """What a GPU would run: torch's signature takes the call, and the heads come in its shapes and precision."""
+def older_kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):
+    """The signature of torch 2.10."""
+
+
+@pytest.mark.parametrize("kernel", [varlen.varlen_attn, older_kernel])
+def test_the_kernel_is_asked_as_its_torch_takes_it(kernel, monkeypatch):
+    """What a GPU would run: the signature takes the call, the heads come in its shapes and autocast's precision."""
     heads = [torch.randn(1, number, 6, 8, generator=torch.Generator().manual_seed(1)) for number in (4, 2, 2)]
     borders = torch.tensor([0, 2, 6], dtype=torch.int32)
-    signature, seen = inspect.signature(varlen.varlen_attn), {}
+    signature, seen = inspect.signature(kernel), {}
 
-    def kernel(*args, **kwargs):
+    def kernel_of_a_gpu(*args, **kwargs):
         seen.update(signature.bind(*args, **kwargs).arguments)
-        return varlen_attention.attend_by_document(*args[:3], borders, 4, kwargs["scale"])
+        return varlen_attention.attend_by_document(*args[:3], borders, 4, kwargs.get("scale", 8**-0.5))
 
-    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    monkeypatch.setattr(varlen, "varlen_attn", kernel_of_a_gpu)
+    monkeypatch.setattr(varlen_attention, "kernel_settings", lambda: frozenset(signature.parameters))
     with torch.autocast("cpu", torch.bfloat16):
         dtype = varlen_attention.kernel_dtype(heads[0])
-        flat = [one.transpose(1, 2).flatten(0, 1).to(dtype) for one in heads]
-        mixed = varlen_attention.attend_on_gpu(*flat, borders, 4, 0.5)
-    assert (mixed.shape, mixed.dtype) == ((6, 4, 8), torch.bfloat16)
-    assert (seen["query"].shape, seen["key"].shape) == ((6, 4, 8), (6, 2, 8))
+    flat = [one.transpose(1, 2).flatten(0, 1).to(dtype) for one in heads]
+    mixed = varlen_attention.attend_on_gpu(*flat, borders, 4, 0.5)
+    wanted = varlen_attention.attend_by_document(*flat, borders, 4, 0.5)
+    assert mixed.dtype == torch.bfloat16 and torch.allclose(mixed.float(), wanted.float(), atol=0.02)
     assert seen["cu_seq_q"] is borders and (seen["max_q"], seen["max_k"]) == (4, 4)
-    assert seen["window_size"] == (-1, 0) and seen["enable_gqa"]
+    assert seen.get("window_size") == (-1, 0) or seen["is_causal"]
+    assert seen["key"].shape == ((6, 2, 8) if seen.get("enable_gqa") else (6, 4, 8))
 
 
 def test_dropout_is_refused_rather_than_left_out():

@@ -25,13 +25,18 @@ NAME = "packed_varlen"
 
 
 @cache
-def has_varlen() -> bool:
-    """Whether this torch has the kernel in the form that is called here: causal by a window, with grouped heads."""
+def kernel_settings() -> frozenset[str]:
+    """The names of what the kernel of this torch takes, which differ between its versions; none before torch 2.10."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
-        return False
-    return {"window_size", "enable_gqa", "scale"} <= set(inspect.signature(varlen_attn).parameters)
+        return frozenset()
+    return frozenset(inspect.signature(varlen_attn).parameters)
+
+
+def has_varlen() -> bool:
+    """Whether this torch has the kernel, in a form that can be causal."""
+    return not kernel_settings().isdisjoint(("window_size", "is_causal"))
 
 
 def use_varlen_attention(model: PreTrainedModel) -> bool:
@@ -98,10 +103,17 @@ def attend_on_gpu(query_NHE, key_NKE, value_NKE, borders: Tensor, longest: int, 
     """Causal attention within each document, by torch's kernel: (N, H, E)."""
     from torch.nn.attention.varlen import varlen_attn
 
-    return varlen_attn(
-        query_NHE, key_NKE, value_NKE, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0),
-        enable_gqa=query_NHE.shape[1] != key_NKE.shape[1],
-    )  # fmt: skip
+    known, num_groups = kernel_settings(), query_NHE.shape[1] // key_NKE.shape[1]
+    settings: dict = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if "enable_gqa" in known:
+        settings["enable_gqa"] = num_groups > 1
+    elif num_groups > 1:
+        key_NKE, value_NKE = (heads.repeat_interleave(num_groups, dim=1) for heads in (key_NKE, value_NKE))
+    if "scale" in known:
+        settings["scale"] = scaling
+    elif scaling is not None:  # its own is 1 / sqrt(E)
+        query_NHE = query_NHE * (scaling * query_NHE.shape[-1] ** 0.5)
+    return varlen_attn(query_NHE, key_NKE, value_NKE, borders, borders, longest, longest, **settings)
 
 
 def attend_by_document(query_NHE, key_NKE, value_NKE, borders: Tensor, longest: int, scaling: float | None) -> Tensor:
