@@ -5,6 +5,7 @@
 The large models have random weights, SmolLM2's tokenizer and Llama's shapes; time and memory do not depend on values.
 """
 
+import importlib.util
 import json
 import random
 import statistics
@@ -31,6 +32,8 @@ QUICK = {
 }  # fmt: skip
 LORA_FLAGS = ["--use_peft", "--lora_r", "8", "--lora_target_modules", "all-linear"]
 TUNED = ["--gradient_checkpointing", "False", "--packing", "True", "--packing_strategy", "bfd"]
+LIGER = ["--use_liger_kernel", "True"]
+ANY_CUT = ["--max_truncated_share", "1"]  # random words make some rows longer than a block
 LONG_ROW_WORDS, SHORT_ROW_WORDS = 400, 45  # median words of an answer; Alpaca's are short
 
 
@@ -52,16 +55,22 @@ CONTESTS = {
     "G2": Contest(
         LLAMA_1B, SHORT_ROW_WORDS, 30,
         {
-            "ftkit sft": ("ftkit.sft", ["--packing", "True", *blocks(2048, 4)]),
+            "ftkit sft": ("ftkit.sft", ["--packing", "True", *ANY_CUT, *blocks(2048, 4)]),
             "trl sft": ("trl.scripts.sft", ["--per_device_train_batch_size", "64", "--max_length", "2048"]),
             "trl sft, tuned": ("trl.scripts.sft", [*TUNED, *blocks(2048, 4)]),
+            "trl sft, tuned, Liger": ("trl.scripts.sft", [*TUNED, *LIGER, *blocks(2048, 4)]),
         },
     ),
     "G3": Contest(
         LLAMA_8B, LONG_ROW_WORDS, 12,
         {
-            "ftkit sft, LoRA": ("ftkit.sft", [*LORA_FLAGS, "--packing", "True", *blocks(2048, 1)]),
-            "ftkit sft, QLoRA": ("ftkit.sft", [*LORA_FLAGS, "--load_in_4bit", "--packing", "True", *blocks(2048, 1)]),
+            "ftkit sft, LoRA": ("ftkit.sft", [*LORA_FLAGS, "--packing", "True", *ANY_CUT, *blocks(2048, 1)]),
+            "ftkit sft, QLoRA": (
+                "ftkit.sft", [*LORA_FLAGS, "--load_in_4bit", "--packing", "True", *ANY_CUT, *blocks(2048, 1)],
+            ),
+            "trl sft, LoRA, tuned, Liger": (
+                "trl.scripts.sft", [*LORA_FLAGS, "--dtype", "bfloat16", *TUNED, *LIGER, *blocks(2048, 1)],
+            ),
             "trl sft, LoRA": ("trl.scripts.sft", [*LORA_FLAGS, "--dtype", "bfloat16", "--packing", "True", *blocks(2048, 1)]),
             "trl sft, QLoRA": (
                 "trl.scripts.sft",
@@ -125,21 +134,24 @@ def report_contest(contest: Contest, options: Options) -> str:
         alpaca, completions = sft_commands.write_rows(
             folder / "rows.json", model, folder, 800 if options.quick else 5900
         )
-        runs = {name: [] for name in contest.commands}
-        for _ in range(options.sft_rounds + 1):  # the first round is the warm-up
-            for name, (module, flags) in contest.commands.items():
+        commands = runnable(contest)
+        runs = {name: [] for name in commands}
+        num_warm = int(options.sft_rounds > 1)  # where a GPU is lent for minutes, each command runs once
+        for _ in range(options.sft_rounds + num_warm):
+            for name, (module, flags) in commands.items():
                 ours = module == "ftkit.sft"
                 given = ["--model_name_or_path", model, "--dataset_name", alpaca if ours else completions, *flags]
-                given += ["--template", "alpaca"] if ours else []
+                given += ["--template", "alpaca", "--before_after", "false"] if ours else []
                 runs[name].append(sft_commands.run_command(module, given, folder, updates, sft_commands.SCHEDULE))
-    names = list(contest.commands)
-    speeds = {name: [run.speed for run in runs[name][1:]] for name in names}
+    names = list(commands)
+    runs = {name: several[num_warm:] for name, several in runs.items()}
+    speeds = {name: [run.speed for run in runs[name]] for name in names}
     rows = [
         [
             name,
             measuring.spread(speeds[name]),
             "" if name == names[0] else measuring.paired_ratio(speeds[names[0]], speeds[name]),
-            measuring.spread([run.tokens_per_update for run in runs[name][1:]]),
+            measuring.spread([run.tokens_per_update for run in runs[name]]),
             f"{max(run.training_mib for run in runs[name]) / 1024:.2f}",
         ]
         for name in names
@@ -154,9 +166,24 @@ def report_contest(contest: Contest, options: Options) -> str:
     sizes = ", ".join(f"{name} {value}" for name, value in shape.items())
     intro = (
         f"Random Llama weights ({sizes}); {updates} updates a run, {options.sft_rounds} alternating rounds of whole "
+        "processes."
     )
-    intro += "processes after a warm-up round."
     return f"{intro}\n\n{measuring.table(header, rows)}"
+
+
+def runnable(contest: Contest) -> dict:
+    """The commands that run here: those of Liger where it is installed, beside a GPU; TRL's with --use_cpu without one."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    has_liger = on_gpu and importlib.util.find_spec("liger_kernel") is not None
+    chosen = {name: one for name, one in contest.commands.items() if has_liger or "Liger" not in name}
+    if on_gpu:
+        return chosen
+    return {
+        name: (module, flags if module == "ftkit.sft" else [*flags, "--use_cpu"])
+        for name, (module, flags) in chosen.items()
+    }
 
 
 def report_qlora(options: Options) -> str:

@@ -154,9 +154,17 @@ def in_child(script: str, *arguments) -> float:
 
 
 def gemm_gflops(dtype: str, size: int = 2048, seconds: float = 1.0, device: str = "cpu") -> float:
-    """Best speed of square matrix products within some seconds: the peak that a training step can be held against."""
+    """Best speed of square matrix products within some seconds: the peak that a training step can be held against.
+
+    size: at most; halved until a product takes no longer than that time, as bf16 does on processors without it.
+    """
     import torch
 
+    small = torch.ones(256, 256, device=device).to(getattr(torch, dtype))
+    start = time.perf_counter()
+    float((small @ small)[0, 0])
+    while size > 256 and (time.perf_counter() - start) * (size / 256) ** 3 > 3 * seconds:
+        size //= 2
     one = torch.randn(size, size, device=device).to(getattr(torch, dtype))
     one @ one
     best, end = math.inf, time.perf_counter() + seconds

@@ -2,15 +2,20 @@
 
     python tests/benchmarks/run.py --rows instruction-data.json
 
-C1 and C2 a training step, C3 the LM head, C4 `ftkit sft` against `trl sft`, C5 LoRA, C6 QLoRA, C7 saving; G1 to G4 and G8 are the
+C1 and C2 a training step, C3 the LM head, C4 `ftkit sft` against `trl sft`, C5 LoRA, C6 QLoRA, C7 saving; G1 to G5 and G8 are the
 same on one GPU and are skipped, with a line each, where there is none. `--only C3,C4` chooses, `--quick` shows in a few
-minutes that all of them work (it writes nothing).
+minutes that all of them work (it writes nothing), those of a GPU on a CPU too. On a GPU that is lent for some minutes:
+
+    python tests/benchmarks/run.py --gpu_seconds 480
+
+runs them in order of worth, each within its own limit and what is left, and writes each section when it is done.
 """
 
 import argparse
 import importlib
 import os
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,8 +34,11 @@ BENCHMARKS = {  # key: (module, title)
     "G2": ("gpu_tuning", "fine-tuning a 1B shape with packing on one GPU"),
     "G3": ("gpu_tuning", "LoRA and QLoRA on an 8B shape on one GPU"),
     "G4": ("gpu_pretraining", "the LM head alone on one GPU"),
+    "G5": ("gpu_attention", "packed documents kept apart on one GPU"),
     "G8": ("gpu_tuning", "QLoRA nf4 against LoRA bf16 on one GPU"),
 }
+GPU_LIMITS = {"G2": 180, "G3": 200, "G5": 60, "G1": 90, "G4": 40, "G8": 90}  # seconds, in order of worth
+LEAST_SECONDS = 15  # a part is not begun with less
 
 
 def parse() -> argparse.Namespace:
@@ -42,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=Path, help="Alpaca rows for C4, a .json list")
     parser.add_argument("--litgpt_python", help="a Python that has litgpt, as one more peer in C4")
     parser.add_argument("--compile", action="store_true", help="C1 and C2 under torch.compile as well")
+    parser.add_argument("--gpu_seconds", type=float, help="all parts of a GPU within so many seconds, one round each")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--quick", action="store_true", help="one round of toy sizes, nothing written")
     parser.add_argument("--output", type=Path, default=measuring.RESULTS, help="the file whose sections are replaced")
@@ -68,15 +77,34 @@ def quiet() -> None:
 def skip_reason(key: str, args: argparse.Namespace) -> str | None:
     import torch
 
-    if key.startswith("G") and not torch.cuda.is_available():
+    if key.startswith("G") and not args.quick and not torch.cuda.is_available():
         return "no CUDA device"
     if key == "C4" and not args.rows:
         return "needs --rows FILE, a .json list of Alpaca rows"
     return None
 
 
+def run_on_gpu(args: argparse.Namespace) -> None:
+    """Each part in a process of its own, so that one which hangs, fails or is too slow takes nothing from the others."""
+    deadline = time.monotonic() + args.gpu_seconds
+    given = ["--rounds", "5", "--sft_rounds", "1", "--output", str(args.output), *(["--quick"] if args.quick else [])]
+    for key, most in GPU_LIMITS.items():
+        seconds = min(most, deadline - time.monotonic())
+        if seconds < LEAST_SECONDS:
+            measuring.say(f"{key}: not begun, {max(0, seconds):.0f} s are left")
+            continue
+        try:
+            done = subprocess.run([sys.executable, __file__, "--only", key, *given], timeout=seconds)
+            outcome = "done" if done.returncode == 0 else f"failed, exit code {done.returncode}"
+        except subprocess.TimeoutExpired:
+            outcome = f"not done within {seconds:.0f} s"
+        measuring.say(f"{key}: {outcome}; {deadline - time.monotonic():.0f} s are left")
+
+
 def main() -> None:
     args = parse()
+    if args.gpu_seconds:
+        return run_on_gpu(args)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import torch
 
