@@ -201,8 +201,8 @@ def close_receipt(run: Run, trainer, receipt: dict) -> None:
 def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:
     """Save the result, describe it, push it if asked, and say where it is and what to run next."""
     save_model_safely(trainer)
-    if method.prove:
-        proof = on_first_process(run.config, lambda: method.prove(run, trainer))
+    if prove := method.prove:
+        proof = on_first_process(run.config, lambda: prove(run, trainer))
         if trainer.is_world_process_zero():
             say(proof)
     verdict = benchmark_after(run, trainer, trained_rows(run.data))

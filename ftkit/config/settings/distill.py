@@ -75,6 +75,8 @@ class DistillArguments(TrainerArguments, DistillationConfig):
         "auto", "Not used: both heads are read in chunks.", choices=["auto", "compact", "trl"]
     )
 
+    learning_rates = SFT_RATES  # by what is trained; lower where answers are the student's own, with its mistakes
+
     needs = Needs([
         Need(("teacher_top_k", "hard_label_weight"), is_of_rows, "belongs to --answers rows; drop one of them"),
         Need(("beta", "temperature"), lambda asked: asked.training.answers != TEACHER,
@@ -108,11 +110,8 @@ class DistillArguments(TrainerArguments, DistillationConfig):
             raise UserError(f"--temperature is {self.temperature:g}; give more than 0")
         if self.teacher_top_k < 0:
             raise UserError(f"--teacher_top_k is {self.teacher_top_k}; give 1 or more, or 0 for the whole distribution")
-
-    @property
-    def learning_rates(self) -> Rates:
-        """By what is trained; lower where answers are the student's own, whose mistakes come with them."""
-        return OWN_RATES if self.answers == STUDENT else SFT_RATES
+        if self.answers == STUDENT:
+            self.learning_rates = OWN_RATES
 
     @property
     def chosen_beta(self) -> float:

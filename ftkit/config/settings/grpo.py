@@ -165,7 +165,7 @@ class GRPOArguments(TrainerArguments, GRPOConfig):
 
     def own_decisions(self, facts, reasons: dict) -> dict:
         """What was left open."""
-        several = len(self.rewards) > 1
+        several = len(self.rewards or ()) > 1
         aggregation = self.multi_objective_aggregation or (EACH if several else SUM)
         if several and self.multi_objective_aggregation is None:
             reasons["multi_objective_aggregation"] = "each reward has its own scale (GDPO, arXiv:2601.05242)"
