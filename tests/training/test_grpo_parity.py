@@ -124,4 +124,4 @@ def test_a_run_logs_what_trl_logs_of_the_same_answers(name, model, tmp_path, mon
     for key in (*SHARED, *CASES[name][1]):
         mine = [one.get(key.format(own=f"{tmp_path / 'ours/own.py'}:count"), 0.0) for one in ours]  # none where reused
         assert mine == pytest.approx([one.get(key.format(own="count"), 0.0) for one in theirs], rel=1e-5, abs=2e-5), key
-        assert any(mine) or key not in SHARED
+        assert any(mine) or key not in SHARED[:5]
