@@ -63,7 +63,7 @@ class GRPOArguments(TrainerArguments, GRPOConfig):
     )  # fmt: skip
     algorithm: str = setting("grpo", "GRPO and its family, or RLOO.", choices=["grpo", "rloo"])
     learning_rate: float | None = setting(
-        None, "Peak learning rate. Default: 1e-6, with PEFT 1e-5; below 50 M parameters 1e-4, 1e-3."
+        None, "Peak learning rate. Default: 1e-6, with PEFT 1e-5; below 50 M parameters 2e-5, 2e-4."
     )
     beta: float | None = setting(None, "Weight of the KL to where training started. Default: 0, of rloo 0.05.")
     num_generations: int | None = setting(None, "Answers to each prompt. Default: 8, of rloo 4.")

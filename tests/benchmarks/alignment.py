@@ -1,0 +1,189 @@
+"""What reinforcement learning teaches the bundled base in minutes, with intervals, and that a random reward does not.
+
+    python tests/benchmarks/alignment.py --work W [--seeds 1 2 3] [--only sums] [--quick]
+    python tests/benchmarks/alignment.py --work W --write        # the section of RESULTS.md, of the runs in W
+
+length: the base learns to answer in 12 to 16 words. format: an SFT model that uses <b>...</b> in a third of its answers
+learns always to. sums: an SFT model that is right in a part of its sums learns by exact reward. random: the same with a
+reward that is drawn, which must not improve. Runs that are in W are not made again. One seed takes 15 minutes at most.
+"""
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import measuring
+
+TASKS = ("length", "format", "sums", "random")
+RANDOM_REWARD = """import random
+
+drawn = random.Random({seed})
+
+
+def reward(completions, **columns):
+    return [drawn.random() for _ in completions]
+"""
+WORDS = "cat dog river stone cloud table window garden candle bottle house tree letter mirror basket button".split()
+ALL_AT_ONCE = ("--gradient_accumulation_steps", "1")
+
+
+def sums(seed: int) -> tuple[list[dict], list[dict], list[dict]]:
+    """Rows to fine-tune, to train by reward and to hold out: sums of two-digit numbers, no sum in two parts' tests."""
+    pairs = [(one, other) for one in range(10, 60) for other in range(10, 40)]
+    random.Random(seed).shuffle(pairs)
+    rows = [{"instruction": f"{one} + {other}", "output": str(one + other)} for one, other in pairs]
+    return rows[:1200], rows[:1200], rows[1200:1400]
+
+
+def phrases(seed: int) -> list[dict]:
+    """Requests about two words, without an answer."""
+    pairs = [(one, other) for one in WORDS for other in WORDS]
+    random.Random(seed).shuffle(pairs)
+    return [{"instruction": f"Write about a {one} and a {other}."} for one, other in pairs]
+
+
+def marked(seed: int) -> tuple[list[dict], list[dict], list[dict]]:
+    """The same with answers, of which one in three stands in <b>...</b>."""
+    drawn, rows = random.Random(seed), phrases(seed)
+    for row in rows:
+        words = " ".join(drawn.sample(WORDS, 3))
+        row["output"] = f"<b>{words}</b>" if drawn.random() < 1 / 3 else words
+    return rows[:156], rows[:156], rows[156:256]
+
+
+def write_rows(folder: Path, **parts: list[dict]) -> None:
+    """FOLDER/NAME.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in parts.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def call(command: str, out: Path, *flags) -> float:
+    """Seconds of a training command; nothing where it is done already."""
+    from ftkit.runs.recipes import load_recipe
+
+    note = out / "seconds.txt"
+    if not note.is_file():
+        start, recipe = time.monotonic(), load_recipe(command)
+        recipe.train(
+            recipe.parse([*map(str, flags), "--output_dir", str(out), "--save_strategy", "no", "--disable_tqdm"])
+        )
+        note.write_text(f"{time.monotonic() - start:.0f}")
+    return float(note.read_text())
+
+
+def start_of(task: str, folder: Path, seed: int, args) -> list[str]:
+    """The flags that name the model that the rewards begin with, fine-tuned where the task needs it, and its rows."""
+    if task == "length":
+        rows = phrases(seed)
+        write_rows(folder / "rows", train=rows[:156], test=rows[156:256])
+        return ["--model_name_or_path", "base", "--template", "alpaca", "--dataset_name", str(folder / "rows")]
+    fine, train, test = marked(seed) if task == "format" else sums(seed)
+    write_rows(folder, fine=fine)
+    write_rows(folder / "rows", train=train, test=test)
+    epochs = 1 if args.quick else 6 if task != "format" else 8
+    call(
+        "sft", folder / "sft", "--model_name_or_path", "base", "--dataset_name", folder / "fine.jsonl", "--template",
+        "plain", "--num_train_epochs", epochs, "--packing", "false", "--per_device_train_batch_size", 32, "--seed", seed,
+    )  # fmt: skip
+    return ["--model_name_or_path", str(folder / "sft"), "--dataset_name", str(folder / "rows")]
+
+
+def settings_of(task: str, folder: Path, seed: int) -> list[str]:
+    """What is rewarded, and for how long."""
+    if task == "length":
+        size = ("--max_completion_length", 40, "--per_device_train_batch_size", 32, "--max_steps", 60)
+        return ["--rewards", "length:12-16", *size, "--learning_rate", "1e-4", *ALL_AT_ONCE]
+    if task == "format":
+        size = ("--max_completion_length", 24, "--per_device_train_batch_size", 32, "--max_steps", 60)
+        return ["--rewards", "format:<b>.*</b>", *size, "--learning_rate", "1e-4", *ALL_AT_ONCE]
+    reward = "exact_answer"
+    if task == "random":
+        (folder / "drawn.py").write_text(RANDOM_REWARD.format(seed=seed))
+        reward = f"{folder / 'drawn.py'}:reward"
+    size = ("--max_completion_length", 6, "--per_device_train_batch_size", 256, "--max_steps", 150)
+    return ["--rewards", reward, *size, "--learning_rate", "2e-5", *ALL_AT_ONCE]
+
+
+def measured(task: str, seed: int, args) -> None:
+    """Run one seed of a task."""
+    folder = args.work / f"{task}-{seed}"
+    start = start_of(task, folder, seed, args)
+    flags = settings_of(task, folder, seed)
+    if args.quick:
+        flags += ["--max_steps", 2, "--start_anyway"]
+    call("grpo", folder / "grpo", *start, *flags, "--seed", seed, "--num_samples", 0, "--eval_strategy", "no")
+
+
+def accuracy(task: str, folder: Path) -> tuple[list, list]:
+    """The held-out scores, one per item, before and after: the reward's, of random ones the exact answers."""
+    from ftkit.evaluation.results import read_items, read_results
+    from ftkit.inference.scoring import exact_match
+
+    sides = []
+    for path in (folder / "grpo/before/results.json", folder / "grpo/results.json"):
+        items = read_items(path, read_results(path).tasks["rewards"])
+        right = [float(exact_match([item.prediction], [item.reference])[0]) for item in items]
+        sides.append(right if task == "random" else [item.scores["reward"] for item in items])
+    return sides[0], sides[1]
+
+
+def row_of(task: str, seed: int, folder: Path) -> list[str]:
+    """A line of the table."""
+    from ftkit.metrics.paired_tests import mean_difference
+
+    before, after = accuracy(task, folder)
+    change = mean_difference(before, after)
+    learning = json.loads((folder / "grpo/receipt.json").read_text())["learning"]
+    log = [json.loads(line) for line in (folder / "grpo/metrics.jsonl").read_text().splitlines()]
+    curve = [line["reward"] for line in log if "reward" in line]
+    shown = [sum(curve[start : start + 5]) / len(curve[start : start + 5]) for start in range(0, len(curve), 5)]
+    return [
+        task, str(seed), f"{learning['pass_at']['1']:.1%}, {learning['pass_at']['8']:.1%}",
+        " ".join(f"{value:.2f}" for value in shown[:8]), f"{sum(before) / len(before):.1%}",
+        f"{sum(after) / len(after):.1%}",
+        f"{100 * change.difference:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})",
+        f"{float((folder / 'grpo/seconds.txt').read_text()) / 60:.1f}",
+    ]  # fmt: skip
+
+
+def body(args) -> str:
+    """The section of RESULTS.md, of the runs that are in the folder of work."""
+    rows = [
+        row_of(task, seed, args.work / f"{task}-{seed}")
+        for task in args.only
+        for seed in args.seeds
+        if (args.work / f"{task}-{seed}/grpo/seconds.txt").is_file()
+    ]
+    header = ["task", "seed", "pass@1, pass@8 before", "mean reward along the run", "greedy before", "after",
+              "change, points", "minutes"]  # fmt: skip
+    return "\n".join([
+        "    python tests/benchmarks/alignment.py --work W", "",
+        "The bundled base (4 M parameters), `ftkit grpo`, groups of eight; greedy answers to 100 or 200 held-out prompts, "
+        "95 % intervals of the paired change. Of random rewards the exact answers are counted.", "",
+        measuring.table(header, rows), "", measuring.machine(1),
+    ])  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--only", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--quick", action="store_true", help="one pass and two updates")
+    parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md, of the runs there are")
+    args = parser.parse_args()
+    if not args.write:
+        for seed in args.seeds:
+            for task in args.only:
+                measured(task, seed, args)
+    text = body(args)
+    print(text)
+    if args.write and not args.quick:
+        measuring.write_section("Alignment", "what rewards teach, and what a random one does not", text)
+
+
+if __name__ == "__main__":
+    main()
