@@ -18,8 +18,17 @@ def progress_callback(metrics: MetricsCallback) -> TrainerCallback:
     return ProgressBar(metrics) if sys.stderr.isatty() else ProgressLines(metrics)
 
 
+def measure(logs: dict) -> str:
+    """How training goes: the reward of sampled answers, where there are such, as their loss says nothing of it."""
+    name = "reward" if "reward" in logs else "loss"
+    return f"{name} {logs[name]:.4g}"
+
+
 def evaluation_line(step: int, logs: dict) -> str:
     """What an evaluation measured."""
+    if "eval_reward" in logs:
+        low, high = logs["eval_reward_low"], logs["eval_reward_high"]
+        return f"step {step}: held-out reward {logs['eval_reward']:.4g} ({low:.4g} to {high:.4g})"
     preferred, bits = logs.get("eval_rewards/accuracies"), logs.get("eval_bits_per_byte")
     found = [f"step {step}: evaluation loss {logs['eval_loss']:.4f}"]
     if preferred is not None:
@@ -49,13 +58,13 @@ class ProgressLines(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or not logs:
             return
-        if "eval_loss" in logs:
+        if "eval_loss" in logs or "eval_reward" in logs:
             self.last_line = time.monotonic()
             tell(evaluation_line(state.global_step, logs))
         elif "loss" in logs:
             rate = (self.metrics.last_record or {}).get("useful_tokens_per_second", 0.0)
             learning_rate = [f"lr {logs['learning_rate']:.3g}"] if "learning_rate" in logs else []
-            self.write(state, [f"loss {logs['loss']:.4g}", *learning_rate, f"{rate:,.0f} tokens/s"])
+            self.write(state, [measure(logs), *learning_rate, f"{rate:,.0f} tokens/s"])
 
     def write(self, state, parts: list[str]) -> None:
         """Print a line: where the run is, what was measured, and the time that is left, evaluation aside."""
@@ -93,11 +102,11 @@ class ProgressBar(ProgressCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.training_bar is None or not logs:
             return
-        if "eval_loss" in logs:
+        if "eval_loss" in logs or "eval_reward" in logs:
             tell(evaluation_line(state.global_step, logs))
         elif "loss" in logs:
             rate = (self.metrics.last_record or {}).get("useful_tokens_per_second", 0.0)
-            self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, {rate:,.0f} tokens/s")
+            self.training_bar.set_postfix_str(f"{measure(logs)}, {rate:,.0f} tokens/s")
 
     def close(self) -> None:
         """Leave the bars as they are, on lines of their own."""
