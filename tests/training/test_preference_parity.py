@@ -65,6 +65,9 @@ def trl_log(name: str, folder: str, out: Path) -> list[dict]:
     usual = (DPOTrainer, DPOConfig) if command == "dpo" else (KTOTrainer, KTOConfig)
     trainer_class, config_class = trainers.get(name, usual)
     settings = (asked | (settings or {})) if trainer_class is usual[0] else settings
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if name in trainers:
+        tokenizer.bos_token = None  # which these put before a prompt, also where its template has none
     set_seed(SEED)
     trainer = trainer_class(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype="float32"),
@@ -74,7 +77,7 @@ def trl_log(name: str, folder: str, out: Path) -> list[dict]:
             save_strategy="no", report_to="none", **settings,
         ),
         train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(folder),
+        processing_class=tokenizer,
     )  # fmt: skip
     trainer.train()
     return [record for record in trainer.state.log_history if "loss" in record]
