@@ -107,6 +107,17 @@ def ppo_flags(folder, rows, out, *extra):
     ]  # fmt: skip
 
 
+def grpo_flags(folder, rows, out, *extra):
+    """Four updates, each on groups of four answers that both processes share, two updates to each sampling."""
+    return [
+        "--model_name_or_path", str(folder), "--dataset_name", str(rows), "--output_dir", str(out),
+        *"""--template plain --rewards length:-1 --start_anyway --receipt_prompts 4 --max_completion_length 6
+        --per_device_train_batch_size 2 --gradient_accumulation_steps 2 --num_generations 4 --num_iterations 2 --beta 0.1
+        --max_steps 4 --logging_steps 1 --save_strategy no --learning_rate 1e-3 --bf16 false --dtype float32 --use_cpu
+        --disable_tqdm --test_size 8 --num_samples 0""".split(), *extra,
+    ]  # fmt: skip
+
+
 def launch(command: list[str], timeout: int = 300) -> str:
     """Run a launcher with one thread a process; return what it printed."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -184,6 +195,9 @@ def two_process_runs(tmp_path_factory, tiny_folder, rows, pairs, texts):
         {"command": "ppo", "argv": ppo_flags(tiny_folder, rows, folder / "ppo", *save)},
         {"copy": [str(folder / "ppo/checkpoint-2"), str(folder / "ppo resumed/checkpoint-2")]},
         {"command": "ppo", "argv": ppo_flags(tiny_folder, rows, folder / "ppo resumed", *save, *resumed)},
+        {"command": "grpo", "argv": grpo_flags(tiny_folder, rows, folder / "grpo", *save)},
+        {"copy": [str(folder / "grpo/checkpoint-2"), str(folder / "grpo resumed/checkpoint-2")]},
+        {"command": "grpo", "argv": grpo_flags(tiny_folder, rows, folder / "grpo resumed", *save, *resumed)},
         {"command": "pretrain", "argv": pretrain_flags(tiny_folder, texts, folder / "text", 2, *save)},
         {"copy": [str(folder / "text/checkpoint-2"), str(folder / "text resumed/checkpoint-2")]},
         {
@@ -227,7 +241,7 @@ def test_two_processes_pretrain_as_one(two_process_runs, tiny_folder, texts, tmp
 
 def test_the_run_folder_is_written_once(two_process_runs):
     printed = (two_process_runs / "printed.txt").read_text()
-    assert printed.count("hardware ") == 10 and printed.count("done: ") == 10  # one plan and one end a run
+    assert printed.count("hardware ") == 14 and printed.count("done: ") == 14  # one plan and one end a run
     folder = two_process_runs / "lora packed"
     assert len(log_of(folder)) == 6  # four updates, an evaluation before and one after
     assert len((folder / "samples.jsonl").read_text().splitlines()) == 2
@@ -238,7 +252,10 @@ def test_the_run_folder_is_written_once(two_process_runs):
     ]
 
 
-@pytest.mark.parametrize(("first", "second"), [("full", "resumed"), ("text", "text resumed"), ("ppo", "ppo resumed")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("full", "resumed"), ("text", "text resumed"), ("ppo", "ppo resumed"), ("grpo", "grpo resumed")],
+)
 def test_a_run_resumes_in_two_processes(two_process_runs, first, second):
     whole, resumed = weights_of(two_process_runs / first), weights_of(two_process_runs / second)
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
