@@ -169,7 +169,7 @@ def some_rows_of(name: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tmp_path, monkeypatch):
+def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tiny_teacher, tmp_path, monkeypatch):
     main = importlib.import_module(f"ftkit.{trainer_of(path)}").main
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
     frozen = ["--num_frozen_layers", "1"] if "num_frozen_layers" in path.read_text() else []
@@ -182,6 +182,8 @@ def test_every_example_runs_on_a_tiny_model(path, tiny_folder, tmp_path, monkeyp
         few |= {"num_generations": 2} if trainer_of(path) == "grpo" else {"num_mini_batches": 1}
         model += ["--template", "plain", "--start_anyway", "--before_after", "false", "--untrained_rows", "drop"]
         model += [word for name, value in few.items() for word in (f"--{name}", str(value))]
+    if trainer_of(path) == "distill":
+        model += ["--template", "plain", "--teacher", str(tiny_teacher)]
     steps = [] if trainer_of(path) == "pretrain" else ["--max_steps", "1", "--eval_strategy", "no"]
     main(["--config", str(path), *model, "--output_dir", str(tmp_path / "out"), *steps, "--disable_tqdm", *frozen])
     assert (tmp_path / "out/report.html").is_file()
