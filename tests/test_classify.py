@@ -293,7 +293,7 @@ MISTAKES = {
     "streaming": (ROW, ["--dataset_streaming"], "--dataset_streaming: classes are counted before training"),
     "names": (ROW, ["--class_names", "x", "x"], "--class_names x x: give at least two names, each once"),
     "held out": (ROW, ["--test_size", "-1"], "--test_size is -1.0; give a share"),
-    "adapter": (ROW, ["--adapter", "x"], "--adapter: ftkit classify starts a new adapter"),
+    "adapter": (ROW, ["--adapter", "x"], "--adapter: a head starts a new adapter; merge the old one"),
     "both": (ROW, ["--use_peft", "--num_trained_layers", "1"], "--num_trained_layers with --use_peft"),
     "frozen": (ROW, ["--num_frozen_layers", "1"], "for a classifier give --num_trained_layers"),
     "no data": (None, [], "--dataset_name is missing"),

@@ -77,6 +77,12 @@ def is_first_process(environ: Mapping[str, str] = os.environ) -> bool:
     return rank(environ) == 0
 
 
+def without_launcher(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a process that belongs to no run of several."""
+    own = {*RANKS, *WORLD_SIZES, *LOCAL_RANKS, *LOCAL_SIZES, "MASTER_ADDR", "MASTER_PORT"}
+    return {name: value for name, value in environ.items() if name not in own}
+
+
 def is_lone_child_of_accelerate(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether `accelerate launch` started this process, and no other beside it by way of torchrun."""
     return "ACCELERATE_MIXED_PRECISION" in environ and "TORCHELASTIC_RUN_ID" not in environ

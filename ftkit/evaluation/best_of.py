@@ -48,7 +48,8 @@ class Chooser:
         answers = [[without_thought(text) for text in texts] for texts in groups]
         if self.way == "majority":
             return [majority(texts, self.vote_on) for texts in answers]
-        assert self.scorer
+        if self.scorer is None:
+            raise ValueError("the best of several answers needs a scorer")
         return [best(turns, texts, self.scorer) for turns, texts in zip(conversations, answers, strict=True)]
 
 

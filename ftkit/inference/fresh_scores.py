@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-
-LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # their variables
+from ftkit.config.launch import without_launcher
 
 
 def scores_in_fresh_process(folder: str, conversations: list[list[dict]], loading: dict) -> list[float]:
@@ -25,7 +24,7 @@ def scores_in_fresh_process(folder: str, conversations: list[list[dict]], loadin
         "arguments": [folder, conversations, loading],
         "num_threads": torch.get_num_threads(), "precision": torch.get_float32_matmul_precision(),
     }  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
+    environment = without_launcher()
     paths = [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     done = subprocess.run(

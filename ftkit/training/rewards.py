@@ -127,7 +127,8 @@ def own_function(path: str, function: str, name: str) -> Callable:
     if not file.is_file():
         raise UserError(f"--rewards {name}: there is no file {path}; give FILE.py:FUNCTION")
     spec = importlib.util.spec_from_file_location(f"ftkit_reward_{file.stem}", file)
-    assert spec and spec.loader
+    if spec is None or spec.loader is None:
+        raise UserError(f"--rewards {name}: {path} is not a Python file; give FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
     with foreign(f"--rewards {name}", "the file can't be run"):
         spec.loader.exec_module(module)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-TRAINERS = {"sft", "dpo", "pretrain", "classify"}
+TRAINERS = {"sft", "dpo", "reward", "pretrain", "classify"}
 
 
 @pytest.fixture

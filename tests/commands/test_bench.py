@@ -253,7 +253,7 @@ def test_the_list_names_every_bundled_task(capsys):
         (["--tasks", "mmlu", "--output_dir", "o"], "name a model"),
         (["--tasks", "mmlu", "--output_dir", "o", "--model_name_or_path", "m", "--limit", "0"], "--limit is 0; give at least 1"),
         (["--tasks", "mlmu", "--output_dir", "o", "--model_name_or_path", "m"], 'unknown task "mlmu"; did you mean "mmlu"'),
-        (["--tasks", "knowledge,knowledge", "--output_dir", "o", "--model_name_or_path", "m"], '"knowledge" is there twice'),
+        (["--tasks", "knowledge,knowledge", "--output_dir", "o", "--model_name_or_path", "m"], '"knowledge" appears twice'),
         (["--tasks", "perplexity/a", "--output_dir", "o", "--model_name_or_path", "m"], "perplexity has no subjects"),
         (["--tasks", "knowledge", "--task_data", "mmlu=x", "--output_dir", "o", "--model_name_or_path", "m"], "no such task in --tasks"),
         (["--tasks", "knowledge", "--task_data", "mmlu", "--output_dir", "o", "--model_name_or_path", "m"], "write TASK=PATH"),
@@ -261,7 +261,7 @@ def test_the_list_names_every_bundled_task(capsys):
         (["--tasks", ",", "--output_dir", "o", "--model_name_or_path", "m"], '--tasks "," names none'),
         (["--tasks", "sub/x.yaml/y", "--output_dir", "o", "--model_name_or_path", "m"], "sub/x.yaml: no such task file"),
         (["--tasks", "knowledge", "--task_data", "knowledge=a", "--task_data", "knowledge=b", "--output_dir", "o", "--model_name_or_path", "m"],
-         '--task_data: "knowledge" is there twice'),
+         '--task_data: "knowledge" appears twice'),
         (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--adapter", "a"], "--adapter has no effect with --endpoint"),
         *(
             (["--tasks", "knowledge", "--output_dir", "o", "--endpoint", "u", "--model_name_or_path", "m", *flag], f"{flag[0]} has no effect")

@@ -154,7 +154,7 @@ def test_untrained_answers_are_not_made_trained_ones(tmp_path):
 
 @pytest.mark.parametrize(
     "output, message",
-    [("rows.jsonl", "is there already"), ("a.xlsx", "can't write"), ("no/a.csv", "there is no folder")],
+    [("rows.jsonl", "exists already"), ("a.xlsx", "can't write"), ("no/a.csv", "there is no folder")],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_reading(output, message, rows_file, tmp_path):
     with pytest.raises(UserError, match=message):

@@ -143,3 +143,7 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch, variable):
         assert use_all_cores() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_process_that_belongs_to_no_run_inherits_nothing_of_its_launcher():
+    assert launch.without_launcher({**TWO, "PMI_RANK": "1", "HOME": "/home/me"}) == {"HOME": "/home/me"}

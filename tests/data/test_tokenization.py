@@ -137,6 +137,8 @@ def test_rows_are_cut_and_the_loss_is_counted(bpe):
         "num_answers_cut": 0,
         "num_end_tokens_lost": 0,
         "num_untrained_answers": 0,
+        "num_thoughts": 0,
+        "num_thought_tokens": 0,
         "num_altered_answers": 1,  # white space at an end
         "num_neutralised_rows": 1,
         "num_control_text_rows": 1,

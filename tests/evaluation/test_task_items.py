@@ -120,8 +120,8 @@ def write_task(tmp_path, rows, **settings):
         ("{{ q.__class__.__mro__ }}", "access to attribute '__class__' .* is unsafe"),
         ("{{ nested.one }}", "prompt of task mine: a value that it shows is null"),
         ("{{ empty | trim }}", "prompt of task mine: column empty is null"),
-        ("{{ q", "mine.yaml:4: no Jinja template \\(.*\\); fix the line"),
-        ("{{ q | nosuch }}", "mine.yaml:4: no Jinja template \\(No filter named 'nosuch'"),
+        ("{{ q", "mine.yaml:4: not a Jinja template \\(.*\\); fix the line"),
+        ("{{ q | nosuch }}", "mine.yaml:4: not a Jinja template \\(No filter named 'nosuch'"),
         ("{{ q[:0] }}", "rows.jsonl:1: prompt of task mine: is empty"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_template_that_fails_is_one_line(tmp_path, template, message):
 
 def test_an_expression_that_is_wrong_is_one_line(tmp_path):
     choices = {"kind": "multiple_choice", "metrics": ["acc"], "answer": "0"}
-    with pytest.raises(UserError, match="mine.yaml:5: no Jinja template"):
+    with pytest.raises(UserError, match="mine.yaml:5: not a Jinja template"):
         build_items(write_task(tmp_path, [{"q": "a"}], choices="q |", **choices))
     with pytest.raises(UserError, match="rows.jsonl:1: choices of task mine: 'nosuch' is undefined"):
         build_items(write_task(tmp_path, [{"q": "a"}], choices="nosuch", **choices))

@@ -97,7 +97,7 @@ def test_the_sign_of_the_difference_is_after_minus_before():
     ("values", "weights", "message"),
     [
         ([], None, "no values"),
-        ([1.0, float("nan")], None, "no finite number"),
+        ([1.0, float("nan")], None, "not a finite number"),
         ([1.0, 2.0], [1.0], "2 values and 1 weights"),
         ([1.0, 2.0], [0, 0], "must not all be 0"),
         ([1.0, 2.0], [-1, 2], "must not be negative"),

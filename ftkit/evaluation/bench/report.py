@@ -81,17 +81,19 @@ def bench_markdown(results: Results) -> str:
             rows.append((f"{task.name}: {group}", task.main_metric, score_text(score), interval_text(score), "", ""))
     parts = [f"# Benchmark of {escape(model_name(results))}", "", *markdown_table(rows), ""]
     for task in results.tasks.values():
-        parts += [f"{escape(task.name)} by samples:", "", *markdown_table(curve_rows(task)), ""] if task.samples else []
+        parts += (
+            [f"{escape(task.name)} by samples:", "", *markdown_table(curve_rows(task.samples)), ""]
+            if task.samples
+            else []
+        )
     parts += [f"- {escape(task.name)}: {note}" for task in results.tasks.values() for note in notes(task)]
     facts = {**results.model, **results.settings, "seed": results.seed, **results.versions}
     parts += [f"- {escape(str(name))}: {escape(str(value))}" for name, value in facts.items() if value is not None]
     return "\n".join(parts) + "\n"
 
 
-def curve_rows(task: TaskResult) -> list[tuple[str, ...]]:
-    """What k samples of an answer are worth, a row per k after one of names."""
-    curve = task.samples
-    assert curve
+def curve_rows(curve) -> list[tuple[str, ...]]:
+    """What k samples of an answer are worth, a row per k after one of names. curve: of `TaskResult.samples`."""
     rows = [("samples", *(WAYS[name] for name in curve.ways), "tokens per item")]
     for place, size in enumerate(curve.sizes):
         scores = (of_k[place] for of_k in curve.ways.values())
@@ -102,7 +104,8 @@ def curve_rows(task: TaskResult) -> list[tuple[str, ...]]:
 
 def curve_lines(task: TaskResult) -> list[str]:
     """The same for a terminal."""
-    return [f"{task.name}: {metric_text(task.main_metric)} of one in so many samples", *column_lines(curve_rows(task))]
+    title = f"{task.name}: {metric_text(task.main_metric)} of one in so many samples"
+    return [title, *column_lines(curve_rows(task.samples))]
 
 
 def curve_chart(task: TaskResult) -> Chart | None:
@@ -152,7 +155,7 @@ def task_parts(task: TaskResult, items: list[Item]) -> dict:
         "metric": metric_text(task.main_metric),
         "groups": [([group], score) for group, score in grouped_scores(task)[1].items()],
         "curve": curve_chart(task),
-        "samples": curve_rows(task) if task.samples else [],
+        "samples": curve_rows(task.samples) if task.samples else [],
         "histogram": None if set(values) <= {0.0, 1.0} else histogram(values),
         "examples": [item_card(item) for item in examples(task, items)],
     }
