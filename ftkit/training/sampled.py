@@ -15,8 +15,8 @@ from accelerate.utils import gather
 from safetensors.torch import load_file, save_file
 from trl import GRPOTrainer
 from trl.models import prepare_deepspeed, prepare_fsdp
+from trl.trainer import utils as trl_utils
 from trl.trainer.callbacks import SyncRefModelCallback
-from trl.trainer.utils import add_fused_lm_head
 
 from ftkit.inference.end_tokens import end_token_ids
 from ftkit.inference.generation import answer_text
@@ -60,7 +60,8 @@ class SampledMixin(RewardEvaluationMixin):
         """Hold the model against a frozen copy of its start."""
         self.beta = beta
         casts = {"cast_lm_head_to_fp32": True} if getattr(self.args, "cast_lm_head_to_fp32", False) else {}
-        add_fused_lm_head(reference, temperature=self.temperature, **casts)
+        if hasattr(trl_utils, "add_fused_lm_head"):  # since TRL 1.16
+            trl_utils.add_fused_lm_head(reference, temperature=self.temperature, **casts)
         if self.is_deepspeed_enabled:
             self.ref_model = prepare_deepspeed(reference, self.accelerator)
         elif self.is_fsdp_enabled:

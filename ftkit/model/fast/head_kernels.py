@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from trl.kernels import ChunkedLogProbFunction
 
 from ftkit.model.fast.chunked_log_probs import HeadSettings, LinearHead, chunked_log_probs
 
@@ -106,6 +105,8 @@ def seconds_of(kernel: str, shape: HeadShape) -> float:
         hidden_ND.grad = weight_VD.grad = None
         start = time.perf_counter()
         if kernel == "trl":
+            from trl.kernels import ChunkedLogProbFunction  # since TRL 1.16
+
             scored = ChunkedLogProbFunction.apply(
                 hidden_ND, weight_VD, None, targets, 1.0, TRLS_TILE, None, 1.0, shape.outputs
             )

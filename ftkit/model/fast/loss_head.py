@@ -20,7 +20,6 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Partial, Replicate
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from trl.trainer.utils import FusedCausalLMOutput
 
 from ftkit.model.fast.chunked_log_probs import OUTPUTS, HeadSettings, LinearHead, chunked_log_probs
 from ftkit.model.fast.head_kernels import KERNELS, settle_kernel, weighs_rows_alike
@@ -164,7 +163,7 @@ def _takes_fused_lm_head(forward: Callable) -> bool:
     return code is not None and "fused_lm_head" in code.co_varnames
 
 
-def _score(hidden_BTD, labels, shift_labels, num_items_in_batch, head: LinearHead, settings) -> FusedCausalLMOutput:
+def _score(hidden_BTD, labels, shift_labels, num_items_in_batch, head: LinearHead, settings):
     """Score the positions whose next label counts. `shift_labels` (B, T) are already shifted, `labels` (B, T) not."""
     if shift_labels is None:
         hidden_BTD, targets = hidden_BTD[:, :-1], labels[:, 1:]
@@ -180,6 +179,8 @@ def _score(hidden_BTD, labels, shift_labels, num_items_in_batch, head: LinearHea
         for name, value in zip(OUTPUTS, scored, strict=True)
     }
     count = mask.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+    from trl.trainer.utils import FusedCausalLMOutput  # since TRL 1.16; older ones have no seam, and none asks for this
+
     return FusedCausalLMOutput(loss=-placed["log_probs"].sum() / count, label_mask=mask, **placed)
 
 
