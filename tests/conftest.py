@@ -4,6 +4,7 @@ Tests may import `guide_blocks`.
 """
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -43,7 +44,6 @@ def smollm2_gguf() -> Path:
 @pytest.fixture(scope="session")
 def unfinish():
     """Makes of a finished run's folder what a kill before the checkpoint `lost` was saved leaves."""
-    import json
     import shutil
 
     def undo(folder: Path, lost: str) -> Path:
@@ -62,6 +62,15 @@ def word_rows() -> list[dict]:
     """64 Alpaca rows that a tiny model can tell apart: a word, and the same word in upper case."""
     words = [f"{first}{second}" for first in ("ba", "co", "du", "fe", "gi", "ho", "ja", "ku") for second in "lmnprstv"]
     return [{"instruction": "Write in upper case.", "input": word, "output": word.upper()} for word in words]
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory, word_rows) -> Path:
+    """Upper case is preferred to the word as it was."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [{**row, "chosen": row["output"], "rejected": row["input"]} for row in word_rows]
+    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "output"}) + "\n" for row in rows))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -18,15 +18,6 @@ RUN_FILES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def pairs_file(tmp_path_factory, word_rows) -> Path:
-    """Upper case is preferred to the word as it was."""
-    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    rows = [{**row, "chosen": row["output"], "rejected": row["input"]} for row in word_rows]
-    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "output"}) + "\n" for row in rows))
-    return path
-
-
 @pytest.fixture
 def dpo(tiny_folder, pairs_file, tmp_path):
     """Runs `ftkit dpo` on the tiny model into a fresh OUT, with further flags; returns OUT."""

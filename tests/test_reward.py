@@ -23,15 +23,6 @@ RUN_FILES = {
 METRICS = ("loss", "accuracy", "margin", "min_reward", "mean_reward", "max_reward")
 
 
-@pytest.fixture(scope="session")
-def pairs_file(tmp_path_factory, word_rows) -> Path:
-    """Upper case is preferred to the word as it was."""
-    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    rows = [{**row, "chosen": row["output"], "rejected": row["input"]} for row in word_rows]
-    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "output"}) + "\n" for row in rows))
-    return path
-
-
 @pytest.fixture
 def reward(tiny_folder, pairs_file, tmp_path):
     """Runs `ftkit reward` on the tiny model into a fresh OUT, with further flags; returns OUT."""

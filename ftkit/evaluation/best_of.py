@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ftkit.config.errors import UserError
+from ftkit.data.rows.conversion import answered
 from ftkit.data.rows.thoughts import without_thought
 from ftkit.inference.judging import Answered, judge_of, judge_scores, prompt_text
 from ftkit.inference.scoring import normalize_answer
@@ -106,9 +107,8 @@ def by_reward_model(folder: str) -> Scorer:
     model = load_reward_model(folder)
 
     def scores(conversations: Sequence[list[dict]], answers: Sequence[str]) -> tuple[list[float | None], int]:
-        ids = model.token_ids([
-            [*turns, {"role": "assistant", "content": text}] for turns, text in zip(conversations, answers, strict=True)
-        ])  # fmt: skip
+        talks = zip(conversations, answers, strict=True)
+        ids = model.token_ids([answered(turns, text)["messages"] for turns, text in talks])
         return list(model.scores_of_ids(ids)), sum(map(len, ids))
 
     return scores

@@ -10,13 +10,13 @@ import math
 import torch
 from torch import Tensor
 
+from ftkit.config.settings.grpo import EACH
+from ftkit.training.learning_receipt import SAME
 from ftkit.training.rewards import total, with_missing_filled
 
 # B answers, K rewards, N prompts, G answers of a prompt
 
 EPSILON = 1e-4  # TRL's, beside a standard deviation
-SAME = 1e-6  # rewards that differ by less are equal
-SUM, EACH = "sum_then_normalize", "normalize_then_sum"  # of several rewards: TRL's names
 BY_SEQUENCE, BY_TOKEN = ("grpo", "dr_grpo", "sapo", "luspo", "rloo"), ("dapo", "cispo", "vespo")  # denominators
 
 

@@ -25,7 +25,7 @@ from ftkit.data.templates.lock import read_lock, verify_lock, verify_tokenizer
 from ftkit.data.templates.templates import TemplateInfo, install_template
 from ftkit.data.tokens.labelled_answers import TokenizedAnswers
 from ftkit.data.tokens.preferences import TokenizedPairs
-from ftkit.data.tokens.receipt import Allowed, check_rows
+from ftkit.data.tokens.receipt import Allowed, build_receipt, check_rows
 from ftkit.data.tokens.tokenization import IGNORE_INDEX, TokenizedRows, tokenize_rows
 from ftkit.model.adapters.files import named_base, run_settings, tokenizer_folder
 from ftkit.model.adapters.loading import check_adapter_folder, put_adapter
@@ -223,6 +223,21 @@ def describe_rows(run, receipt: dict | None) -> list[str]:
         few = f"only {counted(run.num_updates, 'update')}; add rows or --num_train_epochs, or use a smaller batch"
         lines.append(f"warning    {few}")
     return lines
+
+
+def row_receipt(run, trainer=None, *, sequences_per_row: int = 1) -> dict:
+    """What is trained on, counted from rows that go into the trainer as they were tokenized, whatever it is."""
+    data = run.data
+    return build_receipt(
+        data.train.sequences(),
+        data.tokenizer,
+        data.template,
+        data.train,
+        sequences_per_row=sequences_per_row,
+        origins=data.origins(),
+        batch_size=sequences_per_row * run.config.per_device_train_batch_size,
+        copies=data.copies,
+    )
 
 
 def row_facts(settings, data: PreparedData, hardware: Hardware) -> Facts:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ftkit.data.tokens.tokenization import IGNORE_INDEX
 from ftkit.training.reference import log_lengths, log_metric
 
 # B batch, T tokens
-
-IGNORE_INDEX = -100  # label that is not scored
 
 
 class PairLogProbs(NamedTuple):

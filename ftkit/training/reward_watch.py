@@ -8,9 +8,9 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from ftkit.config.amounts import percent
+from ftkit.inference.generation import evaluation_mode
 from ftkit.metrics.intervals import bootstrap_interval
 from ftkit.training.rewards import columns_of, score, total, weights_of
-from ftkit.training.sampler_check import evaluating
 
 LOW_ENTROPY = 0.1  # of what it was at the start
 HIGH_KL = 10.0  # nats per answer token are beyond any use
@@ -109,7 +109,7 @@ class RewardEvaluationMixin:
     def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs):
         """The mean reward of one sampled answer to each held-out prompt, with its interval."""
         measures = {f"{metric_key_prefix}_{name}": value for name, value in eval_measures(self).items()}
-        with evaluating(self.model):  # which TRL asks whether the numbers are of training
+        with evaluation_mode(self.model):  # which TRL asks whether the numbers are of training
             self.log(measures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measures)
         return measures

@@ -22,6 +22,7 @@ import torch
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.foreign import foreign
+from ftkit.data.rows.conversion import answered
 from ftkit.data.rows.thoughts import without_thought
 from ftkit.inference.judging import Answered, judge_of, judge_scores, prompt_text
 from ftkit.inference.reward_model import load_reward_model
@@ -153,9 +154,8 @@ def by_model(folder: str) -> Callable:
     model = load_reward_model(folder)
 
     def scores(prompts, completions, columns) -> list[float]:
-        return model.scores([
-            [*prompt, {"role": "assistant", "content": text}] for prompt, text in zip(prompts, completions, strict=True)
-        ])  # fmt: skip
+        talks = zip(prompts, completions, strict=True)
+        return model.scores([answered(prompt, text)["messages"] for prompt, text in talks])
 
     return scores
 

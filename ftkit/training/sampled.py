@@ -18,10 +18,11 @@ from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer import utils as trl_utils
 from trl.trainer.callbacks import SyncRefModelCallback
 
+from ftkit.config.settings.grpo import SUM
 from ftkit.inference.end_tokens import end_token_ids
 from ftkit.inference.generation import answer_text
 from ftkit.inference.sampling import Sample, sample
-from ftkit.training.advantages import SUM, advantages, denominator_factor, teaches
+from ftkit.training.advantages import advantages, denominator_factor, teaches
 from ftkit.training.reward_watch import NoExplosion, RewardEvaluationMixin, RewardWatch
 from ftkit.training.rewards import Reward, columns_of, score, weights_of, with_missing_filled
 from ftkit.training.sampler_check import SamplerCheck

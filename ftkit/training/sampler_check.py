@@ -9,6 +9,7 @@ import contextlib
 import torch
 
 from ftkit.config.errors import UserError
+from ftkit.inference.generation import evaluation_mode
 
 METRIC = "sampling/sampling_logp_difference"  # as TRL calls it
 
@@ -50,7 +51,7 @@ class SamplerCheck:
         trainer = self.trainer
         model = trainer.accelerator.unwrap_model(trainer.model)
         attempts = [
-            ("dropout is on in training; pass --disable_dropout", evaluating(model)),
+            ("dropout is on in training; pass --disable_dropout", evaluation_mode(model)),
             ("the precision: answers are sampled without autocast; pass --bf16 false", without_autocast()),
         ]
         if hasattr(model, "disable_adapter"):
@@ -68,15 +69,6 @@ class SamplerCheck:
         mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         width = inputs["completion_ids"].shape[1]
         return self.trainer._get_per_token_logps_and_entropies(model, ids, mask, width)[0]
-
-
-@contextlib.contextmanager
-def evaluating(model):
-    """Inside, the model is in evaluation mode."""
-    was_training = model.training
-    model.eval()
-    yield
-    model.train(was_training)
 
 
 @contextlib.contextmanager

@@ -50,13 +50,13 @@ def test_padded_batches_and_generation_go_through_sdpa():
 
 
 def test_borders_are_found_once_and_only_where_a_row_holds_several_documents():
-    decoder = make("ftgpt").get_decoder()
-    _, found = add_borders(decoder, (None, None, packed([3, 1, 2], [6])), {})
+    names = ("input_ids", "attention_mask", "position_ids")
+    _, found = add_borders(names, None, (None, None, packed([3, 1, 2], [6])), {})
     assert found["cu_seq_lens_q"].tolist() == [0, 3, 4, 6, 12] and found["cu_seq_lens_q"].dtype == torch.int32
     assert found["max_length_q"] == 6
-    assert add_borders(decoder, (), {"position_ids": packed([6], [6])}) is None
+    assert add_borders(names, None, (), {"position_ids": packed([6], [6])}) is None
     mask = {"attention_mask": torch.ones(1, 6)}
-    assert add_borders(decoder, (), {"position_ids": packed([3, 3])} | mask) is None
+    assert add_borders(names, None, (), {"position_ids": packed([3, 3])} | mask) is None
 
 
 def older_kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):

@@ -8,7 +8,7 @@ mask of T x T entries, and computes the squares between documents to throw them 
 """
 
 import inspect
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -50,13 +50,18 @@ def use_varlen_attention(model: PreTrainedModel) -> bool:
     AttentionInterface.register(NAME, packed_varlen)
     AttentionMaskInterface.register(NAME, packed_mask)
     model.set_attn_implementation(NAME)
-    model.get_decoder().register_forward_pre_hook(add_borders, with_kwargs=True)
+    decoder = model.get_decoder()
+    names = tuple(inspect.signature(decoder.forward).parameters)
+    decoder.register_forward_pre_hook(partial(add_borders, names), with_kwargs=True)
     return True
 
 
-def add_borders(decoder, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-    """A forward hook that adds where documents begin to the arguments of a packed batch; others stay as they are."""
-    given = dict(zip(inspect.signature(decoder.forward).parameters, args, strict=False)) | kwargs
+def add_borders(names: tuple, decoder, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """A forward hook that adds where documents begin to the arguments of a packed batch; others stay as they are.
+
+    names: of the decoder's arguments, in order.
+    """
+    given = dict(zip(names, args, strict=False)) | kwargs
     position_ids = given.get("position_ids")
     if position_ids is None or given.get("attention_mask") is not None or given.get("past_key_values") is not None:
         return None

@@ -43,7 +43,7 @@ from ftkit.training.samples import row_questions
 class DistillData(PreparedData):
     """Rows, and who teaches. kept: what the teacher says of them, training rows first."""
 
-    teacher: Teacher = None  # type: ignore[assignment]
+    teacher: Teacher = field(kw_only=True)
     kept: Kept | None = field(default=None, repr=False)
 
     @property

@@ -6,12 +6,11 @@ from trl import DPOTrainer
 
 from ftkit.data.rows.kinds import ANSWERS, PREFERENCES
 from ftkit.data.tokens.preferences import tokenize_pairs
-from ftkit.data.tokens.receipt import build_receipt
 from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.model.adapters.methods import peft_config
 from ftkit.training.method import Method, Run
 from ftkit.training.preferences import BothFallCallback, StuckCallback
-from ftkit.training.preparation import describe_rows, load_trained, prepare_data, row_facts
+from ftkit.training.preparation import describe_rows, load_trained, prepare_data, row_facts, row_receipt
 from ftkit.training.reference import ReferenceMixin, log_distance, log_lengths, reference_copy, scored_log_probs
 from ftkit.training.reference_free import ReferenceFreeMixin
 from ftkit.training.run_trainer import RunMixin
@@ -70,19 +69,9 @@ def build_trainer(run: Run, model) -> FTDPOTrainer | FTReferenceFreeTrainer:
     return trainer
 
 
-def receipt(run: Run, trainer: FTDPOTrainer) -> dict:
+def receipt(run: Run, trainer) -> dict:
     """What is trained on, counted from the pairs."""
-    data = run.data
-    return build_receipt(
-        data.train.sequences(),
-        data.tokenizer,
-        data.template,
-        data.train,
-        sequences_per_row=len(ANSWERS),
-        origins=data.origins(),
-        batch_size=len(ANSWERS) * run.config.per_device_train_batch_size,
-        copies=data.copies,
-    )
+    return row_receipt(run, sequences_per_row=len(ANSWERS))
 
 
 METHOD = Method(prepare, row_facts, load_trained, build_trainer, receipt, describe_rows, format_receipt, row_questions)

@@ -162,19 +162,27 @@ def measured_learning(run: Run, trainer) -> dict | None:
     return learning_receipt(shared(trainer.accelerator, asked, answer), num)
 
 
-def describe(run: Run, receipt: dict | None) -> list[str]:
-    """Lines of the plan about prompts, rewards and updates."""
-    data, decided, config = run.data, run.decided, run.config
+def prompt_lines(run: Run) -> list[str]:
+    """What is asked, and what answers are rewarded for."""
+    data = run.data
     held_out, prompts = len(data.rows.test or []), counted(len(data.rows.train), "prompt")
-    group, own = run.settings.training.answers_per_prompt, decided.own
-    size = run.settings.training.answers_per_batch(run.hardware.num_devices)
     weights = ", ".join(f"{one.name} (weight {one.weight:g})" if one.weight != 1 else one.name for one in data.rewards)
-    name = run.settings.training.algorithm if run.settings.training.algorithm == "rloo" else config.loss_type
-    skips = "; groups without a spread are left out of the denominator" if config.skip_equal_groups else ""
     return [
         f"data       {data.rows.source}: {prompts} ({data.rows.format}), {held_out} held out",
         f"template   {data.template.name}",
         f"rewards    {weights}",
+    ]
+
+
+def describe(run: Run, receipt: dict | None) -> list[str]:
+    """Lines of the plan about prompts, rewards and updates."""
+    decided, config = run.decided, run.config
+    group, own = run.settings.training.answers_per_prompt, decided.own
+    size = run.settings.training.answers_per_batch(run.hardware.num_devices)
+    name = run.settings.training.algorithm if run.settings.training.algorithm == "rloo" else config.loss_type
+    skips = "; groups without a spread are left out of the denominator" if config.skip_equal_groups else ""
+    return [
+        *prompt_lines(run),
         f"plan       {counted(decided.num_updates, 'update')} on {size} answers at a time, {group} per prompt, at most "
         f"{config.max_completion_length} tokens at temperature {config.temperature:g}",
         f"loss       {name}, beta {own['beta']:g}{skips}; learning rate {decided.learning_rate:g}",

@@ -7,12 +7,18 @@ from trl import KTOTrainer
 
 from ftkit.data.rows.kinds import KTO, LABELLED_ANSWERS
 from ftkit.data.tokens.labelled_answers import interleaved, tokenize_answers, with_mismatched
-from ftkit.data.tokens.receipt import build_receipt
 from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.model.adapters.methods import peft_config
 from ftkit.training.method import Method, Run
 from ftkit.training.preferences import BothFallCallback, StuckCallback
-from ftkit.training.preparation import PreparedData, describe_rows, load_trained, prepare_data, row_facts
+from ftkit.training.preparation import (
+    PreparedData,
+    describe_rows,
+    load_trained,
+    prepare_data,
+    row_facts,
+    row_receipt,
+)
 from ftkit.training.reference import ReferenceMixin, log_lengths, reference_copy
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.samples import row_questions
@@ -69,20 +75,6 @@ def build_trainer(run: Run, model) -> FTKTOTrainer:
     return trainer
 
 
-def receipt(run: Run, trainer: FTKTOTrainer) -> dict:
-    """What is trained on, counted from the rows."""
-    data = run.data
-    return build_receipt(
-        data.train.sequences(),
-        data.tokenizer,
-        data.template,
-        data.train,
-        origins=data.origins(),
-        batch_size=run.config.per_device_train_batch_size,
-        copies=data.copies,
-    )
-
-
 def describe(run: Run, receipt: dict | None) -> list[str]:
     """Lines of the plan about rows, and how the labels are mixed."""
     wanted, unwanted = run.data.train.mix
@@ -111,4 +103,4 @@ def mix_of_batches(run: Run) -> str:
     return f"; batches of {batch} hold {fewest}{f' to {most}' if most > fewest else ''} wanted"
 
 
-METHOD = Method(prepare, facts, load_trained, build_trainer, receipt, describe, format_receipt, row_questions)
+METHOD = Method(prepare, facts, load_trained, build_trainer, row_receipt, describe, format_receipt, row_questions)

@@ -13,7 +13,7 @@ from ftkit.inference.end_tokens import end_token_ids
 from ftkit.model.adapters.methods import peft_config
 from ftkit.model.value_head import ValueHead, copy_sharing_frozen
 from ftkit.training.method import Method, Run
-from ftkit.training.methods.grpo import PromptData, held_out_questions, prepare, receipt, show
+from ftkit.training.methods.grpo import PromptData, held_out_questions, prepare, prompt_lines, receipt, show
 from ftkit.training.ppo.trainer import PPOTrainer
 from ftkit.training.preparation import load_trained, row_facts
 from ftkit.training.reward_watch import scored
@@ -64,15 +64,11 @@ def build_trainer(run: Run, model) -> PPOTrainer:
 
 def describe(run: Run, receipt: dict | None) -> list[str]:
     """Lines of the plan about prompts, rewards, rollouts and updates."""
-    data, decided, config = run.data, run.decided, run.config
-    held_out, prompts = len(data.rows.test or []), counted(len(data.rows.train), "prompt")
-    weights = ", ".join(f"{one.name} (weight {one.weight:g})" if one.weight != 1 else one.name for one in data.rewards)
+    decided, config = run.decided, run.config
     size = run.settings.training.rollout_size(run.hardware.num_devices)
     target = f", adapted to {config.kl_target:g} nats per answer" if config.kl_target else ""
     return [
-        f"data       {data.rows.source}: {prompts} ({data.rows.format}), {held_out} held out",
-        f"template   {data.template.name}",
-        f"rewards    {weights}",
+        *prompt_lines(run),
         f"plan       {counted(decided.num_updates, 'update')}; a rollout is {size} answers of at most "
         f"{config.max_completion_length} tokens at temperature {config.temperature:g}, learned from in "
         f"{config.num_ppo_epochs} x {config.num_mini_batches} updates",

@@ -15,7 +15,6 @@ from ftkit.config.hardware import Hardware
 from ftkit.config.paste import command
 from ftkit.data.rows.conversion import answered
 from ftkit.data.rows.kinds import ANSWERS, PREFERENCES
-from ftkit.data.tokens.receipt import build_receipt
 from ftkit.data.tokens.receipt_text import format_receipt
 from ftkit.data.tokens.whole_pairs import tokenize_whole_pairs
 from ftkit.inference import fresh_scores
@@ -32,7 +31,7 @@ from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts
 from ftkit.training.method import Method, Run
 from ftkit.training.methods.classify import AutoModelForSequenceClassification, load_with_head
-from ftkit.training.preparation import PreparedData, describe_rows, prepare_data
+from ftkit.training.preparation import PreparedData, describe_rows, prepare_data, row_receipt
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.sharing import is_sharded
 
@@ -111,18 +110,7 @@ def build_trainer(run: Run, loaded) -> FTRewardTrainer:
 
 def receipt(run: Run, trainer: FTRewardTrainer) -> dict:
     """What is trained on, counted from the pairs: of each conversation its last token is scored."""
-    data = run.data
-    found = build_receipt(
-        data.train.sequences(),
-        data.tokenizer,
-        data.template,
-        data.train,
-        sequences_per_row=len(ANSWERS),
-        origins=data.origins(),
-        batch_size=len(ANSWERS) * run.config.per_device_train_batch_size,
-        copies=data.copies,
-    )
-    return found | {"is_scored": True, "labels": labels_of(run)}
+    return row_receipt(run, sequences_per_row=len(ANSWERS)) | {"is_scored": True, "labels": labels_of(run)}
 
 
 def describe(run: Run, receipt: dict | None) -> list[str]:
