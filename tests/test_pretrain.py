@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl.trainer import utils as trl_utils
 
 from ftkit.config.errors import UserError
+from ftkit.config.versions import has_fused_head
 from ftkit.data.reading.documents import load_documents
 from ftkit.pretrain import RECIPE
 from ftkit.training.callbacks import MetricsCallback
@@ -100,6 +100,7 @@ def test_the_loss_is_that_of_the_plain_model_on_the_same_blocks(text_folder, tin
     assert len(samples) == 4 and samples[0]["step"] == 0 and rows[0].startswith(samples[0]["prompt"][:10])
 
 
+@pytest.mark.skipif(not has_fused_head(), reason="TRL before 1.16 has no head to take over")
 def test_the_compact_head_changes_no_weight(text_folder, tiny_folder, tmp_path):
     settings = ["--max_steps", "5", "--gradient_accumulation_steps", "2"]
     run(text_folder, tiny_folder, tmp_path / "compact", *settings)
@@ -107,7 +108,6 @@ def test_the_compact_head_changes_no_weight(text_folder, tiny_folder, tmp_path):
     compact, plain = weights(tmp_path / "compact"), weights(tmp_path / "plain")
     for name, expected in plain.items():
         torch.testing.assert_close(compact[name], expected, rtol=1e-3, atol=1e-5)
-    assert hasattr(trl_utils, "add_fused_lm_head")
 
 
 def test_only_matrices_decay(text_folder, tiny_folder, tmp_path):

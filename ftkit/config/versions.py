@@ -18,3 +18,10 @@ def installed_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def has_fused_head() -> bool:
+    """Whether TRL gives its trainers a loss head that can be replaced: since 1.16, which needs Python 3.11."""
+    from trl.trainer import utils
+
+    return hasattr(utils, "add_fused_lm_head")

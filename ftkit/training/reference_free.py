@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from trl.trainer.utils import selective_log_softmax
 
+from ftkit.config.versions import has_fused_head
 from ftkit.data.tokens.tokenization import IGNORE_INDEX
 from ftkit.training.reference import log_lengths, log_metric
 
@@ -127,12 +129,14 @@ class ReferenceFreeMixin:
         if with_prompt:
             is_scored[:num_pairs] = seen[:num_pairs]
         router = {"output_router_logits": True} if self.aux_loss_enabled else {}
-        outputs = model(
-            input_ids=ids, attention_mask=seen, use_cache=False, **router,
-            labels=ids.masked_fill(is_scored == 0, IGNORE_INDEX), fused_lm_head=True,
-        )  # fmt: skip
+        given = {"input_ids": ids, "attention_mask": seen, "use_cache": False} | router
         num_targets = ids.shape[1] - 1
-        log_probs = outputs.log_probs[:, -num_targets:]  # a soft prompt stands before them
+        if has_fused_head():
+            outputs = model(**given, labels=ids.masked_fill(is_scored == 0, IGNORE_INDEX), fused_lm_head=True)
+            log_probs = outputs.log_probs[:, -num_targets:]  # a soft prompt stands before them
+        else:
+            outputs = model(**given)
+            log_probs = selective_log_softmax(outputs.logits[:, -num_targets - 1 : -1], ids[:, 1:])
         answers, scored = is_answer[:, 1:], is_scored[:num_pairs, 1:]
         nll = -(log_probs[:num_pairs] * scored).sum() / scored.sum()
         sums, lengths = (log_probs * answers).sum(dim=1), answers.sum(dim=1).float()

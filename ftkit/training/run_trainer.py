@@ -6,9 +6,9 @@ import time
 
 from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl.trainer import utils as trl_utils
 
 from ftkit.config.foreign import settings_that_libraries_take
+from ftkit.config.versions import has_fused_head
 from ftkit.data.templates.lock import write_lock
 from ftkit.model.fast.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
@@ -53,7 +53,7 @@ class RunMixin(GuardMixin, CheckpointMixin):
 
     def put_compact_heads(self) -> None:
         """Put the compact loss head on every model of the trainer, once, where this TRL has a head to take over."""
-        if self.has_compact_heads or not self.args.compact_loss_head or not hasattr(trl_utils, "add_fused_lm_head"):
+        if self.has_compact_heads or not self.args.compact_loss_head or not has_fused_head():
             return
         from ftkit.model.fast.loss_head import use_compact_loss_heads
 

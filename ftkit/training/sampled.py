@@ -19,6 +19,7 @@ from trl.trainer import utils as trl_utils
 from trl.trainer.callbacks import SyncRefModelCallback
 
 from ftkit.config.settings.grpo import SUM
+from ftkit.config.versions import has_fused_head
 from ftkit.inference.end_tokens import end_token_ids
 from ftkit.inference.generation import answer_text
 from ftkit.inference.sampling import Sample, sample
@@ -61,7 +62,7 @@ class SampledMixin(RewardEvaluationMixin):
         """Hold the model against a frozen copy of its start."""
         self.beta = beta
         casts = {"cast_lm_head_to_fp32": True} if getattr(self.args, "cast_lm_head_to_fp32", False) else {}
-        if hasattr(trl_utils, "add_fused_lm_head"):  # since TRL 1.16
+        if has_fused_head():
             trl_utils.add_fused_lm_head(reference, temperature=self.temperature, **casts)
         if self.is_deepspeed_enabled:
             self.ref_model = prepare_deepspeed(reference, self.accelerator)

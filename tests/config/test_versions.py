@@ -4,8 +4,11 @@ import ast
 import importlib.metadata
 from pathlib import Path
 
+import pytest
+
 import ftkit
 from ftkit.config import versions as module
+from ftkit.config.errors import UserError
 from ftkit.config.versions import versions
 
 
@@ -31,3 +34,11 @@ def test_what_the_oldest_trl_lacks_is_imported_where_it_is_used():
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trl"):
                 found += [(path.name, alias.name) for alias in node.names if alias.name in NEWER_THAN_THE_OLDEST_TRL]
     assert not found
+
+
+def test_what_an_older_trl_can_not_smooth_is_refused_in_one_line(monkeypatch):
+    from ftkit.config.settings import sft
+
+    monkeypatch.setattr(sft, "has_fused_head", lambda: False)
+    with pytest.raises(UserError, match=r"--label_smoothing_factor needs TRL 1\.16 or newer"):
+        sft.SFTArguments(output_dir="out", label_smoothing_factor=0.1, use_cpu=True)

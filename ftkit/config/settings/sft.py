@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from trl import SFTConfig
 
+from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
 from ftkit.config.settings.needs import Need, Needs, never
 from ftkit.config.settings.rates import SFT_RATES
+from ftkit.config.versions import has_fused_head
 
 
 @dataclass
@@ -25,6 +27,11 @@ class SFTArguments(TrainerArguments, SFTConfig):
     )
 
     learning_rates = SFT_RATES
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.label_smoothing_factor and not has_fused_head():
+            raise UserError("--label_smoothing_factor needs TRL 1.16 or newer (Python 3.11); upgrade, or drop it")
 
     needs = Needs([
         Need(("assistant_only_loss", "completion_only_loss"), never,

@@ -9,9 +9,9 @@ from peft import LoraConfig, PromptTuningConfig, TaskType
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 from transformers import BitsAndBytesConfig
-from trl.trainer import utils as trl_utils
 
 from ftkit.config.errors import UserError, did_you_mean
+from ftkit.config.versions import has_fused_head
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def tied_targets(model, config) -> list[str]:
 
 def can_train_added_tokens() -> bool:
     """Whether the installed TRL has the loss head that ftkit's takes over; before 1.16 it fails on added tokens."""
-    return hasattr(trl_utils, "add_fused_lm_head")
+    return has_fused_head()
 
 
 def trainable_tokens(model, added_tokens: list[int], whole: list[str] | None = None) -> dict[str, list[int]]:

@@ -9,6 +9,7 @@ from peft import get_peft_model
 from transformers import Trainer
 from trl.trainer import utils as trl_utils
 
+from ftkit.config.versions import has_fused_head
 from ftkit.data.tokens.blocks import BlockCollator
 from ftkit.inference.asking import Sampling
 from ftkit.inference.engine import Engine
@@ -29,7 +30,7 @@ class HeadedTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if hasattr(trl_utils, "add_fused_lm_head"):
+        if has_fused_head():
             model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
             trl_utils.add_fused_lm_head(model, outputs=("log_probs",))
 
