@@ -35,7 +35,6 @@ from ftkit.inference.generation import (
     next_logits,
 )
 from ftkit.inference.log_likelihood import LikelihoodScorer
-from ftkit.inference.scoring import answer_loss
 from ftkit.model.adapters.embeddings import replaced_weight
 from ftkit.model.adapters.files import (
     adapter_fingerprint,
@@ -242,13 +241,6 @@ class Engine:
             self.voice(name).text_of(ids), input_tokens=len(prompt), output_tokens=len(ids),
             finish_reason="length" if is_cut else "stop",
         )  # fmt: skip
-
-    def answer_losses(
-        self, rows: Sequence[dict], name: str | None = None, *, batch_size: int = 8
-    ) -> list[tuple[float, int]]:
-        """Summed loss in nats and number of tokens of each tokenized row's answer, as `answer_loss` gives them."""
-        with self.speaking(name) as voice:
-            return answer_loss(self.model, rows, voice.tokenizer.pad_token_id, batch_size)
 
     def next_logits(self, ids: Sequence[int], name: str | None = None) -> torch.Tensor:
         """The logits, (V,), of the token after `ids`."""

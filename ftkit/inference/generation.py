@@ -31,11 +31,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def generate_answers(model, tokenizer: PreTrainedTokenizerBase, prompts_ids: list[list[int]], **settings) -> list[str]:
-    """One answer per prompt as text, without special tokens, stripped. settings: of `generate_ids`."""
-    return [answer_text(ids, [], tokenizer) for ids in generate_ids(model, tokenizer, prompts_ids, **settings)]
-
-
 def generate_ids(
     model,
     tokenizer: PreTrainedTokenizerBase,

@@ -3,12 +3,16 @@
 import pytest
 import torch
 
-from ftkit.inference.generation import generate_answers, prefix_cache, shared_prefix
+from ftkit.inference.generation import answer_text, generate_ids, prefix_cache, shared_prefix
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [16, 17], [5, 6, 7, 20], [21] * 9]
 PREFIX = [30, 31, 32, 33, 34]
 PAD_ID, END_ID, TURN_ID = 0, 1, 2
 FAMILIES = ["llama", "qwen2", "gpt2", "ftgpt"]
+
+
+def generate_answers(model, tokenizer, prompts, **settings) -> list[str]:
+    return [answer_text(ids, [], tokenizer) for ids in generate_ids(model, tokenizer, prompts, **settings)]
 
 
 def answers_one_by_one(model, tokenizer, prompts, max_new_tokens=8, end_ids=(END_ID,)) -> list[str]:
