@@ -2,6 +2,7 @@
 
 answering.py       Many questions answered in batches, as they come
 asking.py          What a person asks of a model
+batching/          Many requests answered together, as a server needs it
 completion.py      What came back from an OpenAI-compatible server
 divergence.py      How far one model's next-token distribution is from another's, at the answers' tokens of rows
 end_tokens.py      Which tokens end an answer
