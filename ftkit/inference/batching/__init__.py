@@ -1,4 +1,8 @@
 """Many requests answered together, each by the version of the adapter that it was asked of.
 
-request.py  What is asked, and what comes back
+drawing.py   One token for each row, by the settings of its own answer
+prompts.py   Prompts read block by block, and blocks that begin alike only once
+request.py   What is asked, and what comes back
+slots.py     Keys and values of many answers side by side
+text.py      The text of an answer as its tokens come
 """

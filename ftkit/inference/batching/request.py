@@ -120,9 +120,9 @@ class Ticket(Protocol):
 class Limits:
     """What a server gives at most.
 
-    num_slots: answers at once. max_waiting: beside them, before QueueFull. max_length: tokens of prompt and answer, None
-    for the model's context. prefix_gib: of keys and values kept for prompts that begin alike. adapter_gib: of adapters
-    in memory; the one that was not asked for longest makes room, and is read again when it is asked for.
+    num_slots: answers at once. max_waiting: beside them, before QueueFull. max_length: tokens of prompt and answer,
+    None for the model's context. prefix_gib: of keys and values kept for prompts that begin alike. adapter_gib: of
+    adapters in memory; the one that was not asked for longest makes room, and is read again when it is asked for.
     """
 
     num_slots: int = 16

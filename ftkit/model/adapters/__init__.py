@@ -6,4 +6,5 @@ files.py        What is in an adapter's folder
 loading.py      Puts adapters on their base, and refuses what PEFT would take in silence
 merging.py      Merges an adapter into its base
 methods.py      What is trained
+routed.py       Adapters that share a base in memory, each row of a batch with its own
 """
