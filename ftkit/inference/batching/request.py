@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftkit.inference.batching.registry import Version
+    from ftkit.inference.batching.version import Version
 
 
 class QueueFull(Exception):

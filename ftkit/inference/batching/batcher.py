@@ -1,0 +1,308 @@
+"""Batcher: the engine of a server. One thread runs the model; whatever is asked meanwhile joins at the next token.
+
+    batcher = Batcher.load(ModelSettings("smollm2", adapters={"first": "runs/a"}), Limits(num_slots=8))
+    with batcher.registry.pinned("first") as version:
+        ticket = batcher.submit(Request(version, version.voice.render(messages)), on_event)
+    batcher.close()
+
+A step reads a few blocks of the prompts that wait, the oldest first, then writes one token of every answer: base and
+adapters together, each row with the parts of its own version. An answer keeps its version to the end, whatever its name
+points to by then.
+"""
+
+import queue
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ftkit.config.hardware import use_all_cores
+from ftkit.inference.asking import ModelSettings
+from ftkit.inference.batching.drawing import Pen, draw
+from ftkit.inference.batching.prompts import Prompt, PromptReader
+from ftkit.inference.batching.registry import Registry
+from ftkit.inference.batching.request import Drawn, Event, Limits, QueueFull, Request
+from ftkit.inference.batching.slots import Slots
+from ftkit.inference.batching.text import AnswerText
+from ftkit.inference.batching.version import Version
+from ftkit.inference.end_tokens import end_token_ids
+from ftkit.inference.generation import context_limit
+from ftkit.model.adapters.routed import Parts, Router
+
+GIB = 2**30
+BLOCKS_A_STEP = 8  # of prompts, before the answers that are being written go on
+NO_PARTS: Parts = {}
+
+
+class Answer:
+    """One answer on its way. It is its own Ticket."""
+
+    def __init__(
+        self, request: Request, on_event: Callable[[Event], None], end_ids: Sequence[int], model, context: int
+    ):
+        self.request, self.on_event, self.end_ids = request, on_event, end_ids
+        voice, drawing = request.version.voice, request.drawing
+        is_turn = voice.template is not None and not request.is_plain
+        self.text = AnswerText(voice, drawing.stop, is_stripped=is_turn)
+        self.pen = Pen(drawing, request.prompt_ids, end_ids, model.device)
+        self.prompt = Prompt(request.prompt_ids, request.version.digest)
+        self.room = min(drawing.max_new_tokens, context - len(request.prompt_ids))
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """See Ticket; from any thread."""
+        self.is_cancelled = True
+
+    def put(self, drawn: Drawn) -> Event:
+        """Take a token; what comes of it."""
+        drawing, token = self.request.drawing, drawn.id
+        self.pen.take(token)
+        is_early = len(self.pen.ids) <= drawing.min_tokens
+        if token in self.end_ids and not drawing.ignore_eos and not is_early:
+            return self.ended("stop", drawn)
+        if token in drawing.stop_token_ids and not is_early:
+            return self.ended("stop", drawn, stop=token)
+        text = self.text.put(token)
+        if self.text.stop is not None:
+            return self.ended("stop", drawn, text, stop=self.text.stop)
+        if drawing.constraint is not None and drawing.constraint.is_complete():
+            return self.ended("stop", drawn, text)
+        if len(self.pen.ids) >= self.room:
+            return self.ended("length", drawn, text)
+        return Event(text, (drawn,))
+
+    def ended(self, reason: str, drawn: Drawn | None = None, text: str = "", **further) -> Event:
+        """The last event."""
+        tokens = () if drawn is None else (drawn,)
+        return Event(text + self.text.end(), tokens, reason, num_cached=self.prompt.num_cached, **further)
+
+
+@dataclass
+class Stats:
+    """What a batcher has done. finished: answers by reason. num_steps: of answers, num_rows: tokens that they wrote."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    generated_tokens: int = 0
+    num_steps: int = 0
+    finished: Counter = field(default_factory=Counter)
+    running: int = 0
+    waiting: int = 0
+    cache_bytes: int = 0
+
+
+class Batcher:
+    """See the first lines. context: tokens of prompt and answer together. failure: what ended the thread, if any."""
+
+    def __init__(self, model: Any, registry: Registry, limits: Limits):
+        self.model, self.registry, self.limits = model, registry, limits
+        self.context = int(min(context_limit(model), limits.max_length or context_limit(model)))
+        self.slots, self.router = Slots(model), Router(model)
+        self.reader = PromptReader(model, limits.prefix_gib * GIB)
+        self.mail: queue.SimpleQueue = queue.SimpleQueue()
+        self.waiting: deque[Answer] = deque()
+        self.running: list[Answer] = []  # by the row that they have in the slots
+        self.num_open, self.lock = 0, threading.Lock()
+        self.counted = Stats()
+        self.failure: BaseException | None = None
+        self.thread = threading.Thread(target=self.run, name="ftkit engine", daemon=True)
+        self.thread.start()
+
+    @classmethod
+    def load(cls, settings: ModelSettings, limits: Limits | None = None) -> "Batcher":
+        """The model and the adapters of the settings, checked. Raises UserError where one can't be served."""
+        limits = limits or Limits()
+        registry = Registry.load_base(settings, limits)
+        return cls(registry.model, registry, limits)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it answers."""
+        return self.thread.is_alive() and self.failure is None
+
+    def submit(self, request: Request, on_event: Callable[[Event], None]) -> Answer:
+        """Take a request, from any thread; `on_event` is called on the engine's thread, and must not block it.
+
+        Raises QueueFull where too many wait, ValueError for a prompt that is empty or leaves no room for an answer.
+        """
+        if not 0 < len(request.prompt_ids) < self.context:
+            raise ValueError(
+                f"the prompt has {len(request.prompt_ids)} tokens, of {self.context} that prompt and answer can have"
+            )
+        template = None if request.is_plain else request.version.voice.template
+        own = self.model.generation_config.eos_token_id
+        end_ids = end_token_ids(request.version.voice.tokenizer, template, own)
+        answer = Answer(request, on_event, end_ids, self.model, self.context)
+        with self.lock:
+            if self.failure is not None:
+                raise RuntimeError(f"the engine has stopped: {self.failure}")
+            if self.num_open >= self.limits.num_slots + self.limits.max_waiting:
+                raise QueueFull(f"{self.num_open} requests are open")
+            self.num_open += 1
+        self.mail.put(answer)
+        return answer
+
+    def score(self, version: Version, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]) -> Future:
+        """A Future of the log-probability, in nats, of each token of each continuation of the prompt."""
+        return self.do(lambda: self.log_probs(version, list(prompt_ids), continuations))
+
+    def do(self, work: Callable[[], Any]) -> Future:
+        """A Future of what `work` gives, which the engine's thread does between two steps."""
+        future: Future = Future()
+
+        def job() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except (RuntimeError, ValueError) as error:  # of this work alone: it is for who asked
+                    future.set_exception(error)
+
+        self.mail.put(job)
+        return future
+
+    def stats(self) -> Stats:
+        """What was done so far, and what is being done."""
+        self.counted.running, self.counted.waiting = len(self.running), len(self.waiting)
+        self.counted.cache_bytes = self.reader.num_bytes
+        return self.counted
+
+    def close(self) -> None:
+        """Cancel everything, and end the thread."""
+        self.mail.put(None)
+        self.thread.join()
+
+    def run(self) -> None:
+        """What the thread does until `close`."""
+        use_all_cores()
+        try:
+            with torch.inference_mode():
+                while self.take_mail():
+                    self.read_prompts()
+                    self.write_tokens()
+        except BaseException as error:
+            self.failure = error
+            raise
+        finally:
+            self.end_all()
+
+    def end_all(self) -> None:
+        """Tell everyone who waits that there will be no answer."""
+        while not self.mail.empty():
+            if isinstance(left := self.mail.get(), Answer):
+                self.waiting.append(left)
+        failed = None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"
+        for answer in (*self.running, *self.waiting):
+            self.tell(answer, answer.ended("error" if failed else "cancelled", error=failed))
+
+    def take_mail(self) -> bool:
+        """Take what has come, or wait for it where there is nothing to do; False once it is the end."""
+        is_idle = not (self.waiting or self.running)
+        while is_idle or not self.mail.empty():
+            is_idle, letter = False, self.mail.get()
+            if letter is None:
+                return False
+            if isinstance(letter, Answer):
+                self.waiting.append(letter)
+            else:
+                letter()
+        return True
+
+    def read_prompts(self) -> None:
+        """Read some blocks of the prompts that wait, and begin the answers of those that are read."""
+        for _ in range(BLOCKS_A_STEP):
+            while self.waiting and self.waiting[0].is_cancelled:
+                cancelled = self.waiting.popleft()
+                self.tell(cancelled, cancelled.ended("cancelled"))
+            if not self.waiting or len(self.running) == self.limits.num_slots:
+                return
+            answer = self.waiting[0]
+            with self.router.routes(routing([answer])):
+                is_read = self.reader.read(answer.prompt)
+            if is_read:
+                self.waiting.popleft()
+                self.begin(answer)
+
+    def begin(self, answer: Answer) -> None:
+        """The first token of an answer, and a row for the others."""
+        prompt = answer.prompt
+        self.counted.prompt_tokens += len(prompt.ids)
+        self.counted.cached_prompt_tokens += prompt.num_cached
+        (drawn,) = draw(prompt.logits_V[None], [answer.pen])
+        event = answer.put(drawn)
+        if event.finish_reason is None:
+            self.slots.append(prompt.cache)
+            self.running.append(answer)
+        prompt.cache = prompt.logits_V = None
+        self.tell(answer, event)
+
+    def write_tokens(self) -> None:
+        """One more token of every answer."""
+        for row in reversed(range(len(self.running))):
+            if self.running[row].is_cancelled:
+                self.end(row, self.running[row].ended("cancelled"))
+        if not self.running:
+            return
+        tokens_B = torch.tensor([answer.pen.ids[-1] for answer in self.running], device=self.model.device)
+        with self.router.routes(routing(self.running)):
+            logits_BV = self.slots.step(tokens_B)
+        self.counted.num_steps += 1
+        events = [
+            answer.put(drawn)
+            for answer, drawn in zip(
+                self.running, draw(logits_BV, [answer.pen for answer in self.running]), strict=True
+            )
+        ]
+        for row, event in reversed(list(enumerate(events))):
+            if event.finish_reason is None:
+                self.tell(self.running[row], event)
+            else:
+                self.end(row, event)
+
+    def end(self, row: int, event: Event) -> None:
+        """Give a row's place to the last one, and say that its answer ended."""
+        answer = self.running[row]
+        self.slots.remove(row)
+        last = self.running.pop()
+        if last is not answer:
+            self.running[row] = last
+        self.tell(answer, event)
+
+    def tell(self, answer: Answer, event: Event) -> None:
+        """Pass an event on."""
+        self.counted.generated_tokens += len(event.tokens)
+        if event.finish_reason is not None:
+            self.counted.finished[event.finish_reason] += 1
+            with self.lock:
+                self.num_open -= 1
+        answer.on_event(event)
+
+    def log_probs(
+        self, version: Version, prompt: list[int], continuations: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """See `score`; on the engine's thread."""
+        found = []
+        for continuation in continuations:
+            ids = torch.tensor([[*prompt, *continuation]], device=self.model.device)
+            with self.router.routes([(version.parts or NO_PARTS, slice(0, 1))]):
+                logits_TV = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+            log_probs_TV = torch.log_softmax(logits_TV, dim=-1)
+            found.append(log_probs_TV.gather(1, ids[0, len(prompt) :, None])[:, 0].tolist())
+        return found
+
+
+def routing(answers: Sequence[Answer]) -> list[tuple[Parts, slice]]:
+    """The parts of each run of rows that are answered by one adapter."""
+    found: list[tuple[Parts, slice]] = []
+    for row, answer in enumerate(answers):
+        parts = answer.request.version.parts
+        if not parts:
+            continue
+        if found and found[-1][0] is parts and found[-1][1].stop == row:
+            found[-1] = (parts, slice(found[-1][1].start, row + 1))
+        else:
+            found.append((parts, slice(row, row + 1)))
+    return found

@@ -1,0 +1,19 @@
+"""A version: what answers under a name, as it was when it was loaded."""
+
+from dataclasses import dataclass, field
+
+from ftkit.inference.engine import Voice
+from ftkit.model.adapters.routed import Parts
+
+
+@dataclass(frozen=True)
+class Version:
+    """The base, or an adapter. digest: SHA-256 of its tensors, configuration and template. parent: the name of an
+    adapter's base. parts: what the adapter does; None for the base."""
+
+    name: str
+    voice: Voice
+    digest: str
+    parent: str | None = None
+    parts: Parts | None = field(default=None, repr=False)
+    num_bytes: int = 0
