@@ -33,7 +33,7 @@ ACTS_AT_IMPORT = {
 PURE = {
     "dataclass", "field", "setting", "compile", "getLogger", "lru_cache", "tuple", "list", "dict", "set", "frozenset",
     "type", "len", "range", "maketrans", "log", "join", "split", "items", "values", "get", "resolve", "with_name",
-    "_replace", "no_grad", "inference_mode", "shown_formats", "_same", "_settings",
+    "_replace", "no_grad", "inference_mode", "shown_formats", "_same", "_settings", "model_validator",
 }  # fmt: skip
 # What a library calls, with the meaning that its own documentation gives it.
 LIBRARY_METHODS = re.compile("forward|backward|log|training_step|parse_args|error|on_[a-z_]+")

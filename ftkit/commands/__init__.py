@@ -15,5 +15,6 @@ import_.py        Brings a GPT of your own into ftkit
 judge.py          Lets a model judge answers
 predict/          `--predict` of classifiers and of reward models
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
+serve.py          Serves a model and its adapters to OpenAI's clients
 tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and shows how well it compresses held-out t
 """

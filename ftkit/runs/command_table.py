@@ -6,7 +6,7 @@ from ftkit.runs.recipes import TRAINERS
 GROUPS = {
     "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "pretrain"),
     "data": ("data", "tokenizer"),
-    "ask": ("generate", "chat"),
+    "ask": ("generate", "chat", "serve"),
     "measure": ("bench", "compare", "judge", "arena", "check"),
     "models": ("import", "adapters", "export", "push"),
     "shell": ("completion",),
@@ -28,6 +28,7 @@ COMMANDS = {
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
     "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
+    "serve": ("ftkit.commands.serve", "answer OpenAI's clients: one base, many adapters, swapped while it runs"),
     "bench": ("ftkit.commands.bench", "benchmark a model: multiple choice, generation, perplexity; resumes by itself"),
     "compare": ("ftkit.commands.compare", "the verdict: did it get better, and what did it forget"),
     "judge": ("ftkit.commands.judge", "let a model judge answers: scores, or pairs in both orders"),

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from ftkit.inference.batching.slots import additive
+
 # T tokens of a block, L layers
 
 BLOCK = 64  # tokens
@@ -60,7 +62,7 @@ class PromptReader:
         seen = torch.arange(prompt.num_read + len(block), device=self.model.device)
         output = self.model(
             input_ids=input_ids, position_ids=positions[None], past_key_values=prompt.cache, use_cache=True,
-            attention_mask=(seen <= positions[:, None])[None, None], **self.last_logits,
+            attention_mask=additive(seen <= positions[:, None], self.model.dtype)[None, None], **self.last_logits,
         )  # fmt: skip
         if len(block) == BLOCK:
             self.keep(prompt)

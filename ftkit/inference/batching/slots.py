@@ -125,11 +125,16 @@ class Slots:
         self.rows_B = torch.arange(self.num_rows, device=self.device)
         is_past_BS = torch.arange(self.width, device=self.device) <= self.lengths_B[:, None]
         logits_BV = self.model(
-            input_ids=tokens_B[:, None], position_ids=self.lengths_B[:, None], attention_mask=is_past_BS[:, None, None],
-            past_key_values=self.cache, use_cache=True,
+            input_ids=tokens_B[:, None], position_ids=self.lengths_B[:, None], past_key_values=self.cache,
+            attention_mask=additive(is_past_BS, self.model.dtype)[:, None, None], use_cache=True,
         ).logits[:, -1]  # fmt: skip
         self.lengths = [length + 1 for length in self.lengths]
         return logits_BV.float()
+
+
+def additive(is_seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is added to scores, which every kind of attention takes: 0 where a token is seen."""
+    return torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device).masked_fill(~is_seen, torch.finfo(dtype).min)
 
 
 def rounded(tokens: int) -> int:
