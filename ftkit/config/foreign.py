@@ -103,7 +103,10 @@ def within(seconds: float, subject: str, fix: str) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def tried(work: Callable[[], object], subject: str, fix: str) -> None:
+def tried(
+    work: Callable[[], object], subject: str, fix: str, *, cpu_seconds: int = TRIAL_CPU_SECONDS,
+    wall_seconds: float = TRIAL_WALL_SECONDS,
+) -> None:  # fmt: skip
     """Do `work` once in a child process with limits of time and memory, before it is done here.
 
     Raises LimitError where it breaks them or the child dies. Other errors are not looked at: they come again here.
@@ -116,22 +119,22 @@ def tried(work: Callable[[], object], subject: str, fix: str) -> None:
         warnings.simplefilter("ignore")  # that other threads are gone in the child, which needs none of them
         child = os.fork()
     if not child:
-        _work_in_child(work, writer)
+        _work_in_child(work, writer, cpu_seconds)
     os.close(writer)
     try:
-        ended, _, _ = select.select([reader], [], [], TRIAL_WALL_SECONDS)
+        ended, _, _ = select.select([reader], [], [], wall_seconds)
         said = os.read(reader, 1000).decode() if ended else ""
     finally:
         os.close(reader)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     if not said:
-        said = f"takes more than {TRIAL_CPU_SECONDS} seconds, or breaks down"
+        said = f"takes more than {cpu_seconds} seconds, or breaks down"
     if said != "done":
         raise LimitError(f"{subject} {said}; {fix}")
 
 
-def _work_in_child(work: Callable[[], object], writer: int) -> None:
+def _work_in_child(work: Callable[[], object], writer: int, cpu_seconds: int) -> None:
     """Do `work` silently within the limits, write how it ended, and end the process."""
     import resource
 
@@ -142,7 +145,7 @@ def _work_in_child(work: Callable[[], object], writer: int) -> None:
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
         sys.stdout = sys.stderr = open(os.devnull, "w")
-        resource.setrlimit(resource.RLIMIT_CPU, (TRIAL_CPU_SECONDS, TRIAL_CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if Path("/proc/self/statm").exists():
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

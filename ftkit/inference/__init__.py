@@ -16,5 +16,6 @@ merged.py          An adapter merged, and how far the merged folder is from the 
 reward_model.py    A reward model in use
 sampling.py        Samples of a model's own distribution, for training on them
 scoring.py         Scores of answers
+sentences.py       Embeddings of texts by a sentence encoder
 side_by_side.py    Several models asked the same
 """

@@ -9,10 +9,19 @@ import os
 import socket
 from collections.abc import Sequence
 
-from ftkit.config.errors import UserError
-from ftkit.serving.guards import Guard, error_body
+from ftkit.config.errors import LimitError, UserError
+from ftkit.inference.batching.request import QueueFull, UnknownModel
+from ftkit.serving.guards import MAX_BODY_BYTES, Guard
+from ftkit.serving.keys import Keys
+from ftkit.serving.lifetime import Lifetime
+from ftkit.serving.metrics import Measured, Metrics
+from ftkit.serving.patience import patient_protocol
+from ftkit.serving.refusals import Refused, error_body
 
 SECONDS_TO_CLOSE = 2  # of open connections, after Ctrl-C
+SECONDS_BETWEEN = 30  # requests of one connection
+MAX_CONNECTIONS = 512
+MAX_HEADER_BYTES = 2**15
 NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"  # the policy of an app without a page
 
 
@@ -23,8 +32,12 @@ def check_installed() -> None:
             raise UserError(f"the local server needs {name}; pip install 'ftkit[serve]'")
 
 
-def local_app(routers: Sequence, *, host: str, policy: str = NO_CONTENT):
-    """An app of some routers. host: that it listens at. policy: of its page."""
+def local_app(
+    routers: Sequence, *, host: str, policy: str = NO_CONTENT, keys: Keys | None = None, origins: Sequence[str] = (),
+    seconds: float | None = None, metrics: Metrics | None = None, max_body_bytes: int = MAX_BODY_BYTES,
+):  # fmt: skip
+    """An app of some routers. host: that it listens at. policy: of its page. keys, origins: see Guard. seconds: for
+    one answer, None for no end. metrics: what counts its requests."""
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
@@ -34,8 +47,38 @@ def local_app(routers: Sequence, *, host: str, policy: str = NO_CONTENT):
         app.include_router(router)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid_request)
-    app.add_middleware(Guard, host=host, policy=policy)
+    for kind in (UserError, LimitError, UnknownModel, QueueFull, Refused):
+        app.add_exception_handler(kind, refusal)
+    app.add_exception_handler(Exception, failure)
+    if seconds is not None:
+        app.add_middleware(Lifetime, seconds=seconds)
+    if metrics is not None:
+        app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(Guard, host=host, policy=policy, keys=keys, origins=origins, max_body_bytes=max_body_bytes)
     return app
+
+
+async def refusal(request, error):
+    """The answer to what a client did wrong, by the kind of error that it made the engine or a route raise."""
+    from fastapi.responses import JSONResponse
+
+    status, code, headers = 400, None, {}
+    message = str(error)
+    if isinstance(error, UnknownModel):
+        status, code, message = 404, "model_not_found", f"The model `{error.args[0]}` does not exist."
+    elif isinstance(error, QueueFull):
+        status, code, headers = 429, "queue_full", {"retry-after": "1"}
+        message = f"too many requests wait ({message}); try again in a moment"
+    elif isinstance(error, Refused):
+        status, code, headers = error.status, error.code, error.headers
+    return JSONResponse(error_body(message, code=code), status, headers=headers)
+
+
+async def failure(request, error):
+    """The answer to a mistake of ours: nothing of it is shown, the log has it."""
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse(error_body("the server failed; its log says why", "server_error"), 500)
 
 
 async def http_error(request, error):
@@ -50,7 +93,7 @@ async def invalid_request(request, error):
     from fastapi.responses import JSONResponse
 
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"][1:]))
+    place = ".".join(map(str, first["loc"][1:]))[:200]
     message = f"{place}: {first['msg']}" if place else first["msg"]
     return JSONResponse(error_body(message, param=place or None), 400)
 
@@ -76,7 +119,9 @@ def run(app, listener: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=SECONDS_TO_CLOSE,
+        app, http=patient_protocol(), log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=SECONDS_TO_CLOSE, timeout_keep_alive=SECONDS_BETWEEN,
+        limit_concurrency=MAX_CONNECTIONS, h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )  # fmt: skip
     try:
         uvicorn.Server(config).run([listener])

@@ -1,18 +1,24 @@
-"""What every request passes: the name it was sent to, the page that sent it, its type and its size.
+"""What every request passes: the name it was sent to, the page that sent it, its key, its type, its size, its JSON.
 
-app.add_middleware(Guard, host="127.0.0.1", policy="default-src 'none'")
+app.add_middleware(Guard, host="127.0.0.1", policy="default-src 'none'", keys=Keys(api_key))
 
 A browser sends requests to this machine on behalf of any page. A page from elsewhere can't set Host or Origin: a name
 that is bound to this address for a moment (DNS rebinding) gives itself away by Host, another site's form by Origin.
 """
 
+import asyncio
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Collection
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from ftkit.serving.keys import Keys
+from ftkit.serving.refusals import Message, Receive, Refused, Send, answer, header
+
 MAX_BODY_BYTES = 1_000_000
+MAX_DEPTH = 100  # of JSON
+BODY_SECONDS = 30  # for a whole body to come
 LOCAL_NAME = "localhost"
 HEADERS = {  # of every answer
     "x-content-type-options": "nosniff",
@@ -22,38 +28,27 @@ HEADERS = {  # of every answer
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-CHANGES = ("POST", "PUT", "PATCH", "DELETE")
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-
-class Refused(Exception):
-    """A request that is not answered. status: of HTTP."""
-
-    def __init__(self, status: int, reason: str):
-        super().__init__(reason)
-        self.status = status
-
-
-def error_body(message: str, kind: str = "invalid_request_error", param: str | None = None, code=None) -> dict:
-    """An error in the form that OpenAI's clients read."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+WITH_BODY = ("POST", "PUT", "PATCH")
+CHANGES = (*WITH_BODY, "DELETE")
+ELSEWHERE = "this request comes from another site"
 
 
 class Guard:
     """An ASGI app around another one, which sees only requests that were meant for it.
 
     host: that the server listens at, the only name beside localhost that may be asked for. policy: the
-    Content-Security-Policy of every answer.
+    Content-Security-Policy of every answer. keys: that requests must bring. origins: of other sites whose pages may
+    ask, such as "https://chat.example".
     """
 
-    def __init__(self, app, *, host: str, policy: str, max_body_bytes: int = MAX_BODY_BYTES):
+    def __init__(
+        self, app, *, host: str, policy: str, keys: Keys | None = None, origins: Collection[str] = (),
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ):  # fmt: skip
         self.app, self.host, self.max_body_bytes = app, host, max_body_bytes
-        self.headers = [
-            (name.encode(), text.encode()) for name, text in {**HEADERS, "content-security-policy": policy}.items()
-        ]
+        self.keys, self.origins = keys or Keys(), frozenset(origins)
+        self.headers = encoded({**HEADERS, "content-security-policy": policy})
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -66,12 +61,22 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *self.headers]
+                message["headers"] = [*message.get("headers", ()), *self.headers, *self.sharing(scope)]
             await send(message)
 
         try:
-            check_request(scope, self.host)
-            messages = await self.request(scope, receive)
+            check_request(scope, self.host, self.origins)
+            if scope["method"] == "OPTIONS":  # which a browser asks without a key
+                await send_guarded(
+                    {"type": "http.response.start", "status": 204, "headers": encoded({"allow": METHODS})}
+                )
+                await send_guarded({"type": "http.response.body"})
+                return
+            self.keys.check(scope)
+            messages = await asyncio.wait_for(self.request(scope, receive), BODY_SECONDS)
+        except asyncio.TimeoutError:
+            await answer(send_guarded, Refused(408, f"the body did not come within {BODY_SECONDS} seconds"))
+            return
         except Refused as refused:
             await answer(send_guarded, refused)
             return
@@ -79,13 +84,28 @@ class Guard:
         async def receive_whole() -> Message:
             return messages.pop(0) if messages else await receive()
 
-        await self.app(scope, receive_whole, send_guarded)
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves out the body
+        await self.app(inner, receive_whole, send_guarded)
+
+    def sharing(self, scope: Message) -> list[tuple[bytes, bytes]]:
+        """Headers by which a browser lets an allowed site's page read the answer."""
+        origin = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
+        if origin not in self.origins:
+            return []
+        allowed = {"access-control-allow-origin": origin, "vary": "Origin"}
+        if scope["method"] == "OPTIONS":
+            allowed |= {
+                "access-control-allow-methods": METHODS, "access-control-max-age": "600",
+                "access-control-allow-headers": "authorization, content-type",
+            }  # fmt: skip
+        return encoded(allowed)
 
     async def request(self, scope: Message, receive: Receive) -> list[Message]:
-        """The messages of a request with its whole body. Raises Refused for one over the limit, announced or not."""
+        """The messages of a request with its whole body. Raises Refused for one over the limit, announced or not, and
+        for what is no JSON."""
         too_large = Refused(413, f"the body is larger than {self.max_body_bytes:,} bytes")
         announced = header(scope, "content-length")
-        if announced is not None and (not announced.isdecimal() or int(announced) > self.max_body_bytes):
+        if announced is not None and (not announced.isdecimal() or int(announced[:20]) > self.max_body_bytes):
             raise too_large
         messages, size, is_open = [], 0, True
         while is_open:
@@ -94,42 +114,72 @@ class Guard:
             is_open = messages[-1].get("more_body", False)
             if size > self.max_body_bytes:
                 raise too_large
+        if scope["method"] in CHANGES and messages[-1]["type"] == "http.request":
+            check_json(b"".join(message.get("body", b"") for message in messages))
         return messages
 
 
-async def answer(send: Send, refused: Refused) -> None:
-    """Send a refusal; the connection ends, as the body of the request may not have been read."""
-    body = json.dumps(error_body(str(refused))).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as an ASGI server takes them."""
+    return [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
 
 
-def check_request(scope: Message, host: str) -> None:
+def check_json(body: bytes) -> None:
+    """Raise Refused for a body that holds what JSON can't: NaN, infinities, halves of a character; or nests too deep.
+
+    What is no JSON at all is left to the route, which says where.
+    """
+    try:
+        value = json.loads(body)
+    except RecursionError as error:
+        raise Refused(400, f"the JSON is nested more than {MAX_DEPTH} deep") from error
+    except ValueError:
+        return
+    level, depth = [value], 0
+    while level := [inner for outer in level for inner in children(outer)]:
+        depth += 1
+        if depth >= MAX_DEPTH:
+            raise Refused(400, f"the JSON is nested more than {MAX_DEPTH} deep")
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Refused(400, "a text holds half of a character, an unpaired surrogate; send whole ones") from error
+    except ValueError as error:
+        raise Refused(400, "the JSON holds NaN or an infinite number, which JSON can't; send a finite one") from error
+
+
+def children(value) -> Collection:
+    """What a JSON value holds."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def check_request(scope: Message, host: str, origins: Collection[str] = ()) -> None:
     """Raise Refused for a request to another name, from another site, or whose body is no JSON."""
     asked = header(scope, "host")
     if asked is None or not is_own_name(asked, host):
         raise Refused(421, "the Host of this request is not this server; use its address as it was printed")
     origin = header(scope, "origin")
-    if origin is not None and origin != f"{scope.get('scheme', 'http')}://{asked}":
-        raise Refused(403, "this request comes from another site")
-    if scope["method"] in CHANGES:
+    if origin is not None and origin not in origins and origin != f"{scope.get('scheme', 'http')}://{asked}":
+        raise Refused(403, ELSEWHERE)
+    if scope["method"] in CHANGES and origin not in origins:
         if header(scope, "sec-fetch-site") not in (None, "same-origin", "none"):
-            raise Refused(403, "this request comes from another site")
+            raise Refused(403, ELSEWHERE)
+    if scope["method"] in WITH_BODY:
         if (header(scope, "content-type") or "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "send JSON, with Content-Type: application/json")
 
 
-def header(scope: Message, name: str) -> str | None:
-    """The one header of a name, None where there is none. Raises Refused for several."""
-    found = [value for key, value in scope["headers"] if key == name.encode()]
-    if len(found) > 1:
-        raise Refused(400, f"the header {name} is there {len(found)} times")
-    return found[0].decode("latin-1") if found else None
+def path_below(folder: str | Path, path: str) -> Path:
+    """The path that a request names, absolute or below the folder. Raises Refused for one that leads out of it."""
+    root = Path(folder).resolve()
+    try:
+        found = (root / path).resolve()
+        found.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a circle of links
+        raise Refused(403, "this path is not below the registry folder of the server") from error
+    if root not in found.parents:
+        raise Refused(403, "this path is not below the registry folder of the server")
+    return found
 
 
 def is_own_name(asked: str, host: str) -> bool:

@@ -4,6 +4,7 @@ text, spans = render_marked(messages, tokenizer)
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 
@@ -56,9 +57,13 @@ def render(
     tokenizer: PreTrainedTokenizerBase,
     add_generation_prompt: bool = False,
     template: str | None = None,
+    settings: Mapping | None = None,
 ) -> str:
-    """Return the conversation as text. Raises UserError with the template's own reason if it refuses the messages."""
-    return render_marked(messages, tokenizer, template, add_generation_prompt)[0]
+    """Return the conversation as text. Raises UserError with the template's own reason if it refuses the messages.
+
+    settings: what else the template is given: `tools`, `continue_final_message`, and variables of its own.
+    """
+    return render_marked(messages, tokenizer, template, add_generation_prompt, settings)[0]
 
 
 def render_marked(
@@ -66,6 +71,7 @@ def render_marked(
     tokenizer: PreTrainedTokenizerBase,
     template: str | None = None,
     add_generation_prompt: bool = False,
+    settings: Mapping | None = None,
 ) -> tuple[str, list[Span]]:
     """Return the conversation as text and the characters inside `{% generation %}`, one span per answer."""
     template = template or own_template(tokenizer)
@@ -74,10 +80,12 @@ def render_marked(
     where = f"{tokenizer.name_or_path}: the template"
     try_template(template, tokens, where)
     with within(RENDER_SECONDS, where, OTHER_TEMPLATE):
-        return _render(messages, template, add_generation_prompt, tokens)
+        return _render(messages, template, add_generation_prompt, tokens, settings or {})
 
 
-def _render(messages: list[dict], template: str, add_generation_prompt: bool, tokens: Tokens) -> tuple[str, list[Span]]:
+def _render(
+    messages: list[dict], template: str, add_generation_prompt: bool, tokens: Tokens, settings: Mapping
+) -> tuple[str, list[Span]]:
     """As `render_marked`, without limits."""
     try:
         texts, spans = render_jinja_template(
@@ -85,7 +93,7 @@ def _render(messages: list[dict], template: str, add_generation_prompt: bool, to
             chat_template=template,
             return_assistant_tokens_mask=GENERATION_TAG.search(template) is not None,
             add_generation_prompt=add_generation_prompt,
-            **dict(tokens),
+            **{**settings, **dict(tokens)},
         )
     except MemoryError as error:
         raise LimitError(f"the template needs more memory than there is; {OTHER_TEMPLATE}") from error
@@ -107,7 +115,7 @@ def try_template(template: str, tokens: Tokens, where: str) -> None:
     def work() -> None:
         for messages, is_open in TRIALS:
             with suppress(UserError):  # it may take no system text, say
-                _render(messages, template, is_open, tokens)
+                _render(messages, template, is_open, tokens, {})
 
     tried(work, where, OTHER_TEMPLATE)
 

@@ -1,11 +1,13 @@
 """Many requests answered together, each by the version of the adapter that it was asked of.
 
-batcher.py   Batcher
-drawing.py   One token for each row, by the settings of its own answer
-prompts.py   Prompts read block by block, and blocks that begin alike only once
-registry.py  Names of adapters, and the versions that they point to
-request.py   What is asked, and what comes back
-slots.py     Keys and values of many answers side by side
-text.py      The text of an answer as its tokens come
-version.py   A version
+batcher.py       Batcher
+constraints.py   Answers held to a form, token by token
+drawing.py       One token for each row, by the settings of its own answer
+json_schemas.py  JSON schemas that an answer can be held to
+prompts.py       Prompts read block by block, and blocks that begin alike only once
+registry.py      Names of adapters, and the versions that they point to
+request.py       What is asked, and what comes back
+slots.py         Keys and values of many answers side by side
+text.py          The text of an answer as its tokens come
+version.py       A version
 """

@@ -1,6 +1,10 @@
 """Routes, one file per group: they parse, ask, and answer.
 
-chat.py    A conversation answered
-models.py  What can be asked
-voting.py  Two answers shown blind, and the votes on them
+chat.py        A conversation answered
+embeddings.py  Embeddings of texts
+models.py      What can be asked
+operation.py   Health and counts
+scores.py      The log-probability of given continuations
+tokens.py      Text to tokens and back
+voting.py      Two answers shown blind, and the votes on them
 """

@@ -1,0 +1,108 @@
+"""Embeddings of texts by a sentence encoder: the mean of its last hidden states, as sentence-transformers has it.
+
+model = SentenceModel.load("all-MiniLM-L6-v2"); vectors, num_tokens = model.embed(["a text", "another"])
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ftkit.config.errors import UserError
+from ftkit.config.foreign import foreign
+from ftkit.config.hardware import probe
+from ftkit.config.json_object import read_object
+from ftkit.inference.generation import evaluation_mode
+from ftkit.model.loading import load_tokenizer
+
+# B texts, T tokens, D hidden
+
+MAX_LENGTH = 512  # tokens, of an encoder that names no limit
+BATCH_TOKENS = 16_384  # of one forward
+POOLING, NORMALIZE = "1_Pooling/config.json", "2_Normalize"  # of sentence-transformers' folders
+MEAN, FIRST = "pooling_mode_mean_tokens", "pooling_mode_cls_token"
+
+
+class SentenceModel:
+    """An encoder in memory. pools_first: the first token's state is the embedding, in place of the mean of all."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, *, max_length: int, pools_first: bool = False,
+                 normalizes: bool = True):  # fmt: skip
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.max_length, self.pools_first, self.normalizes = max_length, pools_first, normalizes
+        self.lock = threading.Lock()
+
+    @classmethod
+    def load(cls, name: str) -> "SentenceModel":
+        """The encoder of a folder or a Hub id. Raises UserError where it can't be loaded, or pools in another way."""
+        from transformers import AutoModel
+
+        folder = local_folder(name)
+        tokenizer = load_tokenizer(str(folder))
+        with foreign(name, "has no encoder that loads", "choose another --embedding_model"):
+            model = AutoModel.from_pretrained(folder, trust_remote_code=False, dtype=torch.float32).to(probe().device)
+        pooling = read_object(folder / POOLING) if (folder / POOLING).is_file() else {MEAN: True}
+        chosen = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value is True]
+        if chosen not in ([MEAN], [FIRST]):
+            raise UserError(f"{name}: its pooling is {', '.join(chosen)}; ftkit knows the mean and the first token")
+        stated = (
+            read_object(folder / "sentence_bert_config.json")
+            if (folder / "sentence_bert_config.json").is_file()
+            else {}
+        )
+        limits = (stated.get("max_seq_length"), getattr(model.config, "max_position_embeddings", None), MAX_LENGTH)
+        max_length = min(limit for limit in limits if limit)
+        is_plain = not (folder / "modules.json").is_file()
+        normalizes = is_plain or NORMALIZE in (folder / "modules.json").read_text(encoding="utf-8")
+        return cls(name, model, tokenizer, max_length=max_length, pools_first=chosen == [FIRST], normalizes=normalizes)
+
+    def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """The embedding of each text, and the tokens of all. Raises UserError for one that is too long."""
+        rows = self.tokenizer(list(texts), add_special_tokens=True, verbose=False)["input_ids"]
+        for number, ids in enumerate(rows):
+            if len(ids) > self.max_length:
+                raise UserError(f"input.{number}: has {len(ids)} tokens, {self.name} reads {self.max_length}; split it")
+        return self.embed_ids(rows), sum(map(len, rows))
+
+    def embed_ids(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The embedding of each row of token ids, the longest computed first."""
+        order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
+        found: list[list[float]] = [[] for _ in rows]
+        start = 0
+        while start < len(order):
+            batch = order[start : start + max(1, BATCH_TOKENS // len(rows[order[start]]))]
+            with self.lock, evaluation_mode(self.model):
+                vectors = self.forward([rows[row] for row in batch])
+            for row, vector in zip(batch, vectors, strict=True):
+                found[row] = vector
+            start += len(batch)
+        return found
+
+    def forward(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The embeddings of some rows, by one forward."""
+        width = max(map(len, rows))
+        ids_BT = torch.full((len(rows), width), self.tokenizer.pad_token_id or 0)
+        mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
+        for number, ids in enumerate(rows):
+            ids_BT[number, : len(ids)] = torch.tensor(ids)
+            mask_BT[number, : len(ids)] = 1
+        device = self.model.device
+        mask_BT = mask_BT.to(device)
+        states_BTD = self.model(input_ids=ids_BT.to(device), attention_mask=mask_BT).last_hidden_state
+        weights_BT1 = mask_BT[:, :, None].to(states_BTD.dtype)
+        summed_BD = (states_BTD * weights_BT1).sum(dim=1)
+        vectors_BD = states_BTD[:, 0] if self.pools_first else summed_BD / weights_BT1.sum(dim=1)
+        return (torch.nn.functional.normalize(vectors_BD, dim=-1) if self.normalizes else vectors_BD).cpu().tolist()
+
+
+def local_folder(name: str) -> Path:
+    """The folder of an encoder; from the Hub, with the files that say how it pools."""
+    from huggingface_hub import snapshot_download
+
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
+    with foreign(name, "is no folder, and was not found on the Hub", "check --embedding_model"):
+        return Path(snapshot_download(name, allow_patterns=patterns))

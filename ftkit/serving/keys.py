@@ -1,0 +1,41 @@
+"""Who may ask: a key for the server, and another one for what changes it.
+
+keys = Keys(api_key="...", admin_key="..."); keys.check(scope)
+"""
+
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from ftkit.serving.refusals import Message, Refused, header
+
+ADMIN_PATHS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters")
+OPEN_PATHS = ("/", "/health")  # and what the page at / consists of
+BEARER = "bearer "
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a server; None for none. open_paths: which ask for no key."""
+
+    api_key: str | None = field(default=None, repr=False)
+    admin_key: str | None = field(default=None, repr=False)
+    open_paths: Collection[str] = OPEN_PATHS
+
+    def check(self, scope: Message) -> None:
+        """Raise Refused for a request without the key that it needs."""
+        path = scope["path"]
+        if path in ADMIN_PATHS or path.startswith("/adapters/"):
+            if self.admin_key is None:
+                raise Refused(403, "adapters can't be changed on this server; start it with --admin_key")
+            self.compare(scope, self.admin_key)
+        elif self.api_key is not None and path not in self.open_paths:
+            self.compare(scope, self.api_key, *([self.admin_key] if self.admin_key is not None else []))
+
+    def compare(self, scope: Message, *allowed: str) -> None:
+        """Raise Refused unless the request brings one of these keys; in the same time for each wrong one."""
+        given = header(scope, "authorization") or ""
+        key = given[len(BEARER) :].strip() if given[: len(BEARER)].lower() == BEARER else ""
+        if not any([hmac.compare_digest(key.encode("latin-1"), one.encode()) for one in allowed]):
+            headers = {"www-authenticate": "Bearer", "x-should-retry": "false"}
+            raise Refused(401, "this needs a key: send Authorization: Bearer KEY", "invalid_api_key", headers)
