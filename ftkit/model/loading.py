@@ -57,6 +57,10 @@ CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that
 HUB_FILES = ("README.md", "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
 HUB_COPIES = ("original/*", "consolidated*")  # the same weights again in another layout
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+TOKENIZER_FILES = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "chat_template.jinja", "chat_template.json",
+}  # fmt: skip
 # Of a tokenizer's or model's configuration: where its files lay, which transformers saves again and nobody reads.
 PLACE_KEYS = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "cache_dir"})
 HASH_CHUNK_BYTES = 2**22

@@ -9,5 +9,6 @@ registry.py      Names of adapters, and the versions that they point to
 request.py       What is asked, and what comes back
 slots.py         Keys and values of many answers side by side
 text.py          The text of an answer as its tokens come
+texts.py         Tokenizers and templates of many adapters
 version.py       A version
 """

@@ -31,7 +31,7 @@ from ftkit.inference.batching.text import AnswerText
 from ftkit.inference.batching.version import Version
 from ftkit.inference.end_tokens import end_token_ids
 from ftkit.inference.generation import context_limit
-from ftkit.model.adapters.routed import Parts, Router
+from ftkit.model.adapters.routed import Parts
 
 GIB = 2**30
 BLOCKS_A_STEP = 8  # of prompts, before the answers that are being written go on
@@ -101,7 +101,7 @@ class Batcher:
     def __init__(self, model: Any, registry: Registry, limits: Limits):
         self.model, self.registry, self.limits = model, registry, limits
         self.context = int(min(context_limit(model), limits.max_length or context_limit(model)))
-        self.slots, self.router = Slots(model), Router(model)
+        self.slots, self.router = Slots(model), registry.router
         self.reader = PromptReader(model, limits.prefix_gib * GIB)
         self.mail: queue.SimpleQueue = queue.SimpleQueue()
         self.waiting: deque[Answer] = deque()

@@ -9,7 +9,8 @@ from ftkit.model.adapters.routed import Parts
 @dataclass(frozen=True)
 class Version:
     """The base, or an adapter. digest: SHA-256 of its tensors, configuration and template. parent: the name of an
-    adapter's base. parts: what the adapter does; None for the base."""
+    adapter's base. parts: what the adapter does; None for the base, and while it is not in memory. is_base_verified:
+    whether the adapter's record says that it was trained on these weights; without a record nobody knows."""
 
     name: str
     voice: Voice
@@ -17,3 +18,4 @@ class Version:
     parent: str | None = None
     parts: Parts | None = field(default=None, repr=False)
     num_bytes: int = 0
+    is_base_verified: bool = True

@@ -100,6 +100,20 @@ def replaced_weight(model: PreTrainedModel, adapter: str | Path) -> str | None:
     return None
 
 
+def check_own_rows(adapter: str | Path, model: PreTrainedModel) -> None:
+    """Raise UserError where the embedding or head that an adapter's file carries is not the model's, apart from
+    padding after its rows, which no token has. Modules that are saved as a whole may be others."""
+    beside = read_adapter_config(adapter).get("modules_to_save") or []
+    names = [name for name in embedding_names(model) if name.split(".")[-1] not in beside and name not in beside]
+    own = dict(model.named_parameters(remove_duplicate=False))
+    for key, tensor in adapter_tensors(adapter):
+        mine = own.get(plain_name(key)) if is_whole(key, names) else None
+        if mine is not None and not torch.equal(mine.cpu(), tensor[: len(mine)].to(mine.dtype)):
+            raise UserError(
+                f"{adapter}: replaces the base's {plain_name(key)}, which others share; merge it: ftkit adapters merge"
+            )
+
+
 def plain_name(key: str) -> str:
     """What a weight of the base is called without PEFT."""
     return BASE_COPY.sub(r".\2", key).replace(".token_adapter.", ".").removeprefix("base_model.model.")

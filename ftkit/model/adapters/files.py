@@ -180,7 +180,11 @@ def tokenizer_folder(adapter: str | Path, base_folder: str | Path) -> Path:
 
 
 def adapter_fingerprint(adapter: str | Path) -> str:
-    """SHA-256 of an adapter's tensors and of what its configuration says of them; not of where its base lies."""
+    """SHA-256 of an adapter's tensors and of what its configuration says of them; not of where its base lies.
+
+    Raises UserError as `adapter_tensors` does.
+    """
+    next(adapter_tensors(adapter), None)
     kept = {name: value for name, value in read_adapter_config(adapter).items() if name not in NOT_OF_THE_VERSION}
     tensors = tensors_fingerprint([Path(adapter) / WEIGHTS_FILE])
     return hashlib.sha256(f"{tensors}\0{json.dumps(kept, sort_keys=True)}".encode()).hexdigest()

@@ -11,6 +11,7 @@ import difflib
 import logging
 import math
 import re
+import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -21,7 +22,7 @@ from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model_state
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from ftkit.config.errors import UserError
-from ftkit.config.foreign import foreign, within
+from ftkit.config.foreign import foreign, tried, within
 from ftkit.model.adapters.embeddings import (
     BASE_COPY,
     check_stored,
@@ -51,6 +52,7 @@ PATTERN_SECONDS = 2  # of the processor
 SHOWN_DIGITS = 12  # of a SHA-256 in a message
 LARGE_SCALING = 64  # lora_alpha over rank; published recipes stay at 4 and below
 PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern", "target_parameters")
+PLAIN_NAME = re.compile(r"[\w.]*")  # which backtracks nowhere
 LORA_FACTOR = re.compile(r"\.lora_(embedding_)?([AB])(\.weight)?$")
 # Trained to a value that only a comparison with the base distinguishes from its start.
 UNTOLD_START = re.compile(r"\.lora_magnitude_vector(\.weight)?$")
@@ -162,16 +164,25 @@ def try_patterns(adapter: str | Path, names: Iterable[str]) -> None:
 
     Raises LimitError where they backtrack without end.
     """
-    config = read_adapter_config(adapter)
+    config, modules = read_adapter_config(adapter), list(names)
     found = [config.get(key) or [] for key in PATTERNS]
-    patterns = [pattern for value in found for pattern in ([value] if isinstance(value, str) else value)]
+    patterns = [pattern for value in found for pattern in (value if isinstance(value, list | dict) else [value])]
+    patterns = [pattern for pattern in patterns if not PLAIN_NAME.fullmatch(str(pattern))]
     where, fix = f"{Path(adapter) / CONFIG_FILE}: matching its patterns to the modules", "look at target_modules"
-    with within(PATTERN_SECONDS, where, fix), suppress(re.error, TypeError):  # which PEFT will name
+
+    def match() -> None:
         for pattern in patterns:
-            for name in names:
-                re.fullmatch(pattern, name)
-                re.match(rf"(.*\.)?({pattern})$", name)
-                re.match(rf".*\.{pattern}\.(\d+)\.", name)
+            with suppress(re.error, TypeError):  # which PEFT will name
+                for name in modules:
+                    re.fullmatch(pattern, name)
+                    re.match(rf"(.*\.)?({pattern})$", name)
+                    re.match(rf".*\.{pattern}\.(\d+)\.", name)
+
+    if threading.current_thread() is threading.main_thread():
+        with within(PATTERN_SECONDS, where, fix):
+            match()
+    elif patterns:  # of a server, where no timer stops a thread
+        tried(match, where, fix)
 
 
 def peft_config_of(adapter: str | Path) -> PeftConfig:

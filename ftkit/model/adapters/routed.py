@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ftkit.config.errors import UserError
 from ftkit.model.adapters.description import scaling_of
-from ftkit.model.adapters.embeddings import is_whole
+from ftkit.model.adapters.embeddings import embedding_names, is_whole
 from ftkit.model.adapters.files import adapter_tensors, read_adapter_config
 from ftkit.model.adapters.loading import changes_base, peft_config_of
 
@@ -178,7 +178,7 @@ def read_parts(adapter: str | Path, model: nn.Module) -> dict[str, list[Part]]:
     raw, modules = read_adapter_config(adapter), dict(model.named_modules(remove_duplicate=False))
     found: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, dict[str, Tensor]] = {}
-    kept = config.modules_to_save or []
+    kept, ends = config.modules_to_save or [], embedding_names(model)
     for key, tensor in adapter_tensors(adapter):
         plain = key.removeprefix(PREFIX)
         factor = FACTOR.match(plain)
@@ -187,7 +187,7 @@ def read_parts(adapter: str | Path, model: nn.Module) -> dict[str, list[Part]]:
             found.setdefault(factor["module"], {})[factor["kind"]] = tensor
         elif owner.split(".")[-1] in kept or owner in kept:
             whole.setdefault(owner, {})[leaf] = tensor
-        elif not is_whole(key):
+        elif not is_whole(key, ends):
             raise UserError(f"{adapter}: tensor {key} is of a kind that can't share a base; merge it: {MERGE}")
     parts: dict[str, list[Part]] = {}
     for name, tensors in found.items():
@@ -275,10 +275,11 @@ def with_tied_head(model, parts: dict[str, list[Part]]) -> dict[str, list[Part]]
 
 
 def placed(tensor: Tensor, module: nn.Module) -> Tensor:
-    """The tensor on a module's device; in its precision, or float32 where the base is quantised."""
+    """A copy on a module's device, as tensors of a file change with it; in its precision, or float32 where the base is
+    quantised."""
     weight = next(module.parameters())
     dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
-    return tensor.to(weight.device, dtype).contiguous()
+    return tensor.to(weight.device, dtype, copy=True).contiguous()
 
 
 def num_bytes(parts: Parts) -> int:

@@ -23,7 +23,7 @@ from ftkit.data.templates.lock import LOCK_FILE, read_lock, verify_lock
 from ftkit.model import configuration_ftgpt
 from ftkit.model.adapters.files import base_of_adapter
 from ftkit.model.adapters.loading import check_adapter_folder, check_tensors
-from ftkit.model.loading import PLACE_KEYS
+from ftkit.model.loading import PLACE_KEYS, TOKENIZER_FILES
 from ftkit.model.weights.gguf import load_gguf_tokenizer
 from ftkit.model.weights.gguf_file import GgufFile
 from ftkit.publish.card.eval_results import ENTRIES_FILE, entries_yaml, with_benchmark
@@ -39,10 +39,6 @@ from ftkit.publish.hub.card_checks import check_card
 from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, check_weights
 
 WEIGHTS = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
-TOKENIZER_FILES = {
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "chat_template.jinja", "chat_template.json",
-}  # fmt: skip
 EXTRA_TEMPLATE = re.compile(r"additional_chat_templates/[\w.-]+\.jinja")
 CONFIG_FILES = {"config.json", "generation_config.json", "adapter_config.json"}
 LICENSE_FILES = {"LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt"}

@@ -1,4 +1,7 @@
-"""The bundled base with two small adapters that PEFT alone has written. Tests here may import `batcher_answers`."""
+"""The bundled base with two small adapters that PEFT alone has written.
+
+Tests here may import `batcher_answers` and `made_adapters`.
+"""
 
 import importlib.util
 import sys
@@ -11,9 +14,10 @@ from ftkit.inference.asking import ModelSettings
 from ftkit.inference.batching.batcher import Batcher
 from ftkit.inference.batching.request import Limits
 
-spec = importlib.util.spec_from_file_location("batcher_answers", Path(__file__).with_name("batcher_answers.py"))
-sys.modules["batcher_answers"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["batcher_answers"])
+for name in ("batcher_answers", "made_adapters"):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +30,8 @@ def base_adapters(tmp_path_factory):
     folder, found = local_model_folder("base"), {}
     for seed, name in enumerate(("first", "second"), start=1):
         model = load_model(folder, dtype="float32")
-        adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
         torch.manual_seed(seed)
+        adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
         for key, tensor in adapted.named_parameters():
             if "lora_B" in key:
                 torch.nn.init.normal_(tensor, std=0.2)
