@@ -101,6 +101,29 @@ def tiny_folder(tmp_path_factory, word_rows) -> Path:
 
 
 @pytest.fixture(scope="session")
+def base_adapters(tmp_path_factory) -> dict[str, str]:
+    """Folders of LoRA adapters of the bundled base, by name; each moves its answers far from the others'."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
+
+    folder, made = local_model_folder("base"), tmp_path_factory.mktemp("adapters")
+    for seed, (name, modules) in enumerate(
+        {"first": "all-linear", "second": "all-linear", "third": ["down_proj"]}.items(), start=1
+    ):
+        model = load_model(folder, dtype="float32")
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=modules))
+        for key, tensor in adapted.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(tensor, std=0.2)
+        adapted.save_pretrained(made / name)
+        load_tokenizer(folder).save_pretrained(made / name)
+    return {name: str(made / name) for name in ("first", "second", "third")}
+
+
+@pytest.fixture(scope="session")
 def tiny_teacher(tiny_folder) -> Path:
     """Another random Llama with the tokenizer of `tiny_folder`, wider, whose head has 4 rows of padding."""
     import torch

@@ -112,7 +112,7 @@ def test_more_than_may_wait_are_refused(batcher):
     for events in asked:
         whole(events)
     with pytest.raises(UnknownModel):
-        events_of(batcher, "third", PROMPTS[0])
+        events_of(batcher, "nobody", PROMPTS[0])
     with pytest.raises(ValueError, match=r"has 0 tokens"):
         events_of(batcher, "base", [])
     with pytest.raises(ValueError, match=r"of 512 that prompt and answer can have"):
