@@ -148,7 +148,7 @@ def serve(args) -> None:
     """Show the pairs on a local page until Ctrl-C, and say what came of it."""
     from ftkit.evaluation.judge.ballot import Ballot, pairs_of
     from ftkit.serving.app import address_of, check_installed, listen, run
-    from ftkit.serving.guards import is_loopback
+    from ftkit.serving.local_names import is_loopback
     from ftkit.serving.voting import voting_app
 
     check_installed()

@@ -3,11 +3,13 @@
 ftkit serve --model_name_or_path smollm2 --adapter first=runs/first --adapter second=runs/second
 """
 
+import os
 import sys
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
 from ftkit.inference.asking import ModelSettings, parse_adapters
+from ftkit.serving.keys import Keys
 
 
 def main(argv: list[str]) -> None:
@@ -15,6 +17,8 @@ def main(argv: list[str]) -> None:
     args = serve_parser().parse_args(argv)
     if not 0 <= args.port < 2**16:
         raise UserError(f"--port is {args.port}; give a number from 0 to 65535")
+    keys = Keys(args.api_key or os.environ.get("FTKIT_API_KEY"), args.admin_key or os.environ.get("FTKIT_ADMIN_KEY"))
+    keys.check_host(args.host)
     settings = ModelSettings(
         args.model_name_or_path, parse_adapters(args.adapter), template=args.template, dtype=args.dtype,
         load_in_4bit=args.load_in_4bit, ftgpt=args.ftgpt, trust_remote_code=args.trust_remote_code,
@@ -27,11 +31,25 @@ def main(argv: list[str]) -> None:
         from ftkit.inference.batching.request import Limits
         from ftkit.serving.api import serving_app
 
-        batcher = Batcher.load(settings, Limits(num_slots=args.num_slots))
+        sentence_model = sentence_model_of(args.embedding_model)
+        batcher = Batcher.load(settings, Limits(num_slots=args.num_slots, max_waiting=args.max_waiting))
+        app = serving_app(
+            batcher, args.host, keys=keys, origins=args.allow_origin, seconds=args.max_seconds,
+            sentence_model=sentence_model,
+        )  # fmt: skip
         print(f"serving {', '.join(batcher.registry.names())} at {address_of(listener)}/v1", flush=True)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
-        run(serving_app(batcher, args.host), listener)
+        run(app, listener)
         batcher.close()
+
+
+def sentence_model_of(name: str | None):
+    """The encoder of --embedding_model, if there is one."""
+    if name is None:
+        return None
+    from ftkit.inference.sentences import SentenceModel
+
+    return SentenceModel.load(name)
 
 
 def serve_parser() -> CommandParser:
@@ -47,5 +65,11 @@ def serve_parser() -> CommandParser:
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the model")
     add("--host", default="127.0.0.1", help="address to listen at")
     add("--port", type=int, default=8000, help="0 takes a free one")
+    add("--api_key", help="that requests must bring, as a Bearer token; needed unless --host is this machine's own")
+    add("--admin_key", help="of those who load and unload adapters while it runs; without it nobody can")
+    add("--allow_origin", action="append", default=[], metavar="URL", help="a site whose pages may ask; default: none")
+    add("--embedding_model", help="folder or Hub id of a sentence encoder, for /v1/embeddings")
     add("--num_slots", type=int, default=16, help="answers at once")
+    add("--max_waiting", type=int, default=64, help="requests that may wait beside them, before 429")
+    add("--max_seconds", type=float, default=600, help="for one answer, before 408")
     return parser

@@ -1,13 +1,31 @@
-"""The app of `ftkit serve`: serving_app(batcher, "127.0.0.1")."""
+"""The app of `ftkit serve`: serving_app(batcher, "127.0.0.1", keys=Keys("sk-...", None))."""
 
 import time
+from collections.abc import Sequence
 
 from ftkit.serving.app import local_app
+from ftkit.serving.keys import Keys
+from ftkit.serving.metrics import Metrics
+
+SECONDS = 600  # for one answer
 
 
-def serving_app(batcher, host: str):
-    """An app with OpenAI's routes over a batcher. host: that it listens at."""
+def serving_app(
+    batcher, host: str, *, keys: Keys | None = None, origins: Sequence[str] = (), seconds: float = SECONDS,
+    sentence_model=None,
+):  # fmt: skip
+    """An app with OpenAI's routes over a batcher. host: that it listens at. keys, origins: see Guard. seconds: for one
+    answer. sentence_model: of /v1/embeddings. Raises UserError where a package is missing."""
     from ftkit.serving.routes.chat import chat_routes
+    from ftkit.serving.routes.embeddings import embedding_routes
     from ftkit.serving.routes.models import model_routes
+    from ftkit.serving.routes.operation import operation_routes
+    from ftkit.serving.routes.scores import score_routes
+    from ftkit.serving.routes.tokens import token_routes
 
-    return local_app([model_routes(batcher, int(time.time())), chat_routes(batcher)], host=host)
+    metrics = Metrics(batcher)
+    routers = [
+        model_routes(batcher, int(time.time())), chat_routes(batcher), token_routes(batcher), score_routes(batcher),
+        embedding_routes(sentence_model), operation_routes(batcher, metrics),
+    ]  # fmt: skip
+    return local_app(routers, host=host, keys=keys, origins=origins, seconds=seconds, metrics=metrics)

@@ -118,12 +118,18 @@ def run(app, listener: socket.socket) -> None:
     """Answer requests until Ctrl-C, or until the process is ended."""
     import uvicorn
 
-    config = uvicorn.Config(
+    try:
+        uvicorn.Server(server_config(app)).run([listener])
+    except KeyboardInterrupt:  # it has closed its connections, and passes the signal on
+        pass
+
+
+def server_config(app):
+    """How uvicorn runs an app: with limits on connections, headers and patience."""
+    import uvicorn
+
+    return uvicorn.Config(
         app, http=patient_protocol(), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=SECONDS_TO_CLOSE, timeout_keep_alive=SECONDS_BETWEEN,
         limit_concurrency=MAX_CONNECTIONS, h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )  # fmt: skip
-    try:
-        uvicorn.Server(config).run([listener])
-    except KeyboardInterrupt:  # it has closed its connections, and passes the signal on
-        pass

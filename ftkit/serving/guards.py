@@ -7,19 +7,17 @@ that is bound to this address for a moment (DNS rebinding) gives itself away by 
 """
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Collection
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ftkit.serving.keys import Keys
+from ftkit.serving.local_names import is_own_name
 from ftkit.serving.refusals import Message, Receive, Refused, Send, answer, header
 
 MAX_BODY_BYTES = 1_000_000
 MAX_DEPTH = 100  # of JSON
 BODY_SECONDS = 30  # for a whole body to come
-LOCAL_NAME = "localhost"
 HEADERS = {  # of every answer
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -180,30 +178,3 @@ def path_below(folder: str | Path, path: str) -> Path:
     if root not in found.parents:
         raise Refused(403, "this path is not below the registry folder of the server")
     return found
-
-
-def is_own_name(asked: str, host: str) -> bool:
-    """Whether a Host header names the server that listens at `host`: by localhost, by that name, or by an address, of
-    which a server that listens at a loopback address has only such."""
-    try:
-        name = urlsplit(f"//{asked}").hostname or ""
-    except ValueError:
-        return False
-    if name in (LOCAL_NAME, host.lower().strip("[]")):
-        return True
-    address = address_of(name)
-    return address is not None and (address.is_loopback or not is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server at `host`."""
-    address = address_of(host)
-    return host == LOCAL_NAME or address is not None and address.is_loopback
-
-
-def address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address that a name is; None for any other name."""
-    try:
-        return ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return None

@@ -7,6 +7,8 @@ import hmac
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from ftkit.config.errors import UserError
+from ftkit.serving.local_names import is_loopback
 from ftkit.serving.refusals import Message, Refused, header
 
 ADMIN_PATHS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters")
@@ -21,6 +23,21 @@ class Keys:
     api_key: str | None = field(default=None, repr=False)
     admin_key: str | None = field(default=None, repr=False)
     open_paths: Collection[str] = OPEN_PATHS
+
+    def __post_init__(self):
+        for name in ("api_key", "admin_key"):
+            key = getattr(self, name)
+            if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+                raise UserError(f"--{name}: must be letters, digits and signs of ASCII, at least one; choose another")
+        if self.admin_key is not None and self.admin_key == self.api_key:
+            raise UserError("--admin_key is the same as --api_key: every user could change the server; choose two")
+
+    def check_host(self, host: str) -> None:
+        """Raise UserError for a server that others reach and that asks nobody for a key."""
+        if self.api_key is None and not is_loopback(host):
+            raise UserError(
+                f"--host {host}: others could use this server; give --api_key (or FTKIT_API_KEY), or leave --host out"
+            )
 
     def check(self, scope: Message) -> None:
         """Raise Refused for a request without the key that it needs."""

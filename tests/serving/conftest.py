@@ -1,9 +1,10 @@
-"""Tests here may import `voting`."""
+"""Tests here may import `voting` and `abuse_server`."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
-spec = importlib.util.spec_from_file_location("voting", Path(__file__).with_name("voting.py"))
-sys.modules["voting"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["voting"])
+for name in ("voting", "abuse_server"):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])

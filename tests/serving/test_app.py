@@ -10,7 +10,8 @@ from ftkit.config.errors import UserError
 from ftkit.evaluation.judge.votes import read_votes
 from ftkit.serving import app as app_module
 from ftkit.serving.app import address_of, check_installed, listen, local_app
-from ftkit.serving.guards import MAX_BODY_BYTES, is_loopback
+from ftkit.serving.guards import MAX_BODY_BYTES
+from ftkit.serving.local_names import is_loopback
 from ftkit.serving.voting import voting_app
 
 URL = "http://127.0.0.1:8100"

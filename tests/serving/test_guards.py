@@ -109,6 +109,23 @@ def test_adapters_can_not_be_changed_without_an_admin_key():
         assert answer.status_code == 403 and "--admin_key" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [(("", None), "--api_key: must be"), ((None, "é"), "--admin_key: must be"), (("a", "a"), "is the same as")],
+)
+def test_a_key_that_is_none_is_refused(keys, reason):
+    with pytest.raises(UserError, match=reason):
+        Keys(*keys)
+
+
+def test_a_server_that_others_reach_asks_for_a_key():
+    for host in ("0.0.0.0", "192.168.0.9", "::", "gpu.lan"):
+        with pytest.raises(UserError, match="give --api_key"):
+            Keys(None, ADMIN).check_host(host)
+        Keys(KEY).check_host(host)
+    Keys().check_host("127.0.0.1")
+
+
 def test_keys_are_not_in_what_is_printed():
     assert KEY not in repr(Keys(KEY, ADMIN)) and ADMIN not in repr(Keys(KEY, ADMIN))
 

@@ -15,6 +15,8 @@ from ftkit.inference.batching.request import Drawing, Drawn
 
 # B rows, V vocabulary, K tokens that are looked at
 
+COLDEST = 1e-5  # the least temperature above 0: logits by less would be infinite
+
 
 class Pen:
     """How the tokens of one answer are drawn, with what it has drawn so far.
@@ -62,7 +64,8 @@ class Pen:
         if self.generator is None:
             token = int(changed_V.argmax())
         else:
-            probs_V = cut(torch.softmax(changed_V / self.drawing.temperature, dim=-1), self.drawing)
+            temperature = max(self.drawing.temperature, COLDEST)
+            probs_V = cut(torch.softmax(changed_V / temperature, dim=-1), self.drawing)
             token = int(torch.multinomial(probs_V, 1, generator=self.generator))
         if self.drawing.num_top is None:
             return Drawn(token)
