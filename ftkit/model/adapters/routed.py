@@ -13,7 +13,7 @@ module, biases), for tokens that were trained one by one, and for modules saved 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -62,6 +62,12 @@ class LoraPart(Part):
     scaling: float
     bias_O: Tensor | None = None
     column_O: Tensor | None = None
+    token: object = field(default_factory=object, repr=False)  # names it, without keeping its tensors in memory
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is y + s (x A') B'."""
+        return self.bias_O is None and self.column_O is None
 
     def apply(self, module: nn.Module, given: Tensor, output: Tensor, rows: slice) -> None:
         """See Part."""
@@ -132,6 +138,47 @@ class WholePart(Part):
 Parts = Mapping[str, Sequence[Part]]  # of an adapter, by the module's name
 
 
+class RowStack:
+    """The plain LoRA parts of a module's rows side by side, so that a step of all of them is two products, and not two
+    for each adapter. A row is copied when another part takes it."""
+
+    def __init__(self, part: LoraPart):
+        self.rank = 0
+        self.tokens: list[object] = []
+        self.a_BIR, self.b_BRO = (
+            part.a_RI.new_zeros(0, part.a_RI.shape[1], 0),
+            part.b_OR.new_zeros(0, 0, len(part.b_OR)),
+        )
+
+    def hold(self, parts: Sequence[LoraPart | None]) -> None:
+        """Have these parts, one a row; None is zero."""
+        tokens = [part and part.token for part in parts]
+        if self.tokens[: len(tokens)] == tokens:
+            return
+        rank = max([self.rank, *(len(part.a_RI) for part in parts if part)])
+        if rank > self.rank or len(parts) > len(self.tokens):
+            num = max(len(parts), len(self.tokens))
+            self.a_BIR = self.a_BIR.new_zeros(num, self.a_BIR.shape[1], rank)
+            self.b_BRO = self.b_BRO.new_zeros(num, rank, self.b_BRO.shape[2])
+            self.rank, self.tokens = rank, [None] * num
+        for row, (part, token) in enumerate(zip(parts, tokens, strict=True)):
+            if self.tokens[row] is not token:
+                self.tokens[row] = token
+                self.a_BIR[row].zero_(), self.b_BRO[row].zero_()
+                if part is not None:
+                    self.a_BIR[row, :, : len(part.a_RI)] = part.a_RI.t()
+                    self.b_BRO[row, : len(part.a_RI)] = part.scaling * part.b_OR.t()
+
+    def apply(self, given: Tensor, output: Tensor) -> None:
+        """Change the output, (B, 1, O), of what the module made of the input, (B, 1, I)."""
+        num = len(output)
+        h_B1R = torch.bmm(given.to(self.a_BIR.dtype), self.a_BIR[:num])
+        if output.dtype == h_B1R.dtype:
+            output.baddbmm_(h_B1R, self.b_BRO[:num])
+        else:
+            output += torch.bmm(h_B1R, self.b_BRO[:num]).to(output.dtype)
+
+
 class Router:
     """Hooks on a model's modules that give each row of a batch to its adapter.
 
@@ -142,6 +189,7 @@ class Router:
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.hooked: set[str] = set()
         self.routing: Sequence[tuple[Parts, slice]] = ()
+        self.stacks: dict[str, RowStack] = {}
 
     @contextmanager
     def routes(self, routing: Sequence[tuple[Parts, slice]]) -> Iterator[None]:
@@ -160,11 +208,25 @@ class Router:
         self.hooked.add(name)
 
         def add_updates(module: nn.Module, given: tuple, output: Tensor) -> None:
+            stacked: list[LoraPart | None] = [None] * len(output)
+            is_step = output.ndim == 3 and output.shape[1] == 1
             for parts, rows in self.routing:
                 for part in parts.get(name, ()):
-                    part.apply(module, given[0], output, rows)
+                    if is_step and isinstance(part, LoraPart) and part.is_plain:
+                        stacked[rows] = [part] * (rows.stop - rows.start)
+                    else:
+                        part.apply(module, given[0], output, rows)
+            if any(stacked):
+                self.stack(name, stacked).apply(given[0], output)
 
         self.modules[name].register_forward_hook(add_updates)
+
+    def stack(self, name: str, parts: Sequence[LoraPart | None]) -> RowStack:
+        """The stack of a module, with these parts in its rows."""
+        if name not in self.stacks:
+            self.stacks[name] = RowStack(next(part for part in parts if part))
+        self.stacks[name].hold(parts)
+        return self.stacks[name]
 
 
 def read_parts(adapter: str | Path, model: nn.Module) -> dict[str, list[Part]]:
