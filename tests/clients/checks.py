@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from counting import Counting  # noqa: E402
 from drivers import DRIVERS, NotOffered  # noqa: E402
 
-QUESTION = [{"role": "user", "content": "Name a bird."}]
+LONG = "Read what follows, and then say in a few words what it is about. " * 3  # answered at length by the bundled base
+QUESTION = [{"role": "user", "content": LONG}]
 GREEDY = {"temperature": 0, "max_tokens": 12}
 DRAWN = {"temperature": 1.5, "max_tokens": 24}
 ENDS = ("stop", "length")
@@ -125,7 +126,7 @@ def check_conversation(world):
 
 
 def check_text_parts(world):
-    parts = [{"role": "user", "content": [{"type": "text", "text": "Name a bird."}]}]
+    parts = [{"role": "user", "content": [{"type": "text", "text": LONG}]}]
     assert (
         world.driver.chat(world.model, parts, **GREEDY).text == world.driver.chat(world.model, QUESTION, **GREEDY).text
     )
