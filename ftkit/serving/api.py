@@ -20,6 +20,7 @@ def serving_app(
     from ftkit.serving.routes.embeddings import embedding_routes
     from ftkit.serving.routes.models import model_routes
     from ftkit.serving.routes.operation import operation_routes
+    from ftkit.serving.routes.rollouts import rollout_routes
     from ftkit.serving.routes.scores import score_routes
     from ftkit.serving.routes.tokens import token_routes
 
@@ -27,5 +28,6 @@ def serving_app(
     routers = [
         model_routes(batcher, int(time.time())), chat_routes(batcher), token_routes(batcher), score_routes(batcher),
         embedding_routes(sentence_model), operation_routes(batcher, metrics),
+        rollout_routes(batcher, takes_adapters=keys is not None and keys.admin_key is not None),
     ]  # fmt: skip
     return local_app(routers, host=host, keys=keys, origins=origins, seconds=seconds, metrics=metrics)

@@ -162,9 +162,14 @@ def check_request(scope: Message, host: str, origins: Collection[str] = ()) -> N
     if scope["method"] in CHANGES and origin not in origins:
         if header(scope, "sec-fetch-site") not in (None, "same-origin", "none"):
             raise Refused(403, ELSEWHERE)
-    if scope["method"] in WITH_BODY:
+    if scope["method"] in WITH_BODY and has_body(scope):
         if (header(scope, "content-type") or "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "send JSON, with Content-Type: application/json")
+
+
+def has_body(scope: Message) -> bool:
+    """Whether a request has more than headers."""
+    return header(scope, "transfer-encoding") is not None or header(scope, "content-length") not in (None, "0")
 
 
 def path_below(folder: str | Path, path: str) -> Path:

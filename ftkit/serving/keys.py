@@ -3,6 +3,7 @@
 keys = Keys(api_key="...", admin_key="..."); keys.check(scope)
 """
 
+import base64
 import hmac
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -11,9 +12,9 @@ from ftkit.config.errors import UserError
 from ftkit.serving.local_names import is_loopback
 from ftkit.serving.refusals import Message, Refused, header
 
-ADMIN_PATHS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters")
+ADMIN_PATHS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/pause", "/resume")
 OPEN_PATHS = ("/", "/health")  # and what the page at / consists of
-BEARER = "bearer "
+BEARER, BASIC = "bearer ", "basic "
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,20 @@ class Keys:
 
     def compare(self, scope: Message, *allowed: str) -> None:
         """Raise Refused unless the request brings one of these keys; in the same time for each wrong one."""
-        given = header(scope, "authorization") or ""
-        key = given[len(BEARER) :].strip() if given[: len(BEARER)].lower() == BEARER else ""
+        key = key_of(header(scope, "authorization") or "")
         if not any([hmac.compare_digest(key.encode("latin-1"), one.encode()) for one in allowed]):
             headers = {"www-authenticate": "Bearer", "x-should-retry": "false"}
             raise Refused(401, "this needs a key: send Authorization: Bearer KEY", "invalid_api_key", headers)
+
+
+def key_of(given: str) -> str:
+    """The key of an Authorization header: a Bearer token, or the password of clients that take keys only as a part of
+    the address (http://any:KEY@127.0.0.1:8000); "" for none."""
+    if given[: len(BEARER)].lower() == BEARER:
+        return given[len(BEARER) :].strip()
+    if given[: len(BASIC)].lower() == BASIC:
+        try:
+            return base64.b64decode(given[len(BASIC) :].strip(), validate=True).decode("latin-1").partition(":")[2]
+        except ValueError:
+            return ""
+    return ""

@@ -4,6 +4,7 @@ chat.py        A conversation answered
 embeddings.py  Embeddings of texts
 models.py      What can be asked
 operation.py   Health and counts
+rollouts.py    What a trainer asks that draws its rollouts here
 scores.py      The log-probability of given continuations
 tokens.py      Text to tokens and back
 voting.py      Two answers shown blind, and the votes on them
