@@ -1,29 +1,41 @@
 """Answers of the engine's thread as an asynchronous stream: of several at once, cancelled when nobody listens any more.
 
-async for index, event in answers(batcher, requests): ...
+answers = Answers(batcher, requests)
+async for index, event in answers: ...      # answers.cancel() in the end
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from ftkit.inference.batching.request import Event, Request
 
 
-async def answers(batcher, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Event]]:
-    """(place of the request, event), as they come, until all have ended. Raises QueueFull where too many wait."""
-    loop, events, tickets = asyncio.get_running_loop(), asyncio.Queue(), []
+class Answers:
+    """Answers on their way. Raises QueueFull, before anything is sent, where too many wait."""
 
-    def listener(index: int):
-        return lambda event: loop.call_soon_threadsafe(events.put_nowait, (index, event))
+    def __init__(self, batcher: Any, requests: Sequence[Request]):
+        self.loop, self.events, self.tickets = asyncio.get_running_loop(), asyncio.Queue(), []
+        try:
+            for index, request in enumerate(requests):
+                self.tickets.append(batcher.submit(request, self.listener(index)))
+        except BaseException:
+            self.cancel()
+            raise
 
-    try:
-        for index, request in enumerate(requests):
-            tickets.append(batcher.submit(request, listener(index)))
-        num_open = len(tickets)
+    def listener(self, index: int):
+        """What takes the events of one answer, on the engine's thread."""
+        return lambda event: self.loop.call_soon_threadsafe(self.events.put_nowait, (index, event))
+
+    def cancel(self) -> None:
+        """End what has not ended."""
+        for ticket in self.tickets:
+            ticket.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
+        """(place of the request, event), as they come, until all have ended."""
+        num_open = len(self.tickets)
         while num_open:
-            index, event = await events.get()
+            index, event = await self.events.get()
             num_open -= event.finish_reason is not None
             yield index, event
-    finally:
-        for ticket in tickets:
-            ticket.cancel()

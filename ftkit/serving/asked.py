@@ -33,6 +33,10 @@ CALLS = {  # what stands before and after the arguments of a call, by the name i
     LLAMA: ('{{"name": {}, "parameters": ', "}"),
     MISTRAL: ('[TOOL_CALLS][{{"name": {}, "arguments": ', "}]"),
 }
+REFUSED = {
+    "functions": "use tools", "function_call": "use tool_choice", "guided_grammar": "use a regular expression",
+    "chat_template": "the server's own renders the messages", "documents": "write them into a message",
+}  # fmt: skip
 OURS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "documents",
         "conversations", "return_assistant_tokens_mask", "tokenize")  # fmt: skip
 
@@ -52,9 +56,9 @@ class Asked:
     @classmethod
     def of(cls, body: Mapping, version: Any, grammars: Grammars) -> "Asked":
         """Read the fields of a request. Raises UserError for one that this version, or this server, can't honour."""
-        for name in ("functions", "function_call"):
+        for name, instead in REFUSED.items():
             if body.get(name):
-                raise UserError(f"{name} is not supported; use tools and tool_choice")
+                raise UserError(f"{name} is not supported; {instead}")
         tools, choice = asked_tools(body)
         place = tool_place(version.voice.tokenizer) if tools and version.voice.template else None
         if tools and place is None:

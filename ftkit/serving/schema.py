@@ -4,10 +4,11 @@ A field that would change the answer and is not honoured is a mistake of the req
 """
 
 import logging
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ftkit.config.errors import UserError
 from ftkit.inference.batching.request import Drawing
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,12 @@ class Body(BaseModel):
     # Whatever these say, the answer is the same.
     IGNORED: ClassVar = frozenset({
         "user", "metadata", "store", "reasoning_effort", "verbosity", "prompt_cache_key", "service_tier",
-        "safety_identifier", "parallel_tool_calls", "prompt_cache_retention",
+        "safety_identifier", "prompt_cache_retention",
+    })  # fmt: skip
+    FORMS: ClassVar = frozenset({  # read by `asked.Asked`
+        "response_format", "tools", "tool_choice", "parallel_tool_calls", "structured_outputs", "guided_json",
+        "guided_regex", "guided_choice", "chat_template_kwargs", "functions", "function_call", "chat_template",
+        "guided_grammar", "documents",
     })  # fmt: skip
 
     model: str
@@ -44,7 +50,7 @@ class Body(BaseModel):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, gt=0, le=100)
-    logit_bias: dict[int, float] | None = Field(None, max_length=1024)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1024)
     min_tokens: int | None = Field(None, ge=0, le=MOST_TOKENS)
     ignore_eos: bool | None = None
     stream: bool | None = None
@@ -67,7 +73,14 @@ class Body(BaseModel):
     @property
     def unknown(self) -> list[str]:
         """Fields that nobody knows."""
-        return sorted(set(self.model_extra or {}) - self.IGNORED)
+        return sorted(set(self.model_extra or {}) - self.IGNORED - self.FORMS)
+
+    def check_tokens(self, num_tokens: int) -> None:
+        """Raise UserError for a token that a vocabulary of this size does not have."""
+        for name, ids in (("stop_token_ids", self.stop_token_ids), ("logit_bias", self.logit_bias)):
+            for token in ids or ():
+                if not 0 <= token < num_tokens:
+                    raise UserError(f"{name}: {token} is no token; the vocabulary has 0 to {num_tokens - 1}")
 
     def drawing(self, max_new_tokens: int, index: int = 0, **further: Any) -> Drawing:
         """How the answer with this number is drawn; what is not given is as OpenAI has it, at temperature 1."""
@@ -83,32 +96,10 @@ class Body(BaseModel):
         )  # fmt: skip
 
 
-class TextPart(BaseModel):
-    """A part of a message's content."""
-
-    type: Literal["text", "input_text", "refusal"]
-    text: str = ""
-
-
-class Message(BaseModel):
-    """A turn of a conversation."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
-
-    def plain(self) -> dict:
-        """As templates take it: developer is system, and parts of text are one text."""
-        content = self.content or ""
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
-
-
 class ChatBody(Body):
     """The body of POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=4096)
+    messages: list[dict[str, Any]] = Field(min_length=1)  # read by `messages.plain_messages`
     max_completion_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
