@@ -9,17 +9,20 @@ ftkit generate --model_name_or_path base --template none --prompt "The king"    
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
-from ftkit.config.jsonl import append_or_print, write_or_print
+from ftkit.config.terminal import has_color, resumable
 from ftkit.data.reading.read_as import add_reading_flags
+from ftkit.inference.answer_file import check_answer_file
 from ftkit.inference.asking import (
-    EMPTY_ANSWER,
     PLAIN,
+    add_drawing_flags,
     asking_parser,
     check_choosing,
     check_plain,
@@ -28,6 +31,8 @@ from ftkit.inference.asking import (
     sampling_of,
 )
 
+# Flags that say the same in other words, or how answers are shown; the questions and the weights are compared instead.
+NOT_ASKED = ("prompt", "file", "columns", "encoding", "system", "adapter", "model_name_or_path", "output_file")
 Named = Mapping[str, Sequence[Any]]  # the replies to one prompt, by the name of who gave them
 
 
@@ -35,38 +40,64 @@ def main(argv: list[str]) -> None:
     """Parse the command line, answer every prompt, print or write the answers as they come."""
     args = parse(argv)
     questions = questions_of(args)
-    found = compared(questions, args) if args.compare else answered(questions, args)
-    choosing, cost = chooser_of(args), Cost()
-    num_done = num_cut = num_answers = 0
-    try:
-        for question, named in zip(questions, found, strict=True):
-            choices = chosen(question, named, choosing)
-            keep(question, named, choices, args, is_only=len(questions) == 1)
-            replies = [reply for given in named.values() for reply in given]
-            num_done, num_answers = num_done + 1, num_answers + len(replies)
-            num_cut += sum(reply.finish_reason == "length" for reply in replies)
-            cost.add(replies, choices)
-    finally:
-        if args.output_file and num_done:
-            of_all = "" if num_done == len(questions) else f" of {len(questions)}"
-            print(f"{num_done}{of_all} prompts answered in {args.output_file}", file=sys.stderr)
-    if num_cut and args.template != PLAIN:
+    with resumable() if args.output_file else nullcontext():
+        cost = answer_all(questions, args)
+    if cost.num_cut and args.template != PLAIN:
         advice = f"raise --max_new_tokens {args.max_new_tokens}"
-        print(f"{num_cut} of {num_answers} answers were cut: {advice}", file=sys.stderr)
+        print(f"{cost.num_cut} of {cost.num_answers} answers were cut: {advice}", file=sys.stderr)
     if args.choose:
         print(cost.line(args.num_samples), file=sys.stderr)
 
 
+def answer_all(questions: list, args) -> "Cost":
+    """Answer every question, and print or keep the answers; what an earlier command answered stays."""
+    from ftkit.inference.shown import shown
+
+    choosing, cost = chooser_of(args), Cost()
+    found, file = compared(questions, args) if args.compare else answered(questions, args)
+    num_done = len(file.records) if file and not args.compare else 0
+    if num_done:
+        print(f"{num_done} of {len(questions)} prompts are answered already", file=sys.stderr)
+    try:
+        for question, named in zip(questions[num_done:], found, strict=True):
+            choices = chosen(question, named, choosing)
+            if file is None:
+                show(question, named, choices, args, partial(shown, **looks(args)), is_only=len(questions) == 1)
+            elif not args.compare:  # whose file is written
+                file.add(record_of(question, named, choices))
+            num_done += 1
+            cost.add([reply for given in named.values() for reply in given], choices)
+    finally:
+        if file and num_done:
+            of_all = "" if num_done == len(questions) else f" of {len(questions)}"
+            print(f"{num_done}{of_all} prompts answered in {args.output_file}", file=sys.stderr)
+    if file:
+        file.finish()
+    return cost
+
+
+def looks(args) -> dict:
+    """How a reply is printed."""
+    is_terminal = sys.stdout.isatty()
+    return {
+        "fold": is_terminal and not args.show_thoughts, "color": has_color(sys.stdout), "with_tokens": args.show_tokens
+    }  # fmt: skip
+
+
 @dataclass
 class Cost:
-    """What samples cost in tokens."""
+    """What the answers cost in tokens, and how many of them were cut."""
 
     num_read: int = 0
     num_written: int = 0
     num_scored: int = 0
+    num_answers: int = 0
+    num_cut: int = 0
 
     def add(self, replies: Sequence, choices: Mapping) -> None:
-        """Count the samples of a prompt, and what was read to choose one."""
+        """Count the answers to a prompt, and what was read to choose one."""
+        self.num_answers += len(replies)
+        self.num_cut += sum(reply.finish_reason == "length" for reply in replies)
         self.num_read += sum(reply.input_tokens for reply in replies)
         self.num_written += sum(reply.output_tokens for reply in replies)
         self.num_scored += sum(choice.num_tokens for choice in choices.values())
@@ -110,7 +141,8 @@ def parse(argv: list[str]):
         help="answers of whole models side by side, loaded in turn: Hub ids, folders, .gguf files, adapter run folders",
     )
     parser.add_argument(
-        "--output_file", help="write JSON lines as they come: prompt, answers, and what ended each (stop, or length)"
+        "--output_file",
+        help="write JSON lines as they come: prompt, answers, what ended each (stop, length); killed, it goes on",
     )
     parser.add_argument(
         "--num_return_sequences", "--num_samples", dest="num_samples", type=int, default=1, metavar="N",
@@ -130,6 +162,12 @@ def parse(argv: list[str]):
         default=16,
         help="answers made at once; in bfloat16 a greedy answer may depend on it, with --dtype float32 it does not",
     )
+    parser.add_argument("--show_tokens", action="store_true", help="each token of an answer, with its log-probability")
+    parser.add_argument(
+        "--top_logprobs", type=int, default=0, metavar="N", help="with --show_tokens: the N likeliest in its place"
+    )
+    parser.add_argument("--show_thoughts", action="store_true", help="print thoughts whole at a terminal too")
+    add_drawing_flags(parser)
     add_reading_flags(parser)
     args = parser.parse_args(argv)
     sampling_of(args)
@@ -153,9 +191,15 @@ def check_output(args) -> None:
         raise UserError("--vote_on has no effect without --choose majority; add that, or leave it out")
     if args.compare and (args.adapter or args.model_name_or_path):
         raise UserError("--compare names the models itself; drop --model_name_or_path and --adapter")
-    if args.output_file and Path(args.output_file).exists():
-        raise UserError(f"{args.output_file}: exists already; choose another --output_file")
+    if args.top_logprobs < 0 or args.top_logprobs and not args.show_tokens:
+        raise UserError("--top_logprobs is a number of tokens that --show_tokens shows; add that, or leave it out")
+    if args.show_thoughts and args.output_file:
+        raise UserError("--show_thoughts has no effect with --output_file, which holds thoughts whole; drop one")
+    unused = [name for name, none in (("top_k", 0), ("top_p", 1), ("min_p", 0)) if getattr(args, name) != none]
+    if unused and args.temperature == 0:
+        raise UserError(f"--{unused[0]} has no effect at --temperature 0; give --temperature 0.7, or drop it")
     if args.output_file:
+        check_answer_file(Path(args.output_file))
         check_file(args.output_file, "--output_file")
 
 
@@ -175,54 +219,69 @@ def questions_of(args) -> list:
     return [Question(source, [*system, *messages]) for source, messages in questions]
 
 
-def answered(questions: list, args) -> Iterator[Named]:
-    """The replies of one model, or of each of its adapters, to each question as they come."""
+def answered(questions: list, args) -> tuple[Iterator[Named], Any]:
+    """The replies of one model, or of each of its adapters, to each question that the file lacks; and the file."""
     from ftkit.inference.engine import Engine
 
-    return replies_of(Engine.load(model_settings(args)), questions, args)
+    engine = Engine.load(model_settings(args))
+    file = file_of(questions, args, {name: voice.digest for name, voice in engine.voices.items()})
+    return replies_of(engine, questions, args, start=len(file.records) if file else 0), file
 
 
-def replies_of(engine, questions: list, args) -> Iterator[Named]:
-    """The replies of an engine's voices to each question as they come."""
+def replies_of(engine, questions: list, args, *, start: int = 0) -> Iterator[Named]:
+    """The replies of an engine's voices to each question from a place on, as they come."""
     from ftkit.inference.answering import answer_each
 
-    batching = {"num_answers": args.num_samples, "batch_size": args.batch_size}
-    return answer_each(engine, questions, sampling_of(args), **batching)
+    return answer_each(
+        engine, questions, sampling_of(args), num_answers=args.num_samples, batch_size=args.batch_size, start=start,
+        num_top=args.top_logprobs if args.show_tokens else None,
+    )  # fmt: skip
 
 
-def compared(questions: list, args) -> list[Named]:
+def file_of(questions: list, args, voices: Mapping | None = None):
+    """The file of the answers, which may have some already; None where they are printed. voices: digests by name."""
+    from ftkit.inference.answer_file import AnswerFile, questions_digest
+
+    if not args.output_file:
+        return None
+    asked = {name: value for name, value in vars(args).items() if name not in NOT_ASKED}
+    asked |= {"questions": questions_digest(questions), "models": voices}
+    return AnswerFile.of(Path(args.output_file), asked)
+
+
+def compared(questions: list, args) -> tuple[list[Named], Any]:
     """The replies of several models to each question; what one has answered is written before the next is loaded."""
     from ftkit.inference.side_by_side import each_engine, models_to_compare
 
-    models = models_to_compare(args.compare)
+    models, file = models_to_compare(args.compare), file_of(questions, args)
     settings = model_settings(args, model_name_or_path=next(iter(models.values())))
-    found: list[dict] = [{} for _ in questions]
-    for name, engine in each_engine(models, settings):
-        for named, replies in zip(found, replies_of(engine, questions, args), strict=True):
-            named[name] = next(iter(replies.values()))
-        if args.output_file:
-            write_or_print(
-                Path(args.output_file), (record_of(*pair, {}) for pair in zip(questions, found, strict=True))
-            )
-    return found
+    found: dict[str, list] = {name: list(file.replies.get(name, ())) if file else [] for name in models}
+    to_ask = {name: model for name, model in models.items() if len(found[name]) < len(questions)}
+    for name, engine in each_engine(to_ask, settings) if to_ask else ():
+        for replies in replies_of(engine, questions, args, start=len(found[name])):
+            found[name].append(next(iter(replies.values())))
+            if file:
+                file.add_replies(name, found[name][-1])
+        if file:
+            so_far = {name: replies for name, replies in found.items() if len(replies) == len(questions)}
+            file.write(record_of(*pair, {}) for pair in zip(questions, by_question(so_far), strict=True))
+    return by_question(found), file
 
 
-def keep(question, named: Named, choices: Mapping, args, *, is_only: bool) -> None:
-    """Write the answers to one question as a line of JSON, or print them; those of several models stand by name."""
+def by_question(found: Mapping[str, list]) -> list[Named]:
+    """Replies of each model to all questions, as those of all models to each question."""
+    return [dict(zip(found, replies, strict=True)) for replies in zip(*found.values(), strict=True)]
+
+
+def show(question, named: Named, choices: Mapping, args, shown, *, is_only: bool) -> None:
+    """Print the answers to one question; those of several models stand by name. shown: what is printed of a reply."""
     from ftkit.inference.side_by_side import side_by_side
 
-    if args.output_file:
-        if not args.compare:  # whose file is written
-            append_or_print(Path(args.output_file), record_of(question, named, choices))
-        return
-    shown = {
-        name: [reply.text or EMPTY_ANSWER for reply in kept(replies, choices.get(name))]
-        for name, replies in named.items()
-    }
-    is_alone = len(shown) == 1
+    texts = {name: list(map(shown, kept(replies, choices.get(name)))) for name, replies in named.items()}
+    is_alone = len(texts) == 1
     if not (is_only and is_alone):
         print(f"> {question.messages[-1]['content']}")
-    print("\n---\n".join(next(iter(shown.values()))) if is_alone else side_by_side(shown), flush=True)
+    print("\n---\n".join(next(iter(texts.values()))) if is_alone else side_by_side(texts), flush=True)
 
 
 def kept(replies: Sequence, choice) -> list:
@@ -235,11 +294,15 @@ def record_of(question, named: Named, choices: Mapping) -> dict:
 
     Where one sample was chosen, all of them follow, each with its votes or its score.
     """
+    from ftkit.inference.shown import token_records
+
     shown = {name: kept(replies, choices.get(name)) for name, replies in named.items()}
-    found = {
+    found: dict[str, Any] = {
         "answers": {name: [reply.text for reply in replies] for name, replies in shown.items()},
         "finish_reasons": {name: [reply.finish_reason for reply in replies] for name, replies in shown.items()},
     }
+    if any(reply.tokens for replies in shown.values() for reply in replies):
+        found["tokens"] = {name: list(map(token_records, replies)) for name, replies in shown.items()}
     if choices:
         found["samples"] = {name: [reply.text for reply in replies] for name, replies in named.items()}
         found["weights"] = {name: choice.weights for name, choice in choices.items()}

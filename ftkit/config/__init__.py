@@ -16,6 +16,7 @@ hub_access.py  Names that may be the Hub's: a typo of a bundled one, and a Hub t
 json_object.py  JSON objects in files; a damaged one is one line
 jsonl.py       JSON Lines as ftkit writes and reads them: an object per line, which ends at "\n" alone
 launch.py      What a launcher (accelerate, torchrun, mpirun) asked for, and whether it came
+line_reader.py  Lines that a person types at a terminal, edited and completed, with those of before
 naming.py      What a bare word of a command line names, and the command that takes it
 output_folder.py  What an output folder holds, and the lock of the process that writes it
 parser.py      Command lines

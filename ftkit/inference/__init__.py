@@ -1,5 +1,6 @@
 """A model asked: answers, log-likelihoods, losses and divergence, here or behind an OpenAI-compatible endpoint.
 
+answer_file.py     A file of answers, written as they come; after a kill the same command goes on with it
 answering.py       Many questions answered in batches, as they come
 asking.py          What a person asks of a model
 batching/          Many requests answered together, as a server needs it
@@ -17,5 +18,6 @@ reward_model.py    A reward model in use
 sampling.py        Samples of a model's own distribution, for training on them
 scoring.py         Scores of answers
 sentences.py       Embeddings of texts by a sentence encoder
+shown.py           A reply as a person reads it
 side_by_side.py    Several models asked the same
 """

@@ -1,6 +1,6 @@
 """Many questions answered in batches, each by every voice of an engine, in order and as they come.
 
-for replies in answer_each(engine, questions, sampling, num_answers=1, batch_size=16): ...
+for replies in answer_each(engine, questions, sampling, num_answers=1, batch_size=16, start=0): ...
 """
 
 import dataclasses
@@ -14,23 +14,32 @@ from ftkit.inference.engine import Engine
 
 
 def answer_each(
-    engine: Engine, questions: Sequence[Question], sampling: Sampling, *, num_answers: int = 1, batch_size: int = 16
+    engine: Engine,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    *,
+    num_answers: int = 1,
+    batch_size: int = 16,
+    start: int = 0,
+    num_top: int | None = None,
 ) -> Iterator[dict[str, list[Reply]]]:
-    """Yield, for each question in order, `num_answers` replies of each voice by name.
+    """Yield, for each question in order from place `start` on, `num_answers` replies of each voice by name.
 
-    Each batch draws from a seed of its own, the same for all voices.
+    Each batch draws from a seed of its own, the same for all voices; the batches are the same wherever it starts.
+    num_top: as in `Engine.replies`.
     Raises UserError, before anything is answered, where a question leaves no room for its answer.
     """
     prompts = {name: prompts_of(engine, name, questions) for name in engine.voices}
     step = max(1, batch_size // num_answers)
-    for start in range(0, len(questions), step):
-        drawn = dataclasses.replace(sampling, seed=((sampling.seed or 0) + start) % SEEDS)
+    for first in range(start // step * step, len(questions), step):
+        drawn = dataclasses.replace(sampling, seed=((sampling.seed or 0) + first) % SEEDS)
         batch = {}
         for name, ids in prompts.items():
-            repeated = [prompt for prompt in ids[start : start + step] for _ in range(num_answers)]
-            found = engine.replies(repeated, drawn, name, batch_size=batch_size)
-            batch[name] = [found[first : first + num_answers] for first in range(0, len(found), num_answers)]
-        yield from (dict(zip(batch, replies, strict=True)) for replies in zip(*batch.values(), strict=True))
+            repeated = [prompt for prompt in ids[first : first + step] for _ in range(num_answers)]
+            found = engine.replies(repeated, drawn, name, batch_size=batch_size, num_top=num_top)
+            batch[name] = [found[place : place + num_answers] for place in range(0, len(found), num_answers)]
+        whole = [dict(zip(batch, replies, strict=True)) for replies in zip(*batch.values(), strict=True)]
+        yield from whole[max(0, start - first) :]
 
 
 def prompts_of(engine: Engine, name: str, questions: Sequence[Question]) -> list[list[int]]:

@@ -8,7 +8,7 @@ import argparse
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ftkit.config.errors import UserError
@@ -49,7 +49,10 @@ class ModelSettings:
 class Sampling:
     """How answers are drawn: greedily at temperature 0. Raises UserError for values that no sampler accepts.
 
-    seed: makes drawing repeatable; None leaves it to torch's global generator.
+    seed: makes drawing repeatable; None leaves it to torch's global generator. min_p: least probability of a token, as
+    a share of the likeliest one's. num_beams: beams of a search for the likeliest answer, whose log-probability is
+    divided by its length to the power of length_penalty. no_repeat_ngram_size: so many tokens in a row never come twice
+    in prompt and answer; 0 allows it.
     """
 
     max_new_tokens: int = 256
@@ -58,6 +61,10 @@ class Sampling:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
@@ -68,6 +75,16 @@ class Sampling:
             raise UserError("--top_k must not be negative, --max_new_tokens and --repetition_penalty must be positive")
         if self.seed is not None and not 0 <= self.seed < SEEDS:
             raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 - 1")
+        if not 0 <= self.min_p <= 1:
+            raise UserError(f"--min_p is {self.min_p}; give a share from 0 to 1")
+        if self.num_beams < 1 or self.no_repeat_ngram_size < 0 or not math.isfinite(self.length_penalty):
+            raise UserError(
+                "--num_beams starts at 1, --no_repeat_ngram_size at 0, and --length_penalty is a finite number"
+            )
+        if self.num_beams > 1 and self.temperature > 0:
+            raise UserError("--num_beams searches for the likeliest answer, a --temperature above 0 draws; drop one")
+        if self.num_beams == 1 and self.length_penalty != 1:
+            raise UserError("--length_penalty has no effect without --num_beams; add --num_beams 4, or drop it")
 
 
 def asking_parser(prog: str, description: str, examples: str | None = None) -> CommandParser:
@@ -97,6 +114,15 @@ def asking_parser(prog: str, description: str, examples: str | None = None) -> C
     return parser
 
 
+def add_drawing_flags(parser: CommandParser) -> None:
+    """Add the further settings of sampling, for commands that answer by a model in this process alone."""
+    add = parser.add_argument
+    add("--min_p", type=float, default=0.0, help="sample from tokens at least this share as likely as the likeliest")
+    add("--num_beams", type=int, default=1, help="beams of a search for the likeliest answer; 1: none")
+    add("--length_penalty", type=float, default=1.0, help="of beams: above 0 favours long answers, below 0 short ones")
+    add("--no_repeat_ngram_size", type=int, default=0, help="so many tokens in a row never come twice; 0: they may")
+
+
 def model_settings(args: argparse.Namespace, **changes) -> ModelSettings:
     """The model that parsed flags name. changes: of fields. Raises UserError where they name none."""
     names = ("model_name_or_path", "template", "dtype", "load_in_4bit", "ftgpt", "trust_remote_code")
@@ -106,8 +132,8 @@ def model_settings(args: argparse.Namespace, **changes) -> ModelSettings:
 
 def sampling_of(args: argparse.Namespace) -> Sampling:
     """The sampling of parsed flags. Raises UserError for values out of range."""
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
-    return Sampling(**{name: getattr(args, name) for name in names})
+    names = [one.name for one in fields(Sampling)]
+    return Sampling(**{name: getattr(args, name) for name in names if hasattr(args, name)})
 
 
 def check_plain(args: argparse.Namespace) -> None:

@@ -7,7 +7,8 @@ import email.utils
 import json
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 FINAL_STATUS = (501, 505)  # of those from 500 on, which otherwise pass
@@ -22,12 +23,23 @@ MIN_KEY_LENGTH = 8  # a shorter key, such as "x" for a local server, may be part
 MAX_LOCATION = MAX_REASON = 200  # characters
 
 
+@dataclass(frozen=True)
+class AnswerToken:
+    """A token of an answer as text, with its log-probability in nats. top: the likeliest in its place, in order."""
+
+    token: str
+    logprob: float
+    top: Sequence[tuple[str, float]] = ()
+
+
 @dataclass
 class Reply:
     """An answer with its counts of tokens, None where the server gives none; or why there is none, in few words.
 
-    finish_reason: "length" for an answer that was cut off. advice: what a person can do about the failure.
-    blames_server: the failure has nothing to do with this question, others may well fail like it.
+    finish_reason: "length" for an answer that was cut off, "cancelled" for one that a person stopped. advice: what a
+    person can do about the failure.
+    blames_server: the failure has nothing to do with this question, others may well fail like it. tokens: of an answer
+    that was made here, where they were asked for.
     """
 
     text: str = ""
@@ -39,6 +51,7 @@ class Reply:
     seconds: float = 0.0
     blames_server: bool = False
     advice: str = ""
+    tokens: list[AnswerToken] = field(default_factory=list)
 
 
 class AttemptFailed(Exception):

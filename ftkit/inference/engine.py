@@ -7,7 +7,7 @@ Engine.of(trainer.model, tokenizer, template).answers(...)      # of what is loa
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,8 @@ from ftkit.data.templates.lock import read_lock, verify_lock
 from ftkit.data.templates.templates import TemplateInfo, install_template, restore
 from ftkit.data.tokens.tokenization import prompt_ids
 from ftkit.inference.asking import BASE, PLAIN, ModelSettings, Sampling
-from ftkit.inference.completion import Reply
+from ftkit.inference.batching.text import AnswerText
+from ftkit.inference.completion import AnswerToken, Reply
 from ftkit.inference.end_tokens import end_token_ids
 from ftkit.inference.generation import (
     AnswerStreamer,
@@ -33,6 +34,7 @@ from ftkit.inference.generation import (
     continuation_text,
     generate_ids,
     next_logits,
+    token_log_probs,
 )
 from ftkit.inference.log_likelihood import LikelihoodScorer
 from ftkit.model.adapters.embeddings import replaced_weight
@@ -222,17 +224,53 @@ class Engine:
         return self.texts(prompts, sampling, name, **batching)
 
     def replies(
-        self, prompts_ids: list[list[int]], sampling: Sampling, name: str | None = None, *, batch_size: int = 0
+        self,
+        prompts_ids: list[list[int]],
+        sampling: Sampling,
+        name: str | None = None,
+        *,
+        batch_size: int = 0,
+        num_top: int | None = None,
     ) -> list[Reply]:
-        """A reply to each prompt, all at once at batch size 0, marked where no end token came within the limit."""
-        found = self.generate(prompts_ids, sampling, name, batch_size=batch_size or max(1, len(prompts_ids)))
-        return [self.reply(*pair, sampling, name) for pair in zip(prompts_ids, found, strict=True)]
+        """A reply to each prompt, all at once at batch size 0, marked where no end token came within the limit.
 
-    def stream(self, messages: list[dict], sampling: Sampling, name: str | None = None) -> Reply:
-        """Print an answer token by token as it comes; return it."""
-        prompt = self.prompt_ids(messages, name)
-        streamer = AnswerStreamer(self.voice(name).tokenizer, self.end_token_ids(name))
-        return self.reply(prompt, self.generate([prompt], sampling, name, streamer=streamer)[0], sampling, name)
+        num_top: give each token too, with so many of the likeliest in its place; None for none.
+        """
+        found = self.generate(prompts_ids, sampling, name, batch_size=batch_size or max(1, len(prompts_ids)))
+        replies = [self.reply(*pair, sampling, name) for pair in zip(prompts_ids, found, strict=True)]
+        if num_top is not None:
+            for reply, prompt, ids in zip(replies, prompts_ids, found, strict=True):
+                reply.tokens = self.answer_tokens(prompt, ids, num_top, name)
+        return replies
+
+    def answer_tokens(
+        self, prompt: list[int], ids: list[int], num_top: int, name: str | None = None
+    ) -> list[AnswerToken]:
+        """The tokens of an answer, each with its log-probability after the prompt and the answer so far."""
+        with self.speaking(name) as voice:
+            scored = token_log_probs(self.model, prompt, ids, num_top)
+        texts = [voice.tokenizer.decode([token]) for token in ids]
+        return [
+            AnswerToken(text, value, [(voice.tokenizer.decode([token]), other) for token, other in top])
+            for text, (value, top) in zip(texts, scored, strict=True)
+        ]
+
+    def stream(
+        self, messages: list[dict], sampling: Sampling, name: str | None = None, *, write: Callable[[str], object]
+    ) -> Reply:
+        """Hand an answer to `write` as it comes, that of beams at its end; return it, or what Ctrl-C left of it."""
+        prompt, voice = self.prompt_ids(messages, name), self.voice(name)
+        text = AnswerText(voice, is_stripped=voice.template is not None)
+        streamer = AnswerStreamer(text, self.end_token_ids(name), write)
+        try:
+            ids = self.generate([prompt], sampling, name, streamer=streamer if sampling.num_beams == 1 else None)[0]
+        except KeyboardInterrupt:
+            streamer.end()
+            return dataclasses.replace(self.reply(prompt, streamer.ids, sampling, name), finish_reason="cancelled")
+        reply = self.reply(prompt, ids, sampling, name)
+        if sampling.num_beams > 1:
+            write(reply.text)
+        return reply
 
     def reply(self, prompt: list[int], ids: list[int], sampling: Sampling, name: str | None = None) -> Reply:
         """The token ids of an answer, as text, with what ended it."""

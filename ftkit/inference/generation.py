@@ -10,12 +10,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, TextStreamer
+from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
+from ftkit.inference.batching.text import AnswerText
 from ftkit.model.context import context_size
 
-# B batch, T tokens of the longest prompt, P tokens of the shared prefix
+# B batch, T tokens of the longest prompt, P of the shared prefix, A of an answer, V vocabulary, K likeliest
 
 
 @contextmanager
@@ -45,18 +46,22 @@ def generate_ids(
     repetition_penalty: float = 1.0,
     seed: int | None = None,
     share_prefix: bool = False,
+    min_p: float = 0.0,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
     stop_strings: Sequence[str] = (),
-    streamer: TextStreamer | None = None,
+    streamer: "AnswerStreamer | None" = None,
 ) -> list[list[int]]:
     """Return the token ids of one answer per prompt, in order, up to its first end token.
 
     prompts_ids: token ids up to where the answer begins, template included. Greedy at temperature 0, else sampled from
     the model's distribution, `seed` making it repeatable without touching the global generators. share_prefix: compute
     the leading ids that all prompts have in common once (few-shot examples); the greedy answers are the same. It has no
-    effect where a copied cache would not be exact (sliding windows, soft prompts). stop_strings: texts that end an
-    answer, which may hold what follows. A prompt has the room in the model's context that it has alone, whatever shares
-    its batch; a batch that memory does not hold is answered in halves. The model's modes are restored. streamer: is
-    given the ids of a single prompt's answer as they come.
+    effect with beams, and where a copied cache would not be exact (sliding windows, soft prompts). stop_strings: texts
+    that end an answer, which may hold what follows. A prompt has the room in the model's context that it has alone,
+    whatever shares its batch; a batch that memory does not hold is answered in halves. The model's modes are restored.
+    streamer: is given the ids of a single prompt's answer as they come.
     Raises ValueError for an empty prompt, one that fills the context, and numbers out of range.
     """
     check_request(prompts_ids, max_new_tokens, batch_size, temperature)
@@ -64,16 +69,19 @@ def generate_ids(
         return []
     end_ids = list(dict.fromkeys(token for token in eos_token_ids if token is not None))
     pad_id = next(token for token in (tokenizer.pad_token_id, *end_ids, 0) if token is not None)
-    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}
+    drawing: dict = {"length_penalty": length_penalty} if num_beams > 1 else {}
+    if temperature > 0:  # min_p costs a sort of the vocabulary at each token
+        drawing |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p or None}
     settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=temperature > 0, num_beams=1, repetition_penalty=repetition_penalty,
+        max_new_tokens=max_new_tokens, do_sample=temperature > 0, num_beams=num_beams,
+        repetition_penalty=repetition_penalty, no_repeat_ngram_size=no_repeat_ngram_size,
         eos_token_id=end_ids or None, pad_token_id=pad_id, use_cache=True, stop_strings=list(stop_strings) or None,
         **drawing,
     )  # fmt: skip
     further = ({"tokenizer": tokenizer} if stop_strings else {}) | ({"streamer": streamer} if streamer else {})
     answer_limit(model, max(map(len, prompts_ids)), max_new_tokens)  # raises before anything is answered
     with evaluation_mode(model), seeded(model, seed):
-        prefix = shared_prefix(prompts_ids) if share_prefix else []
+        prefix = shared_prefix(prompts_ids) if share_prefix and num_beams == 1 else []
         found = in_batches(model, prompts_ids, prefix, batch_size, settings, further)
     return [up_to_end(ids, end_ids) for ids in found]
 
@@ -138,6 +146,26 @@ def next_logits(model, ids: Sequence[int]) -> Tensor:
     """The logits, (V,), of the token after `ids`."""
     with evaluation_mode(model):
         return model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0, -1]
+
+
+def token_log_probs(
+    model, prompt: Sequence[int], answer: Sequence[int], num_top: int = 0
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """Of each token of an answer to a prompt: its log-probability, in nats, and (token, log-probability) of the
+    `num_top` likeliest in its place. They are the model's own, before temperature and everything else of sampling."""
+    if not answer:
+        return []
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    num = len(answer) + 1
+    kept = {"logits_to_keep": num} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+    with evaluation_mode(model):
+        ids = torch.tensor([[*prompt, *answer]], device=model.device)
+        logits_AV = model(input_ids=ids, use_cache=False, **kept).logits[0, -num:-1].float()
+    log_probs_AV = torch.log_softmax(logits_AV, dim=-1)
+    chosen_A = log_probs_AV.gather(1, torch.tensor(answer, device=model.device)[:, None])[:, 0]
+    values_AK, tokens_AK = log_probs_AV.topk(min(num_top, log_probs_AV.shape[1]))
+    tops = [list(zip(*pair, strict=True)) for pair in zip(tokens_AK.tolist(), values_AK.tolist(), strict=True)]
+    return list(zip(chosen_A.tolist(), tops, strict=True))
 
 
 def in_halves(compute: Callable[[Sequence], list], things: Sequence) -> list:
@@ -222,17 +250,29 @@ def expanded(cache: DynamicCache, batch_size: int) -> DynamicCache:
     return grown
 
 
-class AnswerStreamer(TextStreamer):
-    """Prints an answer as it is generated, without the token that ends it, which may be plain text to the tokenizer."""
+class AnswerStreamer:
+    """Hands out the text of a single answer as its tokens come, in the form that `generate` of transformers calls.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: list[int]):
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.end_ids = end_ids
+    text: turns tokens into what may be shown. end_ids: tokens that end an answer, which may be plain text to the
+    tokenizer; they are not shown. write: takes each new piece. ids: what came so far.
+    """
+
+    def __init__(self, text: AnswerText, end_ids: Sequence[int], write: Callable[[str], object]):
+        self.text, self.end_ids, self.write = text, end_ids, write
+        self.ids: list[int] = []
+        self.is_prompt = True
 
     def put(self, value: Tensor) -> None:
         """Take the prompt, and after it one token at a time."""
-        if self.next_tokens_are_prompt or int(value[-1]) not in self.end_ids:
-            super().put(value)
+        if self.is_prompt:
+            self.is_prompt = False
+        elif (token := int(value[-1])) not in self.end_ids:
+            self.ids.append(token)
+            self.write(self.text.put(token))
+
+    def end(self) -> None:
+        """Write what was held back."""
+        self.write(self.text.end())
 
 
 def answer_text(ids: list[int], end_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -8,6 +8,7 @@ import pytest
 from ftkit.commands import chat, generate
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
+from ftkit.data.reading.loading import load_rows
 from ftkit.data.rows.questions import read_questions
 from ftkit.inference.asking import Sampling, asking_parser, model_settings
 from ftkit.inference.engine import Engine
@@ -174,6 +175,24 @@ MISTAKES = {
         "a text that is continued has no turns",
     ),
     "models twice": (["--model_name_or_path", "M", "--prompt", "x", "--compare", "a,b"], "names the models itself"),
+    "no effect at temperature 0": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--min_p", "0.1"],
+        "--min_p has no effect at --temperature 0",
+    ),
+    "beams drawn": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--num_beams", "2", "--temperature", "1"],
+        "--num_beams searches for the likeliest answer",
+    ),
+    "no beams": (["--model_name_or_path", "M", "--prompt", "x", "--num_beams", "0"], "--num_beams starts at 1"),
+    "length of what": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--length_penalty", "2"],
+        "--length_penalty has no effect without --num_beams",
+    ),
+    "min_p": (["--model_name_or_path", "M", "--prompt", "x", "--min_p", "2"], "--min_p is 2.0"),
+    "likeliest of what": (
+        ["--model_name_or_path", "M", "--prompt", "x", "--top_logprobs", "2"],
+        "--top_logprobs is a number of tokens that --show_tokens shows",
+    ),
     "no adapter there": (["--adapter", "nosuch", "--prompt", "x"], "nosuch: no such folder"),
 }
 
@@ -212,6 +231,24 @@ def test_chat_streams_answers_keeps_the_conversation_and_obeys_commands(flags, t
     assert roles == [["user"], ["user", "assistant", "user"], ["system", "user"], ["system", "user"]]
     assert asked[1][1]["content"] == first
     assert 'unknown command /sytem; did you mean "/system"' in printed.err and chat.HELP in printed.err
+
+
+def test_a_conversation_is_saved_as_a_row_that_trainers_read(flags, tmp_path, capsys):
+    path = tmp_path / "talk.jsonl"
+    lines = f"/save {path}\nSay it.\nAgain.\n/temperature 0.5\n/temperature hot\n/save {path}\n/save talk.txt\n/save\n"
+    chat.talk(
+        load(flags), Sampling(max_new_tokens=5), "Be brief.", io.StringIO(lines + f"/save {tmp_path}/no/x.jsonl\n")
+    )
+    printed = capsys.readouterr().err.strip().split("\n")
+    assert printed[0] == "nothing was asked yet, so there is nothing to save"
+    assert printed[-6:] == [
+        "temperature 0.5", "/temperature hot: give a number, such as 0.7", f"1 row with 2 answers added to {path}",
+        *["/save writes rows as JSON lines; name a file such as talk.jsonl"] * 2,
+        f"{tmp_path}/no/x.jsonl: there is no folder {tmp_path}/no; make it first",
+    ]  # fmt: skip
+    (row,) = load_rows(str(path)).train
+    roles = [turn["role"] for turn in written(path)[0]["messages"]]
+    assert roles == ["system", "user", "assistant", "user", "assistant"] and row
 
 
 def test_chat_survives_a_full_context(flags, capsys):

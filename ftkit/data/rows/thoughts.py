@@ -31,6 +31,14 @@ def is_cut_in_thought(reply: str) -> bool:
     return reply.lstrip().startswith(OPENS) and CLOSES not in reply
 
 
+def thought_end(reply: str) -> int:
+    """The place at which the thought of a reply ends, or has come to; 0 where it begins with none."""
+    if not reply.lstrip().startswith(OPENS):
+        return 0
+    end = reply.find(CLOSES)
+    return len(reply) if end < 0 else end + len(CLOSES)
+
+
 def is_thought_alone(reply: str) -> bool:
     """Whether a reply has a thought and no answer, because it was cut off or for another reason."""
     thought, answer = split_thought(reply)
