@@ -106,6 +106,7 @@ def test_a_run_leaves_what_the_contract_names(classify, method, tmp_path, monkey
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
     out = classify(*METHODS[method], "--test_size", "24", "--num_train_epochs", "6", "--learning_rate", "5e-3")
     assert RUN_FILES <= {path.name for path in out.iterdir()} and not list(out.rglob("training_args.bin"))
+    assert not (out / "golden.json").exists()
     found = evaluation(out)
     assert found["split"] == "test" and found["num_rows"] == 24 and found["positive"] == "spam"
     assert metrics(out, "eval_f1")[-1] == pytest.approx(found["measures"]["f1"]["value"])

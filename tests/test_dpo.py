@@ -15,7 +15,7 @@ from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.sft import main as sft_main
 
 RUN_FILES = {
-    "run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "results.json", "report.html", "loss.png", "README.md"
+    "run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "results.json", "report.html", "loss.png", "golden.json", "README.md"
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ftkit.evaluation.verdict.pairing import read_run
 from ftkit.kto import main
 
 RUN_FILES = {
-    "run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "results.json", "report.html", "loss.png", "README.md",
+    "run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "results.json", "report.html", "loss.png", "golden.json", "README.md",
     "template.lock.json",
 }  # fmt: skip
 LOGGED = {

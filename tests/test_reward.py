@@ -58,6 +58,7 @@ def test_a_run_leaves_what_the_contract_names_and_a_proven_head(reward, flags, c
     out = reward(*flags, "--test_size", "16", "--max_steps", "12", "--learning_rate", "2e-3", "--num_samples", "1")
     printed = capsys.readouterr().err
     assert RUN_FILES <= {path.name for path in out.iterdir()}
+    assert not (out / "golden.json").exists()
     assert "a fresh process reads" in printed and printed.index("proven") < printed.index("done:")
     assert "head 1 of 1" in printed and "loss       -log sigmoid(chosen - rejected), plus 0.01" in printed
     results = {folder: read_results(out / folder / "results.json") for folder in ("before", "before-coin", "")}

@@ -13,11 +13,22 @@ import yaml
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import run
+from ftkit.inference.golden import far_from, golden_line, log_probs_after, read_golden
 from ftkit.model.adapters.methods import can_train_added_tokens
+from ftkit.model.loading import weights_fingerprint
 from ftkit.runs.recipes import load_recipe
 from ftkit.sft import main
 
-RUN_FILES = {"run.yaml", "receipt.json", "metrics.jsonl", "samples.jsonl", "report.html", "loss.png", "README.md"}
+RUN_FILES = {
+    "run.yaml",
+    "receipt.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "report.html",
+    "loss.png",
+    "golden.json",
+    "README.md",
+}
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +92,7 @@ def test_an_adapter_run_leaves_what_the_contract_names_and_loads_with_plain_peft
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out)
     assert "### Response:" in generate(model, tokenizer)
     assert not list(out.rglob("training_args.bin"))
+    assert golden_line(str(out)).startswith("acts as at training: ")
 
 
 def test_an_adapter_names_its_base_as_it_was_called_and_never_a_cache(
@@ -124,6 +136,9 @@ def test_a_full_run_leaves_a_model_that_loads(sft, flags, tiny_folder, monkeypat
     model = AutoModelForCausalLM.from_pretrained(out)
     assert type(model).__name__ == ("FTGPTForCausalLM" if "--ftgpt" in flags else "LlamaForCausalLM")
     assert "### Response:" in generate(model, AutoTokenizer.from_pretrained(out))
+    golden = read_golden(out)
+    assert golden.digest == weights_fingerprint(out) and len(golden.prompts) == 8 and golden.base != golden.result
+    assert max(far_from(golden.result, log_probs_after(model.eval(), golden.prompts))) <= 1e-5
     before = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict()
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     frozen = {name for name in before if ".embed_tokens." in name or ".layers.0." in name or name == "lm_head.weight"}

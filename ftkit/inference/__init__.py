@@ -11,6 +11,7 @@ endpoint.py        Asks any OpenAI-compatible server (Ollama, vLLM, transformers
 engine.py          Engine
 fresh_scores.py    Scores of a saved reward model from a process that knows nothing but its folder
 generation.py      Answers to many prompts
+golden.py          Golden prompts
 judging.py         What a judge is asked, and the only replies that count
 log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed
 merged.py          An adapter merged, and how far the merged folder is from the adapter on its base, on held-out rows

@@ -3,6 +3,7 @@
 benchmark.py  --benchmark_tasks: before and after by itself
 command_table.py  The commands by name
 decisions.py  Decisions taken over from a run, or made on the first process and sent to all
+golden.py     What base and result say to eight prompts, at the end of each run
 identity.py   What makes a run that run, and how it differs from the one that a folder holds
 killing.py    Runs that are killed on purpose, and what is left of them
 lifecycle.py  The one story of a run

@@ -29,6 +29,7 @@ from ftkit.publish.card.model_card import write_model_card
 from ftkit.publish.hub.hub import check_push, push_folder
 from ftkit.runs.benchmark import benchmark_after, benchmark_before, check_benchmark
 from ftkit.runs.decisions import decide_for_all
+from ftkit.runs.golden import Before, golden_after, golden_before
 from ftkit.runs.opening import Start, begin, check_state, close_folder, identity_of, output_folder, take_folder
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import SampleCallback
@@ -77,6 +78,7 @@ def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
     trainer.base_name, trainer.base_revision = base_name_of(run.settings.model), run.settings.model.model_revision
     receipt = method.receipt(run, trainer)
     announce(run, method, trainer, receipt, start)
+    golden = golden_before(run, trainer)
     if held_out and is_sharded(trainer):
         held_out = None
         say_why_left_out(trainer)
@@ -89,7 +91,7 @@ def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
     if method.finish:
         receipt |= method.finish(run, trainer)
     close_receipt(run, trainer, receipt)
-    close_run(run, method, trainer, receipt, start)
+    close_run(run, method, trainer, receipt, start, golden)
     return trainer
 
 
@@ -198,9 +200,10 @@ def close_receipt(run: Run, trainer, receipt: dict) -> None:
             say(f"{'scored' if receipt.get('is_scored') else 'trained':<11}{run_text(receipt['run'])}")
 
 
-def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start) -> None:
+def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start, golden: Before | None) -> None:
     """Save the result, describe it, push it if asked, and say where it is and what to run next."""
     save_model_safely(trainer)
+    golden_after(run, trainer, golden)
     if prove := method.prove:
         proof = on_first_process(run.config, lambda: prove(run, trainer))
         if trainer.is_world_process_zero():

@@ -47,7 +47,7 @@ def test_a_preference_run_is_pushed_with_its_results(hub, not_loaded_back, tiny_
     argv = command(tiny_folder, tmp_path, rows, "--use_peft", "--test_size", "8", "--num_samples", "0")
     assert run(dpo.main, [*argv, "--hub_model_id", "owner/aligned"]) == 0
     files = hub.files("owner/aligned")
-    assert {"adapter_model.safetensors", "base.json", "results.json"} <= set(files)
+    assert {"adapter_model.safetensors", "base.json", "golden.json", "results.json"} <= set(files)
     assert len(load_file(tmp_path / "out/adapter_model.safetensors")) > 0
     card = (tmp_path / "out/README.md").read_text()
     assert "Direct preference optimisation" in card and "loss of a pair" in card and "pairs in the right order" in card

@@ -99,16 +99,22 @@ def show_adapter(argv: list[str]) -> None:
     parser.add_argument("--model_name_or_path", help="its base, if moved")
     args = parser.parse_args(argv)
     from ftkit.config.quiet import quiet_libraries
+    from ftkit.inference.golden import golden_line
     from ftkit.model.adapters.description import FAILS, describe
     from ftkit.model.adapters.files import read_adapter_config
 
     quiet_libraries()
     method = method_of(read_adapter_config(args.adapter))
     lines, kinds = describe(args.adapter, args.model_name_or_path, method=method)
+    if not lines["checks"].startswith(FAILS):
+        try:
+            lines["golden"] = golden_line(args.adapter, args.model_name_or_path)
+        except UserError as error:
+            lines["golden"] = f"{FAILS}{error}"
     for name, text in lines.items():
         print(f"{name:<15}{text}")
-    if lines["checks"].startswith(FAILS):
-        raise UserError(lines["checks"].removeprefix(FAILS))
+    for failed in (text for text in lines.values() if text.startswith(FAILS)):
+        raise UserError(failed.removeprefix(FAILS))
     if kinds:
         print("\nFrobenius norm of the update, each module kind:")
         print_table([("kind", "modules", "mean", "largest", "relative to the weight"), *kinds[:KINDS_SHOWN]])

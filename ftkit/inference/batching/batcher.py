@@ -109,6 +109,8 @@ class Batcher:
         self.num_open, self.lock = 0, threading.Lock()
         self.counted = Stats()
         self.failure: BaseException | None = None
+        self.is_closed = False
+        registry.on_engine = lambda work: self.do(work).result()
         self.thread = threading.Thread(target=self.run, name="ftkit engine", daemon=True)
         self.thread.start()
 
@@ -138,13 +140,17 @@ class Batcher:
         end_ids = end_token_ids(request.version.voice.tokenizer, template, own)
         answer = Answer(request, on_event, end_ids, self.model, self.context)
         with self.lock:
-            if self.failure is not None:
-                raise RuntimeError(f"the engine has stopped: {self.failure}")
+            self.check_open()
             if self.num_open >= self.limits.num_slots + self.limits.max_waiting:
                 raise QueueFull(f"{self.num_open} requests are open")
             self.num_open += 1
-        self.mail.put(answer)
+            self.mail.put(answer)
         return answer
+
+    def check_open(self) -> None:
+        """Raise RuntimeError where nobody reads the mail any more."""
+        if self.is_closed:
+            raise RuntimeError(f"the engine has stopped{f': {self.failure}' if self.failure else ''}")
 
     def score(self, version: Version, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]) -> Future:
         """A Future of the log-probability, in nats, of each token of each continuation of the prompt."""
@@ -153,15 +159,9 @@ class Batcher:
     def do(self, work: Callable[[], Any]) -> Future:
         """A Future of what `work` gives, which the engine's thread does between two steps."""
         future: Future = Future()
-
-        def job() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(work())
-                except (RuntimeError, ValueError) as error:  # of this work alone: it is for who asked
-                    future.set_exception(error)
-
-        self.mail.put(job)
+        with self.lock:
+            self.check_open()
+            self.mail.put((future, work))
         return future
 
     def stats(self) -> Stats:
@@ -191,9 +191,14 @@ class Batcher:
 
     def end_all(self) -> None:
         """Tell everyone who waits that there will be no answer."""
+        with self.lock:
+            self.is_closed = True
         while not self.mail.empty():
-            if isinstance(left := self.mail.get(), Answer):
+            left = self.mail.get()
+            if isinstance(left, Answer):
                 self.waiting.append(left)
+            elif left is not None:
+                left[0].cancel()
         failed = None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"
         for answer in (*self.running, *self.waiting):
             self.tell(answer, answer.ended("error" if failed else "cancelled", error=failed))
@@ -208,7 +213,7 @@ class Batcher:
             if isinstance(letter, Answer):
                 self.waiting.append(letter)
             else:
-                letter()
+                fulfil(*letter)
         return True
 
     def read_prompts(self) -> None:
@@ -292,6 +297,15 @@ class Batcher:
             log_probs_TV = torch.log_softmax(logits_TV, dim=-1)
             found.append(log_probs_TV.gather(1, ids[0, len(prompt) :, None])[:, 0].tolist())
         return found
+
+
+def fulfil(future: Future, work: Callable[[], Any]) -> None:
+    """Do what was asked of the engine's thread."""
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except (RuntimeError, ValueError) as error:  # of this work alone: it is for who asked
+            future.set_exception(error)
 
 
 def routing(answers: Sequence[Answer]) -> list[tuple[Parts, slice]]:

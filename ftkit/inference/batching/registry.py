@@ -12,9 +12,12 @@ import dataclasses
 import re
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
+
+import torch
 
 from ftkit.config.errors import UserError
 from ftkit.inference.asking import BASE, ModelSettings
@@ -22,8 +25,9 @@ from ftkit.inference.batching.request import Limits, UnknownModel
 from ftkit.inference.batching.texts import Texts
 from ftkit.inference.batching.version import Version
 from ftkit.inference.engine import Engine, Voice, base_folder
+from ftkit.inference.golden import Precision, check_belongs, check_golden, log_probs_after, read_golden
 from ftkit.model.adapters.embeddings import check_own_rows
-from ftkit.model.adapters.files import base_fingerprint, recorded_base
+from ftkit.model.adapters.files import adapter_fingerprint, base_fingerprint, recorded_base
 from ftkit.model.adapters.loading import check_base, check_keys, check_tensors
 from ftkit.model.adapters.routed import Parts, Router, num_bytes, read_parts
 from ftkit.model.loading import local_adapter_folder
@@ -36,7 +40,8 @@ class Registry:
     """See the first lines. Safe to use from any thread; reading an adapter does not hold up who asks for another.
 
     resident: parts of adapters in memory by digest, those that were asked for last at the end. in_flight: requests by
-    digest. num_reads: adapters that were read because they were asked for and not in memory, of num_pins.
+    digest. num_reads: of num_pins, those for which an adapter had to be read. on_engine: does what needs the model, on
+    the thread that has it, and waits for it.
     """
 
     def __init__(self, engine: Engine, settings: ModelSettings, limits: Limits):
@@ -49,6 +54,7 @@ class Registry:
         self.resident: OrderedDict[str, Parts] = OrderedDict()
         self.in_flight: Counter[str] = Counter()
         self.num_bytes = self.num_pins = self.num_reads = 0
+        self.on_engine: Callable[[Callable[[], Any]], Any] = lambda work: work()
         self.lock = threading.Lock()  # of all of these, held for moments
         self.reading = threading.Lock()  # adapters are read one after another
 
@@ -140,8 +146,29 @@ class Registry:
         tokenizer, template = self.texts.of(folder)
         voice = Voice(name, tokenizer, template, folder, name)
         digest, parts = self.read_parts(voice)
-        is_verified = recorded_base(folder) is not None
-        return Version(name, voice, digest, BASE, None, num_bytes(parts), is_verified), parts
+        found = Version(
+            name, voice, digest, BASE, num_bytes=num_bytes(parts), is_base_verified=recorded_base(folder) is not None,
+            golden=self.far_from_record(folder, parts),
+        )  # fmt: skip
+        return found, parts
+
+    def far_from_record(self, folder: str, parts: Parts) -> float | None:
+        """How far an adapter is, in nats, from what it said at training; None where that was not recorded.
+
+        Raises UserError where it does nothing, or not what it did.
+        """
+        golden = read_golden(folder)
+        if golden is None:
+            return None
+        check_belongs(golden, folder, adapter_fingerprint(folder), self.model)
+        said = [self.on_engine(partial(self.said, ids, parts)) for ids in golden.prompts]
+        base_NV, result_NV = torch.stack(said, dim=1)
+        return check_golden(golden, folder, base_NV, result_NV, Precision.of(self.model))
+
+    def said(self, ids: Sequence[int], parts: Parts) -> torch.Tensor:
+        """Log-probabilities, (2, V), after a prompt: of the base, then of an adapter."""
+        with self.router.routes([(parts, slice(1, 2))]):
+            return log_probs_after(self.model, [ids, ids])
 
     def read_parts(self, voice: Voice) -> tuple[str, Parts]:
         """The digest of an adapter's files and what they do, which are of one moment.
@@ -196,7 +223,7 @@ class Registry:
                     "name": name, "digest": version.digest, "parent": version.parent, "path": version.voice.folder,
                     "base": base, "base_verified": version.is_base_verified,
                     "template": version.voice.template.name if version.voice.template else None,
-                    "bytes": version.num_bytes, "in_flight": self.in_flight[version.digest],
+                    "bytes": version.num_bytes, "in_flight": self.in_flight[version.digest], "golden": version.golden,
                     "resident": version.parent is None or version.digest in self.resident,
                 }
                 for name, version in self.versions.items()

@@ -10,7 +10,8 @@ from ftkit.model.adapters.routed import Parts
 class Version:
     """The base, or an adapter. digest: SHA-256 of its tensors, configuration and template. parent: the name of an
     adapter's base. parts: what the adapter does; None for the base, and while it is not in memory. is_base_verified:
-    whether the adapter's record says that it was trained on these weights; without a record nobody knows."""
+    whether the adapter's record says that it was trained on these weights; without a record nobody knows. golden: how
+    far it is, in nats, from what it said at training (`golden.json`); None where that was not recorded."""
 
     name: str
     voice: Voice
@@ -19,3 +20,4 @@ class Version:
     parts: Parts | None = field(default=None, repr=False)
     num_bytes: int = 0
     is_base_verified: bool = True
+    golden: float | None = None

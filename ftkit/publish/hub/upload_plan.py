@@ -44,7 +44,7 @@ CONFIG_FILES = {"config.json", "generation_config.json", "adapter_config.json"}
 LICENSE_FILES = {"LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt"}
 RESULT_FILES = {
     "README.md", *LICENSE_FILES, "receipt.json", "metrics.jsonl", "loss.png", "results.json", "base.json",
-    LOCK_FILE, "merge.json", "export.json", "certificate.json", "evaluation.json",
+    LOCK_FILE, "golden.json", "merge.json", "export.json", "certificate.json", "evaluation.json",
 }  # fmt: skip
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 WITHHELD = {
