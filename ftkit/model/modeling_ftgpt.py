@@ -98,6 +98,7 @@ class FTGPTAttention(nn.Module):
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = config.head_dim**-0.5
         self.is_causal = True
+        self.attention_dropout = config.attention_dropout
         query_size = config.num_attention_heads * config.head_dim
         key_size = config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.attention_bias)
@@ -119,7 +120,7 @@ class FTGPTAttention(nn.Module):
             key_BKSE, value_BKSE = past_key_values.update(key_BKTE, value_BKTE, self.layer_idx)
 
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        dropout = self.config.attention_dropout if self.training else 0.0
+        dropout = self.attention_dropout if self.training else 0.0
         mixed_BTHE, weights_BHTS = attend(
             self, query_BHTE, key_BKSE, value_BKSE, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )

@@ -15,6 +15,7 @@ from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import MetricsCallback
 from ftkit.training.checkpointing import CheckpointMixin
 from ftkit.training.counters import load_counters, save_counters
+from ftkit.training.dropout import remove_dropout
 from ftkit.training.guards import GuardMixin
 from ftkit.training.moved import MovedTensors
 from ftkit.training.progress import progress_callback
@@ -32,6 +33,8 @@ class RunMixin(GuardMixin, CheckpointMixin):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if getattr(self.args, "disable_dropout", False):
+            remove_dropout(self.model)
         self.put_compact_heads()
         if self.args.fused_lora:
             use_fused_lora(self.model)

@@ -7,9 +7,8 @@ the last K positions, in which all answers lie, "mask", "log_probs", "values", "
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ftkit.model.value_head import with_states
 from ftkit.training.ppo import formulas
@@ -81,12 +80,3 @@ def parts(batch: Rollout, size: int) -> Iterator[Rollout]:
 def joined(batches: Sequence[Rollout]) -> Rollout:
     """The parts as one batch."""
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def without_dropout(model: nn.Module) -> None:
-    """Have a model that is trained act as it did when it answered: dropout would make the ratios to that noise.
-
-    Only layers whose activations are recomputed stay in training mode, as they look for it.
-    """
-    for module in model.modules():
-        module.training = isinstance(module, GradientCheckpointingLayer)

@@ -19,6 +19,7 @@ from transformers import Trainer
 from ftkit.config.errors import UserError
 from ftkit.inference.generation import evaluation_mode
 from ftkit.inference.sampling import Sample, sample
+from ftkit.training.dropout import remove_dropout
 from ftkit.training.ppo import formulas
 from ftkit.training.ppo.rollout import (
     Rollout,
@@ -29,7 +30,6 @@ from ftkit.training.ppo.rollout import (
     permutation,
     prompt_places,
     read,
-    without_dropout,
 )
 from ftkit.training.ppo.value_part import ValueHeadMixin
 from ftkit.training.reward_watch import NoExplosion, RewardEvaluationMixin, RewardWatch
@@ -50,6 +50,7 @@ class PPOTrainer(ValueHeadMixin, RewardEvaluationMixin, RunMixin, Trainer):
     def __init__(self, *args, reference, score: Callable, end_ids: list[int], **kwargs):
         super().__init__(*args, **kwargs)
         args = self.args
+        remove_dropout(self.model)  # it would make the ratios to the sampled answers noise
         self.reference, self.score, self.end_ids = reference.to(args.device).eval(), score, end_ids
         self.minibatch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps
         self.loss_is_scaled_for_ga = True  # the loss is a sum over the tokens of the whole update
@@ -142,7 +143,6 @@ class PPOTrainer(ValueHeadMixin, RewardEvaluationMixin, RunMixin, Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The clipped losses of policy and values per token of the update; the sum over its batches is its loss."""
         args, mask_BK = self.args, inputs["mask"]
-        without_dropout(model)
         with self.accelerator.autocast():
             now = read(model, self.accelerator.unwrap_model(model), inputs, args.temperature)
         policy, clipped = formulas.policy_loss(
