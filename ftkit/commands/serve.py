@@ -5,6 +5,7 @@ ftkit serve --model_name_or_path smollm2 --adapter first=runs/first --adapter se
 
 import os
 import sys
+from pathlib import Path
 
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
@@ -35,12 +36,19 @@ def main(argv: list[str]) -> None:
         batcher = Batcher.load(settings, Limits(num_slots=args.num_slots, max_waiting=args.max_waiting))
         app = serving_app(
             batcher, args.host, keys=keys, origins=args.allow_origin, seconds=args.max_seconds,
-            sentence_model=sentence_model,
+            sentence_model=sentence_model, registry=folder_of(args.registry),
         )  # fmt: skip
         print(f"serving {', '.join(batcher.registry.names())} at {address_of(listener)}/v1", flush=True)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
         run(app, listener)
         batcher.close()
+
+
+def folder_of(registry: str | None) -> Path | None:
+    """The folder of --registry. Raises UserError where there is none such."""
+    if registry is not None and not Path(registry).is_dir():
+        raise UserError(f"--registry {registry}: no such folder; give the one whose adapters may be loaded")
+    return None if registry is None else Path(registry)
 
 
 def sentence_model_of(name: str | None):
@@ -67,6 +75,7 @@ def serve_parser() -> CommandParser:
     add("--port", type=int, default=8000, help="0 takes a free one")
     add("--api_key", help="that requests must bring, as a Bearer token; needed unless --host is this machine's own")
     add("--admin_key", help="of those who load and unload adapters while it runs; without it nobody can")
+    add("--registry", metavar="FOLDER", help="the one folder that adapters may be loaded from while it runs")
     add("--allow_origin", action="append", default=[], metavar="URL", help="a site whose pages may ask; default: none")
     add("--embedding_model", help="folder or Hub id of a sentence encoder, for /v1/embeddings")
     add("--num_slots", type=int, default=16, help="answers at once")

@@ -4,6 +4,7 @@ answers.py      Answers of the engine's thread as an asynchronous stream
 api.py          The app of `ftkit serve`
 app.py          The app: guards and errors around routes, and the server that runs it until Ctrl-C
 asked.py        What a request asks of the answer's form, and the prompt with its tools
+completion.py   A request for answers, whole or as a stream
 guards.py       What every request passes
 keys.py         Who may ask
 lifetime.py     Ends a request whose client has gone, or whose time is up
@@ -15,6 +16,7 @@ patience.py     How long a connection may take over its next request
 refusals.py     What refuses a request before a route sees it
 routes/         One file per group of routes
 schema.py       What OpenAI's clients send
+token_texts.py  Tokens as clients read them
 tool_calls.py   Calls of tools read out of an answer
 voting.py       The app that collects votes
 """

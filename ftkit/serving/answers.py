@@ -1,41 +1,49 @@
 """Answers of the engine's thread as an asynchronous stream: of several at once, cancelled when nobody listens any more.
 
-answers = Answers(batcher, requests)
-async for index, event in answers: ...      # answers.cancel() in the end
+answers = Answers(batcher, requests, pins)             # QueueFull where too many wait
+async for index, event in answers: ...
+answers.close()
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 
 from ftkit.inference.batching.request import Event, Request
 
 
 class Answers:
-    """Answers on their way. Raises QueueFull, before anything is sent, where too many wait."""
+    """Answers that are on their way. pins: what keeps their versions in memory, closed with them."""
 
-    def __init__(self, batcher: Any, requests: Sequence[Request]):
-        self.loop, self.events, self.tickets = asyncio.get_running_loop(), asyncio.Queue(), []
+    def __init__(self, batcher, requests: Sequence[Request], pins: ExitStack):
+        self.pins, self.num_open, self.tickets = pins, len(requests), []
+        self.events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self.loop = asyncio.get_running_loop()
         try:
             for index, request in enumerate(requests):
                 self.tickets.append(batcher.submit(request, self.listener(index)))
         except BaseException:
-            self.cancel()
+            self.close()
             raise
 
-    def listener(self, index: int):
-        """What takes the events of one answer, on the engine's thread."""
-        return lambda event: self.loop.call_soon_threadsafe(self.events.put_nowait, (index, event))
+    def listener(self, index: int) -> Callable[[Event], None]:
+        """What the engine calls from its thread; nobody may listen by then."""
 
-    def cancel(self) -> None:
-        """End what has not ended."""
-        for ticket in self.tickets:
-            ticket.cancel()
+        def listen(event: Event) -> None:
+            if not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self.events.put_nowait, (index, event))
+
+        return listen
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
         """(place of the request, event), as they come, until all have ended."""
-        num_open = len(self.tickets)
-        while num_open:
+        while self.num_open:
             index, event = await self.events.get()
-            num_open -= event.finish_reason is not None
+            self.num_open -= event.finish_reason is not None
             yield index, event
+
+    def close(self) -> None:
+        """Cancel what has not ended, and let go of the versions."""
+        for ticket in self.tickets:
+            ticket.cancel()
+        self.pins.close()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from ftkit.serving.app import local_app
 from ftkit.serving.keys import Keys
@@ -12,11 +13,13 @@ SECONDS = 600  # for one answer
 
 def serving_app(
     batcher, host: str, *, keys: Keys | None = None, origins: Sequence[str] = (), seconds: float = SECONDS,
-    sentence_model=None,
+    sentence_model=None, registry: Path | None = None,
 ):  # fmt: skip
     """An app with OpenAI's routes over a batcher. host: that it listens at. keys, origins: see Guard. seconds: for one
-    answer. sentence_model: of /v1/embeddings. Raises UserError where a package is missing."""
+    answer. sentence_model: of /v1/embeddings. registry: the folder that adapters may be loaded from. Raises UserError where a package is missing."""
+    from ftkit.serving.routes.adapters import adapter_routes
     from ftkit.serving.routes.chat import chat_routes
+    from ftkit.serving.routes.completions import completion_routes
     from ftkit.serving.routes.embeddings import embedding_routes
     from ftkit.serving.routes.models import model_routes
     from ftkit.serving.routes.operation import operation_routes
@@ -26,8 +29,9 @@ def serving_app(
 
     metrics = Metrics(batcher)
     routers = [
-        model_routes(batcher, int(time.time())), chat_routes(batcher), token_routes(batcher), score_routes(batcher),
+        model_routes(batcher, int(time.time())), chat_routes(batcher), completion_routes(batcher),
+        adapter_routes(batcher, registry), token_routes(batcher), score_routes(batcher),
         embedding_routes(sentence_model), operation_routes(batcher, metrics),
-        rollout_routes(batcher, takes_adapters=keys is not None and keys.admin_key is not None),
+        rollout_routes(batcher, takes_adapters=registry is not None and keys is not None and bool(keys.admin_key)),
     ]  # fmt: skip
     return local_app(routers, host=host, keys=keys, origins=origins, seconds=seconds, metrics=metrics)

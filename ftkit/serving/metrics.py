@@ -64,20 +64,15 @@ class Metrics:
         yield GaugeMetricFamily("ftkit_models", "Base and adapters that can be asked", len(described))
         resident = sum(bool(one.get("resident", True)) for one in described)
         yield GaugeMetricFamily("ftkit_models_resident", "Those of them that are in memory", resident)
-        if (rate := adapter_hit_rate(self.batcher.registry)) is not None:
-            yield GaugeMetricFamily("ftkit_adapter_hit_rate", "Share of requests whose adapter was in memory", rate)
+        registry = self.batcher.registry
+        rate = 1 - registry.num_reads / max(1, registry.num_pins)
+        yield GaugeMetricFamily("ftkit_adapter_hit_rate", "Share of requests whose adapter was in memory", rate)
 
     def text(self) -> bytes:
         """All counts, as Prometheus reads them."""
         from prometheus_client import generate_latest
 
         return generate_latest(self.registry)
-
-
-def adapter_hit_rate(registry: Any) -> float | None:
-    """The share of requests whose adapter did not have to be read; None where that is not counted."""
-    hits, misses = getattr(registry, "num_hits", None), getattr(registry, "num_misses", None)
-    return None if hits is None or misses is None else hits / max(1, hits + misses)
 
 
 def check_installed() -> None:

@@ -14,6 +14,7 @@ from ftkit.inference.batching.request import Drawing
 logger = logging.getLogger(__name__)
 
 MOST_TOKENS = 2**31 - 1
+MOST_TOP = 20  # log-probabilities beside a token
 
 
 class StreamOptions(BaseModel):
@@ -26,18 +27,21 @@ class Body(BaseModel):
     """What chat and text completions have in common. Fields that nobody knows are named in the log, and ignored."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
-    # Whatever these say, the answer is the same.
-    IGNORED: ClassVar = frozenset({
-        "user", "metadata", "store", "reasoning_effort", "verbosity", "prompt_cache_key", "service_tier",
-        "safety_identifier", "prompt_cache_retention",
+    # Whatever these say, the answer is the same; the second row says what `Asked` reads.
+    KNOWN: ClassVar = frozenset({
+        "user", "metadata", "store", "reasoning_effort", "verbosity", "prompt_cache_key", "prompt_cache_retention",
+        "service_tier", "safety_identifier", "include_reasoning", "priority", "request_id", "cache_salt",
+        "tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "guided_json",
+        "guided_regex", "guided_choice", "chat_template_kwargs", "functions", "function_call", "guided_grammar",
+        "chat_template", "documents",
     })  # fmt: skip
-    FORMS: ClassVar = frozenset({  # read by `asked.Asked`
-        "response_format", "tools", "tool_choice", "parallel_tool_calls", "structured_outputs", "guided_json",
-        "guided_regex", "guided_choice", "chat_template_kwargs", "functions", "function_call", "chat_template",
-        "guided_grammar", "documents",
-    })  # fmt: skip
+    # These would change it, and are not honoured.
+    REFUSED: ClassVar = (
+        "suffix", "use_beam_search", "length_penalty", "bad_words", "allowed_token_ids", "truncate_prompt_tokens",
+        "prompt_logprobs", "logits_processors", "audio", "web_search_options", "thinking_token_budget",
+    )  # fmt: skip
 
-    model: str
+    model: str | None = None  # the first one
     max_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
     temperature: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -58,6 +62,17 @@ class Body(BaseModel):
     return_token_ids: bool | None = None
 
     @model_validator(mode="after")
+    def check_fields(self):
+        """Refuse what is not honoured, and name what nobody knows."""
+        extra = self.model_extra or {}
+        for name in self.REFUSED:
+            if extra.get(name) not in (None, False, [], {}, ""):
+                raise ValueError(f"{name}: is not supported; leave it out")
+        if unknown := sorted(set(extra) - self.KNOWN - set(self.REFUSED)):
+            logger.warning("fields that nobody knows are ignored: %s", ", ".join(unknown)[:200])
+        return self
+
+    @model_validator(mode="after")
     def check_stops(self):
         """At most four stop strings, none empty, as OpenAI has it."""
         stops = self.stops
@@ -69,18 +84,6 @@ class Body(BaseModel):
     def stops(self) -> tuple[str, ...]:
         """Texts that end an answer."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-    @property
-    def unknown(self) -> list[str]:
-        """Fields that nobody knows."""
-        return sorted(set(self.model_extra or {}) - self.IGNORED - self.FORMS)
-
-    def check_tokens(self, num_tokens: int) -> None:
-        """Raise UserError for a token that a vocabulary of this size does not have."""
-        for name, ids in (("stop_token_ids", self.stop_token_ids), ("logit_bias", self.logit_bias)):
-            for token in ids or ():
-                if not 0 <= token < num_tokens:
-                    raise UserError(f"{name}: {token} is no token; the vocabulary has 0 to {num_tokens - 1}")
 
     def drawing(self, max_new_tokens: int, index: int = 0, **further: Any) -> Drawing:
         """How the answer with this number is drawn; what is not given is as OpenAI has it, at temperature 1."""
@@ -97,12 +100,14 @@ class Body(BaseModel):
 
 
 class ChatBody(Body):
-    """The body of POST /v1/chat/completions."""
+    """The body of POST /v1/chat/completions. What asks for a form of the answer is read by `Asked`."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)  # read by `messages.plain_messages`
     max_completion_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
 
     @model_validator(mode="after")
     def check_logprobs(self):
@@ -111,7 +116,19 @@ class ChatBody(Body):
             raise ValueError("top_logprobs: needs logprobs to be true")
         return self
 
-    @property
-    def num_top(self) -> int | None:
-        """Of `Drawing`."""
-        return (self.top_logprobs or 0) if self.logprobs else None
+
+class TextBody(Body):
+    """The body of POST /v1/completions. logprobs: of so many of the likeliest, beside each token."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    max_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
+    logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
+    echo: bool = False
+    best_of: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def check_best_of(self):
+        """All answers are given; none is chosen."""
+        if self.best_of not in (None, self.n or 1):
+            raise ValueError("best_of: must be n, as all answers are given; choose among them yourself")
+        return self

@@ -156,6 +156,13 @@ class Batcher:
         """A Future of the log-probability, in nats, of each token of each continuation of the prompt."""
         return self.do(lambda: self.log_probs(version, list(prompt_ids), continuations))
 
+    def read(self, version: Version, ids: Sequence[int], num_top: int = 0) -> Future:
+        """A Future of each token of a text with its log-probability, in nats, and those of the likeliest in its place.
+
+        The first token has none.
+        """
+        return self.do(lambda: self.read_tokens(version, list(ids), num_top))
+
     def do(self, work: Callable[[], Any]) -> Future:
         """A Future of what `work` gives, which the engine's thread does between two steps."""
         future: Future = Future()
@@ -296,6 +303,19 @@ class Batcher:
                 logits_TV = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
             log_probs_TV = torch.log_softmax(logits_TV, dim=-1)
             found.append(log_probs_TV.gather(1, ids[0, len(prompt) :, None])[:, 0].tolist())
+        return found
+
+    def read_tokens(self, version: Version, ids: list[int], num_top: int) -> list[Drawn]:
+        """See `read`; on the engine's thread."""
+        with self.router.routes([(version.parts or NO_PARTS, slice(0, 1))]):
+            logits_TV = self.model(input_ids=torch.tensor([ids], device=self.model.device), use_cache=False).logits[0]
+        log_probs_TV = torch.log_softmax(logits_TV[:-1].float(), dim=-1)
+        tops = log_probs_TV.topk(num_top)
+        found = [Drawn(ids[0])]
+        for token, row_V, places, values in zip(
+            ids[1:], log_probs_TV, tops.indices.tolist(), tops.values.tolist(), strict=True
+        ):
+            found.append(Drawn(token, float(row_V[token]), tuple(zip(places, values, strict=True))))
         return found
 
 

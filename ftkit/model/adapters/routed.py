@@ -11,6 +11,7 @@ module, biases), for tokens that were trained one by one, and for modules saved 
 """
 
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -182,35 +183,40 @@ class RowStack:
 class Router:
     """Hooks on a model's modules that give each row of a batch to its adapter.
 
-    One thread runs the model. Modules are hooked when the first adapter names them.
+    Each thread has a routing of its own. Modules are hooked when the first adapter names them.
     """
 
     def __init__(self, model: nn.Module):
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.hooked: set[str] = set()
-        self.routing: Sequence[tuple[Parts, slice]] = ()
-        self.stacks: dict[str, RowStack] = {}
+        self.local = threading.local()
+        self.lock = threading.Lock()
 
     @contextmanager
     def routes(self, routing: Sequence[tuple[Parts, slice]]) -> Iterator[None]:
         """Inside, rows of the batch are answered by these adapters; rows that none has are the base's."""
-        for parts, _ in routing:
-            for name in parts.keys() - self.hooked:
+        for name in {name for parts, _ in routing for name in parts} - self.hooked:
+            with self.lock:
                 self.hook(name)
-        before, self.routing = self.routing, routing
+        before = getattr(self.local, "routing", ())
+        self.local.routing = routing
         try:
             yield
         finally:
-            self.routing = before
+            self.local.routing = before
 
     def hook(self, name: str) -> None:
         """Let a module ask for the updates of its rows."""
-        self.hooked.add(name)
+        if name in self.hooked:
+            return
 
         def add_updates(module: nn.Module, given: tuple, output: Tensor) -> None:
+            routing = getattr(self.local, "routing", ())
+            if not routing:
+                return
             stacked: list[LoraPart | None] = [None] * len(output)
             is_step = output.ndim == 3 and output.shape[1] == 1
-            for parts, rows in self.routing:
+            for parts, rows in routing:
                 for part in parts.get(name, ()):
                     if is_step and isinstance(part, LoraPart) and part.is_plain:
                         stacked[rows] = [part] * (rows.stop - rows.start)
@@ -220,13 +226,15 @@ class Router:
                 self.stack(name, stacked).apply(given[0], output)
 
         self.modules[name].register_forward_hook(add_updates)
+        self.hooked.add(name)  # last: another thread may rely on it at once
 
     def stack(self, name: str, parts: Sequence[LoraPart | None]) -> RowStack:
         """The stack of a module, with these parts in its rows."""
-        if name not in self.stacks:
-            self.stacks[name] = RowStack(next(part for part in parts if part))
-        self.stacks[name].hold(parts)
-        return self.stacks[name]
+        stacks = vars(self.local).setdefault("stacks", {})
+        if name not in stacks:
+            stacks[name] = RowStack(next(part for part in parts if part))
+        stacks[name].hold(parts)
+        return stacks[name]
 
 
 def read_parts(adapter: str | Path, model: nn.Module) -> dict[str, list[Part]]:

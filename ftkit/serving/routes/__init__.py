@@ -1,6 +1,8 @@
 """Routes, one file per group: they parse, ask, and answer.
 
+adapters.py    Adapters loaded and unloaded while the server runs
 chat.py        A conversation answered
+completions.py Texts continued
 embeddings.py  Embeddings of texts
 models.py      What can be asked
 operation.py   Health and counts

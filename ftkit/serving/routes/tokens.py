@@ -81,5 +81,5 @@ def named(batcher: Any, model: str | None) -> str:
 
 def check_ids(ids: list[int], tokenizer: Any) -> None:
     """Raise UserError for a token that the vocabulary does not have."""
-    if ids and max(ids) >= len(tokenizer):
-        raise UserError(f"tokens: {max(ids)} is none; the vocabulary has tokens 0 to {len(tokenizer) - 1}")
+    if beyond := [token for token in ids if not 0 <= token < len(tokenizer)]:
+        raise UserError(f"tokens: {beyond[0]} is none; the vocabulary has tokens 0 to {len(tokenizer) - 1}")
