@@ -16,7 +16,10 @@ def serving_app(
     sentence_model=None, registry: Path | None = None,
 ):  # fmt: skip
     """An app with OpenAI's routes over a batcher. host: that it listens at. keys, origins: see Guard. seconds: for one
-    answer. sentence_model: of /v1/embeddings. registry: the folder that adapters may be loaded from. Raises UserError where a package is missing."""
+    answer. sentence_model: of /v1/embeddings. registry: the folder that adapters may be loaded from while it runs.
+
+    Raises UserError where a package is missing.
+    """
     from ftkit.serving.routes.adapters import adapter_routes
     from ftkit.serving.routes.chat import chat_routes
     from ftkit.serving.routes.completions import completion_routes

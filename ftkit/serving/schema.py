@@ -85,6 +85,13 @@ class Body(BaseModel):
         """Texts that end an answer."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
+    def check_tokens(self, num_tokens: int) -> None:
+        """Raise UserError for a token that a vocabulary of this size does not have."""
+        for name, ids in (("stop_token_ids", self.stop_token_ids), ("logit_bias", self.logit_bias)):
+            for token in ids or ():
+                if not 0 <= token < num_tokens:
+                    raise UserError(f"{name}: {token} is no token; the vocabulary has 0 to {num_tokens - 1}")
+
     def drawing(self, max_new_tokens: int, index: int = 0, **further: Any) -> Drawing:
         """How the answer with this number is drawn; what is not given is as OpenAI has it, at temperature 1."""
         return Drawing(

@@ -22,7 +22,7 @@ def app_and_batcher(registry: Path):
     (registry / "first").mkdir()
     os.symlink("/etc", registry / "link")
     batcher = Batcher.load(ModelSettings(BASE, template="chatml", dtype="float32"), Limits(num_slots=4, max_waiting=8))
-    return serving_app(batcher, "127.0.0.1", keys=Keys("user", "admin"), seconds=20), batcher
+    return serving_app(batcher, "127.0.0.1", keys=Keys("user", "admin"), seconds=20, registry=registry), batcher
 
 
 def chat_body(**fields) -> dict:
