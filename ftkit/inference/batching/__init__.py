@@ -2,7 +2,7 @@
 
 batcher.py       Batcher
 constraints.py   Answers held to a form, token by token
-drawing.py       One token for each row, by the settings of its own answer
+drawing.py   The next token of an answer, drawn by its own settings
 json_schemas.py  JSON schemas that an answer can be held to
 prompts.py       Prompts read block by block, and blocks that begin alike only once
 registry.py      Names of adapters, and the versions that they point to

@@ -10,6 +10,7 @@ adapters together, each row with the parts of its own version. An answer keeps i
 points to by then.
 """
 
+import logging
 import queue
 import threading
 from collections import Counter, deque
@@ -22,7 +23,7 @@ import torch
 
 from ftkit.config.hardware import use_all_cores
 from ftkit.inference.asking import ModelSettings
-from ftkit.inference.batching.drawing import Pen, draw
+from ftkit.inference.batching.drawing import Pen
 from ftkit.inference.batching.prompts import Prompt, PromptReader
 from ftkit.inference.batching.registry import Registry
 from ftkit.inference.batching.request import Drawn, Event, Limits, QueueFull, Request
@@ -36,6 +37,9 @@ from ftkit.model.adapters.routed import Parts
 GIB = 2**30
 BLOCKS_A_STEP = 8  # of prompts, before the answers that are being written go on
 NO_PARTS: Parts = {}
+OF_ONE_ANSWER = (RuntimeError, ValueError, IndexError)  # of a constraint or a prompt: the other answers go on
+
+logger = logging.getLogger(__name__)
 
 
 class Answer:
@@ -74,6 +78,11 @@ class Answer:
         if len(self.pen.ids) >= self.room:
             return self.ended("length", drawn, text)
         return Event(text, (drawn,))
+
+    def failed(self, error: Exception) -> Event:
+        """The last event where this answer alone can't go on."""
+        logger.error("an answer of %s failed", self.request.version.name, exc_info=error)
+        return self.ended("error", error=f"{type(error).__name__}: {error}")
 
     def ended(self, reason: str, drawn: Drawn | None = None, text: str = "", **further) -> Event:
         """The last event."""
@@ -225,26 +234,38 @@ class Batcher:
 
     def read_prompts(self) -> None:
         """Read some blocks of the prompts that wait, and begin the answers of those that are read."""
+        for answer in [answer for answer in self.waiting if answer.is_cancelled]:
+            self.waiting.remove(answer)
+            self.tell(answer, answer.ended("cancelled"))
         for _ in range(BLOCKS_A_STEP):
-            while self.waiting and self.waiting[0].is_cancelled:
-                cancelled = self.waiting.popleft()
-                self.tell(cancelled, cancelled.ended("cancelled"))
             if not self.waiting or len(self.running) == self.limits.num_slots:
                 return
             answer = self.waiting[0]
-            with self.router.routes(routing([answer])):
-                is_read = self.reader.read(answer.prompt)
+            try:
+                with self.router.routes(routing([answer])):
+                    is_read = self.fitting(lambda: self.reader.read(answer.prompt))  # noqa: B023
+            except OF_ONE_ANSWER as error:
+                self.waiting.popleft()
+                self.tell(answer, answer.failed(error))
+                continue
             if is_read:
                 self.waiting.popleft()
                 self.begin(answer)
+
+    def fitting(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives; where memory does not hold it, without the blocks of prompts that were kept."""
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            self.reader.forget()
+        return work()
 
     def begin(self, answer: Answer) -> None:
         """The first token of an answer, and a row for the others."""
         prompt = answer.prompt
         self.counted.prompt_tokens += len(prompt.ids)
         self.counted.cached_prompt_tokens += prompt.num_cached
-        (drawn,) = draw(prompt.logits_V[None], [answer.pen])
-        event = answer.put(drawn)
+        (event,) = written(prompt.logits_V[None], [answer])
         if event.finish_reason is None:
             self.slots.append(prompt.cache)
             self.running.append(answer)
@@ -260,14 +281,9 @@ class Batcher:
             return
         tokens_B = torch.tensor([answer.pen.ids[-1] for answer in self.running], device=self.model.device)
         with self.router.routes(routing(self.running)):
-            logits_BV = self.slots.step(tokens_B)
+            logits_BV = self.fitting(lambda: self.slots.step(tokens_B))
         self.counted.num_steps += 1
-        events = [
-            answer.put(drawn)
-            for answer, drawn in zip(
-                self.running, draw(logits_BV, [answer.pen for answer in self.running]), strict=True
-            )
-        ]
+        events = written(logits_BV, self.running)
         for row, event in reversed(list(enumerate(events))):
             if event.finish_reason is None:
                 self.tell(self.running[row], event)
@@ -326,6 +342,17 @@ def fulfil(future: Future, work: Callable[[], Any]) -> None:
             future.set_result(work())
         except (RuntimeError, ValueError) as error:  # of this work alone: it is for who asked
             future.set_exception(error)
+
+
+def written(logits_BV: torch.Tensor, answers: Sequence[Answer]) -> list[Event]:
+    """What comes of the next token of each answer, drawn from its row of logits."""
+    events = []
+    for token, logits_V, answer in zip(logits_BV.argmax(dim=-1).tolist(), logits_BV, answers, strict=True):
+        try:
+            events.append(answer.put(Drawn(token) if answer.pen.is_plain else answer.pen.draw(logits_V)))
+        except OF_ONE_ANSWER as error:
+            events.append(answer.failed(error))
+    return events
 
 
 def routing(answers: Sequence[Answer]) -> list[tuple[Parts, slice]]:

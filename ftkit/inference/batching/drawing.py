@@ -1,7 +1,7 @@
-"""One token for each row, drawn by the settings of its own answer, whoever is answered beside it.
+"""The next token of an answer, drawn by its own settings, whoever is answered beside it.
 
     pen = Pen(drawing, prompt_ids, end_ids, device)
-    drawn = draw(logits_BV, pens)                      # a Drawn for each row
+    pen.draw(logits_V)                                 # a Drawn
 
 The order is: bias, constraint, repetition, presence and frequency, temperature, min_p, top_k, top_p.
 """
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from ftkit.inference.batching.request import Drawing, Drawn
 
-# B rows, V vocabulary, K tokens that are looked at
+# V vocabulary, K tokens that are looked at
 
 COLDEST = 1e-5  # the least temperature above 0: logits by less would be infinite
+
+FEW = 512  # of the likeliest tokens, which mostly have the probability that top_p asks for
 
 
 class Pen:
@@ -110,17 +112,10 @@ def cut(probs_V: Tensor, drawing: Drawing) -> Tensor:
         least = probs_V.topk(drawing.top_k).values[-1]
         probs_V = probs_V.masked_fill(probs_V < least, 0)
     if drawing.top_p < 1:
-        sorted_V, order_V = probs_V.sort(descending=True)
-        before_V = sorted_V.cumsum(0) - sorted_V
-        beyond_V = before_V >= drawing.top_p * sorted_V.sum()  # the first one always stays
-        probs_V = probs_V.index_fill(0, order_V[beyond_V], 0)
+        least = drawing.top_p * probs_V.sum()
+        sorted_V, order_V = probs_V.topk(min(FEW, len(probs_V)))
+        if sorted_V.sum() < least:  # seldom: sorting a whole vocabulary takes as long as a layer
+            sorted_V, order_V = probs_V.sort(descending=True)
+        kept_V = order_V[sorted_V.cumsum(0) - sorted_V < least]  # the first one is always among them
+        probs_V = torch.zeros_like(probs_V).index_copy(0, kept_V, probs_V[kept_V])
     return probs_V
-
-
-def draw(logits_BV: Tensor, pens: Sequence[Pen]) -> list[Drawn]:
-    """A token for each row. logits_BV: (B, V) float32."""
-    likeliest = logits_BV.argmax(dim=-1).tolist()
-    return [
-        Drawn(token) if pen.is_plain else pen.draw(logits_V)
-        for token, pen, logits_V in zip(likeliest, pens, logits_BV, strict=True)
-    ]

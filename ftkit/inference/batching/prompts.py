@@ -92,6 +92,11 @@ class PromptReader:
                 prompt.cache.update(keys, values, number)
         prompt.num_read = prompt.num_cached = len(found) * BLOCK
 
+    def forget(self) -> None:
+        """Keep nothing."""
+        self.kept.clear()
+        self.num_bytes = 0
+
     def keep(self, prompt: Prompt) -> None:
         """Keep the block that was read last, and forget those that were not asked for longest."""
         digest = prompt.chain[prompt.num_read // BLOCK]

@@ -119,3 +119,43 @@ def test_more_than_may_wait_are_refused(batcher):
         events_of(batcher, "base", [5] * 512)
     _, ids, last = ask(batcher, "base", [5] * 510, max_new_tokens=50, ignore_eos=True)
     assert len(ids) == 2 and last.finish_reason == "length"
+
+
+class Broken:
+    """A constraint that fails at its second token."""
+
+    num = 0
+
+    def mask(self, logits_V):
+        self.num += 1
+        if self.num == 2:
+            raise RuntimeError("no such state")
+
+    def accept(self, token):
+        pass
+
+    def is_complete(self):
+        return False
+
+
+def test_an_answer_that_fails_ends_alone(batcher):
+    beside = events_of(batcher, "first", PROMPTS[2], max_new_tokens=20, ignore_eos=True)
+    _, ids, last = ask(batcher, "base", PROMPTS[0], max_new_tokens=20, ignore_eos=True, constraint=Broken())
+    assert last.finish_reason == "error" and "no such state" in last.error and len(ids) == 1
+    assert whole(beside)[:2] == ask(batcher, "first", PROMPTS[2], max_new_tokens=20, ignore_eos=True)[:2]
+    assert batcher.is_alive and batcher.num_open == 0
+
+
+def test_memory_that_runs_out_is_freed_of_kept_prompts_and_tried_again(batcher, monkeypatch):
+    expected = ask(batcher, "base", LONG, max_new_tokens=8)
+    step, failed = batcher.slots.step, []
+
+    def once(tokens_B):
+        if not failed:
+            failed.append(batcher.reader.num_bytes)
+            raise torch.OutOfMemoryError
+        return step(tokens_B)
+
+    monkeypatch.setattr(batcher.slots, "step", once)
+    assert ask(batcher, "base", LONG, max_new_tokens=8)[:2] == expected[:2]
+    assert failed[0] > 0 and batcher.reader.num_bytes == 0

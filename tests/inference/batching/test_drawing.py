@@ -9,7 +9,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ftkit.inference.batching.drawing import Pen, cut, draw
+from ftkit.inference.batching.drawing import Pen, cut
 from ftkit.inference.batching.request import Drawing
 
 PROMPT = [3, 4, 4, 9]
@@ -68,17 +68,20 @@ def test_tokens_come_as_often_as_the_distribution_says():
     assert ((count - expected) ** 2 / expected).sum() < 30  # chi-squared with 7 degrees of freedom
 
 
-def test_a_row_is_drawn_as_if_it_were_alone_and_its_log_probabilities_are_the_models():
-    pens = [pen(), pen(temperature=1.0, seed=3, top_k=3, num_top=2), pen(logit_bias={5: 100.0}, num_top=0)]
-    rows = torch.stack([logits(1), logits(2), logits(3)])
-    before = rows.clone()
-    drawn = draw(rows, pens)
-    assert torch.equal(rows, before)
-    alone = pen(temperature=1.0, seed=3, top_k=3, num_top=2).draw(logits(2))
-    assert drawn[1] == alone and drawn[0].id == int(logits(1).argmax()) and drawn[2].id == 5
-    expected = torch.log_softmax(logits(3), dim=-1)
-    assert drawn[2].log_prob == pytest.approx(float(expected[5])) and drawn[2].top == ()
-    assert [token for token, _ in drawn[1].top] == logits(2).topk(2).indices.tolist()
+def test_log_probabilities_are_the_models_before_any_setting():
+    row = logits(3)
+    one = pen(logit_bias={5: 100.0}, num_top=2).draw(row)
+    assert torch.equal(row, logits(3)) and one.id == 5
+    expected = torch.log_softmax(row, dim=-1)
+    assert one.log_prob == pytest.approx(float(expected[5]))
+    assert [token for token, _ in one.top] == row.topk(2).indices.tolist()
+    assert pen(num_top=0).draw(row).top == ()
+
+
+def test_top_p_of_a_flat_distribution_is_that_of_transformers():
+    flat = 0.01 * logits(num=2000)  # more tokens are needed than are sorted at first
+    kept = cut(torch.softmax(flat, dim=-1), Drawing(top_p=0.9)) > 0
+    assert torch.equal(kept, TopPLogitsWarper(0.9)(None, flat[None])[0] > -torch.inf) and kept.sum() > 1000
 
 
 class Only:
