@@ -7,6 +7,7 @@ from pathlib import Path
 from ftkit.serving.app import local_app
 from ftkit.serving.keys import Keys
 from ftkit.serving.metrics import Metrics
+from ftkit.serving.page import local_page
 
 SECONDS = 600  # for one answer
 
@@ -26,15 +27,18 @@ def serving_app(
     from ftkit.serving.routes.embeddings import embedding_routes
     from ftkit.serving.routes.models import model_routes
     from ftkit.serving.routes.operation import operation_routes
+    from ftkit.serving.routes.page import page_routes
     from ftkit.serving.routes.rollouts import rollout_routes
     from ftkit.serving.routes.scores import score_routes
     from ftkit.serving.routes.tokens import token_routes
 
-    metrics = Metrics(batcher)
+    metrics, page = Metrics(batcher), local_page("chat")
     routers = [
-        model_routes(batcher, int(time.time())), chat_routes(batcher), completion_routes(batcher),
+        page_routes(page), model_routes(batcher, int(time.time())), chat_routes(batcher), completion_routes(batcher),
         adapter_routes(batcher, registry), token_routes(batcher), score_routes(batcher),
         embedding_routes(sentence_model), operation_routes(batcher, metrics),
         rollout_routes(batcher, takes_adapters=registry is not None and keys is not None and bool(keys.admin_key)),
     ]  # fmt: skip
-    return local_app(routers, host=host, keys=keys, origins=origins, seconds=seconds, metrics=metrics)
+    return local_app(
+        routers, host=host, policy=page.policy, keys=keys, origins=origins, seconds=seconds, metrics=metrics
+    )

@@ -1,55 +1,27 @@
-"""The page in a browser: votes by keys and clicks reach the file, nothing is asked of others, any width fits.
+"""The page in a browser: votes by keys and clicks reach the file, nothing is asked of others, any width fits."""
 
-Needs Chromium, node, and `npm install --prefix /tmp/page-checks puppeteer-core axe-core`, or another folder that
-PAGE_MODULES names. FTKIT_SCREENS=DIR keeps the screens.
-"""
-
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
+from browser import needs_browser, visit
 from voting import ANSWERS, QUESTIONS, ballot
 
 from ftkit.config.jsonl import write_jsonl
 from ftkit.evaluation.judge.votes import read_votes
-from ftkit.serving.app import address_of, listen
 from ftkit.serving.voting import voting_app
 
-MODULES = Path(os.environ.get("PAGE_MODULES", "/tmp/page-checks"))
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and shutil.which("node") and (MODULES / "node_modules/puppeteer-core").is_dir()),
-    reason=f"needs chromium, node, and: npm install --prefix {MODULES} puppeteer-core axe-core",
-)
 pytestmark = pytest.mark.processes
 
 
 @needs_browser
 def test_votes_by_keys_and_clicks(tmp_path):
-    import uvicorn
-
     path = tmp_path / "votes.jsonl"
     one = ballot(path)
-    out = Path(os.environ.get("FTKIT_SCREENS", tmp_path))
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(voting_app(one, "127.0.0.1"), log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            script = Path(__file__).with_name("vote_page.mjs")
-            command = ["node", script, MODULES, CHROMIUM, address_of(listener), out]
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
-        finally:
-            server.should_exit = True
-            thread.join()
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = visit(voting_app(one, "127.0.0.1"), "vote_page.mjs", tmp_path)
     assert (found["requests"], found["complaints"], found["violations"]) == ([], [], [])
     assert max(found["overflows"]) <= 0
     shown = [(pair.answer_a or "(empty answer)", pair.answer_b or "(empty answer)") for pair in one.pairs]

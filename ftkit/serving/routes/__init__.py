@@ -6,6 +6,7 @@ completions.py  Texts continued
 embeddings.py   Embeddings of texts
 models.py       What can be asked
 operation.py    Health and counts
+page.py         A page that needs nothing else
 rollouts.py     What a trainer asks that draws its rollouts here
 scores.py       The log-probability of given continuations
 tokens.py       Text to tokens and back
