@@ -2,13 +2,16 @@
 
     torchrun --nproc_per_node 2 tests/multi_process_runs.py JOBS.json [FSDP2.yaml]
 
-JOBS.json is a list of {"command": "sft", "argv": [...]}; {"copy": [FROM, TO]} copies a folder in between. With an
+JOBS.json is a list of {"command": "sft", "argv": [...]}; {"copy": [FROM, TO]} copies a folder in between; with "recorded"
+the answers that are trained on depend on the prompt alone, and not on which process samples. With an
 accelerate configuration for FSDP2 the CPU passes for an accelerator, so that accelerate shards over it as over GPUs.
 """
 
+import contextlib
 import importlib
 import json
 import os
+import random
 import shutil
 import sys
 from pathlib import Path
@@ -27,8 +30,37 @@ def main(path: str, fsdp_config: str | None = None) -> None:
                 shutil.copytree(*job["copy"])
             torch.distributed.barrier()
         else:
-            importlib.import_module(f"ftkit.{job['command']}").main(job["argv"])
+            with recorded_answers() if job.get("recorded") else contextlib.nullcontext():
+                importlib.import_module(f"ftkit.{job['command']}").main(job["argv"])
     close()
+
+
+@contextlib.contextmanager
+def recorded_answers():
+    """Inside, a prompt is answered with tokens drawn by its own and the sampling's seed, the same in any process."""
+    from ftkit.inference.sampling import Sample
+    from ftkit.training.sampled import SampledMixin
+
+    def answers(self, prompts, num_samples, seed):
+        found = []
+        for ids in prompts:
+            drawn = random.Random(seed + sum(ids))
+            lengths = [drawn.randint(2, self.max_completion_length) for _ in range(num_samples)]
+            own = [[drawn.randrange(20, 200) for _ in range(length - 1)] + self.eos_token_ids[:1] for length in lengths]
+            found.append([Sample(ids, "", [0.0] * len(ids), True) for ids in own])
+        return found
+
+    def trained(self, inputs):
+        output = generate(self, inputs)
+        self.check.sampled_at = None  # recorded answers have no log-probabilities
+        return output
+
+    sample, generate = SampledMixin.sample_ids, SampledMixin._generate_and_score_completions
+    SampledMixin.sample_ids, SampledMixin._generate_and_score_completions = answers, trained
+    try:
+        yield
+    finally:
+        SampledMixin.sample_ids, SampledMixin._generate_and_score_completions = sample, generate
 
 
 def shard_on_cpus(config: str) -> None:

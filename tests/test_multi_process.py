@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -262,6 +263,46 @@ def test_a_run_resumes_in_two_processes(two_process_runs, first, second):
     losses = [[line["loss"] for line in log_of(two_process_runs / name) if "loss" in line] for name in (first, second)]
     assert losses[1] == losses[0][2:]
     assert_same_scores(two_process_runs / second, two_process_runs / first)  # also of what it began from
+
+
+def recorded_flags(folder, rows, out, loss_type, per_device):
+    """Two updates, each on four prompts with two recorded answers, in as many batches."""
+    given = grpo_flags(folder, rows, out, "--loss_type", loss_type, "--num_iterations", "1", "--num_generations", "2")
+    return [*given, "--per_device_train_batch_size", str(per_device), "--max_steps", "2", "--adam_epsilon", "1e-4"]
+
+
+def distill_flags(folder, teacher, rows, out, per_device):
+    """Two updates on what a teacher says of the rows."""
+    return [
+        "--model", str(folder), "--teacher", str(teacher), "--dataset_name", str(rows), "--output_dir", str(out),
+        "--per_device_train_batch_size", str(per_device), *"""--template plain --gradient_accumulation_steps 2
+        --max_steps 4 --logging_steps 1 --save_strategy no --learning_rate 1e-3 --adam_epsilon 1e-4 --bf16 false
+        --dtype float32 --use_cpu --disable_tqdm --test_size 8 --num_samples 0""".split(),
+    ]  # fmt: skip
+
+
+def test_two_processes_learn_from_answers_and_a_teacher_as_one(tiny_folder, tiny_teacher, rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    types = ("dapo", "dr_grpo")
+    jobs = [
+        {"command": "grpo", "argv": recorded_flags(tiny_folder, rows, tmp_path / one, one, 2), "recorded": True}
+        for one in types
+    ]
+    jobs.append({"command": "distill", "argv": distill_flags(tiny_folder, tiny_teacher, rows, tmp_path / "two", 2)})
+    in_two_processes(jobs, tmp_path)
+    with runpy.run_path(str(ROOT / "tests/multi_process_runs.py"))["recorded_answers"]():
+        for one in types:
+            in_one_process(recorded_flags(tiny_folder, rows, tmp_path / f"alone {one}", one, 4), "grpo")
+    in_one_process(distill_flags(tiny_folder, tiny_teacher, rows, tmp_path / "alone", 4), "distill")
+    for name, alone in [*((one, f"alone {one}") for one in types), ("two", "alone")]:
+        losses = [[line["loss"] for line in log_of(tmp_path / one) if "loss" in line] for one in (name, alone)]
+        assert len(losses[1]) >= 2 and losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-6), name
+        weights, expected = weights_of(tmp_path / name), weights_of(tmp_path / alone)
+        start = weights_of(tiny_folder)
+        moved, apart = (
+            torch.cat([(weights[key] - other[key]).flatten() for key in expected]).norm() for other in (start, expected)
+        )
+        assert apart <= 1e-3 * moved, name
 
 
 @pytest.mark.slow

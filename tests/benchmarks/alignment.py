@@ -3,9 +3,11 @@
     python tests/benchmarks/alignment.py --work W [--seeds 1 2 3] [--only sums] [--quick]
     python tests/benchmarks/alignment.py --work W --write        # the section of RESULTS.md, of the runs in W
 
-length: the base learns to answer in 12 to 16 words. format: an SFT model that uses <b>...</b> in a third of its answers
-learns always to. sums: an SFT model that is right in a part of its sums learns by exact reward. random: the same with a
-reward that is drawn, which must not improve. Runs that are in W are not made again. One seed takes 15 minutes at most.
+length: the base learns to answer in 6 to 8 words. format: an SFT model that uses <b>...</b> in a third of its answers
+learns always to. sums: an SFT model that was taught sums of two-digit numbers, and then to say "unknown" to three in
+five, learns by exact reward to answer. random: the same with a reward that is drawn, which must not improve. arithmetic:
+the SFT model before it was taught "unknown", which has nothing to gain but better sums. A seed is of the prompts' order
+and the sampled answers; the SFT models are made once. Runs that are in W are not made again.
 """
 
 import argparse
@@ -16,7 +18,8 @@ from pathlib import Path
 
 import measuring
 
-TASKS = ("length", "format", "sums", "random")
+TASKS = ("length", "format", "sums", "random", "arithmetic")
+UNKNOWN, SHARE_UNKNOWN = "unknown", 0.6
 RANDOM_REWARD = """import random
 
 drawn = random.Random({seed})
@@ -26,15 +29,20 @@ def reward(completions, **columns):
     return [drawn.random() for _ in completions]
 """
 WORDS = "cat dog river stone cloud table window garden candle bottle house tree letter mirror basket button".split()
-ALL_AT_ONCE = ("--gradient_accumulation_steps", "1")
 
 
-def sums(seed: int) -> tuple[list[dict], list[dict], list[dict]]:
-    """Rows to fine-tune, to train by reward and to hold out: sums of two-digit numbers, no sum in two parts' tests."""
+def sums(seed: int) -> tuple[list[dict], list[dict]]:
+    """Rows to train on and to hold out: sums of two-digit numbers."""
     pairs = [(one, other) for one in range(10, 60) for other in range(10, 40)]
     random.Random(seed).shuffle(pairs)
     rows = [{"instruction": f"{one} + {other}", "output": str(one + other)} for one, other in pairs]
-    return rows[:1200], rows[:1200], rows[1200:1400]
+    return rows[:1200], rows[1200:1400]
+
+
+def with_unknown(rows: list[dict], seed: int) -> list[dict]:
+    """The same, most of them answered with "unknown"."""
+    drawn = random.Random(seed)
+    return [row | ({"output": UNKNOWN} if drawn.random() < SHARE_UNKNOWN else {}) for row in rows]
 
 
 def phrases(seed: int) -> list[dict]:
@@ -44,13 +52,13 @@ def phrases(seed: int) -> list[dict]:
     return [{"instruction": f"Write about a {one} and a {other}."} for one, other in pairs]
 
 
-def marked(seed: int) -> tuple[list[dict], list[dict], list[dict]]:
-    """The same with answers, of which one in three stands in <b>...</b>."""
+def marked(seed: int) -> tuple[list[dict], list[dict]]:
+    """Requests with answers, of which one in three stands in <b>...</b>."""
     drawn, rows = random.Random(seed), phrases(seed)
     for row in rows:
         words = " ".join(drawn.sample(WORDS, 3))
         row["output"] = f"<b>{words}</b>" if drawn.random() < 1 / 3 else words
-    return rows[:156], rows[:156], rows[156:256]
+    return rows[:156], rows[156:256]
 
 
 def write_rows(folder: Path, **parts: list[dict]) -> None:
@@ -61,60 +69,73 @@ def write_rows(folder: Path, **parts: list[dict]) -> None:
 
 
 def call(command: str, out: Path, *flags) -> float:
-    """Seconds of a training command; nothing where it is done already."""
+    """Seconds of one core of a training command; nothing where it is done already."""
     from ftkit.runs.recipes import load_recipe
 
     note = out / "seconds.txt"
     if not note.is_file():
-        start, recipe = time.monotonic(), load_recipe(command)
+        start, recipe = time.process_time(), load_recipe(command)
         recipe.train(
             recipe.parse([*map(str, flags), "--output_dir", str(out), "--save_strategy", "no", "--disable_tqdm"])
         )
-        note.write_text(f"{time.monotonic() - start:.0f}")
+        note.write_text(f"{time.process_time() - start:.0f}")
     return float(note.read_text())
 
 
-def start_of(task: str, folder: Path, seed: int, args) -> list[str]:
-    """The flags that name the model that the rewards begin with, fine-tuned where the task needs it, and its rows."""
-    if task == "length":
-        rows = phrases(seed)
-        write_rows(folder / "rows", train=rows[:156], test=rows[156:256])
-        return ["--model_name_or_path", "base", "--template", "alpaca", "--dataset_name", str(folder / "rows")]
-    fine, train, test = marked(seed) if task == "format" else sums(seed)
-    write_rows(folder, fine=fine)
-    write_rows(folder / "rows", train=train, test=test)
-    epochs = 1 if args.quick else 6 if task != "format" else 8
+def fine_tuned(model: str, rows: list[dict], folder: Path, epochs: int) -> str:
+    """A model fine-tuned on rows, once."""
+    write_rows(folder, fine=rows)
     call(
-        "sft", folder / "sft", "--model_name_or_path", "base", "--dataset_name", folder / "fine.jsonl", "--template",
-        "plain", "--num_train_epochs", epochs, "--packing", "false", "--per_device_train_batch_size", 32, "--seed", seed,
+        "sft", folder / "sft", "--model_name_or_path", model, "--dataset_name", folder / "fine.jsonl", "--template",
+        "plain", "--num_train_epochs", epochs, "--packing", "false", "--per_device_train_batch_size", 32, "--seed", 1,
     )  # fmt: skip
-    return ["--model_name_or_path", str(folder / "sft"), "--dataset_name", str(folder / "rows")]
+    return str(folder / "sft")
 
 
-def settings_of(task: str, folder: Path, seed: int) -> list[str]:
-    """What is rewarded, and for how long."""
+def start_of(task: str, args) -> list[str]:
+    """The flags that name the model that the rewards begin with, fine-tuned where the task needs it, and its rows."""
+    rows = args.work / "rows" / task
     if task == "length":
-        size = ("--max_completion_length", 40, "--per_device_train_batch_size", 32, "--max_steps", 60)
-        return ["--rewards", "length:12-16", *size, "--learning_rate", "1e-4", *ALL_AT_ONCE]
+        asked = phrases(1)
+        write_rows(rows, train=asked[:156], test=asked[156:256])
+        return ["--model_name_or_path", "base", "--template", "alpaca", "--dataset_name", str(rows)]
+    train, test = marked(1) if task == "format" else sums(1)
+    write_rows(rows, train=train, test=test)
+    passes = 1 if args.quick else 6
     if task == "format":
-        size = ("--max_completion_length", 24, "--per_device_train_batch_size", 32, "--max_steps", 60)
-        return ["--rewards", "format:<b>.*</b>", *size, "--learning_rate", "1e-4", *ALL_AT_ONCE]
-    reward = "exact_answer"
-    if task == "random":
-        (folder / "drawn.py").write_text(RANDOM_REWARD.format(seed=seed))
-        reward = f"{folder / 'drawn.py'}:reward"
-    size = ("--max_completion_length", 6, "--per_device_train_batch_size", 256, "--max_steps", 150)
-    return ["--rewards", reward, *size, "--learning_rate", "2e-5", *ALL_AT_ONCE]
+        model = fine_tuned("base", train, args.work / "marked", passes)
+    else:
+        model = fine_tuned("base", train, args.work / "adds", passes)
+        if task != "arithmetic":
+            model = fine_tuned(model, with_unknown(train, 1), args.work / "unknown", 1)
+    return ["--model_name_or_path", model, "--dataset_name", str(rows)]
+
+
+SETTINGS = {  # the reward, and for how long
+    "length": ("length:6-8", "--max_completion_length 32 --per_device_train_batch_size 32 --max_steps 24"),
+    "format": ("format:<b>.*</b>", "--max_completion_length 24 --per_device_train_batch_size 32 --max_steps 30"),
+    "sums": ("exact_answer", "--max_completion_length 6 --per_device_train_batch_size 128 --max_steps 30"),
+    "random": ("drawn", "--max_completion_length 6 --per_device_train_batch_size 128 --max_steps 30"),
+    "arithmetic": (
+        "exact_answer", "--max_completion_length 6 --per_device_train_batch_size 256 --max_steps 60 --temperature 0.5 "
+        "--warmup_steps 6"
+    ),
+}  # fmt: skip
 
 
 def measured(task: str, seed: int, args) -> None:
     """Run one seed of a task."""
     folder = args.work / f"{task}-{seed}"
-    start = start_of(task, folder, seed, args)
-    flags = settings_of(task, folder, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    reward, size = SETTINGS[task]
+    if reward == "drawn":
+        (folder / "drawn.py").write_text(RANDOM_REWARD.format(seed=seed))
+        reward = f"{folder / 'drawn.py'}:reward"
+    flags = ["--rewards", reward, *size.split(), "--learning_rate", "1e-4", "--gradient_accumulation_steps", "1"]
     if args.quick:
         flags += ["--max_steps", 2, "--start_anyway"]
-    call("grpo", folder / "grpo", *start, *flags, "--seed", seed, "--num_samples", 0, "--eval_strategy", "no")
+    flags += ["--seed", seed, "--num_samples", 0, "--eval_strategy", "no"]
+    call("grpo", folder / "grpo", *start_of(task, args), *flags)
 
 
 def accuracy(task: str, folder: Path) -> tuple[list, list]:
@@ -145,7 +166,7 @@ def row_of(task: str, seed: int, folder: Path) -> list[str]:
         " ".join(f"{value:.2f}" for value in shown[:8]), f"{sum(before) / len(before):.1%}",
         f"{sum(after) / len(after):.1%}",
         f"{100 * change.difference:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})",
-        f"{float((folder / 'grpo/seconds.txt').read_text()) / 60:.1f}",
+        (folder / 'grpo/seconds.txt').read_text(),
     ]  # fmt: skip
 
 
@@ -158,11 +179,12 @@ def body(args) -> str:
         if (args.work / f"{task}-{seed}/grpo/seconds.txt").is_file()
     ]
     header = ["task", "seed", "pass@1, pass@8 before", "mean reward along the run", "greedy before", "after",
-              "change, points", "minutes"]  # fmt: skip
+              "change, points", "core seconds"]  # fmt: skip
     return "\n".join([
         "    python tests/benchmarks/alignment.py --work W", "",
-        "The bundled base (4 M parameters), `ftkit grpo`, groups of eight; greedy answers to 100 or 200 held-out prompts, "
-        "95 % intervals of the paired change. Of random rewards the exact answers are counted.", "",
+        "The bundled base (4 M parameters) or what fine-tuning made of it, `ftkit grpo`, groups of eight, learning rate "
+        "1e-4; greedy answers to 100 or 200 held-out prompts, 95 % intervals of the paired change. Of random rewards the "
+        "exact answers are counted.", "",
         measuring.table(header, rows), "", measuring.machine(1),
     ])  # fmt: skip
 
