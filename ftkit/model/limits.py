@@ -79,6 +79,10 @@ def check_adapter_config(path: Path, config: dict) -> None:
         raise UserError(f"{path}: megatron_config names code to import; set it to null")
     if (config.get("tokenizer_kwargs") or {}) != {}:  # PEFT would load a tokenizer by them
         raise UserError(f"{path}: tokenizer_kwargs may ask for code to be run; set it to null")
+    tokens = config.get("trainable_token_indices") or []
+    for ids in tokens.values() if isinstance(tokens, dict) else [tokens]:
+        if not isinstance(ids, list) or not all(type(token) is int and token >= 0 for token in ids):
+            raise UserError(f"{path}: trainable_token_indices are not token ids; {fix}")
     replicated = config.get("layer_replication") or []
     try:
         num_layers = sum(abs(int(end) - int(start)) for start, end in replicated)

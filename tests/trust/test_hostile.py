@@ -1,11 +1,15 @@
 """Hostile files end in one line: no hang, no traceback, and no code of theirs is run."""
 
 import json
+import os
 import random
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from hostile import (
     ADAPTED,
     BENCH,
@@ -37,6 +41,9 @@ from hostile import (
     tokenizer,
     written,
 )  # fmt: skip
+from safetensors.torch import load_file, save_file
+
+from ftkit.config.errors import LimitError, UserError
 
 DEEP = "[" * 200_000
 GETS_OS = "{{ lipsum.__globals__['os'].system('touch canary') }}"
@@ -242,6 +249,93 @@ TASKS = [
     Case("deep rows", written("rows.jsonl", '{"text": ' + DEEP + "\n"), "data check ROWS"),
 ]  # fmt: skip
 
+
+def tensors(change) -> Callable[[Path], None]:
+    """Other tensors in the adapter's file."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / "adapter/adapter_model.safetensors"
+        found = load_file(path)
+        change(found)
+        save_file(found, path)
+
+    return spoil
+
+
+def first(value: float):
+    """A change of one value of one tensor."""
+    return lambda found: next(iter(found.values())).view(-1)[:1].fill_(value)
+
+
+def pickled(folder: Path) -> None:
+    weights = folder / "adapter/adapter_model.safetensors"
+    weights.rename(weights.with_name("adapter_model.bin"))
+
+
+def archived(folder: Path) -> None:
+    shutil.make_archive(str(folder / "packed"), "zip", folder / "adapter")
+    shutil.rmtree(folder / "adapter")
+    (folder / "packed.zip").rename(folder / "adapter")
+
+
+def linked(target: str, name: str) -> Callable[[Path], None]:
+    """A link in place of a file of the adapter."""
+
+    def spoil(folder: Path) -> None:
+        (folder / "adapter" / name).unlink()
+        (folder / "adapter" / name).symlink_to(target)
+
+    return spoil
+
+
+def piped(folder: Path) -> None:
+    path = folder / "adapter/adapter_model.safetensors"
+    path.unlink()
+    os.mkfifo(path)
+
+
+WEIGHTS = "adapter_model.safetensors"
+SERVED = [  # beside those of ADAPTERS
+    Case("NaN", tensors(first(float("nan"))), "holds NaN or infinity"),
+    Case("infinity", tensors(first(float("inf"))), "holds NaN or infinity"),
+    Case("a zero update", tensors(lambda found: [value.zero_() for value in found.values()]), "changes nothing"),
+    Case("no tensors", tensors(dict.clear), "is empty"),
+    Case("a tensor more", tensors(lambda found: found.update(more=torch.ones(2))), "has no place in this model"),
+    Case("a tensor less", tensors(dict.popitem), "is missing"),
+    Case("renamed tensors", tensors(lambda found: found.update({f"inner.{name}": found.pop(name) for name in list(found)})),
+         "was renamed or trained on another model"),
+    Case("ranks that differ from the configuration's", adapter(r=8), "has shape"),
+    Case("a rank of 60,000", adapter(r=60_000), "has shape"),
+    Case("a cut file", lambda folder: os.truncate(folder / "adapter" / WEIGHTS, 1000), "not a readable safetensors file"),
+    Case("an empty file", written(f"adapter/{WEIGHTS}", b""), "not a readable safetensors file"),
+    Case("a header of an exabyte", written(f"adapter/{WEIGHTS}", b"\xff" * 7 + b"\x0f{}"), "not a readable safetensors file"),
+    Case("a pickle alone", pickled, "a pickle, which can run code when loaded"),
+    Case("an archive", archived, "no such folder; an adapter is the output folder of a run"),
+    Case("an archive as weights", written(f"adapter/{WEIGHTS}", b"PK\x03\x04" + bytes(100)), "not a readable safetensors file"),
+    Case("a link to a device", linked("/dev/zero", WEIGHTS), "missing"),
+    Case("a link to nothing", linked("/nowhere", WEIGHTS), "missing"),
+    Case("a link to passwords", linked("/etc/passwd", "adapter_config.json"), "not valid JSON"),
+    Case("a pipe", piped, "missing"),
+    Case("another base", changed("adapter/base.json", name="x", sha256="0" * 64), "was trained on other weights"),
+    Case("targets of a number", adapter(target_modules=5), ""),
+    Case("a target of numbers", adapter(target_modules=[5]), ""),
+    Case("tokens of text", adapter(trainable_token_indices=["a"]), "trainable_token_indices are not token ids"),
+    Case("tokens of text, by module", adapter(trainable_token_indices={"embed_tokens": "a"}), "trainable_token_indices are not token ids"),
+    Case("a negative token", adapter(trainable_token_indices=[-1]), "trainable_token_indices are not token ids"),
+    Case("tokens of a module that is not there", adapter(trainable_token_indices={"nowhere": [1]}), ""),
+    Case("a pattern of a number", adapter(rank_pattern={"q_proj": "x"}), ""),
+    Case("a scaling of text by module", adapter(alpha_pattern={"q_proj": "x"}), ""),
+    Case("modules to save of a number", adapter(modules_to_save=5), ""),
+]  # fmt: skip
+TAKEN = {  # nothing of it is read by a server, which knows its base
+    "a base that is itself", "a base that is a device", "settings of a stranger", "settings that run code",
+    "code beside an adapter",
+}  # fmt: skip
+SLOW_PATTERNS = ("a backtracking target", "a backtracking rank", "a backtracking alpha", "a backtracking exclusion")
+REFUSED_BY_SERVER = [
+    case for case in (*ADAPTERS, *SERVED) if not case.name.startswith(SLOW_PATTERNS) and case.name not in TAKEN
+]
+
 CASES = [*TEMPLATES, *MODELS, *TOKENIZERS, *ADAPTERS, *TASKS]
 QUICK = [case for case in CASES if case.command.split()[0] in ("generate", "data", "adapters")]  # no training imported
 HARMLESS = {  # what ends well: nothing of it is read, or it says so in its place
@@ -330,3 +424,30 @@ def test_hostile_files_end_in_one_line(case, warm_training, good, tmp_path):
 @pytest.mark.parametrize("case", random.Random(0).sample(QUICK, 8), ids=lambda case: case.name.replace(" ", "-"))
 def test_a_sample_of_them_does(case, warm, good, tmp_path):
     hold(case, good, tmp_path / "case")
+
+
+@pytest.fixture(scope="module")
+def registry(warm, good):
+    from ftkit.inference.asking import ModelSettings
+    from ftkit.inference.batching.registry import Registry
+    from ftkit.inference.batching.request import Limits
+
+    return Registry.load_base(ModelSettings(str(good / "model"), dtype="float32"), Limits())
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_SERVER, ids=lambda case: case.name.replace(" ", "-"))
+def test_a_server_refuses_them_in_one_line(case, registry, good, tmp_path, monkeypatch):
+    shutil.copytree(good, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    case.spoil(tmp_path)
+    with ThreadPoolExecutor(1) as thread:  # as a server does, where no timer can stop it
+        error = thread.submit(registry.load, "evil", str(tmp_path / "adapter")).exception(60)
+        assert isinstance(error, UserError | LimitError), repr(error)
+        assert "\n" not in str(error) and len(str(error)) < 1000 and registry.names() == ["base"]
+        assert case not in SERVED or case.command in str(error)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_server_that_refused_some_takes_a_good_one(registry, good):
+    assert registry.load("good", str(good / "adapter")).num_bytes
+    registry.unload("good")

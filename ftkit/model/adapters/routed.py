@@ -253,9 +253,11 @@ def read_parts(adapter: str | Path, model: nn.Module) -> dict[str, list[Part]]:
         plain = key.removeprefix(PREFIX)
         factor = FACTOR.match(plain)
         owner, _, leaf = plain.rpartition(".")
+        if factor and factor["kind"] == "tokens_delta" and not token_indices(raw, factor["module"]):
+            continue  # once more, under the name of a tied head
         if factor:
             found.setdefault(factor["module"], {})[factor["kind"]] = tensor
-        elif owner.split(".")[-1] in kept or owner in kept:
+        elif any(owner.endswith(one) for one in kept):  # as PEFT looks for them
             whole.setdefault(owner, {})[leaf] = tensor
         elif not is_whole(key, ends):
             raise UserError(f"{adapter}: tensor {key} is of a kind that can't share a base; merge it: {MERGE}")
@@ -294,7 +296,7 @@ def check_whole(adapter: str | Path, name: str, module: nn.Module) -> None:
 def part_of(adapter: str | Path, config: dict, name: str, module: nn.Module, tensors: dict[str, Tensor]) -> Part:
     """The part that some tensors of a file are, by their kind in PEFT's names."""
     if "tokens_delta" in tensors:
-        return tokens_part(config, name, module, placed(tensors["tokens_delta"], module))
+        return tokens_part(adapter, token_indices(config, name), module, placed(tensors["tokens_delta"], module))
     if "embedding_A" in tensors:
         a_RV, b_OR = placed(tensors["embedding_A"], module), placed(tensors["embedding_B"], module)
         return EmbeddingPart(a_RV, b_OR, scaling_of(config, name, len(a_RV)))
@@ -321,13 +323,21 @@ def weight_norm(module: nn.Module, a_RI: Tensor, b_OR: Tensor, scaling: float) -
     return (weight_OI + scaling * (b_OR.float() @ a_RI.float())).norm(dim=1)
 
 
-def tokens_part(config: dict, name: str, module: nn.Module, weight_KO: Tensor) -> TokensPart:
-    """Trained tokens, whose numbers the configuration has for all embeddings or by name."""
-    indices = config["trainable_token_indices"]
-    if isinstance(indices, dict):
-        indices = next(tokens for key, tokens in indices.items() if name == key or name.endswith(f".{key}"))
-    tokens_K = torch.tensor(indices, device=weight_KO.device)
-    place_V = torch.full((max(len(module.weight), max(indices) + 1),), -1, device=weight_KO.device)
+def token_indices(config: dict, name: str) -> list[int]:
+    """The tokens that were trained one by one in a module; the configuration has them for all embeddings or by name."""
+    indices = config.get("trainable_token_indices") or []
+    if not isinstance(indices, dict):
+        return indices
+    return next((tokens for key, tokens in indices.items() if name == key or name.endswith(f".{key}")), [])
+
+
+def tokens_part(adapter: str | Path, tokens: list[int], module: nn.Module, weight_KO: Tensor) -> TokensPart:
+    """Trained tokens. Raises UserError for some that the module does not have."""
+    rows = len(module.weight)
+    if other := [token for token in tokens if not 0 <= token < rows]:
+        raise UserError(f"{adapter}: trains token {other[0]}, and the base has {rows}; merge it: {MERGE}")
+    tokens_K = torch.tensor(tokens, device=weight_KO.device)
+    place_V = torch.full((rows,), -1, device=weight_KO.device)
     place_V[tokens_K] = torch.arange(len(tokens_K), device=weight_KO.device)
     return TokensPart(place_V, tokens_K, weight_KO)
 

@@ -80,7 +80,7 @@ REFUSED = {
     "OLoRA": (lora(init_lora_weights="olora"), "init_lora_weights olora moves the base's weights"),
     "parameters": (lora(target_parameters=["q_proj.weight"], target_modules=[]), "target_parameters is not supported beside other adapters"),
     "layers used again": (lora(layer_replication=[[0, 2], [1, 2]]), "layer_replication"),
-    "a norm as a whole": (lora(modules_to_save=["norm"]), "replaces model.norm, a LlamaRMSNorm; only layers can be"),
+    "norms as a whole": (lora(modules_to_save=["norm"]), "replaces model.layers.0.input_layernorm, a LlamaRMSNorm; only layers can be"),
     "a padded embedding as a whole": (lora(modules_to_save=["embed_tokens", "lm_head"]), r"has shape \(320, 64\) and this base needs \(300, 64\)"),
 }  # fmt: skip
 
