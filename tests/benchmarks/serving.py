@@ -127,22 +127,25 @@ def decoding(options: Options) -> str:
         model.save_pretrained(name)
         for file in (PACKAGE / "assets/gpt2").glob("*.json"):
             Path(name, file.name).write_bytes(file.read_bytes())
-        prompt = torch.randint(0, 50257, (1, 64))
-        body = {"model": "base", "prompt": prompt[0].tolist(), "max_tokens": num, "temperature": 0, "ignore_eos": True}
+
+        def prompt() -> torch.Tensor:  # a new one each time: nothing of it has been kept
+            return torch.randint(0, 50257, (1, 64))
 
         def theirs() -> None:
+            ids = prompt()
             with torch.inference_mode():
                 found = model.generate(
-                    prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=num, min_new_tokens=num,
+                    ids, attention_mask=torch.ones_like(ids), max_new_tokens=num, min_new_tokens=num,
                     do_sample=False, pad_token_id=0,
                 )  # fmt: skip
-            assert found.shape[1] == prompt.shape[1] + num
+            assert found.shape[1] == ids.shape[1] + num
 
-        with server(name, "--template", "none", "--prefix_gib", "0", threads=options.threads) as (port, _):
+        with server(name, "--template", "none", threads=options.threads) as (port, _):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
 
             def ours() -> None:
-                status, found = asked(port, "/v1/completions", body, connection=connection)
+                body = {"model": "base", "prompt": prompt()[0].tolist(), "max_tokens": num, "ignore_eos": True}
+                status, found = asked(port, "/v1/completions", body | {"temperature": 0}, connection=connection)
                 assert status == 200 and json.loads(found)["usage"]["completion_tokens"] == num, found
 
             times = alternate({"ftkit serve": ours, "model.generate": theirs}, options.rounds)
@@ -432,7 +435,7 @@ def soak(args: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as name:
         adapters = write_adapters(Path(name), model, 3, RANK)
         flags = [flag for adapter, path in adapters.items() for flag in ("--adapter", f"{adapter}={path}")]
-        flags += ["--num_slots", str(SLOTS), "--max_waiting", str(args.clients // 2), "--prefix_gib", "0.1"]
+        flags += ["--num_slots", str(SLOTS), "--max_waiting", str(args.clients // 2)]
         if args.template:
             flags += ["--template", args.template]
         with server(model, *flags, threads=args.threads) as (port, process):

@@ -257,6 +257,8 @@ def check_models(world):
 
 
 def check_adapter(world):
+    if world.adapter is None:
+        raise NotOffered("adapters")
     plain, own = (world.driver.chat(name, QUESTION, **GREEDY) for name in (world.model, world.adapter))
     assert plain.text != own.text and own.model in ("", world.adapter, f"openai/{world.adapter}"), own
 

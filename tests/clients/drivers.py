@@ -186,8 +186,12 @@ class LangChain:
 
     def chat(self, model: str, messages: list, **fields) -> Reply:
         """`invoke`, or `generate` for several choices."""
+        if "metadata" in fields:  # which means something else to LangChain
+            fields["extra_body"] = {"metadata": fields.pop("metadata")}
         if fields.get("n", 1) > 1:
-            found = self.chat_model(model).generate([messages], **fields).generations[0]
+            from langchain_core.messages import convert_to_messages
+
+            found = self.chat_model(model).generate([convert_to_messages(messages)], **fields).generations[0]
             return Reply([one.text for one in found], [one.generation_info["finish_reason"] for one in found])
         return self.reply(self.chat_model(model).bind(**fields).invoke(messages))
 
@@ -230,7 +234,7 @@ class LangChain:
     def structured(self, model: str, messages: list, schema: type):
         """`with_structured_output`."""
         asked = self.chat_model(model).with_structured_output(schema, method="json_schema")
-        return asked.bind(max_tokens=64, temperature=0).invoke(messages) if hasattr(asked, "bind") else None
+        return asked.bind(max_tokens=64, temperature=0).invoke(messages)
 
     def many(self, model: str, conversations: list, **fields) -> list[Reply]:
         """`batch`."""

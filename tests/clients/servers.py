@@ -59,7 +59,7 @@ def transformers_serve(folder: str, home: Path) -> Iterator[str]:
     """The address of `transformers serve` of one model."""
     port = free_port()
     (home / "hub").mkdir(parents=True)  # without it /v1/models is an error
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", folder, "--trust-remote-code"]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", folder]
     command += ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
     with running(command, port, home / "server.log", HF_HOME=str(home)):
         yield f"http://127.0.0.1:{port}"
