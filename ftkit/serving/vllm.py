@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.config.errors import UserError
+from ftkit.inference.completion import refusal
 from ftkit.inference.endpoint import check_address
 from ftkit.inference.golden import FILE, Golden, Precision, Top, read_golden
 from ftkit.model.adapters.files import adapter_fingerprint
@@ -19,6 +20,7 @@ from ftkit.model.adapters.loading import check_tensors
 from ftkit.model.loading import local_adapter_folder
 
 SECONDS = 600  # that loading an adapter may take
+NO_ROUTE = "Not Found"  # FastAPI's words, where the routes of adapters are switched off
 ALLOW = "start it with --enable-lora, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"
 PROBES = ((1, 2, 3), (5, 6, 7, 8))  # token ids that any model has, for adapters without golden prompts
 PRECISION = Precision("bfloat16")  # what a GPU computes in where nobody said otherwise
@@ -26,44 +28,37 @@ PRECISION = Precision("bfloat16")  # what a GPU computes in where nobody said ot
 
 @dataclass(frozen=True)
 class Vllm:
-    """A server. url: without /v1, or with it. key: of --api-key there."""
+    """A server. url: with /v1 or without. key: of --api-key there."""
 
     url: str
     key: str = field(default="", repr=False)
 
-    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
-        """(status, answer) of a request: a POST where there is a body. Raises UserError where there is no server."""
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer to a request, a POST where there is a body.
+
+        Raises UserError where there is no server, and with its own reason where it refuses.
+        """
         import httpx2
 
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         address = self.url.rstrip("/").removesuffix("/v1") + path
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        method = "GET" if body is None else "POST"
         try:
-            answer = httpx2.request(
-                "GET" if body is None else "POST", address, json=body, headers=headers, timeout=SECONDS
-            )
+            answer = httpx2.request(method, address, json=body, headers=headers, timeout=SECONDS)
         except httpx2.HTTPError as error:
             raise UserError(
-                f"{self.url}: no answer ({type(error).__name__}); start vLLM, or correct the address"
+                f"{address}: no answer ({type(error).__name__}); start vLLM, or correct the address"
             ) from error
-        try:
-            return answer.status_code, answer.json()
-        except ValueError:
-            return answer.status_code, answer.text
-
-    def need(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer to a request that must succeed. Raises UserError with the server's own reason."""
-        status, answer = self.ask(path, body)
-        if status == 200:
-            return answer
-        error = answer.get("error", answer) if isinstance(answer, Mapping) else answer
-        reason = str(error.get("message", error) if isinstance(error, Mapping) else error)[:300]
-        hint = f"; {ALLOW}" if "lora_adapter" in path and "NotFound" not in str(answer) and status == 404 else ""
-        raise UserError(f"{self.url}{path}: status {status}: {' '.join(reason.split())}{hint}")
+        if answer.status_code == 200:
+            return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
+        reason = " ".join(refusal(answer.content)[0].split())[:300]
+        hint = f"; {ALLOW}" if reason == NO_ROUTE else ""
+        raise UserError(f"{address}: status {answer.status_code}: {reason}{hint}")
 
     def next_token(self, model: str, prompt: list[int]) -> Top:
         """The likeliest token after a prompt of token ids."""
         body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 1}
-        choice = self.need("/v1/completions", body | {"return_token_ids": True})["choices"][0]
+        choice = self.ask("/v1/completions", body | {"return_token_ids": True})["choices"][0]
         return Top(choice["token_ids"][0], choice["logprobs"]["token_logprobs"][0])
 
 
@@ -78,14 +73,14 @@ def hand_over(server: Vllm, adapters: Mapping[str, str]) -> Iterator[str]:
     folders = {name: Path(local_adapter_folder(path)).resolve() for name, path in adapters.items()}
     for folder in folders.values():
         check_tensors(folder)
-    models = server.need("/v1/models")["data"]
+    models = server.ask("/v1/models")["data"]
     base = next((one["id"] for one in models if not one.get("parent")), None)
     if base is None or base in folders:
         raise UserError(f"{server.url}: serves no base beside {', '.join(folders)}; give other names")
     for name, folder in folders.items():
         if name in [one["id"] for one in models]:
-            server.need("/v1/unload_lora_adapter", {"lora_name": name})
-        server.need("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+            server.ask("/v1/unload_lora_adapter", {"lora_name": name})
+        server.ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
         yield f"{name}: {adapter_fingerprint(folder)[:12]}, {acts(server, base, name, folder)}"
 
 
@@ -96,17 +91,17 @@ def acts(server: Vllm, base: str, name: str, folder: Path) -> str:
     of_base, found = ([server.next_token(one, ids) for ids in prompts] for one in (base, name))
     if of_base == found and (golden is None or golden.base != golden.result):
         raise UserError(
-            f"{server.url}: {name} is loaded and answers as {base} does; the server does not apply it: look in its log for "
-            f"ignored weights, or merge it: ftkit adapters merge --adapter {folder}"
+            f"{server.url}: {name} is loaded and answers as {base} does: it is not applied; look in the server's log "
+            f"for ignored weights, or merge it: ftkit adapters merge --adapter {folder}"
         )
     if golden is None:
         return f"acts; what it should say is not known (it has no {FILE})"
     far = largest_difference(golden, found)
     if far > golden.tolerance(PRECISION):
         raise UserError(
-            f"{server.url}: {name} acts otherwise than recorded at training, by {far:.2g} nats on {len(prompts)} prompts "
-            f"({golden.tolerance(PRECISION):g} allowed); an adapter of this name may have been kept: take another name, "
-            "or start the server again"
+            f"{server.url}: {name} acts otherwise than recorded at training, by {far:.2g} nats "
+            f"({golden.tolerance(PRECISION):g} allowed); one that had this name before may have been kept: take "
+            "another name, or start the server again"
         )
     return f"acts as at training: {far:.2g} nats from it on {len(prompts)} prompts"
 

@@ -59,6 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             status, answer = 401, {"error": "Unauthorized"}
         text = answer if isinstance(answer, str) else json.dumps(answer)
         self.send_response(status)
+        self.send_header("content-type", "text/plain" if isinstance(answer, str) else "application/json")
         self.send_header("content-length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
@@ -107,7 +108,7 @@ def test_a_name_that_is_taken_is_unloaded_first(base_adapters, golden):
 @pytest.mark.parametrize(
     ("says", "reason"),
     [
-        (OF_BASE, r"a is loaded and answers as Qwen/Qwen3-0\.6B does; the server does not apply it"),
+        (OF_BASE, r"a is loaded and answers as Qwen/Qwen3-0\.6B does: it is not applied"),
         (
             Top(9, -1.25),
             r"a acts otherwise than recorded at training, by 1 nats .* may have been kept: take another name",
@@ -142,4 +143,4 @@ def test_what_the_server_does_not_take_is_reported_in_its_words(base_adapters, s
 
 def test_no_server_is_one_line():
     with pytest.raises(UserError, match=r"no answer \(ConnectError\); start vLLM"):
-        Vllm("http://127.0.0.1:9").need("/v1/models")
+        Vllm("http://127.0.0.1:9").ask("/v1/models")
