@@ -1,5 +1,6 @@
 """Each client asked in its own words, and what it gives brought into one form. Imports a client where it is made."""
 
+import os
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -245,6 +246,7 @@ class LiteLLM:
     """litellm, under its prefix for any OpenAI-compatible server, or the one for vLLM."""
 
     def __init__(self, url: str, key: str, retries: int = 2, prefix: str = "openai"):
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # asks nobody for prices
         import litellm
 
         litellm.suppress_debug_info, litellm.telemetry = True, False

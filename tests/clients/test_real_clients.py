@@ -72,7 +72,16 @@ def failed(found: dict[str, dict]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def server(base_adapters, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
-    flags = ["--model", "base", "--template", "alpaca", "--dtype", "float32", "--api_key", KEY]
+    flags = [
+        "--model",
+        "base",
+        "--template",
+        str(HERE / "alpaca_with_tools.jinja"),
+        "--dtype",
+        "float32",
+        "--api_key",
+        KEY,
+    ]
     flags += ["--adapter", f"first={base_adapters['first']}", "--num_slots", str(SLOTS), "--max_waiting", str(WAITING)]
     with ftkit_serve(folder / "log", *flags, FTKIT_CACHE=str(folder / "cache")) as (url, _):
         yield url
