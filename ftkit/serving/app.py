@@ -16,7 +16,7 @@ from ftkit.serving.keys import Keys
 from ftkit.serving.lifetime import Lifetime
 from ftkit.serving.metrics import Measured, Metrics
 from ftkit.serving.patience import patient_protocol
-from ftkit.serving.refusals import Refused, error_body
+from ftkit.serving.refusals import Refused, error_body, kind_of
 
 SECONDS_TO_CLOSE = 2  # of open connections, after Ctrl-C
 SECONDS_BETWEEN = 30  # requests of one connection
@@ -71,7 +71,7 @@ async def refusal(request, error):
         message = f"too many requests wait ({message}); try again in a moment"
     elif isinstance(error, Refused):
         status, code, headers = error.status, error.code, error.headers
-    return JSONResponse(error_body(message, code=code), status, headers=headers)
+    return JSONResponse(error_body(message, kind_of(status), code=code), status, headers=headers)
 
 
 async def failure(request, error):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+INVALID = "invalid_request_error"
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -17,14 +18,19 @@ class Refused(Exception):
         self.status, self.code, self.headers = status, code, dict(headers or {})
 
 
-def error_body(message: str, kind: str = "invalid_request_error", param: str | None = None, code=None) -> dict:
+def error_body(message: str, kind: str = INVALID, param: str | None = None, code=None) -> dict:
     """An error in the form that OpenAI's clients read."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def kind_of(status: int) -> str:
+    """The type of an error: LiteLLM takes every invalid_request_error for a 400, and asks no second time."""
+    return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(status, INVALID)
+
+
 async def answer(send: Send, refused: Refused) -> None:
     """Send a refusal; the connection ends, as the body of the request may not have been read."""
-    body = json.dumps(error_body(str(refused), code=refused.code)).encode()
+    body = json.dumps(error_body(str(refused), kind_of(refused.status), code=refused.code)).encode()
     headers = {
         "content-type": "application/json", "content-length": str(len(body)), "connection": "close", **refused.headers,
     }  # fmt: skip

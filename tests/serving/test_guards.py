@@ -152,6 +152,7 @@ def test_every_error_has_openais_form(number, status, message, code):
     assert answer.status_code == status and error["message"].startswith(message) and error["code"] == code
     assert "secret" not in answer.text and "Traceback" not in answer.text
     assert (answer.headers.get("retry-after") == "1") == (status == 429)
+    assert (answer.json()["error"]["type"] == "rate_limit_error") == (status == 429)  # LiteLLM asks again by it
 
 
 BODIES = [
