@@ -4,7 +4,11 @@ answer_file.py     A file of answers, written as they come; after a kill the sam
 answering.py       Many questions answered in batches, as they come
 asking.py          What a person asks of a model
 batching/          Many requests answered together, as a server needs it
+certificate.py     A certificate: its flags, its limits and its words
+certified.py       What was made of adapters and models, held on rows against what it should equal
 completion.py      What came back from an OpenAI-compatible server
+computed.py        Adapters and models that are computed from others, written and measured
+difference.py      How differently two models, or adapters, answer
 divergence.py      How far one model's next-token distribution is from another's, at the answers' tokens of rows
 end_tokens.py      Which tokens end an answer
 endpoint.py        Asks any OpenAI-compatible server (Ollama, vLLM, transformers serve, a paid one)

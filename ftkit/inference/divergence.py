@@ -58,32 +58,34 @@ def token_kl(reference_NV: Tensor, candidate_NV: Tensor) -> Tensor:
     return torch.where(p_NV > 0, p_NV * (log_p_NV - log_q_NV), 0.0).sum(dim=-1)
 
 
-def compare_models(reference, candidate, rows: Sequence[dict], pad_token_id: int, *, batch_size: int = 8) -> Divergence:
+def compare_models(
+    reference, candidate, rows: Sequence[dict], pad_token_id: int, *, num_tokens: int | None = None, batch_size: int = 8
+) -> Divergence:
     """Compare two models of one vocabulary on the answers' tokens of tokenized rows; their modes are restored.
 
     rows: {"input_ids", "labels"}, labels as in training (IGNORE_INDEX is not scored; label t is predicted at t - 1).
+    num_tokens: of the vocabulary that both know, where one head has padding beyond it.
     Raises ValueError if no row has a scored token or the vocabularies differ.
     """
     rows = [row for row in rows if any(label != IGNORE_INDEX for label in row["labels"][1:])]
     if not rows:
         raise ValueError("no row has an answer token to compare at; give rows with answers")
     rows.sort(key=lambda row: -len(row["input_ids"]))
-    num_tokens, total_kl, same = 0, 0.0, 0
+    num_scored, total_kl, same = 0, 0.0, 0
     max_kl, max_difference, max_logit = -torch.inf, 0.0, 0.0
     with evaluation_mode(reference), evaluation_mode(candidate):
         scorers = [choose_scorer(model, rows[-1]["input_ids"]) for model in (reference, candidate)]
-        for reference_NV, candidate_NV in paired_logits(
-            scorers, (reference, candidate), rows, pad_token_id, batch_size
-        ):
+        for pair in paired_logits(scorers, (reference, candidate), rows, pad_token_id, batch_size):
+            reference_NV, candidate_NV = (logits_NV[:, :num_tokens] for logits_NV in pair)
             kl_N = token_kl(reference_NV, candidate_NV)
-            num_tokens += len(kl_N)
+            num_scored += len(kl_N)
             total_kl += kl_N.double().sum().item()
             max_kl = max(max_kl, kl_N.max().item())
             same += int((reference_NV.argmax(dim=-1) == candidate_NV.argmax(dim=-1)).sum())
             max_difference = max(max_difference, (reference_NV - candidate_NV).abs().max().item())
             max_logit = max(max_logit, reference_NV.abs().max().item())
     return Divergence(
-        len(rows), num_tokens, total_kl / num_tokens, max_kl, same / num_tokens, max_difference, max_logit
+        len(rows), num_scored, total_kl / num_scored, max_kl, same / num_scored, max_difference, max_logit
     )
 
 

@@ -1,6 +1,7 @@
 """FTGPT and its weights. Importing this registers FTGPT with transformers' Auto classes.
 
 adapters/               Adapters
+alike.py                Whether tokenizers and templates are alike
 classifier.py           Sequence classifiers, decoders and encoders alike
 configuration_ftgpt.py  FTGPTConfig
 context.py              How many tokens a model sees at once

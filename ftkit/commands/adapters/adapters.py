@@ -1,10 +1,16 @@
-"""Finds adapters, shows what is in one, and merges one into its base with the change measured.
+"""Finds adapters, shows what is in one, and makes others or whole models of them, with the change measured.
 
 ftkit adapters list runs
 ftkit adapters info runs/first
 ftkit adapters merge runs/first --output_dir merged --dtype bfloat16
+ftkit adapters merge --models runs/a,runs/b --method slerp --output_dir mixed
+ftkit adapters combine runs/first runs/second --method svd --output_dir both
+ftkit adapters extract runs/full base --rank 16 --output_dir extracted
+ftkit adapters diff runs/first runs/second
+ftkit adapters prune runs/first --rank 4 --output_dir smaller
 """
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -14,7 +20,7 @@ from ftkit.config.json_object import read_object
 from ftkit.config.parser import CommandParser, action_of
 from ftkit.config.paste import command
 
-ACTIONS = ("list", "info", "merge")
+ACTIONS = ("list", "info", "merge", "combine", "extract", "diff", "prune")
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 KINDS_SHOWN = 12
@@ -22,11 +28,14 @@ MIB = 2**20
 
 
 def main(argv: list[str]) -> None:
-    """Hand over to list, info or merge."""
+    """Hand over to an action."""
     action, rest = action_of(argv, "adapters", ACTIONS, __doc__)
-    from ftkit.commands.adapters.merge import merge
-
-    {"list": list_adapters, "info": show_adapter, "merge": merge}[action](rest)
+    if action in ("list", "info"):
+        {"list": list_adapters, "info": show_adapter}[action](rest)
+        return
+    is_mix = action == "merge" and any(word.partition("=")[0] == "--models" for word in rest)
+    name = "mix" if is_mix else action
+    getattr(importlib.import_module(f"ftkit.commands.adapters.{name}"), name)(rest)
 
 
 def list_adapters(argv: list[str]) -> None:

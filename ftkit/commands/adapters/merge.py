@@ -1,18 +1,15 @@
 """`ftkit adapters merge`: merges an adapter and measures, on held-out rows, how far the merged folder moved from it.
 
 ftkit adapters merge runs/first --output_dir merged --dtype bfloat16
+ftkit adapters merge --models runs/a,runs/b --output_dir mixed
 """
 
 import sys
-from pathlib import Path
 
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command
-
-KL_RESOLUTION = 1e-6  # nats; sums over a vocabulary in float32 are rounded to about this
-LEAST_AGREEMENT = 0.9  # of likeliest tokens; arithmetic in bfloat16 alone left 94 % the same on SmolLM2-135M
+from ftkit.inference.certificate import certificate_lines, check_new_folder
 
 
 def merge(argv: list[str]) -> None:
@@ -48,7 +45,7 @@ def parse(argv: list[str]):
     parser.add_argument(
         "--dataset_name", help="rows to measure on; default: held-out rows of the run, else bundled ones"
     )
-    parser.add_argument("--file", help="the same, from a file: every row counts")
+    parser.add_argument("--file", "--data", help="the same, from a file: every row counts")
     parser.add_argument("--num_rows", type=int, default=64, help="rows to measure on, the first ones")
     parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that comes with the base")
     args = parser.parse_args(argv)
@@ -56,11 +53,7 @@ def parse(argv: list[str]):
     if args.dtype not in allowed:
         hint = did_you_mean(args.dtype, allowed) or "; merging into 4 or 8 bits loses what was trained"
         raise UserError(f"--dtype {args.dtype}; allowed are {', '.join(allowed)}{hint}")
-    if not args.output_dir:
-        raise UserError("--output_dir is missing; give the folder for the merged model")
-    if Path(args.output_dir).is_file() or (Path(args.output_dir).is_dir() and any(Path(args.output_dir).iterdir())):
-        raise UserError(f"{args.output_dir}: exists and is not empty; name a new folder or remove it first")
-    check_folder(args.output_dir)
+    check_new_folder(args.output_dir, "the merged model")
     if args.num_rows < 1:
         raise UserError(f"--num_rows is {args.num_rows}; give 1 or more")
     if args.dataset_name and args.file:
@@ -70,17 +63,13 @@ def parse(argv: list[str]):
 
 def report_lines(record: dict) -> list[str]:
     """The record as a person reads it."""
-    relative = record["max_logit_difference"] / (record["max_abs_logit"] or 1.0)
-    lines = [
+    return [
         f"merged {record['adapter']} in {record['dtype']}, measured against {record['reference']}",
         f"on {record['num_rows']} {record['rows']} ({record['num_tokens']} answer tokens):",
-        f"  KL            {kl_text(record['mean_kl'])} nats per token on average, {kl_text(record['max_kl'])} at most",
-        f"  likeliest     {100 * record['top1_agreement']:.2f} % of tokens the same",
-        f"  logits        differ by {record['max_logit_difference']:.2e} at most, {relative:.2e} of the largest",
+        *certificate_lines(
+            record, "the merged model is NOT the trained one; use the adapter unmerged, or --dtype float32"
+        ),
     ]
-    if record["top1_agreement"] < LEAST_AGREEMENT:
-        lines.append("  the merged model is NOT the trained one; use the adapter unmerged, or --dtype float32")
-    return lines
 
 
 def classifier_lines(record: dict) -> list[str]:
@@ -90,8 +79,3 @@ def classifier_lines(record: dict) -> list[str]:
         f"  probabilities  differ by {record['max_probability_difference']:.2e} at most",
         f"  labels         {record['label_agreement']:.2%} are the same",
     ]
-
-
-def kl_text(value: float) -> str:
-    """A divergence in figures, down to what float32 resolves."""
-    return f"{value:.2e}" if value >= KL_RESOLUTION else f"below {KL_RESOLUTION:.0e}"

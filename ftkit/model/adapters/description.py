@@ -6,8 +6,6 @@ lines, kinds = describe("runs/first", method="LoRA")
 from collections import defaultdict
 from pathlib import Path
 
-from peft.utils.other import get_pattern_key
-
 from ftkit.config.errors import UserError
 from ftkit.model.adapters.files import (
     adapter_tensors,
@@ -20,10 +18,10 @@ from ftkit.model.adapters.files import (
     run_settings,
 )
 from ftkit.model.adapters.loading import SHOWN_DIGITS, check_fit, check_tensors, try_patterns
+from ftkit.model.adapters.updates import scaling_of, updates
 from ftkit.model.weights.shards import SafetensorsFolder
 
 Row = tuple[str, ...]
-FACTORS = ((".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B"))
 TOKENS_SHOWN = 8
 FAILS = "FAILS: "  # how the line of checks begins where loading would be refused
 
@@ -106,18 +104,8 @@ def checks_line(adapter: str, folder: str | None) -> str:
     return "finite, changes something, every tensor has its place in the base"
 
 
-def scaling_of(config: dict, module: str, rank: int) -> float:
-    """What the update of a module is multiplied by. rank: of its factors."""
-    patterns = config.get("alpha_pattern") or {}
-    alpha = patterns.get(get_pattern_key(patterns.keys(), module), config["lora_alpha"])
-    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
-
-
 def update_norms(tensors: dict, config: dict, folder: str | None) -> list[Row]:
-    """A row for each module kind: norms of scaling * B A, and of it over the base's weight where that is at hand.
-
-    |BA|^2 = sum of (B'B) * (AA'), so the product is never formed.
-    """
+    """A row for each module kind: norms of scaling * B A, and of it over the base's weight where that is at hand."""
     if config["peft_type"] != "LORA":
         return []
     try:
@@ -125,18 +113,11 @@ def update_norms(tensors: dict, config: dict, folder: str | None) -> list[Row]:
     except UserError:  # a base that is stored in 4 bits has no norms to compare with
         weights = None
     norms, relative = defaultdict(list), defaultdict(list)
-    for name, factor in tensors.items():
-        first, second = next((pair for pair in FACTORS if name.endswith(pair[0])), (None, None))
-        module = name.removesuffix(first or "")
-        if first is None or f"{module}{second}" not in tensors:
-            continue
-        a, b = factor.double(), tensors[f"{module}{second}"].double()
-        plain = module.removeprefix("base_model.model.")
-        norm = scaling_of(config, plain, len(a)) * ((b.T @ b) * (a @ a.T)).sum().clamp(min=0).sqrt().item()
-        kind = module.rsplit(".", 1)[-1]
+    for module, update in updates(tensors, config).items():
+        norm, kind = update.norm(), module.rsplit(".", 1)[-1]
         norms[kind].append(norm)
-        if weights and f"{plain}.weight" in weights.specs():
-            relative[kind].append(norm / weights.load(f"{plain}.weight").double().norm().item())
+        if weights and f"{module}.weight" in weights.specs():
+            relative[kind].append(norm / weights.load(f"{module}.weight").double().norm().item())
     return [
         (
             kind,

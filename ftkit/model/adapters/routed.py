@@ -24,10 +24,10 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from ftkit.config.errors import UserError
-from ftkit.model.adapters.description import scaling_of
 from ftkit.model.adapters.embeddings import embedding_names, is_whole
 from ftkit.model.adapters.files import adapter_tensors, read_adapter_config
 from ftkit.model.adapters.loading import changes_base, peft_config_of
+from ftkit.model.adapters.updates import scaling_of
 
 # N rows of the batch that a part is for, T tokens, M = N T, I inputs, O outputs, R rank, V vocabulary, K trained tokens
 

@@ -5,6 +5,7 @@ conversion.py  Moves weights between GPT-2, Llama or Qwen2 and FTGPT, both ways,
 from_scratch.py  GPTs as people write and save them
 gguf.py        Turns a .gguf file into a plain safetensors folder of the original class, with the tokenizer corrected
 gguf_file.py   Reads a .gguf file
+mixing.py      Whole models of one architecture mixed into one
 plain_forward.py  The forward pass of GPTs that people write, by their own formulas and tensor names
 shards.py      Safetensors folders read and written tensor by tensor
 tables.py      Which tensor and which setting of GPT-2, Llama, Qwen2 and GGUF is which

@@ -77,6 +77,21 @@ class SafetensorsFolder:
             return file.get_tensor(name)
 
 
+def check_same_tensors(models: Mapping[str, SafetensorsFolder]) -> None:
+    """Raise UserError unless all models have tensors of the same names and shapes."""
+    (known, first), *others = models.items()
+    for name, other in others:
+        if odd := sorted(first.specs().keys() ^ other.specs().keys()):
+            raise UserError(f"{known} and {name} are different models: {odd[0]} is in one alone ({len(odd)} such)")
+        for tensor, spec in first.specs().items():
+            shapes = [" x ".join(map(str, each.shape)) for each in (spec, other.specs()[tensor])]
+            if shapes[0] != shapes[1]:
+                raise UserError(
+                    f"{known} and {name} have different shapes: {tensor} is {shapes[0]} in the one, {shapes[1]} in the "
+                    "other; take models of one architecture and vocabulary"
+                )
+
+
 def safetensors_files(folder: str | Path) -> list[Path]:
     """The weight files of a model folder, sorted; those of the index when there is one.
 
