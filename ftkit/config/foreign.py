@@ -9,12 +9,14 @@ tried(lambda: tokenizer(text), f"{folder}: its tokenizer", "take another")  # fi
 """
 
 import contextlib
+import ctypes
 import gc
 import os
 import select
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ RUST_PANIC = "PanicException"  # of a library in Rust; no Exception, and in no m
 SETTING_ERRORS = (
     ValueError, TypeError, LookupError, AttributeError, ImportError, FileNotFoundError, IsADirectoryError,
 )  # fmt: skip
+WATCH_SECONDS = 0.2  # between two looks at another thread's clock
 TRIAL_CPU_SECONDS, TRIAL_WALL_SECONDS, TRIAL_BYTES = 2, 60, 2**30
 
 
@@ -83,11 +86,20 @@ class TimeIsUp(BaseException):
 def within(seconds: float, subject: str, fix: str) -> Iterator[None]:
     """Raise LimitError once the work inside took so much of the processor's time, wherever Python code runs in it.
 
-    Without a limit outside the main thread, and on systems without such a timer.
+    Without a limit on systems without such a timer.
     """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "ITIMER_VIRTUAL"):
-        yield
-        return
+    is_main = threading.current_thread() is threading.main_thread()
+    limited = limited_by_signal if is_main and hasattr(signal, "ITIMER_VIRTUAL") else limited_by_watching
+    try:
+        with limited(seconds):
+            yield
+    except TimeIsUp as error:
+        raise LimitError(f"{subject} takes more than {seconds:g} seconds; {fix}") from error
+
+
+@contextlib.contextmanager
+def limited_by_signal(seconds: float) -> Iterator[None]:
+    """Raise TimeIsUp in the main thread after so much of its time."""
 
     def stop(*_) -> None:
         raise TimeIsUp
@@ -96,11 +108,43 @@ def within(seconds: float, subject: str, fix: str) -> Iterator[None]:
     outer = signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1)  # again each second, should a library swallow it
     try:
         yield
-    except TimeIsUp as error:
-        raise LimitError(f"{subject} takes more than {seconds:g} seconds; {fix}") from error
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, *outer)
         signal.signal(signal.SIGVTALRM, before)
+
+
+@contextlib.contextmanager
+def limited_by_watching(seconds: float) -> Iterator[None]:
+    """The same in any other thread, whose clock is looked at from one more."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        yield
+        return
+    worker, over, lock = threading.get_ident(), threading.Event(), threading.Lock()
+    clock = time.pthread_getcpuclockid(worker)
+    end = time.clock_gettime(clock) + seconds
+
+    def raise_in_worker(error) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker), error)
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            with lock:
+                if not over.is_set() and time.clock_gettime(clock) > end:
+                    raise_in_worker(ctypes.py_object(TimeIsUp))
+
+    def end_watch() -> None:
+        with lock:
+            over.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        try:
+            end_watch()
+        except TimeIsUp:  # in the last moment
+            end_watch()
+        raise_in_worker(None)
 
 
 def tried(

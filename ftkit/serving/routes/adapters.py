@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from ftkit.config.errors import UserError
 from ftkit.inference.batching.request import UnknownModel
 from ftkit.model.adapters.files import CONFIG_FILE
+from ftkit.serving.guards import path_below
 from ftkit.serving.refusals import Refused, error_body
 
 INVALID, NOT_FOUND = "InvalidUserInput", "NotFoundError"  # vLLM's types of errors
@@ -119,10 +120,4 @@ def below(root: Path | None, path: str) -> Path:
         raise Refused(
             403, "adapters are loaded from one folder only, and this server has none; start it with --registry"
         )
-    try:
-        folder = (root / path).resolve()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise Refused(400, "lora_path: is no path") from error
-    if not folder.is_relative_to(root.resolve()):
-        raise Refused(403, "lora_path: lies outside the registry's folder")
-    return folder
+    return path_below(root, path)
