@@ -6,7 +6,7 @@
     slots.remove(row)                                 # the last row takes its place
 
 A row is written where its text ends, and sees nothing after it. What the longest row needs is what all are read to,
-rounded up to whole blocks; memory grows with what was needed so far.
+rounded up; memory grows with what was needed so far.
 """
 
 import torch
@@ -18,7 +18,7 @@ from ftkit.config.errors import UserError
 
 # B rows, T tokens of this step, S tokens of the longest row, L layers, H heads of keys, E size of a head
 
-GROWTH = 256  # tokens
+WIDTH, GROWTH = 64, 256  # tokens: what is read, and what memory grows by, are whole multiples
 
 
 def check_has_slots(model) -> None:
@@ -100,7 +100,7 @@ class Slots:
         for mine, layer in zip(self.layers, single.layers, strict=True):
             if not mine.is_initialized:
                 mine.lazy_initialization(layer.keys, layer.values)
-            mine.room(row + 1, rounded(length + 1))
+            mine.room(row + 1, rounded(length + 1, GROWTH))
             mine.keys[row, :, :length], mine.values[row, :, :length] = layer.keys[0], layer.values[0]
         self.lengths.append(length)
         return row
@@ -118,9 +118,9 @@ class Slots:
 
     def step(self, tokens_B: Tensor) -> Tensor:
         """The logits, (B, V) in float32, after one more token of each row."""
-        self.width = rounded(max(self.lengths) + 1)
+        self.width = rounded(max(self.lengths) + 1, WIDTH)
         for layer in self.layers:
-            layer.room(self.num_rows, self.width)
+            layer.room(self.num_rows, rounded(self.width, GROWTH))
         self.lengths_B = torch.tensor(self.lengths, device=self.device)
         self.rows_B = torch.arange(self.num_rows, device=self.device)
         is_past_BS = torch.arange(self.width, device=self.device) <= self.lengths_B[:, None]
@@ -137,6 +137,6 @@ def additive(is_seen: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device).masked_fill(~is_seen, torch.finfo(dtype).min)
 
 
-def rounded(tokens: int) -> int:
-    """So many, up to whole blocks, so that memory and shapes change seldom."""
-    return -(-tokens // GROWTH) * GROWTH
+def rounded(tokens: int, unit: int) -> int:
+    """So many, up to whole units, so that memory and shapes change seldom."""
+    return -(-tokens // unit) * unit
