@@ -74,7 +74,10 @@ class Asked:
         """Token ids up to where the answer starts. rendering: add_generation_prompt, continue_final_message."""
         voice = self.version.voice
         if voice.template is None:
-            return voice.render([dict(message) for message in messages])
+            raise UserError(
+                f"{self.version.name} has no chat template: start the server with --template NAME, or ask "
+                "/v1/completions, which continues a text as it is"
+            )
         settings = dict(self.settings)
         if rendering.get("continue_final_message"):
             settings["continue_final_message"] = True

@@ -67,7 +67,16 @@ class Registry:
         registry = cls(Engine.load(settings), settings, limits)
         for name, path in adapters.items():
             registry.load(name, path)
+        registry.ask_base_as_first()
         return registry
+
+    def ask_base_as_first(self) -> None:
+        """Give a base without a template that of its first adapter, as `Engine.load` does."""
+        base = self.versions[BASE].voice
+        first = next((version.voice for version in self.versions.values() if version.parent is not None), None)
+        if base.template is None and first is not None:
+            voice = dataclasses.replace(base, tokenizer=first.tokenizer, template=first.template)
+            self.versions[BASE] = Version(BASE, voice, voice.digest or "")
 
     def names(self) -> list[str]:
         """The base first."""

@@ -90,6 +90,26 @@ def test_a_cancelled_answer_frees_its_place(batcher):
     assert batcher.stats().running == 0 and batcher.num_open == 0
 
 
+def test_a_base_without_a_template_is_asked_as_its_first_adapter_is(base_adapters, tmp_path):
+    import shutil
+
+    from ftkit.data.templates.templates import install_template
+    from ftkit.inference.batching.registry import Registry
+    from ftkit.inference.batching.request import Limits
+    from ftkit.model.loading import load_tokenizer
+
+    shutil.copytree(base_adapters["first"], tmp_path / "first")
+    tokenizer = load_tokenizer(base_adapters["first"])
+    install_template(tokenizer, "plain")
+    tokenizer.save_pretrained(tmp_path / "first")
+    adapters = {"first": str(tmp_path / "first"), "second": base_adapters["first"]}
+    found = Registry.load_base(ModelSettings("base", adapters=adapters, dtype="float32"), Limits())
+    assert found.versions["base"].voice.template == found.versions["first"].voice.template is not None
+    alone = Registry.load_base(ModelSettings("base", dtype="float32"), Limits())
+    assert alone.versions["base"].voice.template is None
+    assert alone.versions["base"].digest != found.versions["base"].digest
+
+
 def test_stop_strings_tokens_and_lengths_end_an_answer(batcher):
     text, ids, _ = ask(batcher, "base", PROMPTS[2], max_new_tokens=30, ignore_eos=True)
     assert len(ids) == 30
