@@ -316,6 +316,7 @@ def test_resume_goes_on_from_the_newest_checkpoint_and_ends_as_the_whole_run(sft
 
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert read_golden(resumed) == read_golden(whole)
 
 
 def trl_losses(tiny_folder, rows_file, tmp_path, *, packing: bool, lora: bool, steps: int) -> list[float]:

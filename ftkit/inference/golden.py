@@ -111,14 +111,13 @@ def log_probs_after(model, prompts: Sequence[Sequence[int]]) -> Tensor:
         return torch.log_softmax(logits[range(len(prompts)), last].float(), dim=-1).cpu()
 
 
-def tops(log_probs_NV: Tensor) -> tuple[Top, ...]:
-    """The likeliest token of each row. Raises UserError where one has none: weights that are not finite."""
+def tops(log_probs_NV: Tensor) -> tuple[Top, ...] | None:
+    """The likeliest token of each row; None where one has none, as of weights that are not finite."""
     values, tokens = log_probs_NV.max(dim=-1)
     if not values.isfinite().all():
-        raise UserError("the model's answers to the golden prompts are not finite; its weights are not usable")
-    return tuple(
-        Top(token, round(value, DECIMALS)) for value, token in zip(values.tolist(), tokens.tolist(), strict=True)
-    )
+        return None
+    pairs = zip(tokens.tolist(), values.tolist(), strict=True)
+    return tuple(Top(token, round(min(value, 0.0), DECIMALS)) for token, value in pairs)
 
 
 def write_golden(folder: str | Path, golden: Golden, tokenizer) -> None:

@@ -1,5 +1,7 @@
 """OUT/golden.json of a run: what its model said to eight prompts before training, and what the result says."""
 
+from contextlib import nullcontext
+
 from ftkit.inference.engine import Voice
 from ftkit.inference.golden import Golden, Precision, Top, golden_prompts, log_probs_after, tops, write_golden
 from ftkit.model.adapters.files import adapter_fingerprint, base_fingerprint
@@ -11,27 +13,26 @@ Before = tuple[list[list[int]], tuple[Top, ...]]  # the prompts, and what the ba
 
 def golden_before(run: Run, trainer) -> Before | None:
     """What the base says to the golden prompts; None where the model is no causal language model, where no process
-    holds whole weights, and in all processes but the first."""
-    model = trainer.model
-    base = model.get_base_model() if run.settings.model.use_peft else model
+    holds whole weights, in all processes but the first, and where an answer is not finite, which ends the run soon."""
+    model, is_adapter = trainer.model, run.settings.model.use_peft
+    base = model.get_base_model() if is_adapter else model
     if not trainer.is_world_process_zero() or is_sharded(trainer) or not base.can_generate():
         return None
-    voice = Voice("result", run.data.tokenizer, getattr(run.data, "template", None))
-    prompts = golden_prompts(voice, base)
+    prompts = golden_prompts(Voice("base", run.data.tokenizer, getattr(run.data, "template", None)), base)
     if not prompts:
         return None
-    if not run.settings.model.use_peft:
-        return prompts, tops(log_probs_after(model, prompts))
-    with model.disable_adapter():
-        return prompts, tops(log_probs_after(model, prompts))
+    with model.disable_adapter() if is_adapter else nullcontext():
+        said = tops(log_probs_after(model, prompts))
+    return (prompts, said) if said else None
 
 
 def golden_after(run: Run, trainer, before: Before | None) -> None:
     """Write OUT/golden.json of the result, which has just been saved."""
-    if before is None:
+    said = before and tops(log_probs_after(trainer.model, before[0]))
+    if not before or not said:
         return
-    prompts, base = before
     fingerprint = adapter_fingerprint if run.settings.model.use_peft else base_fingerprint
-    result = tops(log_probs_after(trainer.model, prompts))
-    golden = Golden(fingerprint(run.output_dir), Precision.of(trainer.model), tuple(map(tuple, prompts)), base, result)
+    prompts, base = before
+    precision = Precision.of(trainer.model)
+    golden = Golden(fingerprint(run.output_dir), precision, tuple(map(tuple, prompts)), base, said)
     write_golden(run.output_dir, golden, run.data.tokenizer)

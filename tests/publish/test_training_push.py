@@ -4,10 +4,11 @@ import json
 import sys
 
 import pytest
-from safetensors.torch import load_file
 
 from ftkit import classify, dpo, sft
 from ftkit.config.parser import run
+from ftkit.inference.golden import read_golden
+from ftkit.model.adapters.files import adapter_fingerprint
 from ftkit.publish.hub import hub as pushing
 
 stand_in = sys.modules["hub_stand_in"]
@@ -48,7 +49,10 @@ def test_a_preference_run_is_pushed_with_its_results(hub, not_loaded_back, tiny_
     assert run(dpo.main, [*argv, "--hub_model_id", "owner/aligned"]) == 0
     files = hub.files("owner/aligned")
     assert {"adapter_model.safetensors", "base.json", "golden.json", "results.json"} <= set(files)
-    assert len(load_file(tmp_path / "out/adapter_model.safetensors")) > 0
+    for name in ("adapter_model.safetensors", "adapter_config.json", "golden.json"):
+        (tmp_path / "pulled").mkdir(exist_ok=True)
+        (tmp_path / "pulled" / name).write_bytes(files[name])
+    assert read_golden(tmp_path / "pulled").digest == adapter_fingerprint(tmp_path / "pulled")
     card = (tmp_path / "out/README.md").read_text()
     assert "Direct preference optimisation" in card and "loss of a pair" in card and "pairs in the right order" in card
 

@@ -50,6 +50,7 @@ class Registry:
         self.router = Router(self.model)
         voice = engine.voice()
         self.versions = {BASE: Version(BASE, voice, voice.digest or "")}
+        self.base_digest = base_fingerprint(voice.folder) if voice.folder else None
         self.texts = Texts(voice, settings)
         self.resident: OrderedDict[str, Parts] = OrderedDict()
         self.in_flight: Counter[str] = Counter()
@@ -225,12 +226,11 @@ class Registry:
 
     def described(self) -> list[dict]:
         """What each name points to, the base first."""
-        base = base_fingerprint(self.versions[BASE].voice.folder or "")
         with self.lock:
             return [
                 {
                     "name": name, "digest": version.digest, "parent": version.parent, "path": version.voice.folder,
-                    "base": base, "base_verified": version.is_base_verified,
+                    "base": self.base_digest, "base_verified": version.is_base_verified,
                     "template": version.voice.template.name if version.voice.template else None,
                     "bytes": version.num_bytes, "in_flight": self.in_flight[version.digest], "golden": version.golden,
                     "resident": version.parent is None or version.digest in self.resident,
