@@ -1,15 +1,35 @@
 """Answers of the engine's thread as an asynchronous stream: of several at once, cancelled when nobody listens any more.
 
+version = await pinned(batcher.registry, "first", pins)
 answers = Answers(batcher, requests, pins)             # QueueFull where too many wait
 async for index, event in answers: ...
 answers.close()
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 
+from ftkit.inference.batching.registry import Registry
 from ftkit.inference.batching.request import Event, Request
+from ftkit.inference.batching.version import Version
+
+
+async def pinned(registry: Registry, name: str, pins: ExitStack) -> Version:
+    """The version that a name points to, in memory until `pins` are closed. It may have to be read, which takes a
+    thread; that goes on where the request ends meanwhile, and then lets go of the version at once."""
+
+    def let_go(done: asyncio.Future) -> None:
+        if not done.cancelled() and done.exception() is None:
+            pins.close()
+
+    entering = asyncio.ensure_future(asyncio.to_thread(pins.enter_context, registry.pinned(name)))
+    try:
+        return await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(let_go)
+        raise
 
 
 class Answers:
@@ -30,7 +50,7 @@ class Answers:
         """What the engine calls from its thread; nobody may listen by then."""
 
         def listen(event: Event) -> None:
-            if not self.loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(self.events.put_nowait, (index, event))
 
         return listen

@@ -17,7 +17,7 @@ from ftkit.config.errors import UserError
 from ftkit.inference.batching.request import Drawn, Event, Request
 from ftkit.inference.batching.version import Version
 from ftkit.serving.answers import Answers
-from ftkit.serving.refusals import error_body
+from ftkit.serving.refusals import Refused, error_body
 from ftkit.serving.schema import Body
 
 VERSION_HEADER = "x-ftkit-version"  # the digest of what has answered
@@ -73,13 +73,12 @@ class Completion(ABC):
         """Token ids of each prompt."""
 
     async def response(self, pins: ExitStack):
-        """The answers, whole or as a stream. pins: see Answers."""
-        headers = {VERSION_HEADER: self.version.digest}
+        """The answers, whole or as a stream. pins: see Answers, which takes them over."""
+        headers = {VERSION_HEADER: self.version.digest, "x-request-id": self.id}
         requests, limits = self.requests(), self.batcher.limits
         if len(requests) > limits.num_slots + limits.max_waiting:
-            pins.close()
             raise UserError(f"n: {len(requests)} answers are more than this server takes at once; ask for fewer")
-        answers = Answers(self.batcher, requests, pins)
+        answers = Answers(self.batcher, requests, pins.pop_all())
         if self.body.stream:
             return EventStream(self.chunks(answers), answers, headers)
         try:
@@ -96,13 +95,12 @@ class Completion(ABC):
             tokens[index] += event.tokens
             if event.finish_reason is not None:
                 lasts[index] = event
-                self.num_cached += event.num_cached
+                self.count_cached(index, event)
         if any(last.finish_reason in FAILURES for last in lasts):
             return JSONResponse(error_body(FAILED, "server_error"), 500)
         choices = [self.choice(index, texts[index], tokens[index], lasts[index]) for index in range(num)]
         found = {**self.head(self.kind), "choices": choices, "usage": self.usage(sum(map(len, tokens)))}
-        if self.body.return_token_ids:
-            found["prompt_token_ids"] = list(self.prompts()[0])
+        found |= self.prompt_token_ids()
         return JSONResponse(found, headers=headers)
 
     async def chunks(self, answers: Answers) -> AsyncIterator[str]:
@@ -110,15 +108,12 @@ class Completion(ABC):
         options = self.body.stream_options
         has_usage, num_tokens = options is not None and options.include_usage, 0
         head = self.head(self.chunk_kind) | ({"usage": None} if has_usage else {})
-        if self.body.return_token_ids:
-            head["prompt_token_ids"] = list(self.prompts()[0])
         for index in range(len(answers.tickets)):
             if (part := self.opening(index)) is not None:
-                yield sse({**head, "choices": [part]})
-        head.pop("prompt_token_ids", None)
+                yield sse({**head, **self.prompt_token_ids(), "choices": [part]})
         async for index, event in answers:
             num_tokens += len(event.tokens)
-            self.num_cached += event.num_cached
+            self.count_cached(index, event)
             if event.finish_reason in FAILURES:
                 yield sse(error_body(FAILED, "server_error"))
                 return
@@ -134,6 +129,11 @@ class Completion(ABC):
             "id": self.id, "object": kind, "created": self.created, "model": self.version.name,
             "system_fingerprint": self.version.digest[:SHOWN_DIGITS],
         }  # fmt: skip
+
+    def count_cached(self, index: int, event: Event) -> None:
+        """Count the tokens of a prompt that were kept from others; not those that its own other answers kept."""
+        if index % (self.body.n or 1) == 0:
+            self.num_cached += event.num_cached
 
     def usage(self, num_tokens: int) -> dict:
         """Tokens of prompts and answers, as they are paid for elsewhere: a prompt once, however many answers."""
@@ -152,13 +152,20 @@ class Completion(ABC):
         """The tokens of an answer, where they were asked for."""
         return {"token_ids": [one.id for one in tokens]} if self.body.return_token_ids else {}
 
+    def prompt_token_ids(self) -> dict:
+        """Those of a request with one prompt, where they were asked for."""
+        return {"prompt_token_ids": list(self.prompts()[0])} if self.body.return_token_ids else {}
+
     def room(self, prompt: Sequence[int], asked: int | None) -> int:
-        """Tokens that an answer may have. Raises UserError for a prompt that leaves none."""
-        if len(prompt) >= self.batcher.context:
-            raise UserError(
-                f"the context is {self.batcher.context:,} tokens, and the prompt has {len(prompt):,}; shorten it"
-            )
-        room = self.batcher.context - len(prompt)
+        """Tokens that an answer may have. Raises Refused, in the words that clients look for, for a prompt that leaves
+        none."""
+        context = self.batcher.context
+        if len(prompt) >= context:
+            raise Refused(
+                400, f"This model's maximum context length is {context} tokens, and the prompt has {len(prompt)}; "
+                "shorten it.", "context_length_exceeded",
+            )  # fmt: skip
+        room = context - len(prompt)
         return room if asked is None else min(asked, room)
 
 

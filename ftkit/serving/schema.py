@@ -35,11 +35,14 @@ class Body(BaseModel):
         "guided_regex", "guided_choice", "chat_template_kwargs", "functions", "function_call", "guided_grammar",
         "chat_template", "documents",
     })  # fmt: skip
-    # These would change it, and are not honoured.
-    REFUSED: ClassVar = (
-        "suffix", "use_beam_search", "length_penalty", "bad_words", "allowed_token_ids", "truncate_prompt_tokens",
-        "prompt_logprobs", "logits_processors", "audio", "web_search_options", "thinking_token_budget",
-    )  # fmt: skip
+    # These would change it, and are not honoured; the value is one that changes nothing.
+    REFUSED: ClassVar = {
+        "suffix": "", "use_beam_search": False, "length_penalty": 1, "bad_words": [], "allowed_token_ids": [],
+        "truncate_prompt_tokens": None, "prompt_logprobs": None, "logits_processors": [], "audio": None,
+        "modalities": ["text"], "web_search_options": None, "thinking_token_budget": None, "add_special_tokens": False,
+        "skip_special_tokens": True, "spaces_between_special_tokens": True, "include_stop_str_in_output": False,
+        "no_repeat_ngram_size": 0, "typical_p": 1, "logprob_token_ids": [],
+    }  # fmt: skip
 
     model: str | None = None  # the first one
     max_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
@@ -60,16 +63,17 @@ class Body(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
 
     @model_validator(mode="after")
     def check_fields(self):
         """Refuse what is not honoured, and name what nobody knows."""
         extra = self.model_extra or {}
-        for name in self.REFUSED:
-            if extra.get(name) not in (None, False, [], {}, ""):
+        for name, harmless in self.REFUSED.items():
+            if name in extra and extra[name] not in (None, harmless):
                 raise ValueError(f"{name}: is not supported; leave it out")
         if unknown := sorted(set(extra) - self.KNOWN - set(self.REFUSED)):
-            logger.warning("fields that nobody knows are ignored: %s", ", ".join(unknown)[:200])
+            logger.warning("ignored fields that are not known: %.200s", unknown)
         return self
 
     @model_validator(mode="after")
@@ -115,6 +119,7 @@ class ChatBody(Body):
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    echo: bool = False
 
     @model_validator(mode="after")
     def check_logprobs(self):
@@ -131,11 +136,15 @@ class TextBody(Body):
     max_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
     logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
     echo: bool = False
+    add_special_tokens: bool = True
     best_of: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
-    def check_best_of(self):
-        """All answers are given; none is chosen."""
+    def check_of_texts(self):
+        """All answers are given, none is chosen; and tools are of conversations."""
+        for name in ("tools", "tool_choice", "functions"):
+            if (self.model_extra or {}).get(name) not in (None, []):
+                raise ValueError(f"{name}: a text has none; ask /v1/chat/completions")
         if self.best_of not in (None, self.n or 1):
             raise ValueError("best_of: must be n, as all answers are given; choose among them yourself")
         return self

@@ -50,7 +50,7 @@ class Answer:
     ):
         self.request, self.on_event, self.end_ids = request, on_event, end_ids
         voice, drawing = request.version.voice, request.drawing
-        is_turn = voice.template is not None and not request.is_plain
+        is_turn = voice.template is not None and not request.is_plain and not request.is_continued
         self.text = AnswerText(voice, drawing.stop, is_stripped=is_turn)
         self.pen = Pen(drawing, request.prompt_ids, end_ids, model.device)
         self.prompt = Prompt(request.prompt_ids, request.version.digest)

@@ -232,6 +232,7 @@ class Registry:
                     "name": name, "digest": version.digest, "parent": version.parent, "path": version.voice.folder,
                     "base": self.base_digest, "base_verified": version.is_base_verified,
                     "template": version.voice.template.name if version.voice.template else None,
+                    "template_digest": version.voice.template.fingerprint if version.voice.template else None,
                     "bytes": version.num_bytes, "in_flight": self.in_flight[version.digest], "golden": version.golden,
                     "resident": version.parent is None or version.digest in self.resident,
                 }

@@ -75,12 +75,14 @@ class Drawing:
 @dataclass(frozen=True)
 class Request:
     """One answer that is asked for: of a version, after a prompt of token ids. is_plain: not rendered by the template,
-    so that the template's end of turn does not end it."""
+    so that the template's end of turn does not end it. is_continued: the prompt ends within a message, so that white
+    space around the answer belongs to it."""
 
     version: Version
     prompt_ids: Sequence[int]
     drawing: Drawing = field(default_factory=Drawing)
     is_plain: bool = False
+    is_continued: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Load(BaseModel):
     lora_name: str
     lora_path: str
     load_inplace: bool = False
+    is_3d_lora_weight: bool = False
 
 
 class Unload(BaseModel):
@@ -68,6 +69,8 @@ def adapter_routes(batcher: Any, root: Path | None) -> APIRouter:
                 400, f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, "
                 "set 'load_inplace' to True.", INVALID,
             )  # fmt: skip
+        if asked.is_3d_lora_weight:
+            return refusal(400, "is_3d_lora_weight: adapters of experts in one tensor are not read", INVALID)
         folder = below(root, path)
         if not (folder / CONFIG_FILE).is_file():
             return refusal(404, f"Loading lora {name} failed: No adapter found for {path}", MISSING)

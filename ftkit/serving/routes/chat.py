@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 
 from ftkit.inference.batching.request import Drawn, Event, Request
 from ftkit.inference.batching.version import Version
+from ftkit.serving.answers import pinned
 from ftkit.serving.asked import Asked, Grammars
 from ftkit.serving.completion import Completion
 from ftkit.serving.messages import plain_messages
@@ -26,10 +28,9 @@ def chat_routes(batcher: Any) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(body: ChatBody):
         with ExitStack() as pins:
-            pin = batcher.registry.pinned(named(batcher, body.model))
-            version = await asyncio.to_thread(pins.enter_context, pin)
+            version = await pinned(batcher.registry, named(batcher, body.model), pins)
             talk = await asyncio.to_thread(Chat, batcher, body, version, grammars)
-            return await talk.response(pins.pop_all())
+            return await talk.response(pins)
 
     return router
 
@@ -42,8 +43,10 @@ class Chat(Completion):
     def __init__(self, batcher: Any, body: ChatBody, version: Version, grammars: Grammars):
         super().__init__(batcher, body, version)
         asked = Asked.of(body.model_dump(exclude={"messages", "prompt"}), version, grammars)
+        messages = plain_messages(body.messages)
+        self.echoed = messages[-1]["content"] if body.echo and messages[-1]["role"] == "assistant" else ""
         self.prompt_ids = asked.prompt_ids(
-            plain_messages(body.messages), continue_final_message=body.continue_final_message,
+            messages, continue_final_message=body.continue_final_message,
             add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
         )  # fmt: skip
         self.limit = self.room(self.prompt_ids, body.max_completion_tokens or body.max_tokens)
@@ -62,6 +65,7 @@ class Chat(Completion):
                 self.version,
                 self.prompt_ids,
                 self.body.drawing(self.limit, index, num_top=self.num_top, constraint=constraint),
+                is_continued=self.body.continue_final_message,
             )
             for index, constraint in enumerate(self.constraints)
         ]
@@ -69,6 +73,7 @@ class Chat(Completion):
     def choice(self, index: int, text: str, tokens: Sequence[Drawn], last: Event) -> dict:
         """A message, with what calls tools read out of it."""
         content, calls = self.read(index, text, is_last=True)
+        content = self.echoed + content
         message: dict = {"role": "assistant", "content": content, "refusal": None}
         if calls:
             message |= {"content": content or None, TOOL_CALLS: [without_index(call) for call in calls]}
@@ -76,8 +81,8 @@ class Chat(Completion):
         return found | self.ending_of(index, last) | self.token_ids(tokens)
 
     def opening(self, index: int) -> dict:
-        """The role."""
-        delta = {"role": "assistant", "content": ""}
+        """The role, and the message that is continued where it is echoed."""
+        delta = {"role": "assistant", "content": self.echoed}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
     def part(self, index: int, event: Event) -> dict | None:
@@ -114,12 +119,10 @@ class Chat(Completion):
         """Of tokens, where they were asked for."""
         if not self.body.logprobs:
             return None
-        tokenizer = self.version.voice.tokenizer
+        entry = partial(token_entry, self.version.voice.tokenizer, by_id=bool(self.body.return_tokens_as_token_ids))
         return {
             "content": [
-                token_entry(tokenizer, one.id, one.log_prob)
-                | {"top_logprobs": [token_entry(tokenizer, *pair) for pair in one.top]}
-                for one in tokens
+                entry(one.id, one.log_prob) | {"top_logprobs": [entry(*pair) for pair in one.top]} for one in tokens
             ],
             "refusal": None,
         }

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,11 +11,12 @@ from fastapi import APIRouter
 from ftkit.config.errors import UserError
 from ftkit.inference.batching.request import Drawn, Event, Request
 from ftkit.inference.batching.version import Version
+from ftkit.serving.answers import pinned
 from ftkit.serving.asked import Asked, Grammars
 from ftkit.serving.completion import Completion
 from ftkit.serving.routes.tokens import check_ids, named
 from ftkit.serving.schema import TextBody
-from ftkit.serving.token_texts import token_text
+from ftkit.serving.token_texts import num_letters, token_text
 
 MAX_PROMPTS = 128
 DEFAULT_TOKENS = 16  # as OpenAI has it
@@ -27,13 +29,12 @@ def completion_routes(batcher: Any) -> APIRouter:
     @router.post("/v1/completions")
     async def complete(body: TextBody):
         with ExitStack() as pins:
-            pin = batcher.registry.pinned(named(batcher, body.model))
-            version = await asyncio.to_thread(pins.enter_context, pin)
+            version = await pinned(batcher.registry, named(batcher, body.model), pins)
             text = await asyncio.to_thread(Text, batcher, body, version, grammars)
             if body.echo and body.logprobs is not None:
                 for ids in text.ids:
                     text.read.append(await asyncio.wrap_future(batcher.read(version, ids, body.logprobs)))
-            return await text.response(pins.pop_all())
+            return await text.response(pins)
 
     return router
 
@@ -76,14 +77,23 @@ class Text(Completion):
         """A text, after its prompt where that is echoed."""
         before = self.echoed(index)
         found = {"index": index, "text": before + text, "logprobs": self.logprobs(index, tokens, is_first=True)}
-        return found | self.ending(last) | self.token_ids(tokens)
+        return found | self.ending(last) | self.token_ids(tokens) | self.own_prompt_ids(index)
 
     def opening(self, index: int) -> dict | None:
-        """The prompt, where it is echoed."""
-        if not self.body.echo:
+        """The prompt, where it is echoed, or its tokens were asked for."""
+        if not (self.body.echo or self.body.return_token_ids):
             return None
         logprobs = self.logprobs(index, (), is_first=True)
-        return {"index": index, "text": self.echoed(index), "logprobs": logprobs, "finish_reason": None}
+        found = {"index": index, "text": self.echoed(index), "logprobs": logprobs, "finish_reason": None}
+        return found | self.own_prompt_ids(index)
+
+    def own_prompt_ids(self, index: int) -> dict:
+        """The tokens of an answer's prompt, where they were asked for."""
+        return {"prompt_token_ids": self.ids[index // (self.body.n or 1)]} if self.body.return_token_ids else {}
+
+    def prompt_token_ids(self) -> dict:
+        """Each choice has its own."""
+        return {}
 
     def part(self, index: int, event: Event) -> dict | None:
         """What there is to show of an event."""
@@ -104,17 +114,19 @@ class Text(Completion):
         if self.body.logprobs is None:
             return None
         tokenizer, offsets = self.version.voice.tokenizer, []
+        name = partial(token_text, tokenizer, by_id=bool(self.body.return_tokens_as_token_ids))
         if is_first and self.body.echo:
             tokens = [*self.read[index // (self.body.n or 1)], *tokens]
-        texts = [token_text(tokenizer, one.id) for one in tokens]
-        for text in texts:
+        for one in tokens:
             offsets.append(self.offsets[index])
-            self.offsets[index] += len(text)
+            self.offsets[index] += num_letters(tokenizer, one.id)
         return {
-            "tokens": texts,
+            "tokens": [name(one.id) for one in tokens],
             "token_logprobs": [one.log_prob for one in tokens],
             "top_logprobs": [
-                {token_text(tokenizer, token): value for token, value in one.top} if one.log_prob is not None else None
+                {name(one.id): one.log_prob} | {name(token): value for token, value in one.top}
+                if one.log_prob is not None
+                else None
                 for one in tokens
             ],
             "text_offset": offsets,
@@ -127,7 +139,10 @@ def prompts_of(body: TextBody, version: Version) -> list[list[int]]:
     if not 0 < len(prompts) <= MAX_PROMPTS:
         raise UserError(f"prompt: give 1 to {MAX_PROMPTS} texts")
     tokenizer = version.voice.tokenizer
-    found = [list(prompt) if is_ids(prompt) else tokenizer(prompt)["input_ids"] for prompt in prompts]
+    found = [
+        list(prompt) if is_ids(prompt) else tokenizer(prompt, add_special_tokens=body.add_special_tokens)["input_ids"]
+        for prompt in prompts
+    ]
     for ids in found:
         check_ids(ids, tokenizer)
         if not ids:
@@ -137,4 +152,4 @@ def prompts_of(body: TextBody, version: Version) -> list[list[int]]:
 
 def is_ids(prompt: Any) -> bool:
     """Whether it is an array of token ids, and not of texts."""
-    return isinstance(prompt, list) and bool(prompt) and all(isinstance(token, int) for token in prompt)
+    return isinstance(prompt, list) and all(isinstance(token, int) for token in prompt)

@@ -4,7 +4,9 @@ GET /v1/models        the base and its adapters, each with its `parent` and the 
 GET /v1/models/{id}   one of them
 """
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
+
+from ftkit.inference.batching.request import UnknownModel
 
 OWNER = "ftkit"
 
@@ -29,11 +31,6 @@ def model_routes(batcher, created: int) -> APIRouter:
         for found in batcher.registry.described():
             if found["name"] == name:
                 return card(found)
-        raise HTTPException(404, no_model(name))
+        raise UnknownModel(name)
 
     return router
-
-
-def no_model(name: str) -> str:
-    """What OpenAI says of a model that there is not."""
-    return f"The model `{name}` does not exist."
