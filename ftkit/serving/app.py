@@ -52,9 +52,9 @@ def local_app(
     app.add_exception_handler(Exception, failure)
     if seconds is not None:
         app.add_middleware(Lifetime, seconds=seconds)
-    if metrics is not None:
-        app.add_middleware(Measured, metrics=metrics)
     app.add_middleware(Guard, host=host, policy=policy, keys=keys, origins=origins, max_body_bytes=max_body_bytes)
+    if metrics is not None:  # around the guards, so that what they refuse is counted
+        app.add_middleware(Measured, metrics=metrics)
     return app
 
 

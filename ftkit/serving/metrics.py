@@ -12,7 +12,9 @@ from ftkit.config.errors import UserError
 from ftkit.serving.refusals import Message, Receive, Send
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)  # upper ends of the histogram's parts
-OTHER = "other"  # paths that are no route: whoever asks for many of them must not fill the memory
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+OTHER = "other"  # methods, and paths that are no route: whoever asks for many of them must not fill the memory
+GONE = 499  # the client went away before the answer began, as nginx has it
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 GAUGES = {  # of the engine's Stats
     "running": "Answers that are being written",
@@ -60,11 +62,11 @@ class Metrics:
         for reason, count in dict(stats.finished).items():
             finished.add_metric([reason], count)
         yield finished
-        described = self.batcher.registry.described()
-        yield GaugeMetricFamily("ftkit_models", "Base and adapters that can be asked", len(described))
-        resident = sum(bool(one.get("resident", True)) for one in described)
-        yield GaugeMetricFamily("ftkit_models_resident", "Those of them that are in memory", resident)
         registry = self.batcher.registry
+        described = registry.described()
+        yield GaugeMetricFamily("ftkit_models", "Base and adapters that can be asked", len(described))
+        resident = sum(one["resident"] for one in described)
+        yield GaugeMetricFamily("ftkit_models_resident", "Those of them that are in memory", resident)
         rate = 1 - registry.num_reads / max(1, registry.num_pins)
         yield GaugeMetricFamily("ftkit_adapter_hit_rate", "Share of requests whose adapter was in memory", rate)
 
@@ -105,8 +107,8 @@ class Measured:
             await self.app(scope, receive, send_measured)
         finally:
             route = getattr(scope.get("route"), "path", OTHER)
-            # 499: the client went away before the answer began, as nginx has it
-            self.metrics.requests.labels(scope["method"], route, str(status or 499)).inc()
+            method = scope["method"] if scope["method"] in METHODS else OTHER
+            self.metrics.requests.labels(method, route, str(status or GONE)).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)
             if first is not None:
                 self.metrics.first.labels(route).observe(first)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 
 import pytest
 from abuse_server import BASE, URL, chat_body
@@ -179,6 +180,8 @@ def test_counts_are_prometheus(client):
     chat(client, max_tokens=3)
     client.get("/v1/models/nobody")
     client.get("/secret/of/someone")
+    client.request("BREW", "/v1/models")
+    client.get("/v1/models", headers={"host": "evil.example"})
     after = client.get("/metrics")
     assert after.headers["content-type"].startswith("text/plain; version=0.0.4")
 
@@ -190,6 +193,7 @@ def test_counts_are_prometheus(client):
     answered = 'ftkit_requests_total{method="POST",route="/v1/chat/completions",status="200"}'
     assert value(after.text, answered) == value(before, answered) + 1
     assert value(after.text, "ftkit_generated_tokens_total") == value(before, "ftkit_generated_tokens_total") + 3
+    assert 'method="other",route="/v1/models",status="405"' in after.text and 'status="421"' in after.text
     assert 'route="other",status="404"' in after.text and "secret" not in after.text and "nobody" not in after.text
     for name in (
         "running",
@@ -212,6 +216,19 @@ def test_too_many_are_asked_to_come_again(client, batcher, monkeypatch):
             "queue_full",
         )
     assert not [one for one in batcher.registry.described() if one["in_flight"]]
+
+
+def test_an_answer_that_takes_too_long_frees_its_place(batcher):
+    with TestClient(serving_app(batcher, "127.0.0.1", seconds=0.05), base_url=URL) as hasty:
+        late = hasty.post(CHAT, json=chat_body(max_tokens=400, ignore_eos=True))
+        assert (late.status_code, late.json()["error"]["code"]) == (408, "timeout")
+        text = hasty.post(CHAT, json=chat_body(max_tokens=400, ignore_eos=True, stream=True)).text
+        assert "timeout" in text and "[DONE]" not in text
+    for _ in range(200):
+        if not batcher.num_open:
+            break
+        time.sleep(0.02)
+    assert not batcher.num_open and not [one for one in batcher.registry.described() if one["in_flight"]]
 
 
 def test_health_is_the_engines(client, batcher, monkeypatch):
