@@ -35,8 +35,14 @@ def those_at_fault(rows: list[dict]) -> list[dict]:
     return [row for row in rows if not math.isfinite(float(row["loss"]))] or rows
 
 
-def sequences(batch: dict) -> Iterator[list[int]]:
-    """Token ids of each row in a batch: without padding, and packed rows apart from each other."""
+def sequences(batch: dict | list[dict]) -> Iterator[list[int]]:
+    """Token ids of each row in a batch: without padding, and packed rows apart from each other.
+
+    A list is of prompts, as `ftkit grpo` and on-policy distillation take them; each is named once.
+    """
+    if isinstance(batch, list):
+        yield from map(list, dict.fromkeys(tuple(row.get("prompt_ids") or row["prompt"]) for row in batch))
+        return
     for number, row in enumerate(batch["input_ids"]):
         mask, positions = (batch.get(name) for name in ("attention_mask", "position_ids"))
         if mask is not None:

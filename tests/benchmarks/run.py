@@ -2,8 +2,8 @@
 
     python tests/benchmarks/run.py --rows instruction-data.json
 
-C1 and C2 a training step, C3 the LM head, C4 `ftkit sft` against `trl sft`, C5 LoRA, C6 QLoRA, C7 saving, C8 and C12 serving; G1 to G5 and G8 are the
-same on one GPU and are skipped, with a line each, where there is none. `--only C3,C4` chooses, `--quick` shows in a few
+C1 and C2 a training step, C3 the LM head, C4 `ftkit sft` against `trl sft`, C5 LoRA, C6 QLoRA, C7 saving, C8 and C12
+serving, C11 GRPO; G1 to G5 and G8 are the same on one GPU and are skipped, with a line each, where there is none. `--only C3,C4` chooses, `--quick` shows in a few
 minutes that all of them work (it writes nothing), those of a GPU on a CPU too. On a GPU that is lent for some minutes:
 
     python tests/benchmarks/run.py --gpu_seconds 480
@@ -31,6 +31,7 @@ BENCHMARKS = {  # key: (module, title)
     "C6": ("qlora", "QLoRA: memory and merge"),
     "C7": ("saving", "a checkpoint against Trainer's own"),
     "C8": ("serving", "one answer at a time through ftkit serve"),
+    "C11": ("grpo_speed", "sampling and updates of GRPO beside TRL's trainer"),
     "C12": ("serving", "many adapters and clients at once"),
     "G1": ("gpu_pretraining", "pretraining GPT-2 124M on one GPU"),
     "G2": ("gpu_tuning", "fine-tuning a 1B shape with packing on one GPU"),

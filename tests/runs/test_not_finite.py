@@ -1,6 +1,6 @@
 """NaN and infinity, in whatever way they come up, end a run of any trainer within one update, and nothing of it is kept.
 
-Eleven ways x four trainers x with and without held-out rows, of which the default suite runs one of each way; infinity goes the way of NaN.
+Eleven ways x four trainers x with and without held-out rows, four ways x five more, of which the default suite runs one of each way; infinity goes the way of NaN.
 """
 
 import functools
@@ -24,6 +24,7 @@ from ftkit.runs.recipes import load_recipe
 from ftkit.training.checkpoints import list_checkpoints, verify_checkpoint
 
 TRAINERS = ("sft", "dpo", "pretrain", "classify")
+REWARDED = ("kto", "grpo", "ppo", "distill", "reward")  # each in one way by default
 BAD = 3  # the update in which it happens
 FLAGS = (
     "--max_steps", "5", "--save_strategy", "steps", "--save_steps", "1", "--logging_steps", "1", "--dropout", "0",
@@ -128,6 +129,12 @@ TABLE = [
                  marks=() if (way, trainer, held_out) in SAMPLE else pytest.mark.slow)
     for way in WAYS for trainer in TRAINERS for held_out in (False, True)
 ]  # fmt: skip
+WAYS_OF_TRAINING = ("nan_loss", "nan_gradient", "nan_weight", "nan_optimizer")
+TABLE += [
+    pytest.param(way, trainer, False, id=f"{way}-{trainer}",
+                 marks=() if way == WAYS_OF_TRAINING[number % 4] else pytest.mark.slow)
+    for number, trainer in enumerate(REWARDED) for way in WAYS_OF_TRAINING
+]  # fmt: skip
 TABLE.append(pytest.param("nan_adapter", "sft", False, id="nan_adapter-sft"))
 
 
@@ -193,7 +200,12 @@ def test_it_stops_within_one_update_and_keeps_nothing_of_it(
 
 @pytest.mark.parametrize(
     "trainer",
-    ["dpo", "pretrain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sft", "reward", "classify"))],
+    [
+        "dpo",
+        "pretrain",
+        "grpo",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sft", "reward", "classify")),
+    ],
 )
 def test_the_batch_is_kept_with_the_lines_of_its_rows(trainer, files, tmp_path, monkeypatch, capsys):
     out, announce = tmp_path / "out", lifecycle.announce
