@@ -1,6 +1,7 @@
 """Serves a model and its adapters to OpenAI's clients, each answer by the version that its name pointed to.
 
 ftkit serve --model_name_or_path smollm2 --adapter first=runs/first --adapter second=runs/second
+ftkit serve --backend vllm=http://127.0.0.1:8000 --adapter first=runs/first     # loads it there, and sees that it acts
 """
 
 import os
@@ -12,10 +13,16 @@ from ftkit.config.parser import CommandParser
 from ftkit.inference.asking import ModelSettings, parse_adapters
 from ftkit.serving.keys import Keys
 
+OF_HANDING_OVER = ("adapter", "backend", "api_key")  # flags that --backend vllm looks at
+
 
 def main(argv: list[str]) -> None:
     """Parse the command line, load, and answer until Ctrl-C."""
-    args = serve_parser().parse_args(argv)
+    parser = serve_parser()
+    args = parser.parse_args(argv)
+    if args.backend is not None:
+        hand_over_to(args, parser)
+        return
     if not 0 <= args.port < 2**16:
         raise UserError(f"--port is {args.port}; give a number from 0 to 65535")
     keys = Keys(args.api_key or os.environ.get("FTKIT_API_KEY"), args.admin_key or os.environ.get("FTKIT_ADMIN_KEY"))
@@ -36,12 +43,28 @@ def main(argv: list[str]) -> None:
         batcher = Batcher.load(settings, Limits(num_slots=args.num_slots, max_waiting=args.max_waiting))
         app = serving_app(
             batcher, args.host, keys=keys, origins=args.allow_origin, seconds=args.max_seconds,
-            sentence_model=sentence_model, registry=folder_of(args.registry),
+            sentence_model=sentence_model, registry=folder_of(args.registry), allow_untrained=args.allow_untrained,
         )  # fmt: skip
         print(f"serving {', '.join(batcher.registry.names())} at {address_of(listener)}/v1", flush=True)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
         run(app, listener)
         batcher.close()
+
+
+def hand_over_to(args, parser: CommandParser) -> None:
+    """Load the adapters into another server, and print what came of each."""
+    kind, _, url = args.backend.partition("=")
+    if kind != "vllm" or not url:
+        raise UserError(f'--backend {args.backend}: give the address of a vLLM server, "vllm=http://127.0.0.1:8000"')
+    there = [
+        name for name, value in vars(args).items() if name not in OF_HANDING_OVER and value != parser.get_default(name)
+    ]
+    if there:
+        raise UserError(f"--{there[0]} has no effect with --backend vllm: the server there decides it; drop it")
+    from ftkit.serving.vllm import Vllm, hand_over
+
+    for line in hand_over(Vllm(url, args.api_key or os.environ.get("FTKIT_API_KEY", "")), parse_adapters(args.adapter)):
+        print(line, flush=True)
 
 
 def folder_of(registry: str | None) -> Path | None:
@@ -76,8 +99,19 @@ def serve_parser() -> CommandParser:
     add("--api_key", help="that requests must bring, as a Bearer token; needed unless --host is this machine's own")
     add("--admin_key", help="of those who load and unload adapters while it runs; without it nobody can")
     add("--registry", metavar="FOLDER", help="the one folder that adapters may be loaded from while it runs")
+    add(
+        "--allow_untrained",
+        action="store_true",
+        help="load adapters that change nothing yet while it runs, as a trainer posts its first one (TRL's AsyncGRPO)",
+    )
     add("--allow_origin", action="append", default=[], metavar="URL", help="a site whose pages may ask; default: none")
     add("--embedding_model", help="folder or Hub id of a sentence encoder, for /v1/embeddings")
+    add(
+        "--backend",
+        metavar="vllm=URL",
+        help="serve nothing here: load the adapters into the vLLM server at URL (--api_key is its key) instead, ask it "
+        "the golden prompts of each, show whether it acts there as at training, and end",
+    )
     add("--num_slots", type=int, default=16, help="answers at once")
     add("--max_waiting", type=int, default=64, help="requests that may wait beside them, before 429")
     add("--max_seconds", type=float, default=600, help="for one answer, before 408")

@@ -1,7 +1,6 @@
 """TRL's AsyncGRPO with `ftkit serve` in vLLM's place: its own code posts each policy, draws rollouts, and gets the
 tokens and log-probabilities of the policy that it names. Its attention by trees needs a GPU, so no step is trained."""
 
-import asyncio
 import multiprocessing
 import threading
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ import torch
 from clients_servers import ftkit_serve
 
 pytestmark = pytest.mark.slow
+KEY = "of-the-trainer"  # which it gives as a part of the address, the one place for it
 PROMPTS = ["Name a bird.", "What is 2 + 2?"]
 NUM_GENERATIONS, MAX_STALENESS, NUM_SYNCS = 2, 1, 4
 
@@ -24,6 +24,7 @@ def length_reward(completions, **kwargs) -> list[float]:
 def policy():
     """The bundled base with a LoRA that nobody has trained, as AsyncGRPO makes it, and its tokenizer."""
     from peft import LoraConfig, get_peft_model
+    from trl.chat_template_utils import qwen3_template
 
     from ftkit.data.templates.templates import install_template
     from ftkit.model.loading import load_model, load_tokenizer, local_model_folder
@@ -33,6 +34,7 @@ def policy():
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear")
     tokenizer = load_tokenizer(folder)
     install_template(tokenizer, "alpaca")
+    tokenizer.response_template = {**qwen3_template, "start_anchor": "### Response:\n"}  # TRL knows no Alpaca
     return get_peft_model(load_model(folder, dtype="float32"), config), tokenizer
 
 
@@ -43,11 +45,12 @@ def trainer(policy, tmp_path_factory):
     from trl.experimental.async_grpo.vllm_client import VLLMClient
 
     out = tmp_path_factory.mktemp("out")
-    flags = ["--model", "base", "--template", "alpaca", "--dtype", "float32", "--adapter_folder", str(out)]
-    with ftkit_serve(out / "log", *flags, "--runtime_adapters", FTKIT_CACHE=str(out / "cache")) as (url, _):
+    flags = ["--model", "base", "--template", "alpaca", "--dtype", "float32", "--registry", str(out)]
+    flags += ["--admin_key", KEY, "--allow_untrained"]  # the first policy is the base
+    with ftkit_serve(out / "log", *flags, FTKIT_CACHE=str(out / "cache")) as (url, _):
         yield SimpleNamespace(
             model=policy[0], model_version=0, accelerator=Accelerator(cpu=True), rollout_worker=None,
-            args=SimpleNamespace(max_staleness=MAX_STALENESS), vllm_client=VLLMClient(url, 60),
+            args=SimpleNamespace(max_staleness=MAX_STALENESS), vllm_client=VLLMClient(url.replace("//", f"//trl:{KEY}@"), 60),
             _lora_dir=str(out / ".vllm_lora"), _lora_name="trl-policy", _adapter_name="default",
         )  # fmt: skip
 
@@ -82,7 +85,7 @@ def rollouts(trainer, tokenizer, number: int) -> list:
         metrics_queue=events, num_generations=NUM_GENERATIONS, max_inflight_tasks=4, max_tokens=8,
         vllm_server_url=trainer.vllm_client.server_url,
     )  # fmt: skip
-    thread = threading.Thread(target=lambda: asyncio.run(asyncio.sleep(0)) or loop.run(), daemon=True)
+    thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     try:
         return [buffer.get(timeout=120) for _ in range(number)]

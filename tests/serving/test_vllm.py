@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from ftkit.commands.serve import main
 from ftkit.config.errors import UserError
 from ftkit.inference.golden import Golden, Precision, Top
 from ftkit.model.adapters.files import adapter_fingerprint
@@ -144,3 +145,23 @@ def test_what_the_server_does_not_take_is_reported_in_its_words(base_adapters, s
 def test_no_server_is_one_line():
     with pytest.raises(UserError, match=r"no answer \(ConnectError\); start vLLM"):
         Vllm("http://127.0.0.1:9").ask("/v1/models")
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--backend", "vllm"], 'give the address of a vLLM server, "vllm=http://127.0.0.1:8000"'),
+        (["--backend", "vllm=http://127.0.0.1:9", "--port", "80"], "--port has no effect with --backend vllm"),
+        (["--backend", "vllm=http://127.0.0.1:9", "--model", "base"], "--model_name_or_path has no effect with"),
+        (["--backend", "vllm=ftp://x", "--adapter", "a=b"], '"ftp://x" is not a server\'s address'),
+    ],
+)
+def test_flags_of_a_server_here_are_refused(flags, reason):
+    with pytest.raises(UserError, match=reason):
+        main(flags)
+
+
+def test_the_command_prints_what_came_of_each_adapter(base_adapters, golden, capsys):
+    with running({BASE: OF_BASE, "a": TRAINED}) as (_, given):
+        main(["--backend", f"vllm={given.url}", "--adapter", f"a={base_adapters['first']}"])
+    assert capsys.readouterr().out.endswith("acts as at training: 0 nats from it on 2 prompts\n")

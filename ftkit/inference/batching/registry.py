@@ -125,8 +125,9 @@ class Registry:
                     self.keep(digest, parts)
         return parts
 
-    def load(self, name: str, path: str, *, in_place: bool = False) -> Version:
-        """Let a name point to the adapter in a folder as it is now. in_place: the name may be taken.
+    def load(self, name: str, path: str, *, in_place: bool = False, may_do_nothing: bool = False) -> Version:
+        """Let a name point to the adapter in a folder as it is now. in_place: the name may be taken. may_do_nothing: it
+        may change nothing, as before its first update.
 
         Raises UserError for a name that is taken, and for an adapter that is not sound or not of this base.
         """
@@ -136,7 +137,7 @@ class Registry:
         with self.reading:
             if name == BASE or (name in self.versions and not in_place):
                 raise UserError(f"{name}: is loaded already; unload it first, or load it in place")
-            version, parts = self.read(name, folder)
+            version, parts = self.read(name, folder, may_do_nothing)
             with self.lock:
                 self.versions[name] = version
                 self.keep(version.digest, parts)
@@ -145,12 +146,12 @@ class Registry:
             self.texts.keep_only(voices)
         return version
 
-    def read(self, name: str, folder: str) -> tuple[Version, Parts]:
+    def read(self, name: str, folder: str, may_do_nothing: bool = False) -> tuple[Version, Parts]:
         """The version in a folder, checked, and what it does."""
         base = self.versions[BASE]
         assert base.voice.folder is not None
         check_base(folder, base.voice.folder)
-        check_tensors(folder)
+        check_tensors(folder, may_do_nothing=may_do_nothing)
         check_keys(folder, self.model)
         check_own_rows(folder, self.model)
         tokenizer, template = self.texts.of(folder)

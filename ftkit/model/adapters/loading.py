@@ -99,8 +99,8 @@ def check_base(adapter: str | Path, base_folder: str | Path) -> None:
         )
 
 
-def check_tensors(adapter: str | Path) -> None:
-    """Raise UserError unless every tensor is finite and the adapter changes something.
+def check_tensors(adapter: str | Path, *, may_do_nothing: bool = False) -> None:
+    """Raise UserError unless every tensor is finite and the adapter changes something, or `may_do_nothing`.
 
     A LoRA whose B (or A) is zero in every module changes nothing, nor does an IA3 of ones, nor anything else of zeros.
     A DoRA's magnitudes are not looked at: B gets gradients from the first step on.
@@ -127,7 +127,9 @@ def check_tensors(adapter: str | Path) -> None:
         raise UserError(f"{path}: the adapter is empty, it holds no tensors; train it again")
     is_scaled = config.get("lora_alpha") != 0 or config.get("alpha_pattern")
     if not acts and not (is_scaled and any(all(pair.values()) for pair in factors.values())):
-        raise UserError(f"{path}: the adapter changes nothing, its update is zero; train it first")
+        if not may_do_nothing:
+            raise UserError(f"{path}: the adapter changes nothing, its update is zero; train it first")
+        logger.warning("%s: the adapter changes nothing yet, its update is zero", path)
 
 
 def check_keys(adapter: str | Path, model: PreTrainedModel) -> None:

@@ -56,8 +56,9 @@ class Registered(BaseModel):
     src: str
 
 
-def adapter_routes(batcher: Any, root: Path | None) -> APIRouter:
-    """The routes of a batcher's registry. root: the folder that adapters may be loaded from; None for none."""
+def adapter_routes(batcher: Any, root: Path | None, *, may_do_nothing: bool = False) -> APIRouter:
+    """The routes of a batcher's registry. root: the folder that adapters may be loaded from; None for none.
+    may_do_nothing: also those that change nothing yet."""
     router, registry = APIRouter(), batcher.registry
 
     def load(asked: Load):
@@ -75,7 +76,7 @@ def adapter_routes(batcher: Any, root: Path | None) -> APIRouter:
         if not (folder / CONFIG_FILE).is_file():
             return refusal(404, f"Loading lora {name} failed: No adapter found for {path}", MISSING)
         try:
-            registry.load(name, str(folder), in_place=asked.load_inplace)
+            registry.load(name, str(folder), in_place=asked.load_inplace, may_do_nothing=may_do_nothing)
         except UserError as error:
             return refusal(400, str(error), INVALID)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")

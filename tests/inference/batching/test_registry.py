@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 from made_adapters import logits_of, make_adapter, routed_logits
-from peft import LoraConfig
-from transformers import AutoTokenizer
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftkit.config.errors import UserError
 from ftkit.inference.asking import ModelSettings
@@ -229,3 +229,15 @@ def test_tokenizers_that_are_alike_are_in_memory_once(make_registry, adapters, t
         registry.load("b", str(adapters / "b"), in_place=True)
     registry.unload("a")
     registry.unload("b")
+
+
+def test_an_adapter_before_its_first_update_is_taken_where_that_is_allowed(
+    make_registry, tiny_folder, tmp_path, caplog
+):
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_folder), LORA)  # its B is zero
+    model.save_pretrained(tmp_path / "new")
+    registry = make_registry()
+    with pytest.raises(UserError, match="changes nothing, its update is zero"):
+        registry.load("new", str(tmp_path / "new"))
+    registry.load("new", str(tmp_path / "new"), may_do_nothing=True)
+    assert registry.names() == ["base", "new"] and "changes nothing yet" in caplog.text
