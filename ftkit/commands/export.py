@@ -1,6 +1,7 @@
 """Exports a model, or an adapter merged into its base, for other engines: plain folder, .gguf, Ollama.
 
 ftkit export --adapter runs/mine --format ollama --output_dir exports/mine
+ftkit export --adapter runs/mine --unmerged --format gguf --output_dir exports/lora
 """
 
 import re
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> None:
         args.output_dir,
         args.format,
         adapter=args.adapter,
+        is_unmerged=args.unmerged,
         quantization=args.quantization or "f16",
         dtype=args.dtype or "auto",
     )
@@ -49,6 +51,10 @@ def parse(argv: list[str]):
     parser.add_argument("--format", required=True, choices=FORMATS, help="plain folder of a family, .gguf, or Ollama")
     parser.add_argument("--output_dir", required=True, help="folder to make; must not exist, or be empty")
     parser.add_argument("--adapter", help="output folder of a run with --use_peft; it is merged first")
+    parser.add_argument(
+        "--unmerged", action="store_true",
+        help="write the adapter by itself, as a LoRA .gguf: for llama.cpp's --lora, or for Ollama beside its base",
+    )  # fmt: skip
     parser.add_argument("--quantization", help="type of weights in gguf, ollama: f16 (default), q8_0, f32 or bf16")
     parser.add_argument("--dtype", choices=DTYPES, help="type of weights in a plain folder; as stored if unset")
     args = parser.parse_args(argv)
@@ -60,8 +66,20 @@ def parse(argv: list[str]):
         raise UserError(f"--quantization is for gguf and ollama, not {args.format}; choose --dtype instead")
     if not is_plain and args.dtype and not args.adapter:
         raise UserError(f"--dtype is for plain folders, not {args.format}; choose --quantization instead")
+    if args.unmerged:
+        check_unmerged(args)
     check_folder(args.output_dir)
     return args
+
+
+def check_unmerged(args) -> None:
+    """Raise UserError where no adapter can be written by itself."""
+    if not args.adapter or args.format not in ("gguf", "ollama"):
+        raise UserError("--unmerged writes a LoRA .gguf: it needs --adapter OUT, and --format gguf or ollama")
+    if args.dtype:
+        raise UserError("--dtype has no effect with --unmerged; choose --quantization instead")
+    if args.format == "gguf" and args.quantization == "q8_0":
+        raise UserError("--quantization q8_0: a LoRA's rows are too short for its blocks; take f16, bf16 or f32")
 
 
 def check_quantization(args) -> None:
@@ -93,6 +111,8 @@ def next_command(args, folder: Path) -> str:
     if args.format == "ollama":
         name = ollama_name(folder, args.adapter or args.model)
         return f"ollama create {name} -f {quoted(f'{folder}/Modelfile')}"
+    if args.unmerged and args.format == "gguf":
+        return f"llama-server -m BASE.gguf --lora {quoted(f'{folder}/adapter.gguf')}"
     if args.format == "gguf":
         file = f"{folder}/model.gguf"
         return f"llama-server -m {quoted(file)} --jinja, or {command('chat', '--model', file)}"

@@ -1,6 +1,6 @@
 """A stand-in of the Hub that the real client talks to, and folders to push.
 
-Tests may import `hub_stand_in`, `go_template` and `llama_cpp`.
+Tests may import `hub_stand_in`, `go_template`, `llama_cpp` and `random_models`.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import _http
 
-for name in ("hub_stand_in", "go_template", "llama_cpp"):
+for name in ("hub_stand_in", "go_template", "llama_cpp", "random_models"):
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])

@@ -23,13 +23,17 @@ TALK = [
 class LlamaCpp:
     """llama.cpp's own server on a .gguf file, from the package xllamacpp."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, adapter: Path | None = None):
         xllamacpp = pytest.importorskip("xllamacpp", reason="needs: pip install xllamacpp")
         parameters = xllamacpp.CommonParams()
         parameters.model.path, parameters.n_ctx, parameters.n_parallel = str(path), 512, 1
         parameters.warmup, parameters.port, parameters.cpuparams.n_threads = False, 0, 1
         parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if adapter:
+            lora = xllamacpp.CommonAdapterLoraInfo()
+            lora.path, lora.scale = str(adapter), 1.0
+            parameters.lora_adapters = [lora]
         self.server = xllamacpp.Server(parameters)
 
     def ask(self, route: str, **settings) -> dict:
@@ -41,12 +45,14 @@ class LlamaCpp:
             return json.load(answer)
 
 
-def check_in_llama_cpp(path: Path, model, tokenizer, num_answers: int, tolerance: float, forbidden=()) -> None:
+def check_in_llama_cpp(
+    path: Path, model, tokenizer, num_answers: int, tolerance: float, forbidden=(), *, adapter: Path | None = None
+) -> None:
     """Tokens, rendered conversations, next-token log-probabilities and greedy text equal transformers' own.
 
     forbidden: ids that are not chosen: the server tells no probabilities of half a UTF-8 letter.
     """
-    engine = LlamaCpp(path)
+    engine = LlamaCpp(path, adapter)
     text = TRICKY_TEXT + "".join(tokenizer.get_added_vocab())
     expected = tokenizer(text)["input_ids"]
     assert engine.ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"] == expected

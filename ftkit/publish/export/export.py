@@ -24,14 +24,15 @@ from ftkit.config.files import staged_folder
 from ftkit.config.json_object import read_object
 from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering_difference, verify_lock, write_lock
 from ftkit.inference.end_tokens import stored_end_tokens
-from ftkit.model.adapters.files import named_base
+from ftkit.model.adapters.files import named_base, resolve_base
 from ftkit.model.adapters.merging import merge_adapter
 from ftkit.model.loading import load_config, load_model, load_tokenizer, local_model_folder
 from ftkit.model.weights.conversion import copy_files, export_weights
 from ftkit.model.weights.gguf import convert_gguf
-from ftkit.model.weights.shards import OutputTensor, SafetensorsFolder, write_shards
+from ftkit.model.weights.shards import INDEX_FILE, OutputTensor, SafetensorsFolder, safetensors_files, write_shards
 from ftkit.publish.export.certificate import Certificate, compare, observe
 from ftkit.publish.export.gguf import write_gguf
+from ftkit.publish.export.gguf_adapter import ADAPTER_KINDS, write_adapter_gguf, write_merged_gguf
 from ftkit.publish.export.gguf_tokenizer import TRICKY_TEXT
 from ftkit.publish.export.ollama import modelfile, probe_template, stop_strings
 
@@ -39,7 +40,7 @@ PLAIN_FORMATS = ("gpt2", "llama", "qwen2")
 FORMATS = (*PLAIN_FORMATS, "gguf", "ollama")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KINDS = {"float16": "f16", "bfloat16": "bf16"}
-GGUF_FILE = "model.gguf"
+GGUF_FILE, ADAPTER_FILE = "model.gguf", "adapter.gguf"
 CHAT_NOTE = "Ollama renders messages as they are: a control token in a user's text acts as one (see the Modelfile)"
 TEXT_NOTE = "the model has no chat template, so in Ollama it continues a text instead of answering"
 NOT_IN_PLAIN_CONFIG = ("auto_map", "_name_or_path", "torch_dtype")
@@ -60,20 +61,22 @@ def export_model(
     format_name: str,
     *,
     adapter: str | None = None,
+    is_unmerged: bool = False,
     quantization: str = "f16",
     dtype: str = "auto",
 ) -> Exported:
     """Write `output_dir` in one of FORMATS; it appears whole by one rename, after it was read back and compared.
 
     model: Hub id, folder or .gguf file; with `adapter` (a run folder or PEFT adapter, merged first) its base, which
-    may be None. quantization: of gguf and ollama. dtype: of plain folders; auto keeps the stored one (float32 for a
+    may be None. is_unmerged: write the adapter by itself, as a LoRA .gguf, for Ollama beside its base. quantization: of
+    gguf and ollama. dtype: of plain folders; auto keeps the stored one (float32 for a
     merge). OUT/export.json holds format, source and what was measured.
     Raises UserError if the model or its settings don't exist in the format, if what was read back differs by more
     than rounding explains, if the template lock does not hold, or if `output_dir` is not empty.
     """
     output_dir = Path(output_dir)
     with staged_folder(output_dir) as staging, _scratch(output_dir) as scratch:
-        source = _source_folder(model, adapter, scratch, dtype)
+        source = _source_folder(model, adapter, scratch, dtype, is_unmerged)
         _check_is_causal(source)
         owner = model if adapter is None and model.endswith(".gguf") else source  # a .gguf's lock lies beside it
         if adapter is None:  # a merge has looked
@@ -83,9 +86,16 @@ def export_model(
             certificate = _certify_plain(source, staging, facts["is_rounded"], facts["dtype"])
             copy_lock(owner, staging)
         else:
-            facts = _write_gguf_folder(source, staging, format_name, quantization, scratch, output_dir.name)
-            certificate, read_back = _certify_gguf(source, staging / GGUF_FILE, quantization, scratch)
-            if read_back["are_tokens_equal"]:
+            file, kind = staging / GGUF_FILE, quantization
+            if is_unmerged:
+                base = Path(resolve_base(adapter, model))
+                facts, file, kind = _write_unmerged(
+                    adapter, base, source, staging, format_name, quantization, scratch, output_dir.name
+                )
+            else:
+                facts = _write_gguf_folder(source, staging, format_name, quantization, scratch, output_dir.name)
+            certificate, read_back = _certify_gguf(source, file, kind, scratch)
+            if read_back["are_tokens_equal"] and (staging / GGUF_FILE).is_file():
                 _lock_gguf(owner, staging, scratch)
             facts |= read_back
             if facts["is_pre_tokenizer_known"] and not facts["are_tokens_equal"]:
@@ -112,12 +122,13 @@ def _scratch(output_dir: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _source_folder(model: str | None, adapter: str | None, scratch: Path, dtype: str) -> Path:
-    """The folder to export: the model's, or that of the merged adapter."""
+def _source_folder(model: str | None, adapter: str | None, scratch: Path, dtype: str, is_unmerged: bool) -> Path:
+    """The folder to export: the model's or the merged adapter's; unmerged, what base and adapter should equal."""
     if adapter is None:
         return Path(local_model_folder(model))
     merge_dtype = "bfloat16" if dtype == "bfloat16" else "float32"
-    return Path(merge_adapter(adapter, scratch / "merged", base=model, dtype=merge_dtype))
+    merged = scratch / "merged"
+    return Path(merge_adapter(adapter, merged, base=model, dtype=merge_dtype, as_trained=not is_unmerged))
 
 
 def _public_name(name: str | None) -> str | None:
@@ -161,8 +172,50 @@ def _cast(tensors: SafetensorsFolder, name: str, dtype: torch.dtype) -> torch.Te
     return tensors.load(name).to(dtype)
 
 
+def _write_unmerged(
+    adapter: str, base: Path, merged: Path, staging: Path, format_name: str, quantization: str, scratch: Path, name: str
+) -> tuple[dict, Path, str]:
+    """Write adapter.gguf, for Ollama beside model.gguf and a Modelfile.
+
+    Returns facts for export.json, a .gguf of base plus adapter as llama.cpp adds them up, and the type that it was
+    rounded to. base: its folder. merged: that of base and adapter, whose tokenizer and template go into model.gguf.
+    """
+    own = [read_object(folder / "config.json") for folder in (base, merged)]
+    if own[0].get("vocab_size") != own[1].get("vocab_size"):
+        raise UserError(f"{adapter}: has tokens that its base lacks, which a LoRA .gguf can't hold; drop --unmerged")
+    is_ftgpt = own[0].get("model_type") == "ftgpt"
+    plain = export_weights(base, scratch / "base") if is_ftgpt else _linked(base, scratch / "base")
+    copy_files(merged, plain)
+    kind = quantization if quantization in ADAPTER_KINDS else "f16"
+    facts = write_adapter_gguf(adapter, plain, staging / ADAPTER_FILE, kind, is_ftgpt=is_ftgpt, name=name)
+    if format_name == "ollama":
+        where = staging
+        facts |= _write_gguf_folder(plain, staging, format_name, quantization, scratch, name, ADAPTER_FILE)
+        kind = quantization
+    else:
+        where = scratch
+        facts |= write_gguf(plain, scratch / GGUF_FILE, "f32", where=base)
+    write_merged_gguf(where / GGUF_FILE, staging / ADAPTER_FILE, plain, scratch / "sum.gguf")
+    return facts, scratch / "sum.gguf", kind
+
+
+def _linked(folder: Path, target: Path) -> Path:
+    """A folder with links to a model's configuration and weights, for another tokenizer beside them."""
+    target.mkdir()
+    for path in (folder / "config.json", folder / INDEX_FILE, *safetensors_files(folder)):
+        if path.is_file():
+            (target / path.name).symlink_to(path.resolve())
+    return target
+
+
 def _write_gguf_folder(
-    source: Path, staging: Path, format_name: str, quantization: str, scratch: Path, name: str
+    source: Path,
+    staging: Path,
+    format_name: str,
+    quantization: str,
+    scratch: Path,
+    name: str,
+    adapter_file: str | None = None,
 ) -> dict:
     """Write model.gguf, for Ollama a Modelfile too; return facts for export.json."""
     tokenizer = load_tokenizer(source)
@@ -175,7 +228,7 @@ def _write_gguf_folder(
     if format_name == "ollama":
         begin = "" if facts["add_bos"] or not pieces else pieces.bos
         stops = stop_strings(tokenizer, pieces, stored_end_tokens(source))
-        (staging / "Modelfile").write_text(modelfile(pieces, stops, begin=begin), "utf-8")
+        (staging / "Modelfile").write_text(modelfile(pieces, stops, begin=begin, adapter_file=adapter_file), "utf-8")
         facts = {"note": CHAT_NOTE if pieces else TEXT_NOTE, **facts}
     return {"quantization": quantization, **facts}
 

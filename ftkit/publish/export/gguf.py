@@ -167,6 +167,11 @@ def write_file(
         add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
         add(f"{config.model_type}.{key}", value)
     write_tokenizer(writer, tokenizer)
+    write_tensors(writer, tensors)
+
+
+def write_tensors(writer: GGUFWriter, tensors: dict[str, Packed]) -> None:
+    """Write what a writer has of metadata, and tensors, one in memory at a time; close it."""
     for tensor_name, tensor in tensors.items():
         shape = gguf.quant_shape_to_byte_shape(tensor.shape, tensor.kind)
         writer.add_tensor_info(tensor_name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=tensor.kind)

@@ -225,14 +225,24 @@ def stop_strings(
     return list(dict.fromkeys([*ends, *as_text]))
 
 
-def modelfile(pieces: TemplatePieces | None, stops: list[str], *, begin: str, model_file: str = "model.gguf") -> str:
-    """The Modelfile's text. pieces: None for a model that continues text. begin: see `go_template`."""
+def modelfile(
+    pieces: TemplatePieces | None,
+    stops: list[str],
+    *,
+    begin: str,
+    model_file: str = "model.gguf",
+    adapter_file: str | None = None,
+) -> str:
+    """The Modelfile's text. pieces: None for a model that continues text. begin: see `go_template`. adapter_file: of a
+    LoRA on the model, that is not merged into it."""
     lines = ["# Made by ftkit export. Use it: ollama create NAME -f Modelfile && ollama run NAME"]
     if pieces is None:
         lines += ["# The model has no chat template: it continues the text of a prompt.", f"FROM ./{model_file}"]
         lines.append('TEMPLATE """{{ .Prompt }}"""')
     else:
         lines += chat_lines(pieces, begin, model_file)
+    if adapter_file:
+        lines.append(f"ADAPTER ./{adapter_file}")
     for stop in stops:
         quotes = '"""' if '"' in stop else '"'
         lines.append(f"PARAMETER stop {quotes}{stop}{quotes}")
