@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import threading
 
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ftkit.commands.adapters.adapters import main
 from ftkit.config.errors import UserError
+from ftkit.config.parser import run
 from ftkit.inference.asking import ModelSettings
+from ftkit.inference.batching.batcher import Batcher
 from ftkit.inference.batching.registry import Registry
 from ftkit.inference.batching.request import Limits
 from ftkit.inference.engine import Voice
@@ -168,3 +172,25 @@ def test_what_was_measured_without_effect_may_be_without_effect(folder, registry
 )
 def test_the_coarser_precision_says_how_far_an_answer_may_be(then, now, allowed):
     assert Golden("", Precision(*then), (), (), ()).tolerance(Precision(*now)) == allowed
+
+
+def test_info_shows_how_it_acts_and_ends_with_2_where_it_does_not(folder, capsys):
+    assert run(main, ["info", str(folder)]) == 0
+    assert "golden         acts as at training: " in capsys.readouterr().out
+    rescaled(folder)
+    assert run(main, ["info", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert "golden         FAILS: " in out and "acts otherwise than recorded" in err and err.count("\n") == 1
+
+
+def test_a_server_asks_on_the_thread_that_has_the_model(folder, tiny_folder, monkeypatch):
+    batcher = Batcher.load(ModelSettings(str(tiny_folder), dtype="float32"), Limits())
+    threads, said = set(), batcher.registry.said
+    monkeypatch.setattr(
+        batcher.registry, "said", lambda *given: threads.add(threading.current_thread()) or said(*given)
+    )
+    assert batcher.registry.load("x", str(folder)).golden <= 2e-5
+    assert threads == {batcher.thread}
+    batcher.close()
+    with pytest.raises(RuntimeError, match="the engine has stopped"):
+        batcher.registry.load("y", str(folder))

@@ -28,11 +28,12 @@ from ftkit.inference.engine import Engine, Voice, base_folder
 from ftkit.inference.golden import Precision, check_belongs, check_golden, log_probs_after, read_golden
 from ftkit.model.adapters.embeddings import check_own_rows
 from ftkit.model.adapters.files import adapter_fingerprint, base_fingerprint, recorded_base
-from ftkit.model.adapters.loading import check_base, check_keys, check_tensors
+from ftkit.model.adapters.loading import Shapes, check_base, check_keys, check_tensors
 from ftkit.model.adapters.routed import Parts, Router, num_bytes, read_parts
 from ftkit.model.loading import local_adapter_folder
 
 GIB = 2**30
+MAX_SHAPES = 32  # kinds of adapters whose tensors are known without being made again
 NAME = re.compile(r"[\w./:@+-]{1,200}")
 
 
@@ -48,6 +49,7 @@ class Registry:
         self.model: Any = engine.model
         self.engine, self.settings, self.limits = engine, settings, limits
         self.router = Router(self.model)
+        self.shapes: dict[str, Shapes] = {}
         voice = engine.voice()
         self.versions = {BASE: Version(BASE, voice, voice.digest or "")}
         self.base_digest = base_fingerprint(voice.folder) if voice.folder else None
@@ -152,8 +154,10 @@ class Registry:
         assert base.voice.folder is not None
         check_base(folder, base.voice.folder)
         check_tensors(folder, may_do_nothing=may_do_nothing)
-        check_keys(folder, self.model)
+        check_keys(folder, self.model, self.shapes)
         check_own_rows(folder, self.model)
+        while len(self.shapes) > MAX_SHAPES:
+            self.shapes.pop(next(iter(self.shapes)))
         tokenizer, template = self.texts.of(folder)
         voice = Voice(name, tokenizer, template, folder, name)
         digest, parts = self.read_parts(voice)

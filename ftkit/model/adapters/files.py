@@ -185,9 +185,14 @@ def adapter_fingerprint(adapter: str | Path) -> str:
     Raises UserError as `adapter_tensors` does.
     """
     next(adapter_tensors(adapter), None)
-    kept = {name: value for name, value in read_adapter_config(adapter).items() if name not in NOT_OF_THE_VERSION}
     tensors = tensors_fingerprint([Path(adapter) / WEIGHTS_FILE])
-    return hashlib.sha256(f"{tensors}\0{json.dumps(kept, sort_keys=True)}".encode()).hexdigest()
+    return hashlib.sha256(f"{tensors}\0{described_by(adapter)}".encode()).hexdigest()
+
+
+def described_by(adapter: str | Path) -> str:
+    """What an adapter's configuration says of its tensors, as JSON; not where its base lies."""
+    kept = {name: value for name, value in read_adapter_config(adapter).items() if name not in NOT_OF_THE_VERSION}
+    return json.dumps(kept, sort_keys=True)
 
 
 def base_fingerprint(folder: str | Path) -> str:

@@ -40,6 +40,7 @@ from ftkit.model.adapters.files import (
     adapter_labels,
     adapter_tensors,
     base_fingerprint,
+    described_by,
     read_adapter_config,
     recorded_base,
 )  # fmt: skip
@@ -47,6 +48,7 @@ from ftkit.model.adapters.methods import keep_four_bit_gradients
 from ftkit.model.loading import load_config
 
 logger = logging.getLogger(__name__)
+Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
 
 PATTERN_SECONDS = 2  # of the processor
 SHOWN_DIGITS = 12  # of a SHA-256 in a message
@@ -132,14 +134,18 @@ def check_tensors(adapter: str | Path, *, may_do_nothing: bool = False) -> None:
         logger.warning("%s: the adapter changes nothing yet, its update is zero", path)
 
 
-def check_keys(adapter: str | Path, model: PreTrainedModel) -> None:
-    """Raise UserError unless the adapter has exactly the tensors, in name and shape, that PEFT saves for this model."""
-    path = Path(adapter) / WEIGHTS_FILE
-    config = peft_config_of(adapter)
+def check_keys(adapter: str | Path, model: PreTrainedModel, known: dict[str, Shapes] | None = None) -> None:
+    """Raise UserError unless the adapter has exactly the tensors, in name and shape, that PEFT saves for this model.
+
+    known: shapes by what a configuration says of them, kept between adapters of one model, as making them takes long.
+    """
+    path, key = Path(adapter) / WEIGHTS_FILE, described_by(adapter)
+    known = {} if known is None else known
+    if key not in known:
+        try_patterns(adapter, [name for name, _ in model.named_modules()])
+        known[key] = expected_shapes(model, peft_config_of(adapter))
+    expected, names = known[key], embedding_names(model)
     found = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(adapter)}
-    try_patterns(adapter, [name for name, _ in model.named_modules()])
-    expected = expected_shapes(model, config)
-    names = embedding_names(model)
     missing = sorted(expected.keys() - found.keys())
     surplus = sorted(key for key in found.keys() - expected.keys() if not is_whole(key, names))
     if missing and surplus:
@@ -199,7 +205,7 @@ def peft_config_of(adapter: str | Path) -> PeftConfig:
     return config
 
 
-def expected_shapes(model: PreTrainedModel, config: PeftConfig) -> Mapping[str, tuple[int, ...]]:
+def expected_shapes(model: PreTrainedModel, config: PeftConfig) -> Shapes:
     """Shapes of the tensors that PEFT saves for an adapter of this configuration on `model`, by name.
 
     They are read off a copy of the model that has no weights, so that neither the model nor memory is touched.

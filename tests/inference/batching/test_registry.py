@@ -1,5 +1,6 @@
 """Names point to versions that never change; memory is bounded; what changed on the disk is refused."""
 
+import json
 import os
 import shutil
 import threading
@@ -15,6 +16,7 @@ from ftkit.inference.asking import ModelSettings
 from ftkit.inference.batching import registry as registries
 from ftkit.inference.batching.registry import Registry
 from ftkit.inference.batching.request import Limits, UnknownModel
+from ftkit.model.adapters import loading
 from ftkit.model.adapters.files import WEIGHTS_FILE, record_base
 
 LORA = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "down_proj"])
@@ -241,3 +243,22 @@ def test_an_adapter_before_its_first_update_is_taken_where_that_is_allowed(
         registry.load("new", str(tmp_path / "new"))
     registry.load("new", str(tmp_path / "new"), may_do_nothing=True)
     assert registry.names() == ["base", "new"] and "changes nothing yet" in caplog.text
+
+
+def test_adapters_of_one_configuration_are_made_room_for_once(make_registry, adapters, monkeypatch):
+    registry, made = make_registry(), []
+    expected = loading.expected_shapes
+    monkeypatch.setattr(loading, "expected_shapes", lambda *given: made.append(given) or expected(*given))
+    for name in "ab":
+        registry.load(name, str(adapters / name))
+    assert len(made) == 1
+    monkeypatch.setattr(registries, "MAX_SHAPES", 2)
+    for alpha in (5, 6, 7, 8):
+        edit_config(adapters / "b", lora_alpha=alpha)
+        registry.load("b", str(adapters / "b"), in_place=True)
+    assert len(registry.shapes) == 2
+
+
+def edit_config(folder, **changes):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
