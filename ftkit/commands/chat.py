@@ -86,7 +86,8 @@ def talk(engine, sampling: Sampling, system: str | None, lines, history: Path | 
     import torch
 
     torch.manual_seed(sampling.seed or 0)
-    chat = Chat(engine, sampling, system, next((name for name in engine.voices if name != BASE), BASE))
+    first = next((name for name in engine.voices if name != BASE), BASE)
+    chat = Chat(engine, sampling, system, first, is_person=lines.isatty())
     reader = LineReader(lines, candidates=chat.candidates, history=history)
     while True:
         try:
@@ -106,12 +107,16 @@ def talk(engine, sampling: Sampling, system: str | None, lines, history: Path | 
 
 @dataclass
 class Chat:
-    """One conversation, kept as text, with whoever is chosen; each renders all of it by its own template."""
+    """One conversation, kept as text, with whoever is chosen; each renders all of it by its own template.
+
+    is_person: whether Ctrl-C stops an answer, and not the program.
+    """
 
     engine: Any
     sampling: Sampling
     system: str | None
     current: str
+    is_person: bool = False
     messages: list[dict] = field(init=False)
 
     def __post_init__(self):
@@ -142,9 +147,10 @@ class Chat:
         """
         printer = Printer(has_color(sys.stdout))
         reply = self.engine.stream(messages, sampling, name, write=printer.write)
-        print("" if reply.text else EMPTY_ANSWER, flush=True)
-        if reply.finish_reason == "cancelled":
-            if not sys.stdin.isatty():
+        is_stopped = reply.finish_reason == "cancelled"
+        print("" if reply.text or is_stopped else EMPTY_ANSWER, flush=True)
+        if is_stopped:
+            if not self.is_person:
                 raise KeyboardInterrupt
             say("(stopped)")
             return reply.text or None

@@ -7,7 +7,8 @@ from ftkit.serving.page import local_page
 
 def voting_app(ballot: Ballot, host: str):
     """An app with the page and the routes of a ballot. host: that it listens at."""
+    from ftkit.serving.routes.page import page_routes
     from ftkit.serving.routes.voting import voting_routes
 
     page = local_page("vote")
-    return local_app([voting_routes(ballot, page)], host=host, policy=page.policy)
+    return local_app([page_routes(page), voting_routes(ballot)], host=host, policy=page.policy)

@@ -31,7 +31,7 @@ class Terminal:
         )  # fmt: skip
         os.close(other)
         self.seen = ""
-        self.until("> ")
+        self.start = self.until("> ")
 
     def until(self, text: str) -> str:
         """What comes up to and with a text."""
@@ -80,6 +80,7 @@ def terminal():
 
 def test_lines_are_edited_a_paste_is_one_message_and_an_answer_can_be_stopped(terminal):
     chat = terminal()
+    assert "\x1b[?2004h" in chat.start  # the terminal is to mark where a paste begins and ends
     chat.send(f"abd{LEFT}c{ENTER}", "first heard 'abcd' of 4 after 0")
     chat.send(f"{UP}{ENTER}", "first heard 'abcd' of 4 after 2")
     chat.send(f"\x1b[200~one\ntwo\nthree\x1b[201~{ENTER}", r"heard 'one\ntwo\nthree' of 13 after 4")
@@ -94,6 +95,12 @@ def test_lines_are_edited_a_paste_is_one_message_and_an_answer_can_be_stopped(te
     chat.send(f"more{ENTER}", "second heard 'more' of 4 after 12")
     os.write(chat.fd, CTRL_D.encode())
     assert chat.end() == 0
+
+
+def test_without_an_editor_lines_that_come_together_are_one_message(terminal):
+    chat = terminal(TERM="dumb")
+    chat.send("one\ntwo\nthree\n", r"first heard 'one\ntwo\nthree' of 13 after 0")
+    chat.send("four\n", "first heard 'four' of 4 after 2")
 
 
 @pytest.mark.parametrize("word", ["/bye", "/exit", "exit", "quit"])

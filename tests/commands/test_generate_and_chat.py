@@ -251,6 +251,30 @@ def test_a_conversation_is_saved_as_a_row_that_trainers_read(flags, tmp_path, ca
     assert roles == ["system", "user", "assistant", "user", "assistant"] and row
 
 
+def test_of_an_answer_that_was_stopped_what_came_is_kept(flags, tiny_folder, monkeypatch):
+    engine, pieces = load(flags), []
+
+    def write(piece):
+        pieces.append(piece)
+        if len(pieces) == 3:
+            raise KeyboardInterrupt
+
+    modes = [module.training for module in engine.model.modules()]
+    reply = engine.stream([{"role": "user", "content": "Say it."}], Sampling(max_new_tokens=5), write=write)
+    assert (reply.finish_reason, reply.output_tokens) == ("cancelled", 3)
+    assert reply.text == reference_answer(tiny_folder, "Say it.", 3) == "".join(pieces)
+    assert modes == [module.training for module in engine.model.modules()]
+    monkeypatch.setattr(engine, "generate", lambda *asked, **batching: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # where no person types, the program ends
+        chat.talk(engine, Sampling(), None, io.StringIO("Say it.\n"))
+
+
+def test_beams_answer_in_a_chat_when_they_are_done(flags, capsys):
+    engine, beams = load(flags), Sampling(max_new_tokens=5, num_beams=3)
+    chat.talk(engine, beams, None, io.StringIO("Say it.\n"))
+    assert capsys.readouterr().out.strip("\n") == engine.answers([[{"role": "user", "content": "Say it."}]], beams)[0]
+
+
 def test_chat_survives_a_full_context(flags, capsys):
     chat.talk(load(flags), Sampling(max_new_tokens=5), None, io.StringIO("word " * 400 + "\nSay it.\n"))
     assert "shorten the prompt or start over" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """Two answers shown blind, and the votes on them.
 
-GET  /             the page
 GET  /api/pair     the next pair without a vote; ?number=N: the one at that place, to vote again
 POST /api/votes    {"pair": id, "vote": "left" | "right" | "tie" | "both_bad"[, "again": true]}; answers the next
 """
@@ -8,11 +7,9 @@ POST /api/votes    {"pair": id, "vote": "left" | "right" | "tie" | "both_bad"[, 
 from typing import Literal
 
 from fastapi import APIRouter, HTTPException
-from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict
 
 from ftkit.evaluation.judge.ballot import Ballot
-from ftkit.serving.page import LocalPage
 
 
 class Cast(BaseModel):
@@ -25,13 +22,9 @@ class Cast(BaseModel):
     again: bool = False
 
 
-def voting_routes(ballot: Ballot, page: LocalPage) -> APIRouter:
+def voting_routes(ballot: Ballot) -> APIRouter:
     """The routes of one ballot."""
     router = APIRouter()
-
-    @router.get("/", response_class=HTMLResponse)
-    def shown() -> str:
-        return page.html
 
     @router.get("/api/pair")
     def pair(number: int | None = None) -> dict:
