@@ -1,52 +1,61 @@
-"""How long a connection may take over its next request: slow clients must not hold a server's places.
+"""How long a connection may take over its next request, and over reading its answer: slow clients hold no places.
 
 uvicorn.Config(app, http=patient_protocol())
 """
 
 SECONDS_TO_ASK = 30  # from the first byte of a request, or the start of a connection, to the end of its headers
+SECONDS_TO_READ = 60  # that a client may take nothing of an answer that waits for it
 
 
 def patient_protocol() -> type:
-    """uvicorn's protocol in Python, whose connections end where no whole request comes in time."""
-    import h11
+    """uvicorn's protocol in Python, whose connections end where a client is too slow."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    class PatientProtocol(H11Protocol):
-        """See above."""
+    return type("PatientProtocol", (Patience, H11Protocol), {})
 
-        patience = None
 
-        def connection_made(self, transport) -> None:
-            """A client has come."""
-            super().connection_made(transport)
-            self.be_patient()
+class Patience:
+    """What goes in front of a protocol of uvicorn: two timers, of the request that is awaited and of what is sent."""
 
-        def data_received(self, data: bytes) -> None:
-            """It sends something; what matters is whether a request has begun with it."""
-            super().data_received(data)
-            self.be_patient()
+    asking = reading = None
 
-        def connection_lost(self, exc) -> None:
-            """It has gone."""
-            super().connection_lost(exc)
-            self.stop_waiting()
+    def connection_made(self, transport) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        self.await_request()
 
-        def be_patient(self) -> None:
-            """Wait for a while where no whole request has come, from when that began."""
-            is_asking = self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE
-            if not is_asking:
-                self.stop_waiting()
-            elif self.patience is None:
-                self.patience = self.loop.call_later(SECONDS_TO_ASK, self.hang_up)
+    def data_received(self, data: bytes) -> None:
+        """It sends something; what matters is whether a request has begun with it."""
+        super().data_received(data)
+        self.await_request()
 
-        def stop_waiting(self) -> None:
-            """A request has come, or the connection has ended."""
-            if self.patience is not None:
-                self.patience.cancel()
-                self.patience = None
+    def connection_lost(self, exc) -> None:
+        """It has gone."""
+        super().connection_lost(exc)
+        self.stop("asking")
+        self.stop("reading")
 
-        def hang_up(self) -> None:
-            """Close the connection."""
-            self.transport.close()
+    def pause_writing(self) -> None:
+        """It does not read what was sent, of which enough waits."""
+        super().pause_writing()
+        self.reading = self.loop.call_later(SECONDS_TO_READ, self.transport.abort)
 
-    return PatientProtocol
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self.stop("reading")
+
+    def await_request(self) -> None:
+        """Wait for a while where no whole request has come, from when that began."""
+        import h11
+
+        if self.conn.their_state is not h11.IDLE or self.conn.our_state is not h11.IDLE:
+            self.stop("asking")
+        elif self.asking is None:
+            self.asking = self.loop.call_later(SECONDS_TO_ASK, self.transport.close)
+
+    def stop(self, name: str) -> None:
+        """End a timer."""
+        if (timer := getattr(self, name)) is not None:
+            timer.cancel()
+            setattr(self, name, None)

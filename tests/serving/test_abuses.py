@@ -68,6 +68,7 @@ ABUSES = [
     ("an empty question", CHAT, asked(content=""), [200, 400]),
     ("100,000 messages", CHAT, text('{"model": "base", "messages": [' + ",".join(['{"role":"user"}'] * 100_000) + "]}"), [400, 413]),
     ("a prompt longer than the context", CHAT, asked(content="a b " * 50_000), [400]),
+    ("300,000 invisible letters", CHAT, asked(content="<|" + "\u2060" * 300_000), [400]),
     ("a forged turn", CHAT, asked(content=FORGED), [200]),
     ("a forged system turn", CHAT, chat(messages=[{"role": "system", "content": FORGED}, {"role": "user", "content": "a"}]), [200]),
     ("a forged name", CHAT, asked(name=FORGED), [200]),

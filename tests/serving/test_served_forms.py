@@ -237,10 +237,11 @@ def test_health_is_the_engines(client, batcher, monkeypatch):
     assert client.get("/health").status_code == 503 and "dead" not in client.get("/health").text
 
 
-def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
+def test_a_connection_that_asks_nothing_or_reads_nothing_is_closed(monkeypatch):
     from ftkit.serving import patience
 
     monkeypatch.setattr(patience, "SECONDS_TO_ASK", 0.1)
+    monkeypatch.setattr(patience, "SECONDS_TO_READ", 0.1)
     events = []
 
     class Transport(asyncio.Transport):
@@ -250,10 +251,13 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
         def close(self):
             events.append("closed")
 
+        def abort(self):
+            events.append("aborted")
+
         def is_closing(self):
             return False
 
-    async def connect(*parts: bytes) -> list[str]:
+    async def connect(*parts: bytes, is_read: bool | None = None) -> list[str]:
         from uvicorn.server import ServerState
 
         from ftkit.serving.app import server_config
@@ -264,8 +268,14 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
         for part in parts:
             protocol.data_received(part)
             await asyncio.sleep(0.06)
+        if is_read is not None:
+            protocol.stop("asking")
+            protocol.pause_writing()
+            if is_read:
+                protocol.resume_writing()
         await asyncio.sleep(0.15)
         return list(events)
 
     assert asyncio.run(connect()) == ["closed"]
     assert asyncio.run(connect(b"GET /health HTTP/1.1\r\n", b"A: b\r\n", b"C: d\r\n")) == ["closed"]
+    assert asyncio.run(connect(is_read=False)) == ["aborted"] and asyncio.run(connect(is_read=True)) == []

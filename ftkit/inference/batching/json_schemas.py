@@ -40,7 +40,7 @@ def checked_schema(schema: Any) -> str:
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"{WHERE} has more than {MAX_CHARACTERS:,} characters; simplify it")
     schema = json.loads(text)
-    nodes = []
+    nodes: list[dict] = []
     for node, depth in subschemas(schema, 0):
         nodes.append(node)
         if depth > MAX_DEPTH or len(nodes) > MAX_SCHEMAS:
@@ -55,11 +55,11 @@ def checked_schema(schema: Any) -> str:
     return json.dumps(schema)
 
 
-def subschemas(node: Any, depth: int) -> Iterator[tuple[Mapping, int]]:
+def subschemas(node: Any, depth: int) -> Iterator[tuple[dict, int]]:
     """A schema and all below it, each with its depth. Raises UserError for what is no schema."""
     if isinstance(node, bool):
         return
-    if not isinstance(node, Mapping):
+    if not isinstance(node, dict):
         raise UserError(f"{WHERE} holds {json.dumps(node)[:40]} where a schema belongs")
     yield node, depth
     if depth > MAX_DEPTH:
