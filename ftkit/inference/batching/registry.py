@@ -29,7 +29,8 @@ from ftkit.inference.golden import Precision, check_belongs, check_golden, log_p
 from ftkit.model.adapters.embeddings import check_own_rows
 from ftkit.model.adapters.files import adapter_fingerprint, base_fingerprint, recorded_base
 from ftkit.model.adapters.loading import Shapes, check_base, check_keys, check_tensors
-from ftkit.model.adapters.routed import Parts, Router, num_bytes, read_parts
+from ftkit.model.adapters.parts import Parts, num_bytes, read_parts
+from ftkit.model.adapters.routed import Router
 from ftkit.model.loading import local_adapter_folder
 
 GIB = 2**30

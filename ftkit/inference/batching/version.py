@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ftkit.inference.engine import Voice
-from ftkit.model.adapters.routed import Parts
+from ftkit.model.adapters.parts import Parts
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ loading.py      Puts adapters on their base, and refuses what PEFT would take in
 merging.py      Merges an adapter into its base
 methods.py      What is trained
 pruning.py      A LoRA adapter of a smaller rank
+parts.py        What an adapter does to the rows of a batch, module by module
 routed.py       Adapters that share a base in memory, each row of a batch with its own
 updates.py      What a LoRA adapter adds to each weight
 writing.py      Writes the folder of an adapter that was computed instead of trained
