@@ -117,7 +117,7 @@ def decoding(options: Options) -> str:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from ftkit.config.assets import PACKAGE
+    from ftkit.model.loading import load_tokenizer
 
     num = 8 if options.quick else GPT2_TOKENS
     layers = 2 if options.quick else 12
@@ -125,8 +125,7 @@ def decoding(options: Options) -> str:
         torch.manual_seed(measuring.SEED)
         model = GPT2LMHeadModel(GPT2Config(n_layer=layers)).eval()
         model.save_pretrained(name)
-        for file in (PACKAGE / "assets/gpt2").glob("*.json"):
-            Path(name, file.name).write_bytes(file.read_bytes())
+        load_tokenizer("gpt2").save_pretrained(name)
 
         def prompt() -> torch.Tensor:  # a new one each time: nothing of it has been kept
             return torch.randint(0, 50257, (1, 64))
@@ -333,12 +332,12 @@ def report(key: str, options: Options) -> str:
     if not options.quick:
         plot(memory, speed)
     number, resident, exact = memory[-1]
-    added, due = resident - memory[0][1], exact - memory[0][2]
+    of_base, due = memory[0][1], exact - memory[0][2]
     rows = [[clients, f"{rate:.2f}", f"{tokens:.0f}", f"{took:.2f}"] for clients, rate, tokens, took in speed]
     return (
-        f"{body}\n\nMemory above the imports with {number} adapters (r={CROWD_RANK}, all linear layers): {resident:.0f} MiB, "
-        f"{resident / exact:.2f} of the base's weights and theirs ({exact:.0f} MiB); what they added is {added:.0f} MiB, "
-        f"{added / due:.2f} of their sizes.\n\nThrough `ftkit serve`, base and three adapters in turn, one request of each "
+        f"{body}\n\nMemory above the imports: {of_base:.0f} MiB with the base alone, {resident:.0f} with {number} adapters "
+        f"(r={CROWD_RANK}, all linear layers, {due:.0f} MiB of tensors): {resident / (of_base + due):.3f} of the base and "
+        f"their sizes.\n\nThrough `ftkit serve`, base and three adapters in turn, one request of each "
         f"client after another:\n\n{measuring.table(['clients', 'answers/s', 'tokens/s', 'median seconds'], rows)}\n\n"
         f"![Memory against adapters, and answers a second against clients]({PLOT.name})"
     )
