@@ -58,6 +58,7 @@ def answer_all(questions: list, args) -> "Cost":
     num_done = len(file.records) if file and not args.compare else 0
     if num_done:
         print(f"{num_done} of {len(questions)} prompts are answered already", file=sys.stderr)
+        cost.add_ended(file.finish_reasons)
     try:
         for question, named in zip(questions[num_done:], found, strict=True):
             choices = chosen(question, named, choosing)
@@ -96,11 +97,15 @@ class Cost:
 
     def add(self, replies: Sequence, choices: Mapping) -> None:
         """Count the answers to a prompt, and what was read to choose one."""
-        self.num_answers += len(replies)
-        self.num_cut += sum(reply.finish_reason == "length" for reply in replies)
+        self.add_ended([reply.finish_reason for reply in replies])
         self.num_read += sum(reply.input_tokens for reply in replies)
         self.num_written += sum(reply.output_tokens for reply in replies)
         self.num_scored += sum(choice.num_tokens for choice in choices.values())
+
+    def add_ended(self, finish_reasons: Sequence[str]) -> None:
+        """Count answers by what ended them."""
+        self.num_answers += len(finish_reasons)
+        self.num_cut += finish_reasons.count("length")
 
     def line(self, num_samples: int) -> str:
         """The cost in one line."""

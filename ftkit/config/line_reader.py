@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from ftkit.config.jsonl import json_line, read_jsonl
 
@@ -31,7 +31,7 @@ class LineReader:
     def __init__(self, lines: TextIO, *, candidates: Callable[[str], Sequence[str]], history: Path | None = None):
         self.lines, self.candidates, self.history = lines, candidates, history
         self.is_person = lines.isatty()
-        self.readline = editor(lines) if self.is_person else None
+        self.readline: Any = editor(lines) if self.is_person else None
         self.has_paste = self.readline is not None and "libedit" not in (self.readline.__doc__ or "")
         if self.readline:
             self.set_up(self.readline)

@@ -41,13 +41,14 @@ class AnswerFile:
     asked: dict[str, Any]
     records: list[dict]
     replies: dict[str, list[list[Reply]]]
+    is_begun: bool = False
 
     @classmethod
     def of(cls, path: Path, asked: dict[str, Any]) -> "AnswerFile":
         """The file at a path as far as it was written; UserError where other answers were asked for then."""
         check_answer_file(path)
         note = note_of(path)
-        lines = read_jsonl(note, what="note of an unfinished file", report=pass_over_torn)
+        lines = read_jsonl(note, checked, what="note of an unfinished file", report=pass_over_torn)
         if not lines:
             return cls(path, asked, [], {})
         before = lines[0].get("asked")
@@ -62,12 +63,20 @@ class AnswerFile:
         replies: dict[str, list[list[Reply]]] = {}
         for line in lines[1:]:
             replies.setdefault(line["model"], []).append([reply_of(one) for one in line["replies"]])
-        return cls(path, asked, read_jsonl(path), replies)
+        return cls(path, asked, read_jsonl(path), replies, is_begun=True)
 
     def begin(self) -> None:
         """Write down what is asked, where that is not done yet."""
-        if not note_of(self.path).is_file():
+        if not self.is_begun:
+            self.is_begun = True
             append_jsonl(note_of(self.path), [{"version": VERSION, "asked": self.asked}])
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        """What ended each answer that was there before."""
+        named = [record["finish_reasons"] for record in self.records]
+        by_voice = [list(one.values()) if isinstance(one, dict) else [one] for one in named]
+        return [reason for voices in by_voice for reasons in voices for reason in reasons]
 
     def add(self, record: dict) -> None:
         """Add the answers to a question."""
@@ -89,6 +98,14 @@ class AnswerFile:
     def finish(self) -> None:
         """Take the note away: the file is whole."""
         note_of(self.path).unlink(missing_ok=True)
+
+
+def checked(line: dict) -> dict:
+    """A line of a note. Raises ValueError for what is none."""
+    is_reply = isinstance(line.get("model"), str) and isinstance(line.get("replies"), list)
+    if not is_reply and "version" not in line:
+        raise ValueError("neither what was asked nor a reply")
+    return line
 
 
 def differences(before: dict, now: dict) -> list[str]:

@@ -65,6 +65,7 @@ def test_a_command_that_was_killed_anywhere_writes_the_same_file_when_it_is_give
         assert run(generate.main, argv) == 0
         assert path.read_bytes() == whole.read_bytes() and len(made) == 3 - (num_kept - 1) // 2 * (num_kept > 0)
         printed = capsys.readouterr().err
+        assert f"{whole.read_text().count('length')} of 10 answers were cut" in printed  # also those of before
         assert f"5 prompts answered in {path}" in printed
         assert (f"{num_kept - 1} of 5 prompts are answered already" in printed) == (num_kept > 0)
         assert files(tmp_path) == ["answers-whole.jsonl", "answers.jsonl"]
@@ -127,6 +128,21 @@ def test_a_question_that_can_not_be_asked_leaves_no_unfinished_file(flags, tmp_p
 def test_a_note_of_another_version_is_refused(flags, tmp_path, capsys):
     path = tmp_path / "answers.jsonl"
     path.write_text("{}\n")
-    (tmp_path / "answers.jsonl.unfinished").write_text(json.dumps({"version": 0}) + "\n")
-    assert run(generate.main, [*flags, "--output_file", str(path)]) == 2
-    assert "another version of ftkit wrote it; remove it and answers.jsonl" in capsys.readouterr().err
+    for line, reason in (
+        ({"version": 0}, "another version of ftkit wrote it; remove it and answers.jsonl"),
+        (
+            {"models": 3},
+            "answers.jsonl.unfinished:1: no note of an unfinished file (neither what was asked nor a reply)",
+        ),
+    ):
+        (tmp_path / "answers.jsonl.unfinished").write_text(json.dumps(line) + "\n")
+        assert run(generate.main, [*flags, "--output_file", str(path)]) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_a_note_that_was_cut_off_is_written_again(flags, tmp_path, killed_at):
+    path, note = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.unfinished"
+    note.write_text('{"version": 1, "ask')
+    killed_at(2)
+    assert run(generate.main, [*flags, *DRAWN, "--output_file", str(path)]) == 130
+    assert json.loads(note.read_text())["asked"]["temperature"] == 1.5
