@@ -1,6 +1,7 @@
 """Tools, calls and results have a place or are refused, and none of their texts can forge a turn."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,24 @@ def test_a_template_is_known_by_what_it_renders(bpe, hermes):
     assert tool_place(tokenizer) is None  # one tag for each argument
     install_template(tokenizer, "chatml")
     assert tool_place(tokenizer) is None
+
+
+PUBLISHED = {  # of the templates that TRL ships
+    "qwen2_5": HERMES, "qwen3": HERMES, "qwen3_instruct_2507": HERMES, "llama3_1": LLAMA, "llama3_2": LLAMA, "glm4moe": None,
+    "gptoss": None, "phi3": None, "qwen3_6": None, "nemotron_3_nano": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "style"), PUBLISHED.items())
+def test_published_templates_are_known(bpe, name, style):
+    import trl
+
+    path = Path(trl.__file__).with_name("chat_templates") / f"{name}.jinja"
+    if not path.is_file():
+        pytest.skip("TRL has it no longer, or not yet")
+    bpe.chat_template = path.read_text(encoding="utf-8")
+    place = tool_place(bpe)
+    assert place is None if style is None else place[:2] == (style, True)
 
 
 def test_the_prompt_is_what_the_template_renders(hermes):

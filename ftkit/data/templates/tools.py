@@ -79,9 +79,7 @@ def probe(messages: list[dict], tokenizer: PreTrainedTokenizerBase, template: st
 
 def call_style(text: str) -> str | None:
     """How calls are written in a text that shows one, or how one is to be written."""
-    if "<function=" in text:  # one tag for each argument
-        return None
-    if "<tool_call>" in text:
+    if re.search(r'<tool_call>\s*\{"name"', text):  # others have a tag for each argument
         return HERMES
     if "[TOOL_CALLS]" in text or "[AVAILABLE_TOOLS]" in text:
         return MISTRAL
