@@ -113,7 +113,7 @@ def start_of(task: str, args) -> list[str]:
 
 SETTINGS = {  # the reward, and for how long
     "length": ("length:6-8", "--max_completion_length 32 --per_device_train_batch_size 32 --max_steps 24"),
-    "format": ("format:<b>.*</b>", "--max_completion_length 24 --per_device_train_batch_size 32 --max_steps 30"),
+    "format": ("format:<b>.*</b>", "--max_completion_length 24 --per_device_train_batch_size 32 --max_steps 16"),
     "sums": ("exact_answer", "--max_completion_length 6 --per_device_train_batch_size 128 --max_steps 30"),
     "random": ("drawn", "--max_completion_length 6 --per_device_train_batch_size 128 --max_steps 30"),
     "arithmetic": (

@@ -108,6 +108,34 @@ def test_a_run_goes_on_bit_for_bit_in_the_middle_of_a_rollout(make, tmp_path):
     assert curve(later, "reward") == curve(whole, "reward")
 
 
+class Killed(Exception):
+    """In the place of a signal that nobody can catch."""
+
+
+def test_a_run_that_is_killed_while_it_samples_goes_on_bit_for_bit(make, tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8, "kl_target": 0.01}
+    whole = make(small_tokens, **settings)
+    whole.train()
+    killed, calls = make(small_tokens, **settings, output_dir=str(tmp_path)), []
+    sample_ids = killed.sample_ids
+
+    def sample_and_die(*args):
+        calls.append(sample_ids(*args))  # in the middle: the random numbers are drawn already
+        if len(calls) == 2:
+            raise Killed
+        return calls[-1]
+
+    killed.sample_ids = sample_and_die
+    with pytest.raises(Killed):
+        killed.train()
+    later = make(small_tokens, **settings, output_dir=str(tmp_path))
+    later.train(resume_from_checkpoint=True)
+    assert later.kl_coef == whole.kl_coef
+    for name, one in digest(whole).items():
+        assert torch.equal(one, digest(later)[name]), name
+    assert curve(later, "reward") == curve(whole, "reward")
+
+
 @pytest.mark.parametrize("trunk", ["shared", "separate"])
 def test_a_split_of_the_batch_changes_nothing(make, trunk):
     runs = [
