@@ -93,7 +93,11 @@ def parser() -> CommandParser:
     add("--temperature", type=float, default=0.7, help="of these samples; one answer alone is greedy")
     add("--choose", choices=["majority", "best"], help="what most samples say, or what is scored highest")
     add("--reward_model", help="output folder of ftkit reward, for --choose best")
-    add("--judge", metavar="MODEL@URL", help="a judge on an OpenAI-compatible server, for --choose best")
+    add(
+        "--judge",
+        metavar="MODEL@URL",
+        help="a judge on a server, or the folder of a model, for --choose best",
+    )
     add("--seed", type=int, default=0, help="of the samples; recorded, and sent to an endpoint if given")
     return found
 

@@ -160,7 +160,9 @@ def parse(argv: list[str]):
         "--vote_on", choices=["text", "number"], default="text", help="of a majority: number is the last one"
     )
     parser.add_argument("--reward_model", help="output folder of ftkit reward, for --choose best")
-    parser.add_argument("--judge", metavar="MODEL@URL", help="on an OpenAI-compatible server, for --choose best")
+    parser.add_argument(
+        "--judge", metavar="MODEL@URL", help="a judge on a server, or a model's folder, for --choose best"
+    )
     parser.add_argument(
         "--batch_size",
         type=int,

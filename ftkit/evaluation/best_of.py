@@ -87,7 +87,7 @@ def chooser_of(way: str, reward_model: str | None = None, judge: str | None = No
 
 
 def load_scorer(reward_model: str | None = None, judge: str | None = None) -> Scorer:
-    """The scorer of `--reward_model FOLDER` or `--judge MODEL@URL`. Raises UserError for one that can't be had."""
+    """The scorer of `--reward_model FOLDER`, `--judge MODEL@URL` or `--judge FOLDER`. Raises UserError for none."""
     if reward_model:
         return by_reward_model(reward_model)
     endpoint = judge_of(str(judge), "--judge ")

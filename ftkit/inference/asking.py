@@ -148,7 +148,7 @@ def check_choosing(args: argparse.Namespace) -> None:
     if args.choose and args.num_samples < 2:
         raise UserError("--choose needs samples to choose from; add --num_samples 8")
     if args.choose == "best" and len(scorers) != 1:
-        raise UserError("--choose best needs one that scores: --reward_model FOLDER, or --judge MODEL@URL")
+        raise UserError("--choose best needs one that scores: --reward_model FOLDER, or --judge MODEL@URL or FOLDER")
     if args.choose != "best" and scorers:
         raise UserError(f"--{scorers[0]} has no effect without --choose best; add that, or leave it out")
     if args.num_samples > 1 and args.temperature == 0:

@@ -6,10 +6,12 @@ judge_scores(judge_of("llama3.2@http://127.0.0.1:11434/v1", "--judge "), [Answer
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from ftkit.config.errors import UserError
 from ftkit.data.rows.thoughts import without_thought
+from ftkit.inference.completion import Reply
 from ftkit.inference.endpoint import Endpoint, ask_all
 
 SCORE_PROMPT = """\
@@ -45,6 +47,7 @@ Reply with A, B or tie and nothing else."""
 
 TAG = re.compile(r"<(?=\s*/?\s*(?:question|reference|answer))", re.IGNORECASE)
 SCORE = re.compile(r"\d{1,3}")
+BUNDLED = ("base", "smollm2")  # models that are known by name
 MAX_SCORE_TOKENS = 16  # of a reply that is one number
 CHOICES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
@@ -116,21 +119,47 @@ class JudgeScore(NamedTuple):
     num_tokens: int
 
 
-def judge_of(given: str, before: str) -> Endpoint:
-    """The judge of MODEL@URL, for a number. before: what stands in front of it on the command line.
+class LocalJudge:
+    """A judge that is loaded here, when it is first asked: a model's folder, "base" or "smollm2"."""
+
+    def __init__(self, name: str):
+        self.name, self.engine = name, None
+
+    def ask(self, conversations: Sequence[list[dict]]) -> dict[int, Reply]:
+        """The likeliest reply to each, by its place; a failure for one that does not fit the context."""
+        from ftkit.inference.asking import ModelSettings, Sampling
+        from ftkit.inference.engine import Engine
+
+        if self.engine is None:
+            self.engine = Engine.load(ModelSettings(self.name), with_base=True)
+        prompts = [self.engine.voice().render(turns) for turns in conversations]
+        fitting = [place for place, ids in enumerate(prompts) if self.engine.has_room(ids)]
+        found = self.engine.replies([prompts[place] for place in fitting], Sampling(max_new_tokens=MAX_SCORE_TOKENS))
+        replies = dict.fromkeys(range(len(prompts)), Reply(failure="longer than the judge's context"))
+        return replies | dict(zip(fitting, found, strict=True))
+
+
+def judge_of(given: str, before: str) -> Endpoint | LocalJudge:
+    """The judge of MODEL@URL or FOLDER, for a number. before: what stands in front of it on the command line.
 
     Raises UserError for what is none.
     """
     model, at, url = given.partition("@http")
-    if not (model and at):
-        prefix = before.rpartition(" ")[2]
-        raise UserError(f"{before}{given}: write {prefix}MODEL@URL, such as {prefix}llama3.2@http://127.0.0.1:8000/v1")
-    return Endpoint(f"http{url}", model, max_tokens=MAX_SCORE_TOKENS)
+    if model and at:
+        return Endpoint(f"http{url}", model, max_tokens=MAX_SCORE_TOKENS)
+    if not at and (given in BUNDLED or Path(given).expanduser().is_dir()):
+        return LocalJudge(given)
+    prefix = before.rpartition(" ")[2]
+    raise UserError(
+        f"{before}{given}: write {prefix}MODEL@URL, such as {prefix}llama3.2@http://127.0.0.1:8000/v1, or a model's "
+        "folder"
+    )
 
 
-def judge_scores(endpoint: Endpoint, rows: Sequence[Answered]) -> list[JudgeScore]:
+def judge_scores(judge: Endpoint | LocalJudge, rows: Sequence[Answered]) -> list[JudgeScore]:
     """A judge's score of each answer, asked once. Raises UserError where the server is gone."""
-    replies = dict(ask_all(endpoint, [[{"role": "user", "content": score_prompt(row)}] for row in rows]))
+    asked = [[{"role": "user", "content": score_prompt(row)}] for row in rows]
+    replies = judge.ask(asked) if isinstance(judge, LocalJudge) else dict(ask_all(judge, asked))
     found = []
     for reply in (replies[place] for place in range(len(rows))):
         points = None if reply.failure else parse_score(reply.text)

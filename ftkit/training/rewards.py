@@ -74,7 +74,7 @@ class Reward:
 def load_rewards(names: Sequence[str], weights: Sequence[float] | None = None) -> list[Reward]:
     """The rewards of `--rewards`, weighted by `--reward_weights`.
 
-    A name is one of `ftkit.metrics.rewards`, FILE.py:FUNCTION, reward_model:FOLDER, or judge:MODEL@URL.
+    A name is one of `ftkit.metrics.rewards`, FILE.py:FUNCTION, reward_model:FOLDER, judge:MODEL@URL or judge:FOLDER.
     Raises UserError for one that is not known or can't be loaded, for none, two of a name, and weights that don't fit.
     """
     if not names:
@@ -163,7 +163,7 @@ def by_model(folder: str) -> Callable:
 def by_judge(given: str) -> Callable:
     """Scores of a judge from 0 to 1, asked once per answer; None where its reply is no score.
 
-    given: MODEL@URL. Raises UserError where the server is gone.
+    given: MODEL@URL or a model's folder. Raises UserError where the server is gone.
     """
     endpoint = judge_of(given, f"--rewards {JUDGE}:")
 

@@ -80,6 +80,37 @@ def test_the_best_by_a_judge_and_a_judge_without_scores(monkeypatch):
         load_scorer(judge="m")
 
 
+def test_a_judge_in_a_folder_is_loaded_once_and_asked_greedily(monkeypatch, tiny_folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    from ftkit.data.templates.templates import read_template
+    from ftkit.inference.engine import Engine
+
+    loaded, load, replies, asked = [], Engine.load, Engine.replies, []
+
+    def load_and_count(*args, **kwargs):
+        loaded.append(args)
+        return load(*args, **kwargs)
+
+    def scored(self, prompts_ids, sampling, *args, **kwargs):
+        assert len(replies(self, prompts_ids, sampling, *args, **kwargs)) == len(prompts_ids)  # it is asked for real
+        assert (sampling.temperature, sampling.max_new_tokens) == (0.0, 16)
+        asked.extend(prompts_ids)
+        return [Reply(str(40 + 10 * place), input_tokens=5, output_tokens=1) for place in range(len(prompts_ids))]
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "judge")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = read_template("plain")
+    tokenizer.save_pretrained(folder)
+    monkeypatch.setattr(Engine, "load", load_and_count)
+    monkeypatch.setattr(Engine, "replies", scored)
+    scorer = load_scorer(judge=str(folder))
+    assert not loaded
+    assert scorer([ASK, ASK], ["4", "5"]) == ([0.4, 0.5], 12)
+    assert scorer([ASK, ASK], ["4 " * 600, "5"]) == ([None, 0.4], 6)  # the first is longer than the context
+    assert len(loaded) == 1 and len(asked) == 3
+
+
 TASK = Task("sums", 1, "generation", "sums", ["exact_match"], stop=["\n"], max_new_tokens=9)
 ITEMS = [TaskItem(f"id{n}", [f"{n}"], target=str(n % 3)) for n in range(12)]
 

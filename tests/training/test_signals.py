@@ -118,10 +118,22 @@ TABLE = [  # trainer, moment, signal, exit code, newest checkpoint when the proc
     ("pretrain", "after", "SIGTERM", 143, 6),
     ("pretrain", "after", "SIGINT", 130, 6),
     ("pretrain", "after", "SIGUSR1", 0, 6),
+    ("kto", "update 2", "SIGTERM", 143, 2),
+    ("kto", "saving 4", "SIGINT", 130, 4),
+    ("grpo", "update 2", "SIGTERM", 143, 2),
+    ("grpo", "update 3", "SIGUSR1", 0, 6),
+    ("grpo", "saving 4", "SIGINT", 130, 4),
+    ("ppo", "update 2", "SIGTERM", 143, 2),
+    ("ppo", "update 3", "SIGUSR1", 0, 6),
+    ("ppo", "saving 4", "SIGINT", 130, 4),
 ]
 SAMPLE = (9, 14, 16, 27)  # of the table, by every run of the tests
 COMMON = "--bf16 false --disable_tqdm --logging_steps 2 --save_strategy steps --save_steps 4 --seed 3"
 SAMPLES = "--num_samples 1 --per_device_train_batch_size 4 --learning_rate 1e-2"
+REWARDED = (
+    "--template alpaca --rewards length:-1 --max_completion_length 6 --receipt_prompts 2 --start_anyway --max_steps 6 "
+    "--eval_strategy steps --eval_steps 3 --test_size 2"
+)
 FLAGS = {
     "sft": "--template alpaca --use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
     "full": "--template alpaca --packing false --num_train_epochs 2 --test_size 2",
@@ -129,9 +141,11 @@ FLAGS = {
     "classify": "--use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 4",
     "pretrain": "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --dropout 0.2 --block_size 32 "
     "--max_steps 6 --eval_strategy steps --eval_steps 3 --test_size 2",
+    "kto": "--template alpaca --use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
+    "grpo": f"{REWARDED} --num_generations 2 --num_iterations 2 --gradient_accumulation_steps 1",
+    "ppo": f"{REWARDED} --num_mini_batches 2 --num_ppo_epochs 2",
 }
 COMMANDS = {"full": "sft"}  # of the trainers that are called otherwise
-SPEED = ("useful_tokens_per_second", "peak_memory_gib")  # of a line of metrics.jsonl; all else is compared
 
 
 def name_of(point) -> str:
@@ -179,6 +193,11 @@ class Harness:
             "dpo": [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in fewer],
             "classify": [{"text": word, "label": ("ham", "spam")[at % 2]} for at, word in enumerate(words)],
             "pretrain": [{"text": f"{word} {word.upper()} " * 12} for word in words],
+            "kto": [
+                {"prompt": word, "completion": word.upper(), "label": at % 2 == 0} for at, word in enumerate(fewer)
+            ],
+            "grpo": [{"prompt": word} for word in words],
+            "ppo": [{"prompt": word} for word in words],
         }
         for name, some in rows.items():
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
@@ -296,8 +315,8 @@ def outcome(out: Path) -> dict:
     weights = next(path for path in sorted(out.glob("*.safetensors")))
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().split("\n") if line]
     for record in metrics:
-        for key in SPEED:
-            record.pop(key, None)
+        for key in [key for key in record if "second" in key or "memory" in key or key == "step_time"]:
+            del record[key]
     return {
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "metrics": metrics,
@@ -309,7 +328,7 @@ def main(folder: Path, model: Path) -> None:
     """Run the points in FOLDER/points.json, and write what is wrong with them."""
     import torch
 
-    for name in ("sft", "dpo", "classify", "pretrain"):
+    for name in ("sft", "dpo", "classify", "pretrain", "kto", "grpo", "ppo"):
         importlib.import_module(f"ftkit.training.methods.{name}")
         importlib.import_module(f"ftkit.config.settings.{name}")
     importlib.import_module("ftkit.runs.lifecycle")

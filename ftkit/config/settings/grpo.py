@@ -58,8 +58,8 @@ class GRPOArguments(TrainerArguments, GRPOConfig):
 
     rewards: list[str] | None = setting(
         None, "What an answer is rewarded for: exact_answer, final_number, token_f1, constraints, json, "
-        "format:PATTERN, length:20-60, json_schema:FILE, reward_model:FOLDER, judge:MODEL@URL, or your own "
-        "FILE.py:FUNCTION."
+        "format:PATTERN, length:20-60, json_schema:FILE, reward_model:FOLDER, judge:MODEL@URL, judge:FOLDER, or "
+        "your own FILE.py:FUNCTION."
     )  # fmt: skip
     algorithm: str = setting("grpo", "GRPO and its family, or RLOO.", choices=["grpo", "rloo"])
     learning_rate: float | None = setting(

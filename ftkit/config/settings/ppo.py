@@ -30,8 +30,8 @@ class PPOArguments(TrainerArguments, _BaseConfig):
 
     rewards: list[str] | None = setting(
         None, "What an answer is rewarded for: exact_answer, final_number, token_f1, constraints, json, "
-        "format:PATTERN, length:20-60, json_schema:FILE, reward_model:FOLDER, judge:MODEL@URL, or FILE.py:FUNCTION of "
-        "your own.",
+        "format:PATTERN, length:20-60, json_schema:FILE, reward_model:FOLDER, judge:MODEL@URL, judge:FOLDER, or "
+        "FILE.py:FUNCTION of your own.",
     )  # fmt: skip
     reward_weights: list[float] | None = setting(None, "Weights of several rewards. Default: 1 each.")
     learning_rate: float | None = setting(
