@@ -2,8 +2,10 @@
 
 ftkit serve --model_name_or_path smollm2 --adapter first=runs/first --adapter second=runs/second
 ftkit serve --backend vllm=http://127.0.0.1:8000 --adapter first=runs/first     # loads it there, and sees that it acts
+ftkit serve --model_name_or_path smollm2 --admin_key KEY --registry runs        # adapters come and go while it runs
 """
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from ftkit.inference.asking import ModelSettings, parse_adapters
 from ftkit.serving.keys import Keys
 
 OF_HANDING_OVER = ("adapter", "backend", "api_key")  # flags that --backend vllm looks at
+LIMITS = ("num_slots", "max_waiting", "max_length", "prefix_gib", "adapter_gib")  # of `Limits`
 
 
 def main(argv: list[str]) -> None:
@@ -23,10 +26,10 @@ def main(argv: list[str]) -> None:
     if args.backend is not None:
         hand_over_to(args, parser)
         return
-    if not 0 <= args.port < 2**16:
-        raise UserError(f"--port is {args.port}; give a number from 0 to 65535")
+    check_limits(args)
     keys = Keys(args.api_key or os.environ.get("FTKIT_API_KEY"), args.admin_key or os.environ.get("FTKIT_ADMIN_KEY"))
     keys.check_host(args.host)
+    registry = folder_of(args.registry, keys)
     settings = ModelSettings(
         args.model_name_or_path, parse_adapters(args.adapter), template=args.template, dtype=args.dtype,
         load_in_4bit=args.load_in_4bit, ftgpt=args.ftgpt, trust_remote_code=args.trust_remote_code,
@@ -40,15 +43,17 @@ def main(argv: list[str]) -> None:
         from ftkit.serving.api import serving_app
 
         sentence_model = sentence_model_of(args.embedding_model)
-        batcher = Batcher.load(settings, Limits(num_slots=args.num_slots, max_waiting=args.max_waiting))
+        batcher = Batcher.load(settings, Limits(**{name: getattr(args, name) for name in LIMITS}))
         app = serving_app(
             batcher, args.host, keys=keys, origins=args.allow_origin, seconds=args.max_seconds,
-            sentence_model=sentence_model, registry=folder_of(args.registry), allow_untrained=args.allow_untrained,
+            sentence_model=sentence_model, registry=registry, allow_untrained=args.allow_untrained,
         )  # fmt: skip
         print(f"serving {', '.join(batcher.registry.names())} at {address_of(listener)}/v1", flush=True)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
-        run(app, listener)
-        batcher.close()
+        try:
+            run(app, listener)
+        finally:
+            batcher.close()
 
 
 def hand_over_to(args, parser: CommandParser) -> None:
@@ -67,11 +72,30 @@ def hand_over_to(args, parser: CommandParser) -> None:
         print(line, flush=True)
 
 
-def folder_of(registry: str | None) -> Path | None:
-    """The folder of --registry. Raises UserError where there is none such."""
-    if registry is not None and not Path(registry).is_dir():
+def check_limits(args) -> None:
+    """Raise UserError for numbers that no server can have."""
+    if not 0 <= args.port < 2**16:
+        raise UserError(f"--port is {args.port}; give a number from 0 to 65535")
+    for name, least in (("num_slots", 1), ("max_waiting", 0), ("max_length", 2)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} is {value}; give at least {least}")
+    for name in ("prefix_gib", "adapter_gib"):
+        if not 0 <= getattr(args, name) < math.inf:
+            raise UserError(f"--{name} is {getattr(args, name)}; give 0 or more GiB")
+    if not 0 < args.max_seconds < math.inf:
+        raise UserError(f"--max_seconds is {args.max_seconds}; give a number of seconds above 0")
+
+
+def folder_of(registry: str | None, keys: Keys) -> Path | None:
+    """The folder of --registry. Raises UserError where there is none such, or nobody may load from it."""
+    if registry is None:
+        return None
+    if not Path(registry).is_dir():
         raise UserError(f"--registry {registry}: no such folder; give the one whose adapters may be loaded")
-    return None if registry is None else Path(registry)
+    if keys.admin_key is None:
+        raise UserError(f"--registry {registry}: nobody may load from it; give --admin_key too (or FTKIT_ADMIN_KEY)")
+    return Path(registry)
 
 
 def sentence_model_of(name: str | None):
@@ -114,5 +138,8 @@ def serve_parser() -> CommandParser:
     )
     add("--num_slots", type=int, default=16, help="answers at once")
     add("--max_waiting", type=int, default=64, help="requests that may wait beside them, before 429")
+    add("--max_length", type=int, help="tokens of prompt and answer together; default: the model's context")
+    add("--prefix_gib", type=float, default=0.5, help="memory for prompts that begin alike, which are read once")
+    add("--adapter_gib", type=float, default=4.0, help="memory for adapters; beyond it the least recently asked leaves")
     add("--max_seconds", type=float, default=600, help="for one answer, before 408")
     return parser
