@@ -257,6 +257,17 @@ def load_model(
     return model
 
 
+def detach_from_files(model: PreTrainedModel) -> None:
+    """Copy weights that are a view of their file, and would change with it; one tensor at a time.
+
+    Weights in the precision of the file are such views on a CPU. Those that were quantised are not.
+    """
+    if getattr(model, "hf_quantizer", None) is None:
+        for parameter in model.parameters():
+            if parameter.device.type == "cpu":
+                parameter.data = parameter.data.clone()
+
+
 def broken_weights(folder: str | Path) -> Path:
     """The first weight file of a model's folder that can't be opened."""
     files = safetensors_files(folder)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ftkit.config.errors import UserError
+from ftkit.config.errors import UserError, first_line
 from ftkit.inference.asking import BASE, ModelSettings
 from ftkit.inference.batching.request import Limits, UnknownModel
 from ftkit.inference.batching.texts import Texts
@@ -31,7 +31,7 @@ from ftkit.model.adapters.files import adapter_fingerprint, base_fingerprint, re
 from ftkit.model.adapters.loading import Shapes, check_base, check_keys, check_tensors
 from ftkit.model.adapters.parts import Parts, num_bytes, read_parts
 from ftkit.model.adapters.routed import Router
-from ftkit.model.loading import local_adapter_folder
+from ftkit.model.loading import detach_from_files, local_adapter_folder
 
 GIB = 2**30
 MAX_SHAPES = 32  # kinds of adapters whose tensors are known without being made again
@@ -68,7 +68,9 @@ class Registry:
         adapters = {name: local_adapter_folder(path) for name, path in settings.adapters.items()}
         folder = base_folder(settings, adapters)
         settings = dataclasses.replace(settings, model_name_or_path=folder, adapters={}, may_lack_template=True)
-        registry = cls(Engine.load(settings), settings, limits)
+        engine = Engine.load(settings)
+        detach_from_files(engine.model)
+        registry = cls(engine, settings, limits)
         for name, path in adapters.items():
             registry.load(name, path)
         registry.ask_base_as_first()
@@ -117,7 +119,8 @@ class Registry:
             with self.lock:
                 parts = self.found(version.digest)
             if parts is None:
-                digest, parts = self.read_parts(version.voice)
+                with readable(str(version.voice.folder)):
+                    digest, parts = self.read_parts(version.voice)
                 if digest != version.digest:
                     raise UserError(
                         f"{version.voice.folder}: has changed since it was loaded as {version.name}; load it again in "
@@ -140,7 +143,8 @@ class Registry:
         with self.reading:
             if name == BASE or (name in self.versions and not in_place):
                 raise UserError(f"{name}: is loaded already; unload it first, or load it in place")
-            version, parts = self.read(name, folder, may_do_nothing)
+            with readable(folder):
+                version, parts = self.read(name, folder, may_do_nothing)
             with self.lock:
                 self.versions[name] = version
                 self.keep(version.digest, parts)
@@ -244,3 +248,13 @@ class Registry:
                 }
                 for name, version in self.versions.items()
             ]  # fmt: skip
+
+
+@contextmanager
+def readable(folder: str) -> Iterator[None]:
+    """Inside, what the disk refuses, such as a file that has just gone, is one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise UserError(f"{folder}: can't be read ({reason}); load it once it is whole") from error

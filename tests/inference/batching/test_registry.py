@@ -163,6 +163,18 @@ def test_files_that_are_written_meanwhile_are_not_taken(make_registry, adapters,
     assert registry.names() == ["base"] and not registry.resident
 
 
+def test_a_folder_that_goes_while_it_is_read_is_one_line(make_registry, adapters, monkeypatch):
+    registry, check = make_registry(), registries.check_keys
+    monkeypatch.setattr(registries, "check_keys", lambda *given: check(*given) or shutil.rmtree(adapters / "a"))
+    with pytest.raises(UserError, match=r"a: |adapter_model.safetensors: ") as caught:
+        registry.load("x", str(adapters / "a"))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(registries, "read_parts", lambda *given: (_ for _ in ()).throw(PermissionError(13, "denied")))
+    monkeypatch.setattr(registries, "check_keys", check)
+    with pytest.raises(UserError, match=r"b: can't be read \(denied\); load it once it is whole"):
+        registry.load("x", str(adapters / "b"))
+
+
 def test_loading_holds_up_nobody(make_registry, adapters, monkeypatch):
     registry, read = make_registry(), registries.read_parts
     registry.load("x", str(adapters / "a"))
@@ -262,3 +274,16 @@ def test_adapters_of_one_configuration_are_made_room_for_once(make_registry, ada
 def edit_config(folder, **changes):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_base_whose_file_is_written_over_stays_what_it_was(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "base")
+    registry = Registry.load_base(ModelSettings(str(folder), dtype="float32", template="alpaca"), Limits())
+    with registry.pinned("base") as base:
+        before = routed_logits(registry, base)
+        weights = folder / "model.safetensors"
+        header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
+        with open(weights, "r+b") as file:
+            file.seek(header)
+            file.write(bytes(weights.stat().st_size - header))
+        assert torch.equal(routed_logits(registry, base), before)
