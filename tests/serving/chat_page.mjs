@@ -115,4 +115,14 @@ await visit(argv, async ({ page, screens, found }) => {
   await ask("phone");
   await page.tap(".answer .token");
   await screens("phone");
+
+  await page.evaluate(() => {
+    document.querySelector("#settings").open = true;
+    showModels([...Array(100).keys()].map((n) => ({ id: `m${n}`, parent: n ? "m0" : null, digest: "d".repeat(64) })));
+  });
+  seen.chosen = await page.evaluate(() => chosenModels());
+  await page.focus("#filter");
+  await keys.type("M9");
+  seen.filtered = await page.$$eval("#models label", (all) => all.filter((one) => !one.hidden).map((one) => one.querySelector("input").value));
+  await screens("hundred");
 });

@@ -60,6 +60,8 @@ def test_a_talk_by_keys_alone(tmp_path):
         "Waiting for base, first, loud", ["stopped"] * 3, "question"
     )  # fmt: skip
     assert not seen["open"]
+    assert seen["chosen"] == ["m0", "m1"]  # of a hundred: the base and one adapter, until others are chosen
+    assert seen["filtered"] == ["m9", *(f"m9{digit}" for digit in range(10))]
     by_question = {(body["model"], body["messages"][-1]["content"]): body for body in asked}
     lines = by_question["first", "two\nlines"]
     assert [turn["content"] for turn in lines["messages"]] == ["bird", "A crow.", "two\nlines"]
