@@ -94,12 +94,14 @@ def tool_prompt_ids(
 
     settings: further variables of the template. Raises UserError for tools, or turns of them, without a place.
     """
-    place = tool_place(tokenizer)
+    has_turns = any(is_tool_turn(message) for message in messages)
+    place = tool_place(tokenizer) if tools or has_turns else None  # without them it is rendered as in training
     if tools and place is None:
         raise UserError(f"the template {info.name} has no place for tools; leave them out, or ask another model")
-    if any(is_tool_turn(message) for message in messages) and not (place and place.takes_turns):
+    if has_turns and not (place and place.takes_turns):
         raise UserError(f"the template {info.name} has no place for tool calls and their results; send them as text")
-    marks = place.marks if place else ()
+    known = forbidden_strings(info, "user")
+    marks = tuple(mark for mark in place.marks if mark not in known) if place else ()
     prepared = [prepare_turn(message, info, marks) for message in messages]
     prepared, _ = prepare_messages(prepared, tokenizer, info)
     clean = cleaner(info, "user", marks)
@@ -118,8 +120,8 @@ def is_tool_turn(message: Mapping) -> bool:
 def prepare_turn(message: Mapping, info: TemplateInfo, marks: tuple[str, ...]) -> dict:
     """A turn whose content is text and holds no markup of tools, with its calls and names neutralised."""
     clean = cleaner(info, message["role"], marks)
-    turn = {name: in_all_texts(value, clean) for name, value in message.items() if name != "tool_calls"}
-    turn["content"] = break_strings(message.get("content") or "", marks)[0]  # the rest is done as in training
+    named = {name: clean(message[name]) for name in ("name", "tool_call_id") if name in message}
+    turn = {**message, **named, "content": break_strings(message.get("content") or "", marks)[0]}
     if message.get("tool_calls"):
         turn["tool_calls"] = [prepare_call(call, clean) for call in message["tool_calls"]]
     return turn
