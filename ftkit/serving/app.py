@@ -94,7 +94,11 @@ async def invalid_request(request, error):
 
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"][1:]))[:200]
-    message = f"{place}: {first['msg']}" if place else first["msg"]
+    if first["type"] == "value_error" and not place:  # of a whole body: it begins with the field
+        message = str(first["ctx"]["error"])
+        place = message.partition(":")[0]
+    else:
+        message = f"{place}: {first['msg']}" if place else first["msg"]
     return JSONResponse(error_body(message, param=place or None), 400)
 
 

@@ -165,6 +165,12 @@ def test_what_would_change_the_answer_and_is_not_honoured_is_refused(plain_clien
     assert list(fields)[-1] in error["message"] or "form of answers" in error["message"]
 
 
+def test_the_field_that_is_wrong_is_named_as_its_param(plain_client):
+    for fields in ({"suffix": "."}, {"temperature": -1}, {"top_logprobs": 2}, {"stop": ""}):
+        error = asked(plain_client, **fields).json()["error"]
+        assert error["param"] == next(iter(fields)) and error["message"].startswith(f"{error['param']}: ")
+
+
 def test_a_stop_string_is_not_in_the_answer_and_neither_is_half_of_one(plain_client):
     whole = text(plain_client, LONG, ignore_eos=True)
     stop = whole[len(whole) // 2 :][:4]

@@ -8,6 +8,7 @@ is how the assistant's answer begins.
 """
 
 import asyncio
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ftkit.config.errors import UserError
 from ftkit.data.templates.templates import prepare_messages
 from ftkit.inference.log_likelihood import Question, checked, encode_question
+from ftkit.serving.answers import pinned
 from ftkit.serving.asked import Asked, Grammars
 from ftkit.serving.messages import plain_messages
 from ftkit.serving.routes.tokens import named
@@ -45,7 +47,8 @@ def score_routes(batcher: Any) -> APIRouter:
     async def score(body: Score) -> dict:
         if (body.prompt is None) == (body.messages is None):
             raise UserError("give a prompt or messages, one of them")
-        with batcher.registry.pinned(named(batcher, body.model)) as version:
+        with ExitStack() as pins:
+            version = await pinned(batcher.registry, named(batcher, body.model), pins)
             question = await asyncio.to_thread(question_of, body, version, grammars)
             if question.longest > batcher.context:
                 raise UserError(f"prompt and continuation have more tokens than the context, {batcher.context:,}")
