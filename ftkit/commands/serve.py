@@ -7,6 +7,7 @@ ftkit serve --model_name_or_path smollm2 --admin_key KEY --registry runs        
 
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from ftkit.config.parser import CommandParser
 from ftkit.inference.asking import ModelSettings, parse_adapters
 from ftkit.serving.keys import Keys
 
-OF_HANDING_OVER = ("adapter", "backend", "api_key")  # flags that --backend vllm looks at
+OF_BACKENDS = {  # flags that each looks at
+    "vllm": ("adapter", "api_key"),
+    "transformers": ("model_name_or_path", "adapter", "host", "port", "dtype", "trust_remote_code"),
+}
 LIMITS = ("num_slots", "max_waiting", "max_length", "prefix_gib", "adapter_gib")  # of `Limits`
 
 
@@ -24,7 +28,7 @@ def main(argv: list[str]) -> None:
     parser = serve_parser()
     args = parser.parse_args(argv)
     if args.backend is not None:
-        hand_over_to(args, parser)
+        serve_elsewhere(args, parser)
         return
     check_limits(args)
     keys = Keys(args.api_key or os.environ.get("FTKIT_API_KEY"), args.admin_key or os.environ.get("FTKIT_ADMIN_KEY"))
@@ -56,20 +60,29 @@ def main(argv: list[str]) -> None:
             batcher.close()
 
 
-def hand_over_to(args, parser: CommandParser) -> None:
-    """Load the adapters into another server, and print what came of each."""
+def serve_elsewhere(args, parser: CommandParser) -> None:
+    """Hand the model or its adapters to another engine, as --backend says."""
     kind, _, url = args.backend.partition("=")
-    if kind != "vllm" or not url:
-        raise UserError(f'--backend {args.backend}: give the address of a vLLM server, "vllm=http://127.0.0.1:8000"')
-    there = [
-        name for name, value in vars(args).items() if name not in OF_HANDING_OVER and value != parser.get_default(name)
-    ]
-    if there:
-        raise UserError(f"--{there[0]} has no effect with --backend vllm: the server there decides it; drop it")
-    from ftkit.serving.vllm import Vllm, hand_over
+    if (kind, bool(url)) not in (("vllm", True), ("transformers", False)):
+        raise UserError(f"--backend {args.backend}: give vllm=URL, as vllm=http://127.0.0.1:8000, or transformers")
+    given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+    if others := [name for name in given if name not in (*OF_BACKENDS[kind], "backend")]:
+        raise UserError(f"--{others[0]} has no effect with --backend {kind}: the server there decides it; drop it")
+    adapters = parse_adapters(args.adapter)
+    if kind == "vllm":
+        from ftkit.serving.vllm import Vllm, hand_over
 
-    for line in hand_over(Vllm(url, args.api_key or os.environ.get("FTKIT_API_KEY", "")), parse_adapters(args.adapter)):
-        print(line, flush=True)
+        for line in hand_over(Vllm(url, args.api_key or os.environ.get("FTKIT_API_KEY", "")), adapters):
+            print(line, flush=True)
+        return
+    from ftkit.serving.their_engine import serving_command
+
+    words = serving_command(
+        args.model_name_or_path, adapters, host=args.host, port=args.port, dtype=args.dtype,
+        trust_remote_code=args.trust_remote_code,
+    )  # fmt: skip
+    print(shlex.join(words), flush=True)
+    os.execv(words[0], words)
 
 
 def check_limits(args) -> None:
@@ -132,9 +145,10 @@ def serve_parser() -> CommandParser:
     add("--embedding_model", help="folder or Hub id of a sentence encoder, for /v1/embeddings")
     add(
         "--backend",
-        metavar="vllm=URL",
-        help="serve nothing here: load the adapters into the vLLM server at URL (--api_key is its key) instead, ask it "
-        "the golden prompts of each, show whether it acts there as at training, and end",
+        metavar="vllm=URL|transformers",
+        help="serve nothing here. vllm=URL: load the adapters into the vLLM server there (its key: --api_key), ask it "
+        "the golden prompts of each, show whether it acts as at training, and end. transformers: run its own server "
+        "with continuous batching for one model without adapters; it asks for no key, and has its own routes",
     )
     add("--num_slots", type=int, default=16, help="answers at once")
     add("--max_waiting", type=int, default=64, help="requests that may wait beside them, before 429")

@@ -150,7 +150,8 @@ def test_no_server_is_one_line():
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--backend", "vllm"], 'give the address of a vLLM server, "vllm=http://127.0.0.1:8000"'),
+        (["--backend", "vllm"], "give vllm=URL, as vllm=http://127.0.0.1:8000, or transformers"),
+        (["--backend", "transformers=x"], "give vllm=URL"),
         (["--backend", "vllm=http://127.0.0.1:9", "--port", "80"], "--port has no effect with --backend vllm"),
         (["--backend", "vllm=http://127.0.0.1:9", "--model", "base"], "--model_name_or_path has no effect with"),
         (["--backend", "vllm=ftp://x", "--adapter", "a=b"], '"ftp://x" is not a server\'s address'),
