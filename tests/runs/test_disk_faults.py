@@ -51,6 +51,7 @@ sft       write   .staging/model/.tmp*                             ENOSPC
 sft       write   .staging/model/tokenizer.json                    ENOSPC
 sft       rename  adapter_model.safetensors                        EIO
 sft       write   .results.json.*                                  ENOSPC
+sft       write   .golden.json.*                                   ENOSPC
 sft       write   .loss.png.*                                      ENOSPC
 sft       write   .report.html.*                                   ENOSPC
 sft       write   .README.md.*                                     ENOSPC
