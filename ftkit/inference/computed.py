@@ -5,6 +5,7 @@ record = combined(["runs/a", "runs/b"], Combination("cat", (0.5, 0.5)), "runs/bo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ from ftkit.config.files import staged_folder, write_json
 from ftkit.config.hardware import probe
 from ftkit.data.templates.lock import copy_lock, verify_lock
 from ftkit.inference.certificate import LIMIT
-from ftkit.inference.certified import certify, held_out_rows, load_side
+from ftkit.inference.certified import Side, certify, held_out_rows, load_side
+from ftkit.inference.engine import Voice, template_of
+from ftkit.inference.golden import Golden, Precision, golden_prompts, log_probs_after, tops, write_golden
 from ftkit.model.adapters.combining import NAME, Combination, add_updates, combine, targets
 from ftkit.model.adapters.extracting import extract
+from ftkit.model.adapters.files import adapter_fingerprint
 from ftkit.model.adapters.pruning import pruned
 from ftkit.model.adapters.writing import base_of, write_adapter
 from ftkit.model.alike import check_alike
@@ -49,18 +53,32 @@ def combined(adapters: Sequence[str], how: Combination, output_dir: str, by: Mea
     with staged_folder(output_dir) as staging:
         base, model = combine(adapters, how, staging, base=by.base, trust_remote_code=by.trust_remote_code)
         made = load_side(staging, base.folder, is_checked=True, trust_remote_code=by.trust_remote_code)
-        distances = {}
+        distances = []
         for number, adapter in enumerate(adapters):
             model.set_adapter(f"parent_{number}")
-            distances[adapter] = certify(model.to(probe().device), made.model, rows, made.tokenizer, by.max_kl)
+            found = certify(model.to(probe().device), made.model, rows, made.tokenizer, by.max_kl)
+            distances.append({"name": adapter} | found)
         what, reference = reference_of(adapters, how, model)
         record = {
             "made_of": list(adapters), **asdict(how), "base": base.name, "base_verified": base.is_verified,
             "rows": source, "reference": what, "from": distances,
         }  # fmt: skip
         record |= certify(reference, made.model, rows, made.tokenizer, by.max_kl)
+        record_golden(staging, made)
         write_json(staging / RECORD, record)
     return record
+
+
+def record_golden(folder: Path, made: Side) -> None:
+    """Write golden.json of an adapter that was made, as a training does: what base and result say to eight prompts."""
+    template = template_of(made.tokenizer, "auto", may_lack=True)
+    prompts = golden_prompts(Voice("it", made.tokenizer, template), made.model)
+    with made.model.disable_adapter():
+        base = tops(log_probs_after(made.model, prompts))
+    result = tops(log_probs_after(made.model, prompts))
+    if base and result:
+        precision, said = Precision.of(made.model), tuple(map(tuple, prompts))
+        write_golden(folder, Golden(adapter_fingerprint(folder), precision, said, base, result), made.tokenizer)
 
 
 def reference_of(adapters: Sequence[str], how: Combination, model: PeftModel) -> tuple[str, Any]:
@@ -88,6 +106,7 @@ def extracted(tuned: str, base: str, rank: int, output_dir: str, by: Measuring, 
             "saved_whole": found.whole, "modules": found.modules, "rows": source, "reference": reference.what,
         }  # fmt: skip
         record |= certify(reference.model, made.model, rows, made.tokenizer, by.max_kl)
+        record_golden(staging, made)
         write_json(staging / RECORD, record)
     return record
 
@@ -95,8 +114,8 @@ def extracted(tuned: str, base: str, rank: int, output_dir: str, by: Measuring, 
 def pruned_adapter(adapter: str, rank: int, output_dir: str, by: Measuring) -> dict[str, Any]:
     """Prune and measure against the adapter as it was; returns OUT/certificate.json. Raises UserError as `pruned`."""
     source, rows = by.rows(adapter)
-    config, tensors, figures = pruned(adapter, rank)
     base = base_of([adapter], by.base, trust_remote_code=by.trust_remote_code)
+    config, tensors, figures = pruned(adapter, rank)
     with staged_folder(output_dir) as staging:
         write_adapter(staging, config, tensors, text_from=adapter, base=base)
         how = {"is_checked": True, "trust_remote_code": by.trust_remote_code}
@@ -106,6 +125,7 @@ def pruned_adapter(adapter: str, rank: int, output_dir: str, by: Measuring) -> d
             "base_verified": base.is_verified, "rows": source, "reference": sides[0].what,
         }  # fmt: skip
         record |= certify(sides[0].model, sides[1].model, rows, sides[1].tokenizer, by.max_kl)
+        record_golden(staging, sides[1])
         write_json(staging / RECORD, record)
     return record
 
@@ -136,10 +156,10 @@ def mixed(
         }  # fmt: skip
         record |= certify(reference.to(probe().device), made.model, rows, made.tokenizer, by.max_kl)
         del reference
-        record["from"] = {
-            name: certify(load_side(path, **trust).model, made.model, rows, made.tokenizer, by.max_kl)
+        record["from"] = [
+            {"name": name} | certify(load_side(path, **trust).model, made.model, rows, made.tokenizer, by.max_kl)
             for name, path in models.items()
-        }
+        ]
         write_json(staging / RECORD, record)
     return record
 

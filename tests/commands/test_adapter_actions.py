@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -134,8 +135,9 @@ def test_a_combination_is_what_its_formula_makes_of_pefts_own_merges(
         assert (delta - wanted).abs().max() <= 1e-5, name
     record, printed = certificate(out), capsys.readouterr().out
     assert record["is_same"] and record["max_logit_difference"] <= 1e-3 and "NOT" not in printed
-    assert list(record["from"]) == [str(a), str(b)] and all(part["mean_kl"] > 1e-3 for part in record["from"].values())
-    assert (out / "base.json").is_file() and (out / "tokenizer.json").is_file()
+    assert [part["name"] for part in record["from"]] == [str(a), str(b)]
+    assert all(part["mean_kl"] > 1e-3 for part in record["from"])
+    assert {"base.json", "tokenizer.json", "golden.json"} <= {path.name for path in out.iterdir()}
 
 
 def test_sums_of_factors_and_low_ranks_are_said_not_to_be_the_sum_of_updates(make_adapter, rows_file, tmp_path, capsys):
@@ -145,6 +147,16 @@ def test_sums_of_factors_and_low_ranks_are_said_not_to_be_the_sum_of_updates(mak
     assert "is NOT the weighted sum of the updates; take --method cat or svd" in printed
     assert "base not verified" in printed and not (tmp_path / "linear/base.json").exists()
     assert not certificate(tmp_path / "linear")["is_same"]
+
+
+def test_adapters_of_a_four_bit_base_are_combined_and_measured_on_it(make_adapter, rows_file, tmp_path):
+    pair = [make_adapter(seed=seed) for seed in (11, 12)]
+    for folder in pair:
+        record = json.loads((folder / "base.json").read_text())
+        (folder / "base.json").write_text(json.dumps(record | {"load_in_4bit": True}))
+    assert act(rows_file, "combine", *pair, "--num_rows", 2, "--output_dir", tmp_path / "both") == 0
+    assert json.loads((tmp_path / "both/base.json").read_text())["load_in_4bit"]
+    assert certificate(tmp_path / "both")["max_logit_difference"] <= 1e-3
 
 
 def test_what_dare_drops_is_drawn_from_its_seed(make_adapter, rows_file, tmp_path):
@@ -341,6 +353,43 @@ def test_the_certificate_passes_what_is_right_and_catches_what_is_not(
     save_text(out, tiny_folder)
     record, _ = compared(str(adapter), str(out), Measuring(data=str(rows_file)), 0)
     assert record["is_same"] is passes, record
+
+
+def padded(folder):
+    """With the embedding that PEFT saves where a vocabulary was resized, of more rows than the base."""
+    tensors = load_file(folder / WEIGHTS)
+    tensors["base_model.model.model.embed_tokens.weight"] = torch.zeros(304, 64)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def renamed(folder):
+    """Under another prefix, as other trainers save."""
+    tensors = {name.removeprefix("base_model.model."): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS)
+
+
+def poisoned(folder):
+    tensors = load_file(folder / WEIGHTS)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, folder / WEIGHTS)
+
+
+ELSEWHERE = {
+    "padded vocabulary": (padded, "holds base_model.model.model.embed_tokens.weight, an embedding of 304 rows"),
+    "another prefix": (renamed, "has tensor model.layers.0.mlp.up_proj.lora_A.weight where"),
+    "nan": (poisoned, "holds NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_adapters_from_elsewhere_are_refused_by_name(change, message, make_adapter, rows_file, tmp_path, capsys):
+    good, bad = make_adapter(), tmp_path / "bad"
+    shutil.copytree(make_adapter(seed=13), bad)
+    change(bad)
+    actions = [("combine", good, bad), *([("prune", bad, "--rank", 2)] if change is not padded else [])]
+    for words in actions:
+        assert act(rows_file, *words, "--output_dir", tmp_path / "out") == 2
+        assert message in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / "out").exists()
 
 
 DORA, WHOLE = lora(use_dora=True), lora(modules_to_save=["norm"])

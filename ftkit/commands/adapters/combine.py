@@ -100,7 +100,7 @@ def report_lines(record: dict) -> list[str]:
         f"on {record['num_rows']} {record['rows']} ({record['num_tokens']} answer tokens):",
         *certificate_lines(record, f"the combined adapter is NOT {record['reference']}; {fix}"),
         "from each parent:",
-        *(distance_line(name, found) for name, found in record["from"].items()),
+        *(distance_line(found["name"], found) for found in record["from"]),
     ]
     if not record["base_verified"]:
         lines.append("base not verified: an adapter has no base.json, so the result has none")

@@ -34,6 +34,7 @@ def parse(argv: list[str]):
         prog="ftkit adapters merge", examples=__doc__, description="Merge an adapter into its base, and measure it."
     )
     parser.add_argument("adapter", help="output folder of a run with --use_peft, or a checkpoint in it")
+    parser.add_argument("--models", metavar="A,B", help="mix whole models instead; see merge --models A,B --help")
     parser.add_argument("--output_dir", help="folder for the merged model")
     parser.add_argument("--model_name_or_path", help="its base, if moved")
     parser.add_argument("--dtype", default="bfloat16", help="of the merged weights: bfloat16, float32 or float16")
@@ -58,6 +59,7 @@ def parse(argv: list[str]):
         raise UserError(f"--num_rows is {args.num_rows}; give 1 or more")
     if args.dataset_name and args.file:
         raise UserError("--dataset_name and --file both name rows; drop one")
+    del args.models  # another parser's
     return args
 
 

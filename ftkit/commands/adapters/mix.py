@@ -98,5 +98,5 @@ def report_lines(record: dict) -> list[str]:
         f"on {record['num_rows']} {record['rows']} ({record['num_tokens']} answer tokens):",
         *certificate_lines(record, "the mixed model is NOT what the formula gives; report it"),
         "from each parent:",
-        *(distance_line(name, found) for name, found in record["from"].items()),
+        *(distance_line(found["name"], found) for found in record["from"]),
     ]

@@ -21,7 +21,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.foreign import foreign
 from ftkit.model.adapters.files import tokenizer_folder
 from ftkit.model.adapters.loading import put_adapter
-from ftkit.model.adapters.merging import load_base
+from ftkit.model.adapters.merging import dequantise, load_base, trained_quantization
 from ftkit.model.adapters.methods import tied_targets
 from ftkit.model.adapters.updates import Update, check_lora, read_updates
 from ftkit.model.adapters.writing import Base, base_of, plain_config, write_adapter
@@ -58,7 +58,10 @@ def combine(
     ups = [read_updates(adapter) for adapter in adapters]
     check_ranks(adapters, ups, how)
     tokenizer = load_tokenizer(tokenizer_folder(adapters[0], found.folder), trust_remote_code=trust_remote_code)
-    model = load_base(found.folder, adapters[0], None, trust_remote_code=trust_remote_code)
+    quantization = trained_quantization(adapters[0]) if found.load_in_4bit else None
+    model = load_base(found.folder, adapters[0], quantization, trust_remote_code=trust_remote_code)
+    if getattr(model, "hf_quantizer", None) is not None:
+        model = dequantise(model).float()
     for adapter, config in zip(adapters, configs, strict=True):
         if tied_targets(model, config):
             raise UserError(
