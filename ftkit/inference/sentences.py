@@ -14,6 +14,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.foreign import foreign
 from ftkit.config.hardware import probe
 from ftkit.config.json_object import read_object
+from ftkit.config.quiet import quiet_libraries
 from ftkit.inference.generation import evaluation_mode
 from ftkit.model.loading import load_tokenizer
 
@@ -39,6 +40,7 @@ class SentenceModel:
         """The encoder of a folder or a Hub id. Raises UserError where it can't be loaded, or pools in another way."""
         from transformers import AutoModel
 
+        quiet_libraries()
         folder = local_folder(name)
         tokenizer = load_tokenizer(str(folder))
         with foreign(name, "has no encoder that loads", "choose another --embedding_model"):

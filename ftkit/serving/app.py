@@ -133,7 +133,7 @@ def server_config(app):
     import uvicorn
 
     return uvicorn.Config(
-        app, http=patient_protocol(), log_level="warning", access_log=False, server_header=False,
+        app, http=patient_protocol(), lifespan="off", log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=SECONDS_TO_CLOSE, timeout_keep_alive=SECONDS_BETWEEN,
         limit_concurrency=MAX_CONNECTIONS, h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )  # fmt: skip

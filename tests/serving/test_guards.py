@@ -3,6 +3,10 @@
 import asyncio
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from fastapi import APIRouter
@@ -199,6 +203,24 @@ def test_a_client_that_goes_ends_its_request(path):
 
     asyncio.run(asyncio.wait_for(app(scope, receive, send), 5))
     assert ended == [path.removeprefix("/")]
+
+
+@pytest.mark.processes
+def test_ctrl_c_ends_a_server_without_a_word():
+    code = (
+        "from ftkit.serving.app import listen, local_app, run\n"
+        "with listen('127.0.0.1', 0) as one: print('ready', flush=True); run(local_app([], host='127.0.0.1'), one)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        server.stdout.readline()
+        time.sleep(3)
+        for _ in range(2):  # as of somebody impatient
+            server.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        _, said = server.communicate(timeout=20)
+    assert (server.returncode, said) == (0, "")
 
 
 def test_a_path_leads_nowhere_but_below_the_folder(tmp_path):
