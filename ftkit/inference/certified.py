@@ -80,7 +80,7 @@ def load_side(
     In float32 arithmetic: what rounding the weights did, without the noise of computing in 16 bits.
     Raises UserError where it does not load or renders other tokens than in training.
     """
-    trust = {"trust_remote_code": trust_remote_code}
+    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if not is_adapter(name):
         folder = local_model_folder(name)
         tokenizer = load_tokenizer(folder, **trust)

@@ -96,7 +96,7 @@ def reference_of(adapters: Sequence[str], how: Combination, model: PeftModel) ->
 def extracted(tuned: str, base: str, rank: int, output_dir: str, by: Measuring, *, save_whole: bool = False) -> dict:
     """Extract and measure against the tuned model; returns OUT/certificate.json. Raises UserError as `extract` does."""
     source, rows = by.rows(tuned)
-    trust = {"trust_remote_code": by.trust_remote_code}
+    trust: dict[str, Any] = {"trust_remote_code": by.trust_remote_code}
     with staged_folder(output_dir) as staging:
         found = extract(tuned, base, rank, staging, save_whole=save_whole, **trust)
         made = load_side(staging, found.base.folder, is_checked=True, **trust)
@@ -144,7 +144,7 @@ def mixed(
     for name, folder in mixture.folders.items():
         verify_lock(folder, tokenizers[name])
     check_alike(tokenizers)
-    trust = {"is_checked": True, "trust_remote_code": by.trust_remote_code}
+    trust: dict[str, Any] = {"is_checked": True, "trust_remote_code": by.trust_remote_code}
     with staged_folder(output_dir) as staging:
         mixture.write(staging)
         copy_lock(next(iter(mixture.folders.values())), staging)

@@ -93,7 +93,7 @@ def golden_prompts(voice: Voice, model) -> list[list[int]]:
             ids = voice.render([{"role": "user", "content": text}])
         except UserError:
             ids = voice.tokenizer(text)["input_ids"]
-        found.append(list(ids)[: min(context_limit(model) - 1, MAX_TOKENS)])
+        found.append(list(ids)[: int(min(context_limit(model) - 1, MAX_TOKENS))])
     return [ids for ids in found if ids]
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ftkit.config.errors import UserError
 from ftkit.data.rows.thoughts import without_thought
@@ -123,7 +123,8 @@ class LocalJudge:
     """A judge that is loaded here, when it is first asked: a model's folder, "base" or "smollm2"."""
 
     def __init__(self, name: str):
-        self.name, self.engine = name, None
+        self.name = name
+        self.engine: Any = None
 
     def ask(self, conversations: Sequence[list[dict]]) -> dict[int, Reply]:
         """The likeliest reply to each, by its place; a failure for one that does not fit the context."""

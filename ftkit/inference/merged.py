@@ -68,7 +68,7 @@ def merge_and_measure(settings: MergeSettings) -> dict[str, Any]:
 
 def measure_language_model(settings: MergeSettings, folder: str, out: Path, rows: list[dict]) -> dict[str, Any]:
     """What the reference is, in words, and the Divergence from it of the merged folder, loaded again."""
-    how = {"is_checked": True, "trust_remote_code": settings.trust_remote_code}
+    how: dict[str, Any] = {"is_checked": True, "trust_remote_code": settings.trust_remote_code}
     merged, trained = load_side(out, **how), load_side(settings.adapter, folder, **how)
     limit = LARGEST_MEAN_KL[settings.dtype]
     return {"reference": trained.what} | certify(trained.model, merged.model, rows, merged.tokenizer, limit)

@@ -6,7 +6,7 @@
 The order is: bias, constraint, repetition, presence and frequency, temperature, min_p, top_k, top_p.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -97,9 +97,9 @@ class Pen:
         return logits_V
 
 
-def on_device(values: dict | object, device: torch.device) -> tuple[Tensor, Tensor]:
+def on_device(values: Mapping[int, float], device: torch.device) -> tuple[Tensor, Tensor]:
     """Tokens, (K,), and their values, (K,), of a mapping."""
-    items = sorted(dict(values).items())  # type: ignore[call-overload]
+    items = sorted(values.items())
     places, numbers = zip(*items, strict=True)
     return torch.tensor(places, device=device), torch.tensor(numbers, dtype=torch.float32, device=device)
 
