@@ -178,13 +178,14 @@ def body(args) -> str:
         for seed in args.seeds
         if (args.work / f"{task}-{seed}/grpo/seconds.txt").is_file()
     ]
-    header = ["task", "seed", "pass@1, pass@8 before", "mean reward along the run", "greedy before", "after",
+    header = ["task", "seed", "pass@1, pass@8 before", "mean reward along the run", "held out before", "after",
               "change, points", "core seconds"]  # fmt: skip
     return "\n".join([
         "    python tests/benchmarks/alignment.py --work W", "",
-        "The bundled base (4 M parameters) or what fine-tuning made of it, `ftkit grpo`, groups of eight, learning rate "
-        "1e-4; greedy answers to 100 or 200 held-out prompts, 95 % intervals of the paired change. Of random rewards the "
-        "exact answers are counted.", "",
+        "The bundled base (4 M parameters) or what fine-tuning made of it (see the script), `ftkit grpo`, groups of eight, "
+        "learning rate 1e-4. The mean reward is that of the sampled answers, five updates to a figure; before and after "
+        "are the mean rewards of greedy answers to 100 held-out prompts (sums: 200), with 95 % intervals of the paired "
+        "change. Of random rewards the exact answers are counted.", "",
         measuring.table(header, rows), "", measuring.machine(1),
     ])  # fmt: skip
 

@@ -16,7 +16,10 @@ from ftkit.model.loading import local_model_folder
 from ftkit.runs.recipes import load_recipe
 
 STEPS, SEED, BATCH = 3, 7, {"dpo": 4, "kto": 3}
-RATE = 1e-5  # Adam blows up the rounding of gradients that are zero but for it, more so at a larger one
+RATE, EPSILON = (
+    1e-5,
+    1e-4,
+)  # a large epsilon keeps Adam from blowing up the rounding of gradients that are zero but for it
 HEADING = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     "\n\n### Instruction:\n{}\n\n### Response:\n"
@@ -74,7 +77,7 @@ def trl_log(name: str, folder: str, out: Path) -> list[dict]:
         model=AutoModelForCausalLM.from_pretrained(folder, dtype="float32"),
         args=config_class(
             output_dir=str(out), max_length=256, max_steps=STEPS, per_device_train_batch_size=BATCH[command], learning_rate=RATE,
-            logging_steps=1, use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, seed=SEED,
+            adam_epsilon=EPSILON, logging_steps=1, use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, seed=SEED,
             save_strategy="no", report_to="none", **settings,
         ),
         train_dataset=Dataset.from_list(rows),
@@ -97,7 +100,7 @@ def our_log(name: str, model: str, out: Path) -> list[dict]:
     recipe = load_recipe(command)
     trainer = recipe.train(recipe.parse([
         "--model_name_or_path", model, "--dataset_name", str(out / "rows.jsonl"), "--output_dir", str(out / "run"),
-        "--template", "alpaca", "--max_length", "256", "--max_steps", str(STEPS), "--learning_rate", str(RATE),
+        "--template", "alpaca", "--max_length", "256", "--max_steps", str(STEPS), "--learning_rate", str(RATE), "--adam_epsilon", str(EPSILON),
         "--seed", str(SEED), "--per_device_train_batch_size", str(BATCH[command]), "--logging_steps", "1", "--disable_tqdm",
         "--save_strategy", "no", "--bf16", "false", "--dtype", "float32", *flags,
     ]))  # fmt: skip
