@@ -252,6 +252,7 @@ class LiteLLM:
         litellm.suppress_debug_info, litellm.telemetry = True, False
         self.title, self.prefix = f"litellm {version('litellm')} ({prefix}/)", prefix
         self.given = {"api_base": url, "api_key": key, "max_retries": retries, "timeout": TIMEOUT}
+        self.comes_back = prefix == "openai"  # the handler for vLLM knows no max_retries
 
     def chat(self, model: str, messages: list, **fields) -> Reply:
         """A chat."""
