@@ -1,8 +1,8 @@
 """Serves a model and its adapters to OpenAI's clients, each answer by the version that its name pointed to.
 
 ftkit serve --model_name_or_path smollm2 --adapter first=runs/first --adapter second=runs/second
-ftkit serve --backend vllm=http://127.0.0.1:8000 --adapter first=runs/first     # loads it there, and sees that it acts
-ftkit serve --model_name_or_path smollm2 --admin_key KEY --registry runs        # adapters come and go while it runs
+ftkit serve --backend vllm=http://127.0.0.1:8000 --adapter first=runs/first     # load it there, see that it acts
+ftkit serve --model_name_or_path smollm2 --admin_key KEY --registry runs        # load others while it runs
 """
 
 import math
