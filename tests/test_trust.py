@@ -24,7 +24,10 @@ CHOSEN_CLASSES = {
 SHELLS = {"os.system", "os.popen", "os.execl", "os.execlp", "subprocess.getoutput", "subprocess.getstatusoutput"}
 SAFE_YAML = {"safe_load", "safe_load_all", "safe_dump", "SafeLoader", "compose", "dump"}
 # Reads a pickle of texts and numbers by an unpickler that refuses every class and function.
-RESTRICTED = {"ftkit/data/tokens/characters.py": "import of pickle"}
+RESTRICTED = {
+    "ftkit/data/tokens/characters.py": "import of pickle",
+    "ftkit/config/line_reader.py": "input()",  # Python's own, of a terminal
+}
 # What holds by construction, whatever a person or a file says; everywhere else an assert would vanish under -O.
 INVARIANTS = {"ftkit/config/flags.py", "ftkit/config/assets.py", "ftkit/model/weights/shards.py"}
 

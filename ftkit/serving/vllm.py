@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.config.errors import UserError
+from ftkit.config.paste import command
 from ftkit.inference.completion import refusal
 from ftkit.inference.endpoint import check_address
 from ftkit.inference.golden import FILE, Golden, Precision, Top, read_golden
@@ -92,7 +93,7 @@ def acts(server: Vllm, base: str, name: str, folder: Path) -> str:
     if of_base == found and (golden is None or golden.base != golden.result):
         raise UserError(
             f"{server.url}: {name} is loaded and answers as {base} does: it is not applied; look in the server's log "
-            f"for ignored weights, or merge it: ftkit adapters merge --adapter {folder}"
+            f"for ignored weights, or merge it: {command('adapters', 'merge', folder)}"
         )
     if golden is None:
         return f"acts; what it should say is not known (it has no {FILE})"

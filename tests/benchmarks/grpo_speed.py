@@ -61,14 +61,14 @@ def trl_trainer(model: str, num_tokens: int, folder: Path, **settings):
 
     path = local_model_folder(model)
     trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=False),
         reward_funcs=letters,
         args=GRPOConfig(
             output_dir=str(folder / "trl"), max_completion_length=num_tokens, per_device_train_batch_size=GROUP,
             gradient_accumulation_steps=1, bf16=False, use_cpu=True, report_to="none", **settings,
         ),
         train_dataset=Dataset.from_list([{"prompt": f"Write about {one}.\n"} for one in WORDS]),
-        processing_class=AutoTokenizer.from_pretrained(path),
+        processing_class=AutoTokenizer.from_pretrained(path, trust_remote_code=False),
     )  # fmt: skip
     trainer.generation_config.eos_token_id = None
     return trainer

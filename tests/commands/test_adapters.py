@@ -172,7 +172,9 @@ def test_compare_asks_everyone_the_same_and_leaves_the_conversation_alone(make_r
     together = load("--adapter", make_run("a"), "--adapter", make_run("b", seed=2))
     stream = together.stream
     monkeypatch.setattr(
-        together, "stream", lambda messages, *settings: asked.append(list(messages)) or stream(messages, *settings)
+        together,
+        "stream",
+        lambda messages, *settings, **further: asked.append(list(messages)) or stream(messages, *settings, **further),
     )
     chat.talk(
         together,

@@ -210,7 +210,6 @@ class Batcher:
     def begin(self, answer: Answer) -> None:
         """The first token of an answer, and a row for the others."""
         prompt = answer.prompt
-        assert prompt.logits_V is not None and prompt.cache is not None
         self.counted.prompt_tokens += len(prompt.ids)
         self.counted.cached_prompt_tokens += prompt.num_cached
         (event,) = written(prompt.logits_V[None], [answer])

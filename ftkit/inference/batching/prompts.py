@@ -13,6 +13,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,10 +36,10 @@ class Prompt:
 
     ids: Sequence[int]
     key: str
-    cache: DynamicCache | None = None
+    cache: Any = None  # a DynamicCache, once reading has begun
     num_read: int = 0
     num_cached: int = 0
-    logits_V: Tensor | None = None
+    logits_V: Any = None
     chain: list[bytes] = field(default_factory=list)  # of its whole blocks, each digest with all before it
 
 
@@ -103,7 +104,6 @@ class PromptReader:
         if digest in self.kept:
             return
         start, stop = prompt.num_read, prompt.num_read + BLOCK
-        assert prompt.cache is not None
         block = [
             (layer.keys[:, :, start:stop].clone(), layer.values[:, :, start:stop].clone())
             for layer in prompt.cache.layers

@@ -156,8 +156,7 @@ class Registry:
     def read(self, name: str, folder: str, may_do_nothing: bool = False) -> tuple[Version, Parts]:
         """The version in a folder, checked, and what it does."""
         base = self.versions[BASE]
-        assert base.voice.folder is not None
-        check_base(folder, base.voice.folder)
+        check_base(folder, str(base.voice.folder))
         check_tensors(folder, may_do_nothing=may_do_nothing)
         check_keys(folder, self.model, self.shapes)
         check_own_rows(folder, self.model)
@@ -195,9 +194,8 @@ class Registry:
 
         Raises UserError where the files are being written.
         """
-        assert voice.folder is not None
         before = dataclasses.replace(voice).digest  # a digest is taken once for each object
-        parts = read_parts(voice.folder, self.model)
+        parts = read_parts(str(voice.folder), self.model)
         if before is None or dataclasses.replace(voice).digest != before:
             raise UserError(f"{voice.folder}: was written while it was read; load it once it is whole")
         return before, parts

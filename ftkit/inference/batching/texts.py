@@ -17,10 +17,9 @@ class Texts:
     """(tokenizer, template) by what their files hold."""
 
     def __init__(self, base: Voice, settings: ModelSettings):
-        assert base.folder is not None
-        self.base, self.folder, self.settings = base, base.folder, settings
+        self.base, self.folder, self.settings = base, str(base.folder), settings
         self.vocabulary = base.tokenizer.get_vocab()
-        self.known: dict[str, tuple] = {content_of(Path(base.folder)): (base.tokenizer, base.template)}
+        self.known: dict[str, tuple] = {content_of(Path(self.folder)): (base.tokenizer, base.template)}
 
     def of(self, adapter: str) -> tuple[object, TemplateInfo | None]:
         """Those of an adapter's folder, else of its base. Raises UserError where it was trained with others, or with

@@ -134,6 +134,8 @@ def write_merged_gguf(base: Path, adapter: Path, plain: Path, path: Path) -> Non
         name: Packed(GGMLQuantizationType.F32, tuple(spec.shape), lambda name=name: value(name))
         for name, spec in weights.specs().items()
     }
-    assert all(name.removesuffix(".lora_a").removesuffix(".lora_b") in tensors for name in factors.specs())
+    placeless = {name.removesuffix(".lora_a").removesuffix(".lora_b") for name in factors.specs()} - tensors.keys()
+    if placeless:
+        raise UserError(f"{min(placeless)}: the base has no such tensor, so llama.cpp could not add to it")
     tokenizer = describe_tokenizer(load_tokenizer(plain), tensors["token_embd.weight"].shape[0])
     write_file(path, read_plain_config(plain), tensors, tokenizer, "f32", "merged")
