@@ -29,7 +29,7 @@ from ftkit.inference.batching.request import Drawn, Event, Limits, QueueFull, Re
 from ftkit.inference.batching.slots import Slots
 from ftkit.inference.batching.version import Version
 from ftkit.inference.end_tokens import end_token_ids
-from ftkit.inference.generation import context_limit
+from ftkit.inference.generation import context_limit, token_log_probs
 from ftkit.model.adapters.parts import Parts
 
 GIB = 2**30
@@ -39,7 +39,7 @@ NO_PARTS: Parts = {}
 
 @dataclass
 class Stats:
-    """What a batcher has done. finished: answers by reason. num_steps: of answers, num_rows: tokens that they wrote."""
+    """What a batcher has done, and does. num_steps: forwards that wrote a token of each answer. finished: by reason."""
 
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
@@ -110,14 +110,20 @@ class Batcher:
 
     def score(self, version: Version, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]) -> Future:
         """A Future of the log-probability, in nats, of each token of each continuation of the prompt."""
-        return self.do(lambda: self.log_probs(version, list(prompt_ids), continuations))
+        return self.do(lambda: [[value for value, _ in self.after(version, prompt_ids, ids)] for ids in continuations])
 
     def read(self, version: Version, ids: Sequence[int], num_top: int = 0) -> Future:
         """A Future of each token of a text with its log-probability, in nats, and those of the likeliest in its place.
 
         The first token has none.
         """
-        return self.do(lambda: self.read_tokens(version, list(ids), num_top))
+
+        def work() -> list[Drawn]:
+            scored = self.after(version, ids[:1], ids[1:], num_top)
+            further = (Drawn(token, value, tuple(top)) for token, (value, top) in zip(ids[1:], scored, strict=True))
+            return [Drawn(ids[0]), *further]
+
+        return self.do(work)
 
     def do(self, work: Callable[[], Any]) -> Future:
         """A Future of what `work` gives, which the engine's thread does between two steps."""
@@ -255,31 +261,12 @@ class Batcher:
                 self.num_open -= 1
         answer.on_event(event)
 
-    def log_probs(
-        self, version: Version, prompt: list[int], continuations: Sequence[Sequence[int]]
-    ) -> list[list[float]]:
-        """See `score`; on the engine's thread."""
-        found = []
-        for continuation in continuations:
-            ids = torch.tensor([[*prompt, *continuation]], device=self.model.device)
-            with self.router.routes([(version.parts or NO_PARTS, slice(0, 1))]):
-                logits_TV = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-            log_probs_TV = torch.log_softmax(logits_TV, dim=-1)
-            found.append(log_probs_TV.gather(1, ids[0, len(prompt) :, None])[:, 0].tolist())
-        return found
-
-    def read_tokens(self, version: Version, ids: list[int], num_top: int) -> list[Drawn]:
-        """See `read`; on the engine's thread."""
+    def after(
+        self, version: Version, prompt: Sequence[int], answer: Sequence[int], num_top: int = 0
+    ) -> list[tuple[float, list[tuple[int, float]]]]:
+        """`token_log_probs` of a version; on the engine's thread."""
         with self.router.routes([(version.parts or NO_PARTS, slice(0, 1))]):
-            logits_TV = self.model(input_ids=torch.tensor([ids], device=self.model.device), use_cache=False).logits[0]
-        log_probs_TV = torch.log_softmax(logits_TV[:-1].float(), dim=-1)
-        tops = log_probs_TV.topk(num_top)
-        found = [Drawn(ids[0])]
-        for token, row_V, places, values in zip(
-            ids[1:], log_probs_TV, tops.indices.tolist(), tops.values.tolist(), strict=True
-        ):
-            found.append(Drawn(token, float(row_V[token]), tuple(zip(places, values, strict=True))))
-        return found
+            return token_log_probs(self.model, prompt, answer, num_top)
 
 
 def fulfil(future: Future, work: Callable[[], Any]) -> None:
