@@ -47,6 +47,7 @@ from ftkit.model.adapters.files import (
 )
 from ftkit.model.adapters.loading import put_adapter
 from ftkit.model.adapters.methods import four_bit_config
+from ftkit.model.alike import check_alike
 from ftkit.model.loading import (
     load_model,
     load_tokenizer,
@@ -318,7 +319,8 @@ def text_sides(settings: ModelSettings, adapters: dict[str, str], folder: str, *
         is_gguf = str(settings.model_name_or_path).endswith(".gguf")  # its lock lies beside the file
         return {BASE: text_side(folder, settings, str(settings.model_name_or_path) if is_gguf else folder)}
     texts = {name: text_side(str(tokenizer_folder(path, folder)), settings, path) for name, path in adapters.items()}
-    check_vocabularies(texts)
+    owners = {f"adapter {name}": tokenizer for name, (tokenizer, _) in texts.items()}
+    check_alike(owners, templates=False, fix="start one command for each")  # they share the base's embeddings
     return with_base_side(texts, folder, settings) if with_base else texts
 
 
@@ -354,16 +356,3 @@ def with_base_side(texts: dict[str, tuple], folder: str, settings: ModelSettings
     if template and read_lock(folder):
         verify_lock(folder, tokenizer)
     return {BASE: (tokenizer, template), **texts}
-
-
-def check_vocabularies(texts: dict[str, tuple]) -> None:
-    """Raise UserError unless all adapters were trained with one vocabulary: they share the base's embeddings."""
-    vocabularies = {name: set(tokenizer.get_vocab().items()) for name, (tokenizer, _) in texts.items()}
-    for name, vocabulary in vocabularies.items():
-        first, other = next(iter(vocabularies.items()))
-        if vocabulary != other:
-            token = min(token for token, _ in vocabulary ^ other)
-            raise UserError(
-                f'adapters {first} and {name} have different vocabularies (token "{token}" is not in both alike); '
-                "start one command for each"
-            )

@@ -206,7 +206,7 @@ def test_added_tokens_are_never_mixed(make_run, capsys, monkeypatch):
     chat.main([*FLAGS, "--adapter", str(b)])
     assert "the base can't be asked" in capsys.readouterr().err
     assert a.is_dir()
-    with pytest.raises(UserError, match=r'adapters b and plain have different vocabularies \(token "<\|im_'):
+    with pytest.raises(UserError, match=r'adapter b and adapter plain have different vocabularies \(token "<\|im_'):
         load("--adapter", b, "--adapter", plain)
 
 
