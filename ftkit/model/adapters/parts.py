@@ -8,6 +8,7 @@ trained one by one, and for modules saved as a whole.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,10 @@ from ftkit.config.errors import UserError
 from ftkit.model.adapters.embeddings import embedding_names, is_whole
 from ftkit.model.adapters.files import adapter_tensors, read_adapter_config
 from ftkit.model.adapters.loading import changes_base, peft_config_of
-from ftkit.model.adapters.updates import scaling_of
+from ftkit.model.adapters.updates import PREFIX, scaling_of
 
 # N rows of the batch that a part is for, T tokens, M = N T, I inputs, O outputs, R rank, V vocabulary, K trained tokens
 
-PREFIX = "base_model.model."
 FACTOR = re.compile(r"^(?P<module>.+)\.(lora_|token_adapter\.trainable_)(?P<kind>.+?)(\.weight)?$")
 # Settings of a LoRA that change what it computes in ways that are not known here.
 UNKNOWN_SETTINGS = (
@@ -36,12 +36,12 @@ UNKNOWN_SETTINGS = (
 MERGE = "ftkit adapters merge"
 
 
-class Part:
+class Part(ABC):
     """What one adapter does to the output of one module, in place; `rows` are those of the adapter."""
 
+    @abstractmethod
     def apply(self, module: nn.Module, given: Tensor, output: Tensor, rows: slice) -> None:
         """Change `output[rows]`, of what the module made of `given[rows]`."""
-        raise NotImplementedError
 
     def tensors(self) -> Iterator[Tensor]:
         """All of them, for their size."""
