@@ -19,6 +19,7 @@ golden.py          Golden prompts
 judging.py         What a judge is asked, and the only replies that count
 log_likelihood.py  Log-likelihoods of continuations, in nats, with every token that several of them share computed
 merged.py          An adapter merged, and how far the merged folder is from the adapter on its base, on held-out rows
+retrieval/         Passages found: an index of them, searched by words and by meaning, and shown to a model
 reward_model.py    A reward model in use
 sampling.py        Samples of a model's own distribution, for training on them
 scoring.py         Scores of answers
