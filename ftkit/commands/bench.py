@@ -3,6 +3,7 @@
 ftkit bench --model_name_or_path M --tasks knowledge,reasoning --output_dir OUT
 ftkit bench --adapter runs/mine --tasks instructions --task_data instructions=test.csv --output_dir OUT
 ftkit bench --adapter runs/mine --tasks reasoning --num_samples 8 --choose majority --output_dir OUT
+ftkit bench --index runs/index --tasks retrieval --task_data retrieval=questions.jsonl --output_dir OUT
 ftkit bench --adapter runs/mine --tasks mmlu,my/task.yaml --task_data mmlu=path/to/mmlu --limit 50 --output_dir OUT
 """
 
@@ -15,6 +16,7 @@ from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command
 from ftkit.inference.asking import ModelSettings, check_choosing
+from ftkit.inference.retrieval.retriever import add_index_flags, retriever_of
 
 PAGE_FILE = "report.html"
 NOT_OF_ENDPOINTS = (
@@ -98,6 +100,7 @@ def parser() -> CommandParser:
         metavar="MODEL@URL",
         help="a judge on a server, or the folder of a model, for --choose best",
     )
+    add_index_flags(found)
     add("--seed", type=int, default=0, help="of the samples; recorded, and sent to an endpoint if given")
     return found
 
@@ -108,7 +111,7 @@ def check(args) -> None:
         raise UserError("--tasks is missing; ftkit bench --list shows the bundled ones")
     if not args.output_dir:
         raise UserError("--output_dir is missing; give a folder for the results")
-    if not (args.model_name_or_path or args.adapter):
+    if not (args.model_name_or_path or args.adapter or args.index):
         raise UserError("name a model: --model_name_or_path M, or --adapter OUT for a trained adapter")
     for name in NOT_OF_ENDPOINTS if args.endpoint else ():
         if getattr(args, name) != parser().get_default(name):
@@ -180,7 +183,7 @@ def benchmark(args, chosen: list):
     from ftkit.evaluation.bench.subject import SCORE_LIBRARIES, open_world
     from ftkit.evaluation.results import Results
 
-    subject, model = load(args)
+    subject, model = load(args, chosen)
     subject.samples = samples_of(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
     settings |= {"batch_size": subject.batch_size, "task_data": task_data(args.task_data)}
@@ -204,8 +207,23 @@ def samples_of(args):
     return Samples(args.num_samples, args.temperature, chooser, args.seed)
 
 
-def load(args) -> tuple:
-    """What is benchmarked, a model or an endpoint, and what results.json says of it."""
+def load(args, chosen: list) -> tuple:
+    """What is benchmarked, a model, an endpoint or an index, and what results.json says of it."""
+    retriever = retriever_of(args)
+    if not (args.model_name_or_path or args.adapter):
+        from ftkit.evaluation.bench.units import Subject
+
+        asking = [one.name for one in chosen if one.task.kind != "retrieval"]
+        if asking:
+            raise UserError(f"task {asking[0]} asks a model; name one: --model_name_or_path M, or --adapter OUT")
+        return Subject(retriever=retriever), {"name": args.index, **retriever.identity()}
+    subject, model = load_model(args)
+    subject.retriever = retriever
+    return subject, model | (retriever.identity() if retriever else {})
+
+
+def load_model(args) -> tuple:
+    """A model or an endpoint, and what results.json says of it."""
     if args.endpoint:
         from ftkit.evaluation.bench.units import Subject
         from ftkit.inference.endpoint import Endpoint

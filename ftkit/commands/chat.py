@@ -29,6 +29,8 @@ from ftkit.inference.asking import (
     model_settings,
     sampling_of,
 )
+from ftkit.inference.retrieval.prompting import source_lines
+from ftkit.inference.retrieval.retriever import Retriever, add_index_flags, check_sources, retriever_of
 
 HINT = "/help shows the commands; Ctrl-C stops an answer, /bye or Ctrl-D ends"
 SLASH_COMMANDS = {  # what each does, with what follows it
@@ -51,11 +53,14 @@ def main(argv: list[str]) -> None:
     """Parse the command line and talk until end of input."""
     parser = asking_parser("ftkit chat", "Talk to a model or to adapters.", __doc__)
     add_drawing_flags(parser)
+    add_index_flags(parser)
     parser.add_argument("--no_history", action="store_true", help="keep no file of what was typed")
     args = parser.parse_args(argv)
     settings, sampling = model_settings(args), sampling_of(args)
     check_plain(args)
     check_text(args.system or "", "--system")
+    retriever = retriever_of(args)
+    check_sources(args)
     from ftkit.inference.engine import Engine
 
     engine = Engine.load(settings, with_base=True)
@@ -66,7 +71,8 @@ def main(argv: list[str]) -> None:
     say(f"{PLAIN_NOTE}; {HINT}" if args.template == PLAIN else HINT)
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no UTF-8 is named, and the next one read
-    talk(engine, sampling, args.system, sys.stdin, None if args.no_history else cache_dir() / "chat_history.jsonl")
+    history = None if args.no_history else cache_dir() / "chat_history.jsonl"
+    talk(engine, sampling, args.system, sys.stdin, history, retriever)
 
 
 def template_name(voice) -> str:
@@ -77,17 +83,20 @@ def template_name(voice) -> str:
     return run_settings(voice.folder).get("template", own) if own == "auto" and voice.name != BASE else own
 
 
-def talk(engine, sampling: Sampling, system: str | None, lines, history: Path | None = None) -> None:
+def talk(
+    engine, sampling: Sampling, system: str | None, lines, history: Path | None = None,
+    retriever: Retriever | None = None,
+) -> None:  # fmt: skip
     """Answer each line of `lines`; lines that start with a slash are commands.
 
     The first adapter answers until another is chosen. system: text of the system turn. history: a file of what was
-    typed at a terminal.
+    typed at a terminal. retriever: finds the passages that are put in front of each question.
     """
     import torch
 
     torch.manual_seed(sampling.seed or 0)
     first = next((name for name in engine.voices if name != BASE), BASE)
-    chat = Chat(engine, sampling, system, first, is_person=lines.isatty())
+    chat = Chat(engine, sampling, system, first, is_person=lines.isatty(), retriever=retriever)
     reader = LineReader(lines, candidates=chat.candidates, history=history)
     while True:
         try:
@@ -109,7 +118,8 @@ def talk(engine, sampling: Sampling, system: str | None, lines, history: Path | 
 class Chat:
     """One conversation, kept as text, with whoever is chosen; each renders all of it by its own template.
 
-    is_person: whether Ctrl-C stops an answer, and not the program.
+    is_person: whether Ctrl-C stops an answer, and not the program. retriever: finds the passages that stand in front of
+    a question while it is answered; they are not kept.
     """
 
     engine: Any
@@ -117,6 +127,7 @@ class Chat:
     system: str | None
     current: str
     is_person: bool = False
+    retriever: Retriever | None = None
     messages: list[dict] = field(init=False)
 
     def __post_init__(self):
@@ -136,9 +147,18 @@ class Chat:
         question = {"role": "user", "content": text}
         drawn_on = dataclasses.replace(self.sampling, seed=None)  # from one answer to the next
         before = [] if self.is_plain else self.messages
-        answer = self.stream([*before, question], drawn_on, self.current)
+        answer = self.stream(self.sourced([*before, question]), drawn_on, self.current)
         if answer is not None:
             self.messages = [*before, question, {"role": "assistant", "content": answer}]
+
+    def sourced(self, messages: list[dict]) -> list[dict]:
+        """The conversation with the passages for its last question, which are shown."""
+        if self.retriever is None:
+            return messages
+        asked, found = self.retriever.sourced(messages)
+        for line in source_lines(found) or ["nothing was found"]:
+            say(line)
+        return asked
 
     def stream(self, messages: list[dict], sampling: Sampling, name: str) -> str | None:
         """Print an answer as it comes, say where it is empty, cut or stopped, and return its text.
@@ -221,6 +241,7 @@ class Chat:
         messages = [*before, {"role": "user", "content": text}] if text else self.messages[:-1]
         if not messages or messages[-1]["role"] != "user":
             raise UserError("nothing was asked yet; ask, or write /compare TEXT")
+        messages = self.sourced(messages)
         for name in self.engine.voices:
             print(styled(f"[{name}]", "bold", has_color(sys.stdout)), flush=True)
             self.stream(messages, self.sampling, name)

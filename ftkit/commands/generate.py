@@ -4,6 +4,7 @@ ftkit generate --adapter runs/first --prompt "Write the plural of: mouse"
 ftkit generate --adapter a=runs/first --adapter b=runs/second --file prompts.txt --output_file answers.jsonl
 ftkit generate --compare SmolLM2-135M-Instruct.Q4_1.gguf,runs/first --prompt "Write the plural of: mouse"
 ftkit generate --adapter runs/first --file prompts.txt --num_samples 8 --temperature 0.7 --choose majority
+ftkit generate --adapter runs/first --index runs/index --prompt "Which plan has backups?"     # from your documents
 ftkit generate --model_name_or_path base --template none --prompt "The king"     # continues the text
 """
 
@@ -13,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import check_file
@@ -30,6 +31,8 @@ from ftkit.inference.asking import (
     model_settings,
     sampling_of,
 )
+from ftkit.inference.retrieval.prompting import source_lines, source_records
+from ftkit.inference.retrieval.retriever import add_index_flags, check_sources, retriever_of
 
 # Flags that say the same in other words, or how answers are shown; the questions and the weights are compared instead.
 NOT_ASKED = ("prompt", "file", "columns", "encoding", "system", "adapter", "model_name_or_path", "output_file")
@@ -83,6 +86,15 @@ def looks(args) -> dict:
     return {
         "fold": is_terminal and not args.show_thoughts, "color": has_color(sys.stdout), "with_tokens": args.show_tokens
     }  # fmt: skip
+
+
+class Asked(NamedTuple):
+    """A question: its place, the conversation that is asked, its text alone, and its passages with --index."""
+
+    source: str
+    messages: list[dict]
+    text: str
+    sources: list | None = None
 
 
 @dataclass
@@ -175,10 +187,12 @@ def parse(argv: list[str]):
     )
     parser.add_argument("--show_thoughts", action="store_true", help="print thoughts whole at a terminal too")
     add_drawing_flags(parser)
+    add_index_flags(parser)
     add_reading_flags(parser)
     args = parser.parse_args(argv)
     sampling_of(args)
     check_plain(args)
+    check_sources(args)
     check_output(args)
     return args
 
@@ -223,7 +237,11 @@ def questions_of(args) -> list:
     questions = [Question("--prompt", [{"role": "user", "content": prompt}]) for prompt in args.prompt]
     questions += read_questions(args.file, ReadAs.of(args.columns, args.encoding)) if args.file else []
     system = [{"role": "system", "content": args.system}] if args.system else []
-    return [Question(source, [*system, *messages]) for source, messages in questions]
+    retriever, found = retriever_of(args), []
+    for source, messages in questions:
+        sourced, sources = retriever.sourced(messages) if retriever else (messages, None)
+        found.append(Asked(source, [*system, *sourced], messages[-1]["content"], sources))
+    return found
 
 
 def answered(questions: list, args) -> tuple[Iterator[Named], Any]:
@@ -287,8 +305,10 @@ def show(question, named: Named, choices: Mapping, args, shown, *, is_only: bool
     texts = {name: list(map(shown, kept(replies, choices.get(name)))) for name, replies in named.items()}
     is_alone = len(texts) == 1
     if not (is_only and is_alone):
-        print(f"> {question.messages[-1]['content']}")
+        print(f"> {question.text}")
     print("\n---\n".join(next(iter(texts.values()))) if is_alone else side_by_side(texts), flush=True)
+    if question.sources is not None:
+        print("\n".join(["", *(source_lines(question.sources) or ["nothing was found"])]), flush=True)
 
 
 def kept(replies: Sequence, choice) -> list:
@@ -299,7 +319,7 @@ def kept(replies: Sequence, choice) -> list:
 def record_of(question, named: Named, choices: Mapping) -> dict:
     """What is written of one question: the answers and what ended each, by name where several models answered.
 
-    Where one sample was chosen, all of them follow, each with its votes or its score.
+    Where one sample was chosen, all of them follow, each with its votes or its score; with --index the passages do.
     """
     from ftkit.inference.shown import token_records
 
@@ -315,4 +335,6 @@ def record_of(question, named: Named, choices: Mapping) -> dict:
         found["weights"] = {name: choice.weights for name, choice in choices.items()}
     if len(named) == 1:
         found = {key: next(iter(values.values())) for key, values in found.items()}
-    return {"prompt": question.messages[-1]["content"], **found}
+    if question.sources is not None:
+        found["sources"] = source_records(question.sources)
+    return {"prompt": question.text, **found}

@@ -2,6 +2,7 @@
 
 ftkit serve --model_name_or_path smollm2 --adapter first=runs/first --adapter second=runs/second
 ftkit serve --backend vllm=http://127.0.0.1:8000 --adapter first=runs/first     # load it there, see that it acts
+ftkit serve --model_name_or_path smollm2 --index runs/index                     # answers from your documents
 ftkit serve --model_name_or_path smollm2 --admin_key KEY --registry runs        # load others while it runs
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from ftkit.config.errors import UserError
 from ftkit.config.parser import CommandParser
 from ftkit.inference.asking import ModelSettings, parse_adapters
+from ftkit.inference.retrieval.retriever import add_index_flags, retriever_of
 from ftkit.serving.keys import Keys
 
 OF_BACKENDS = {  # flags that each looks at
@@ -34,6 +36,7 @@ def main(argv: list[str]) -> None:
     keys = Keys(args.api_key or os.environ.get("FTKIT_API_KEY"), args.admin_key or os.environ.get("FTKIT_ADMIN_KEY"))
     keys.check_host(args.host)
     registry = folder_of(args.registry, keys)
+    retriever = retriever_of(args)
     settings = ModelSettings(
         args.model_name_or_path, parse_adapters(args.adapter), template=args.template, dtype=args.dtype,
         load_in_4bit=args.load_in_4bit, ftgpt=args.ftgpt, trust_remote_code=args.trust_remote_code,
@@ -50,7 +53,7 @@ def main(argv: list[str]) -> None:
         batcher = Batcher.load(settings, Limits(**{name: getattr(args, name) for name in LIMITS}))
         app = serving_app(
             batcher, args.host, keys=keys, origins=args.allow_origin, seconds=args.max_seconds,
-            sentence_model=sentence_model, registry=registry, allow_untrained=args.allow_untrained,
+            sentence_model=sentence_model, registry=registry, allow_untrained=args.allow_untrained, retriever=retriever,
         )  # fmt: skip
         print(f"serving {', '.join(batcher.registry.names())} at {address_of(listener)}/v1", flush=True)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
@@ -143,6 +146,7 @@ def serve_parser() -> CommandParser:
     )
     add("--allow_origin", action="append", default=[], metavar="URL", help="a site whose pages may ask; default: none")
     add("--embedding_model", help="folder or Hub id of a sentence encoder, for /v1/embeddings")
+    add_index_flags(parser)
     add(
         "--backend",
         metavar="vllm=URL|transformers",

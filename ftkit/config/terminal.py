@@ -6,6 +6,7 @@ print(styled("better", "bold", has_color(sys.stdout)))
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import TextIO
 CODES = {"bold": "1", "dim": "2", "green": "1;32", "yellow": "33", "red": "31"}
 LINE_SECONDS = 10.0  # between two signs of life in a log file
 BAR_DELAY_SECONDS = 1.0  # before a bar is shown
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
 def has_color(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
@@ -25,6 +27,11 @@ def has_color(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
 def styled(text: str, style: str, color: bool) -> str:
     """Text in a style of CODES, or as it is without colour."""
     return f"\x1b[{CODES[style]}m{text}\x1b[0m" if color else text
+
+
+def printable(text: str) -> str:
+    """Text in which control characters, which a terminal would obey, are shown as escapes."""
+    return CONTROL_CHARACTER.sub(lambda match: repr(match.group())[1:-1], text)
 
 
 def time_text(seconds: float) -> str:

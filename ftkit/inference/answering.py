@@ -46,11 +46,11 @@ def prompts_of(engine: Engine, name: str, questions: Sequence[Question]) -> list
     """Token ids of each question as a voice is asked it. Raises UserError with the places of those that can't be."""
     prompts: list[list[int]] = []
     mistakes: list[str] = []
-    for source, messages in questions:
+    for question in questions:
         try:
-            prompts.append(engine.prompt_ids(messages, name))
+            prompts.append(engine.prompt_ids(question.messages, name))
         except UserError as error:
-            mistakes.append(f"{source}: {error}")
+            mistakes.append(f"{question.source}: {error}")
     if mistakes:
         more = f" ({len(mistakes) - 1} more like it)" if len(mistakes) > 1 else ""
         raise UserError(mistakes[0] + more)

@@ -17,6 +17,7 @@ SETTINGS = {  # that metrics of texts take, by class
     "ChrF": ("char_order", "word_order", "beta", "lowercase", "whitespace", "eps_smoothing"),
     "Rouge": ("use_stemmer",),
     "EmbeddingSimilarity": ("encoder",),
+    "Retrieval": ("k",),
 }  # fmt: skip
 
 

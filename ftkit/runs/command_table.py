@@ -5,7 +5,7 @@ from ftkit.runs.recipes import TRAINERS
 # The groups of `ftkit --help`; each command is in one.
 GROUPS = {
     "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "pretrain"),
-    "data": ("data", "tokenizer"),
+    "data": ("data", "index", "tokenizer"),
     "ask": ("generate", "chat", "serve"),
     "measure": ("bench", "compare", "judge", "arena", "check"),
     "models": ("import", "adapters", "export", "push"),
@@ -24,6 +24,7 @@ COMMANDS = {
     "classify": TRAINERS["classify"],
     "import": ("ftkit.commands.import_", "bring a GPT of your own: the book's, nanoGPT's or llama2.c's weights"),
     "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),
+    "index": ("ftkit.commands.index", "make documents searchable, for chat, generate and serve --index"),
     "pretrain": TRAINERS["pretrain"],
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),

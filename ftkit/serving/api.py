@@ -14,11 +14,11 @@ SECONDS = 600  # for one answer
 
 def serving_app(
     batcher, host: str, *, keys: Keys | None = None, origins: Sequence[str] = (), seconds: float = SECONDS,
-    sentence_model=None, registry: Path | None = None, allow_untrained: bool = False,
+    sentence_model=None, registry: Path | None = None, allow_untrained: bool = False, retriever=None,
 ):  # fmt: skip
     """An app with OpenAI's routes over a batcher. host: that it listens at. keys, origins: see Guard. seconds: for one
     answer. sentence_model: of /v1/embeddings. registry: the folder that adapters may be loaded from while it runs;
-    allow_untrained: those that change nothing yet as well.
+    allow_untrained: those that change nothing yet as well. retriever: finds the passages that chats answer from.
 
     Raises UserError where a package is missing.
     """
@@ -35,8 +35,9 @@ def serving_app(
 
     metrics, page = Metrics(batcher), local_page("chat")
     routers = [
-        page_routes(page), model_routes(batcher, int(time.time())), chat_routes(batcher), completion_routes(batcher),
-        adapter_routes(batcher, registry, may_do_nothing=allow_untrained), token_routes(batcher), score_routes(batcher),
+        page_routes(page), model_routes(batcher, int(time.time())), chat_routes(batcher, retriever),
+        completion_routes(batcher), adapter_routes(batcher, registry, may_do_nothing=allow_untrained),
+        token_routes(batcher), score_routes(batcher),
         embedding_routes(sentence_model), operation_routes(batcher, metrics),
         rollout_routes(batcher, takes_adapters=registry is not None and keys is not None and bool(keys.admin_key)),
     ]  # fmt: skip

@@ -100,7 +100,7 @@ class Completion(ABC):
             return JSONResponse(error_body(FAILED, "server_error"), 500)
         choices = [self.choice(index, texts[index], tokens[index], lasts[index]) for index in range(num)]
         found = {**self.head(self.kind), "choices": choices, "usage": self.usage(sum(map(len, tokens)))}
-        found |= self.prompt_token_ids()
+        found |= self.first_fields()
         return JSONResponse(found, headers=headers)
 
     async def chunks(self, answers: Answers) -> AsyncIterator[str]:
@@ -110,7 +110,7 @@ class Completion(ABC):
         head = self.head(self.chunk_kind) | ({"usage": None} if has_usage else {})
         for index in range(len(answers.tickets)):
             if (part := self.opening(index)) is not None:
-                yield sse({**head, **self.prompt_token_ids(), "choices": [part]})
+                yield sse({**head, **self.first_fields(), "choices": [part]})
         async for index, event in answers:
             num_tokens += len(event.tokens)
             self.count_cached(index, event)
@@ -152,7 +152,7 @@ class Completion(ABC):
         """The tokens of an answer, where they were asked for."""
         return {"token_ids": [one.id for one in tokens]} if self.body.return_token_ids else {}
 
-    def prompt_token_ids(self) -> dict:
+    def first_fields(self) -> dict:
         """Those of a request with one prompt, where they were asked for."""
         return {"prompt_token_ids": list(self.prompts()[0])} if self.body.return_token_ids else {}
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftkit.config.amounts import counted
 from ftkit.config.disk import size_text
 from ftkit.config.errors import LimitError, UserError, first_line
 from ftkit.config.foreign import within
@@ -98,11 +99,9 @@ def read_file(file: DocumentFile) -> Iterator[Document]:
     """The documents of one file. Raises UserError for one that can't be read, is too large, or takes too long."""
     reader = READERS[file.path.suffix.lower()]
     try:
-        size = file.path.stat().st_size
-        if size > MAX_BYTES[reader.kind]:
-            raise UserError(
-                f"{file.path}: has {size_text(size)}, more than {size_text(MAX_BYTES[reader.kind])}; split it"
-            )
+        size, limit = file.path.stat().st_size, MAX_BYTES[reader.kind]
+        if size > limit:
+            raise UserError(f"{file.path}: has {size_text(size)}, more than {size_text(limit)}; split it")
         if reader.is_stream:  # rows, whose reader is strict and does not grow with the file
             yield from reader.read(file.path, file.name)
             return
@@ -133,7 +132,4 @@ class Skipped:
 
     def lines(self) -> list[str]:
         """One line for each reason."""
-        return [
-            f"skipped {num:,} {'file' if num == 1 else 'files'}: {self.first[kind]}"
-            for kind, num in self.counts.items()
-        ]
+        return [f"skipped {counted(num, 'file')}: {self.first[kind]}" for kind, num in self.counts.items()]

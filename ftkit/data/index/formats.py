@@ -126,7 +126,7 @@ def read_pdf(path: Path, source: str) -> Iterator[Document]:
 
 
 def read_rows(path: Path, source: str) -> Iterator[Document]:
-    """A file of rows, each a document: a text, and a title where there is one. Raises UserError for all its mistakes."""
+    """A file of rows, each a document: a text, and a title where there is one. UserError for a row without one."""
     from ftkit.data.reading.json_reader import read_jsonl_rows
     from ftkit.data.reading.problems import stop
 
@@ -134,9 +134,7 @@ def read_rows(path: Path, source: str) -> Iterator[Document]:
         where = f"{source}:{record.line}"
         name = next((name for name in TEXT_COLUMNS if isinstance(record.values.get(name), str)), None)
         if name is None:
-            raise UserError(
-                f'{path}:{record.line}: no "text" in this row; give each a text, and a "title" if it has one'
-            )
+            raise UserError(f'{path}:{record.line}: no "text" in this row; give each one, with a "title" if it has one')
         title = record.values.get("title")
         draft = Draft(where, title if isinstance(title, str) else "")
         if draft.title:

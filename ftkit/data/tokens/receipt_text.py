@@ -5,7 +5,6 @@ rows = receipt_lines(receipt)    # [("rows", "46 read, none dropped, none cut"),
 """
 
 import itertools
-import re
 from collections import defaultdict
 from operator import itemgetter
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.amounts import counted, percent
-from ftkit.config.terminal import styled
+from ftkit.config.terminal import printable, styled
 from ftkit.data.tokens.learning_text import learning_lines
 from ftkit.data.tokens.tokenization import IGNORE_INDEX
 
@@ -22,7 +21,6 @@ NUM_LONGEST_SHOWN = 3
 TRAINED_MARKS = ("⟦", "⟧")
 LINE_BREAK = "⏎"  # stands for a line break in a row that is printed on one line
 REPLACEMENT = "\ufffd"  # what incomplete bytes of a character are decoded to
-CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 CONTEXT_ENDS, TRAINED_ENDS = (40, 110), (200, 80)  # characters of a long piece that are printed: first and last ones
 NUM_PIECES = 5  # of a row that are printed, the last ones
 
@@ -277,8 +275,3 @@ def row_text(spans: list[list], color: bool = False) -> str:
 def marked(text: str, color: bool) -> str:
     """Trained text: green in colour, else between marks."""
     return styled(text, "green", True) if color else text.join(TRAINED_MARKS)
-
-
-def printable(text: str) -> str:
-    """Text in which control characters, which a terminal would obey, are shown as escapes."""
-    return CONTROL_CHARACTER.sub(lambda match: repr(match.group())[1:-1], text)

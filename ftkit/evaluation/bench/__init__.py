@@ -4,6 +4,7 @@ bench.py           Runs benchmark tasks on one subject into a folder
 choosing.py        Which tasks a command line names, with their items
 records.py         The answered items of a benchmark on disk
 report.py          A benchmark run as report.md and report.html beside its results.json
+retrieval.py       Questions whose passages an index should find
 sampled.py         Items answered several times
 scores.py          The scores of a task from its items
 subject.py         What is benchmarked, loaded as a command line says, and the processes that share the work

@@ -12,7 +12,6 @@ from functools import cached_property
 
 from ftkit.data.rows.thoughts import THOUGHT, split_thought
 from ftkit.evaluation.bench.scores import SHARES
-from ftkit.evaluation.bench.task_items import conversation
 from ftkit.evaluation.bench.units import GenerationRun, answer_scores, cut_at_stop, mean, noted
 from ftkit.evaluation.best_of import NUMBER, TEXT, Choice, Chooser, key_of
 from ftkit.evaluation.results import Item, SampleCurve, mean_score
@@ -43,7 +42,7 @@ class SampledRun(GenerationRun):
         answers = [[self.answer_of(text) for text, _ in own] for own in drawn]
         choices: Sequence[Choice | None] = [None] * len(unit)
         if samples.chooser:
-            asked = [conversation(self.items[place], self.items[place].prompts[0]) for place in unit]
+            asked = [self.asked(self.items[place]) for place in unit]
             chooser = dataclasses.replace(samples.chooser, vote_on=vote_on(self.task.metrics[0]))
             choices = chooser.choose(asked, answers)
         return [self.item(*parts) for parts in zip(unit, drawn, answers, choices, strict=True)]
@@ -55,7 +54,7 @@ class SampledRun(GenerationRun):
         seed = (samples.seed * SEED_STEP + unit[0]) % SEEDS
         places = [place for place in unit for _ in range(samples.num)]
         if self.subject.endpoint:
-            asked = [conversation(self.items[place], self.items[place].prompts[0]) for place in places]
+            asked = [self.asked(self.items[place]) for place in places]
             endpoint = dataclasses.replace(
                 self.subject.endpoint, temperature=samples.temperature, max_tokens=self.task.max_new_tokens,
                 stop=tuple(stop),
@@ -82,7 +81,9 @@ class SampledRun(GenerationRun):
     def item(self, place: int, drawn: list[tuple], answers: list[str], choice: Choice | None) -> Item:
         """One item from its samples."""
         item, main = self.items[place], self.task.metrics[0]
-        scores = [answer_scores(self.task.metrics, answer, item) for answer in answers]
+        scores = [
+            answer_scores(self.task.metrics, answer, item, self.sources.get(item.item_id, ())) for answer in answers
+        ]
         shown = choice.place if choice else 0
         own = scores[shown] if choice else {name: mean([one[name] for one in scores]) for name in self.task.metrics}
         thought = split_thought(drawn[shown][0])[0]

@@ -17,32 +17,41 @@ METRICS = {  # by kind of task, what an item can be scored by
     "multiple_choice": ("acc", "acc_norm", "acc_worst", "consistency", "stereotype_share"),
     "generation": (
         "exact_match", "token_f1", "numeric_match", "constraints", "each_constraint", "refusal", "bleu", "chrf",
-        "rouge1", "rouge2", "rougeL", "rougeLsum",
+        "rouge1", "rouge2", "rougeL", "rougeLsum", "faithfulness",
     ),
     "perplexity": ("bits_per_byte", "perplexity"),
+    "retrieval": (
+        "recall_at_1", "recall_at_3", "recall_at_5", "recall_at_10", "mrr", "ndcg_at_3", "ndcg_at_5", "ndcg_at_10",
+    ),
 }  # fmt: skip
 LACKING = {  # by kind of task, the settings that it has no use for
-    "multiple_choice": ("target", "constraints", "stop", "max_new_tokens"),
-    "generation": ("choices", "answer", "rephrasings"),
-    "perplexity": (
+    "multiple_choice": ("target", "constraints", "stop", "max_new_tokens", "relevant"),
+    "generation": ("choices", "answer", "rephrasings", "relevant"),
+    "retrieval": (
         "choices", "answer", "rephrasings", "target", "constraints", "stop", "max_new_tokens", "template",
+        "description", "fewshot_split", "num_fewshot", "target_delimiter", "fewshot_delimiter", "conversations",
+    ),
+    "perplexity": (
+        "relevant", "choices", "answer", "rephrasings", "target", "constraints", "stop", "max_new_tokens", "template",
         "description", "fewshot_split", "num_fewshot", "target_delimiter", "fewshot_delimiter",
     ),
 }  # fmt: skip
 NOT_HASHED = ("about", "num_fewshot", "data", "config", "path", "conversations")  # do not change what is asked
+ADDED = ("relevant",)  # settings of a later ftkit: left out where they are not set, so that hashes stay what they were
 
 
 @dataclass(frozen=True)
 class Task:
     """One benchmark task. Texts are Jinja templates that see the columns of a row.
 
-    kind: multiple_choice (the likeliest of `choices`), generation (an answer against `target`) or perplexity (of
-    `prompt`). data: file, folder, bundled dataset or Hub id; config: of the Hub id. fewshot_split: where examples come
+    kind: multiple_choice (the likeliest of `choices`), generation (an answer against `target`), perplexity (of
+    `prompt`) or retrieval (the passages that an index finds, against `relevant`). data: file, folder, bundled dataset or Hub id; config: of the Hub id. fewshot_split: where examples come
     from, the first `num_fewshot` of the row's group. choices: texts, or one template that gives a list. answer: the
     right place in `choices`, a number from 0 or a letter. metrics: the first is the main one. template: ask through the
     model's chat template where it has one. stop: texts that end an answer. group_by: a column whose values are scored
     apart too. rephrasings: further prompts for the same row, whose answers should be the same. constraints: a Jinja
-    expression that gives what an answer must keep to, see `metrics.constraints`. conversations: take rows in any form
+    expression that gives what an answer must keep to, see `metrics.constraints`. relevant: one that gives the sources or
+    passages' ids that answer the question. conversations: take rows in any form
     that `ftkit sft` takes; templates see instruction, input and output, earlier turns stand before the question.
     """
 
@@ -69,6 +78,7 @@ class Task:
     group_by: str | None = None
     rephrasings: list[str] = field(default_factory=list)
     constraints: str = ""
+    relevant: str = ""
     conversations: bool = False
     path: str = ""
 
@@ -76,6 +86,7 @@ class Task:
     def settings_hash(self) -> str:
         """SHA-256 of what is asked and how it is scored; the same wherever the rows lie and however many examples."""
         settings = {key: value for key, value in dataclasses.asdict(self).items() if key not in NOT_HASHED}
+        settings = {key: value for key, value in settings.items() if value or key not in ADDED}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -159,9 +170,11 @@ def check_kind(task: Task) -> None:
         wrong(task, "kind", f"a {task.kind} task needs prompt:")
     if task.kind == "multiple_choice" and not (task.choices and task.answer):
         wrong(task, "kind", "a multiple_choice task needs choices: and answer:")
+    if task.kind == "retrieval" and not task.relevant:
+        wrong(task, "kind", "a retrieval task needs relevant:")
     for metric in task.metrics if task.kind == "generation" else ():
         needed = "constraints" if metric in ("constraints", "each_constraint") else "target"
-        if not getattr(task, needed):
+        if metric != "faithfulness" and not getattr(task, needed):
             wrong(task, "metrics", f"{metric} needs {needed}:")
     default = Task("", 1, "", "", [])
     for name in LACKING[task.kind]:

@@ -45,6 +45,7 @@ class TaskItem:
     answer: int = 0
     target: str = ""
     constraints: list[dict] = field(default_factory=list)
+    relevant: list[str] = field(default_factory=list)
     question: str = ""
     source: str = ""
 
@@ -185,6 +186,7 @@ class ItemWriter:
             self.answer(row, choices) if choices else 0,
             self.target(row),
             self.constraints(row),
+            self.relevant(row),
             self.question(row),
             row.source,
         )
@@ -255,6 +257,16 @@ class ItemWriter:
             checked(found)
         except ValueError as error:
             raise self.misfit("constraints", row, error) from error
+        return found
+
+    def relevant(self, row: Row) -> list[str]:
+        """What a search should find: one name, or several."""
+        if not self.task.relevant:
+            return []
+        found = self.templates.evaluate("relevant", self.task.relevant, row)
+        found = [found] if isinstance(found, str) else found
+        if not isinstance(found, list) or not found or not all(isinstance(one, str) and one for one in found):
+            raise self.misfit("relevant", row, f"gives {found!r}, not a list of sources or passages' ids")
         return found
 
     def examples(self, data: str, num_fewshot: int, groups: set[str]) -> dict[str, list[Example]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.data.rows.thoughts import THOUGHT, is_thought_alone, split_thought
+from ftkit.evaluation.bench.retrieval import RetrievalRun
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_items import TaskItem, conversation, plain_prompt
 from ftkit.evaluation.results import Item
@@ -37,7 +38,8 @@ NO_NUMBERS = "the model's log-likelihoods are not numbers; do its weights hold N
 class Subject:
     """What is benchmarked: an engine, whose first voice answers, or an endpoint in its place.
 
-    samples: how often each item is answered, a `sampled.Samples`; None for one greedy answer.
+    samples: how often each item is answered, a `sampled.Samples`; None for one greedy answer. retriever: finds the
+    passages that stand in front of a question, and is what a retrieval task asks.
     """
 
     engine: Any = None
@@ -45,6 +47,7 @@ class Subject:
     max_batch_tokens: int | None = None
     batch_size: int | None = None
     samples: Any = None
+    retriever: Any = None
 
     def __post_init__(self):
         if self.engine is not None:
@@ -191,6 +194,11 @@ class GenerationRun:
 
     def __init__(self, task: Task, items: list[TaskItem], subject: Subject):
         self.task, self.items, self.subject = task, items, subject
+        self.sources: dict[str, list] = {}
+        if "faithfulness" in task.metrics and not subject.retriever:
+            raise UserError(f"task {task.name}: faithfulness is about sources; give them: --index FOLDER")
+        if subject.retriever and not task.template:
+            raise UserError(f"task {task.name} asks no question in a chat; run it without --index")
         if subject.endpoint:
             size = subject.endpoint.concurrency
             self.units = [list(range(start, len(items)))[:size] for start in range(0, len(items), size)]
@@ -243,8 +251,15 @@ class GenerationRun:
         if self.by_template:
             from ftkit.data.tokens.tokenization import prompt_ids
 
-            return prompt_ids(conversation(item, item.prompts[0]), tokenizer, self.subject.template)
+            return prompt_ids(self.asked(item), tokenizer, self.subject.template)
         return encode(tokenizer, plain_prompt(self.task, item, item.prompts[0]))
+
+    def asked(self, item: TaskItem) -> list[dict]:
+        """The conversation of an item, with the passages for its question where there is an index."""
+        messages = conversation(item, item.prompts[0])
+        if self.subject.retriever:
+            messages, self.sources[item.item_id] = self.subject.retriever.sourced(messages)
+        return messages
 
     def run(self, unit: list[int]) -> list[Item]:
         """The items of one unit, answered and scored. A text that ends an answer ends no thought before it."""
@@ -277,19 +292,28 @@ class GenerationRun:
 
     def ask(self, unit: list[int], stop: Sequence[str]) -> list[str]:
         """The server's replies."""
-        conversations = [conversation(self.items[place], self.items[place].prompts[0]) for place in unit]
+        conversations = [self.asked(self.items[place]) for place in unit]
         return self.subject.endpoint.answers(conversations, self.task.max_new_tokens, stop)
+
+    def scores_of(self, answer: str, item: TaskItem) -> dict[str, float]:
+        """The scores of an answer to an item."""
+        return answer_scores(self.task.metrics, answer, item, self.sources.get(item.item_id, ()))
 
     def record(self, item: TaskItem, reply: str) -> Item:
         """One item with the scores of its answer, apart from the thought before it. reply: as it came."""
         thought, answer = split_thought(reply)
         answer = cut_at_stop(answer, self.task.stop).strip()
-        scores = answer_scores(self.task.metrics, answer, item)
+        scores = self.scores_of(answer, item)
         extra = noted({} if thought is None else {THOUGHT: thought}, item)
+        if item.item_id in self.sources:
+            extra["sources"] = [found.passage.id for found in self.sources[item.item_id]]
         return Item(item.item_id, scores, item.prompts[0], answer, item.reference, extra=extra)
 
 
-RUNS = {"multiple_choice": MultipleChoiceRun, "perplexity": PerplexityRun, "generation": GenerationRun}
+RUNS = {
+    "multiple_choice": MultipleChoiceRun, "perplexity": PerplexityRun, "generation": GenerationRun,
+    "retrieval": RetrievalRun,
+}  # fmt: skip
 
 
 def mean(values: Sequence[float]) -> float:
@@ -314,9 +338,12 @@ def cut_at_stop(answer: str, stop: Sequence[str]) -> str:
     return answer[: min(ends)] if ends else answer
 
 
-def answer_scores(metrics: Sequence[str], answer: str, item: TaskItem) -> dict[str, float]:
-    """An answer by each of the task's metrics; of BLEU and chrF its own, of which the corpus' is no mean."""
-    from ftkit.metrics import constraints, overlap, refusal, text_match
+def answer_scores(metrics: Sequence[str], answer: str, item: TaskItem, found: Sequence = ()) -> dict[str, float]:
+    """An answer by each of the task's metrics; of BLEU and chrF its own, of which the corpus' is no mean.
+
+    found: the passages that it was answered from.
+    """
+    from ftkit.metrics import constraints, faithfulness, overlap, refusal, text_match
 
     simple = {
         "exact_match": text_match.is_exact, "token_f1": text_match.token_f1, "numeric_match": text_match.numeric_match,
@@ -329,6 +356,8 @@ def answer_scores(metrics: Sequence[str], answer: str, item: TaskItem) -> dict[s
         elif name in ("constraints", "each_constraint"):
             kept = constraints.constraints_kept(answer, item.constraints)
             scores[name] = float(all(kept)) if name == "constraints" else mean(kept)
+        elif name == "faithfulness":
+            scores[name] = faithfulness.faithfulness(answer, [one.passage.text for one in found])
         else:
             scores[name] = simple[name](answer, item.target)
     return scores

@@ -5,6 +5,7 @@ encoding.py        Texts as vectors, and pairs of texts scored
 index.py           An index
 prompting.py       Passages in front of a question
 ranking.py         Ranked lists made one
+retriever.py       What a command asks an index for
 sqlite_store.py    Passages, their words and their vectors in one SQLite file
 stores.py          What an index asks of the place where its passages lie
 """

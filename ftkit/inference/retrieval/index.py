@@ -20,15 +20,14 @@ from ftkit.config.files import check_folder, write_json
 from ftkit.config.json_object import read_object
 from ftkit.config.output_folder import visible_names
 from ftkit.data.index.passages import MAX_TOKENS, Passage
-from ftkit.inference.retrieval.ranking import Scored, best, fused
+from ftkit.inference.retrieval.ranking import METHODS, Scored, best, fused
 from ftkit.inference.retrieval.sqlite_store import SqliteStore
 from ftkit.inference.retrieval.stores import Store, searched
 
 if TYPE_CHECKING:
     from ftkit.inference.retrieval.encoding import CrossEncoder, Encoder
 
-HYBRID, WORDS, MEANING = "hybrid", "bm25", "dense"
-METHODS = (HYBRID, WORDS, MEANING)
+HYBRID, WORDS, MEANING = METHODS
 SETTINGS_FILE, STORE_FILE = "index.json", "index.sqlite"
 SCHEMA_VERSION = 1
 DEPTH = 100  # passages of each ranking that are fused
@@ -60,14 +59,12 @@ class IndexSettings:
         path = folder / SETTINGS_FILE
         if not path.is_file():
             raise UserError(f"{folder}: holds no index; make one with ftkit index DOCS --output_dir {folder}")
-        content = read_object(path, "make the index again with --overwrite")
+        content = read_object(path, "make the index again")
         types = {item.name: type(item.default) for item in fields(cls)}
         if content.get("schema") != SCHEMA_VERSION:
-            raise UserError(
-                f"{path}: schema {content.get('schema')} is not known; make the index again, or upgrade ftkit"
-            )
+            raise UserError(f"{path}: schema {content.get('schema')} is not known; upgrade ftkit")
         if any(type(content.get(name)) is not kind for name, kind in types.items()):
-            raise UserError(f"{path}: not as ftkit index writes it; make the index again with --overwrite")
+            raise UserError(f"{path}: not as ftkit index writes it; make the index again")
         return cls(**{name: content[name] for name in types})
 
 
@@ -174,7 +171,7 @@ class Index:
         if method not in METHODS:
             raise UserError(f'unknown method "{method}"{did_you_mean(method, METHODS)}; give {", ".join(METHODS)}')
         if top_k < 1:
-            raise UserError(f"--top_k is {top_k}; give at least 1")
+            raise UserError(f"top_k is {top_k}; give at least 1")
         if method == MEANING and not self.settings.embedder:
             raise UserError(f"{self.folder}: was made without an encoder; run ftkit index again with --embedding_model")
         question = " ".join(question.split())
@@ -209,6 +206,11 @@ class Index:
         """A ranking with its passages."""
         passages = self.store.get([number for number, _ in ranking])
         return [Found(passage, score) for passage, (_, score) in zip(passages, ranking, strict=True)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what is held and what it is embedded with."""
+        held = sorted(self.store.digests().items())
+        return hashlib.sha256(repr((held, self.settings.fingerprint, self.settings.max_tokens)).encode()).hexdigest()
 
     def passages(self) -> Iterator[Passage]:
         """All passages, in the order in which they were added."""

@@ -9,6 +9,7 @@ turn; what could forge a number or the question is neutralised here, in the same
 import re
 from collections.abc import Sequence
 
+from ftkit.config.terminal import printable
 from ftkit.data.index.passages import Passage
 from ftkit.data.rows.formats import JOINER
 from ftkit.data.templates.forgery import ANY_JOINERS, LINE_START, SPACE, break_strings, mend_strings
@@ -58,8 +59,17 @@ def source_lines(found: Sequence[Found]) -> list[str]:
     lines = []
     for number, one in enumerate(found, start=1):
         heading = " ".join(one.passage.heading.split())
-        lines.append(f"[{number}] {one.passage.source}" + (f": {heading}" if heading else ""))
+        lines.append(printable(f"[{number}] {one.passage.source}" + (f": {heading}" if heading else "")))
     return lines
+
+
+def source_records(found: Sequence[Found]) -> list[dict]:
+    """The passages that were found, by their numbers, as they are written and sent."""
+    return [
+        {"number": number, "id": one.passage.id, "source": one.passage.source, "heading": one.passage.heading,
+         "text": one.passage.text, "score": one.score}
+        for number, one in enumerate(found, start=1)
+    ]  # fmt: skip
 
 
 def last_question(messages: Sequence[dict]) -> str:

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterable, Sequence
 
+METHODS = ("hybrid", "bm25", "dense")  # ways to search: by both, by words, by meaning
 FUSION_CONSTANT = 60  # of Cormack et al. 2009, doi:10.1145/1571941.1572114
 
 Scored = tuple[int, float]  # number of a passage, and its score

@@ -69,9 +69,7 @@ class SqliteStore(Store):
             try:
                 yield self.connection
             except sqlite3.DatabaseError as error:
-                raise UserError(
-                    f"{self.path}: not a readable index ({error}); make it again with --overwrite"
-                ) from error
+                raise UserError(f"{self.path}: not a readable index ({error}); make it again") from error
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -117,6 +117,7 @@ async function answer(card, body, signal) {
     });
     for await (const part of events(reply.body)) {
       if (part.error) throw new Error(part.error.message || "the answer broke off");
+      if (part.sources) showSources(card, part.sources);
       if (part.system_fingerprint) card.digest.textContent = part.system_fingerprint;
       const choice = part.choices?.[0];
       if (!choice) continue;
@@ -178,9 +179,18 @@ function cardOf(name) {
   const thought = make("pre", { className: "thought" }), words = make("summary", { textContent: "Thought" });
   const folded = make("details", { hidden: true }, words, thought);
   const text = make("pre");
-  const root = make("article", { className: "answer" }, make("h3", {}, name, digest), folded, text, note);
+  const sources = make("ol", { hidden: true, className: "sources" });
+  const root = make("article", { className: "answer" }, make("h3", {}, name, digest), folded, text, sources, note);
   root.setAttribute("aria-label", `Answer of ${name}`);
-  return { name, root, digest, note, thought, words, folded, text };
+  return { name, root, digest, note, thought, words, folded, text, sources };
+}
+
+function showSources(card, sources) {
+  card.sources.hidden = !sources.length;
+  card.sources.replaceChildren(...sources.map(({ source, heading, text }) => {
+    const name = make("summary", { textContent: heading ? `${source}: ${heading}` : source });
+    return make("li", {}, make("details", {}, name, make("pre", { textContent: text })));
+  }));
 }
 
 function thoughtEnd(text) {

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from ftkit.inference.batching.request import Drawn, Event, Request
 from ftkit.inference.batching.version import Version
+from ftkit.inference.retrieval.prompting import source_records
 from ftkit.serving.answers import pinned
 from ftkit.serving.asked import Asked, Grammars
 from ftkit.serving.completion import Completion
@@ -21,15 +22,15 @@ from ftkit.serving.token_texts import token_entry
 TOOL_CALLS = "tool_calls"
 
 
-def chat_routes(batcher: Any) -> APIRouter:
-    """The route of a batcher."""
+def chat_routes(batcher: Any, retriever: Any = None) -> APIRouter:
+    """The route of a batcher. retriever: finds the passages to answer from."""
     router, grammars = APIRouter(), Grammars()
 
     @router.post("/v1/chat/completions")
     async def chat(body: ChatBody):
         with ExitStack() as pins:
             version = await pinned(batcher.registry, named(batcher, body.model), pins)
-            talk = await asyncio.to_thread(Chat, batcher, body, version, grammars)
+            talk = await asyncio.to_thread(Chat, batcher, body, version, grammars, retriever)
             return await talk.response(pins)
 
     return router
@@ -40,10 +41,16 @@ class Chat(Completion):
 
     id_prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, batcher: Any, body: ChatBody, version: Version, grammars: Grammars):
+    def __init__(
+        self, batcher: Any, body: ChatBody, version: Version, grammars: Grammars, retriever: Any = None
+    ):  # fmt: skip
         super().__init__(batcher, body, version)
         asked = Asked.of(body.model_dump(exclude={"messages", "prompt"}), version, grammars)
         messages = plain_messages(body.messages)
+        self.sources: list[dict] | None = None
+        if retriever:
+            messages, found = retriever.sourced(messages)
+            self.sources = source_records(found)
         self.echoed = messages[-1]["content"] if body.echo and messages[-1]["role"] == "assistant" else ""
         self.prompt_ids = asked.prompt_ids(
             messages, continue_final_message=body.continue_final_message,
@@ -57,6 +64,11 @@ class Chat(Completion):
     def prompts(self) -> Sequence[Sequence[int]]:
         """The one prompt."""
         return [self.prompt_ids]
+
+    def first_fields(self) -> dict:
+        """With the sources that it is answered from, where there is an index; clients pass over the field."""
+        found = super().first_fields()
+        return found if self.sources is None else {**found, "sources": self.sources}
 
     def requests(self) -> list[Request]:
         """One for each of n."""

@@ -91,7 +91,7 @@ class Text(Completion):
         """The tokens of an answer's prompt, where they were asked for."""
         return {"prompt_token_ids": self.ids[index // (self.body.n or 1)]} if self.body.return_token_ids else {}
 
-    def prompt_token_ids(self) -> dict:
+    def first_fields(self) -> dict:
         """Each choice has its own."""
         return {}
 
