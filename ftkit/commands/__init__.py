@@ -12,6 +12,7 @@ demo.py           The demo
 export.py         Exports a model, or an adapter merged into its base, for other engines
 generate.py       Answers prompts through the model's template, one by one or from a file
 import_.py        Brings a GPT of your own into ftkit
+index.py          Makes documents searchable
 judge.py          Lets a model judge answers
 predict/          `--predict` of classifiers and of reward models
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works

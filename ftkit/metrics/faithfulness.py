@@ -17,7 +17,8 @@ ENDINGS = re.compile(r"(?:ing|ed|es|s)$")
 COMMON = frozenset(
     "a about all also an and any are as at be been but by can could did do does for from had has have he her his how i "
     "if in into is it its may more most no not of on one or our out over she should so some such than that the their "
-    "them then there these they this those to under was we were what when where which who will with would you your".split()
+    "them then there these they this those to under was we were what when where which who will with would you "
+    "your".split()
 )
 
 Supports = Callable[[str, Sequence[str]], bool]

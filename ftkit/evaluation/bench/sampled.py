@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ftkit.data.rows.thoughts import THOUGHT, split_thought
 from ftkit.evaluation.bench.scores import SHARES
-from ftkit.evaluation.bench.units import GenerationRun, answer_scores, cut_at_stop, mean, noted
+from ftkit.evaluation.bench.units import GenerationRun, cut_at_stop, mean, noted
 from ftkit.evaluation.best_of import NUMBER, TEXT, Choice, Chooser, key_of
 from ftkit.evaluation.results import Item, SampleCurve, mean_score
 from ftkit.inference.asking import SEEDS, Sampling
@@ -81,9 +81,7 @@ class SampledRun(GenerationRun):
     def item(self, place: int, drawn: list[tuple], answers: list[str], choice: Choice | None) -> Item:
         """One item from its samples."""
         item, main = self.items[place], self.task.metrics[0]
-        scores = [
-            answer_scores(self.task.metrics, answer, item, self.sources.get(item.item_id, ())) for answer in answers
-        ]
+        scores = [self.scores_of(answer, item) for answer in answers]
         shown = choice.place if choice else 0
         own = scores[shown] if choice else {name: mean([one[name] for one in scores]) for name in self.task.metrics}
         thought = split_thought(drawn[shown][0])[0]

@@ -45,14 +45,15 @@ class Task:
     """One benchmark task. Texts are Jinja templates that see the columns of a row.
 
     kind: multiple_choice (the likeliest of `choices`), generation (an answer against `target`), perplexity (of
-    `prompt`) or retrieval (the passages that an index finds, against `relevant`). data: file, folder, bundled dataset or Hub id; config: of the Hub id. fewshot_split: where examples come
-    from, the first `num_fewshot` of the row's group. choices: texts, or one template that gives a list. answer: the
-    right place in `choices`, a number from 0 or a letter. metrics: the first is the main one. template: ask through the
-    model's chat template where it has one. stop: texts that end an answer. group_by: a column whose values are scored
-    apart too. rephrasings: further prompts for the same row, whose answers should be the same. constraints: a Jinja
-    expression that gives what an answer must keep to, see `metrics.constraints`. relevant: one that gives the sources or
-    passages' ids that answer the question. conversations: take rows in any form
-    that `ftkit sft` takes; templates see instruction, input and output, earlier turns stand before the question.
+    `prompt`) or retrieval (the passages that an index finds, against `relevant`). data: file, folder, bundled dataset
+    or Hub id; config: of the Hub id. fewshot_split: where examples come from, the first `num_fewshot` of the row's
+    group. choices: texts, or one template that gives a list. answer: the right place in `choices`, a number from 0 or a
+    letter. metrics: the first is the main one. template: ask through the model's chat template where it has one. stop:
+    texts that end an answer. group_by: a column whose values are scored apart too. rephrasings: further prompts for the
+    same row, whose answers should be the same. constraints: a Jinja expression that gives what an answer must keep to,
+    see `metrics.constraints`. relevant: one that gives the sources or passages' ids that answer the question.
+    conversations: take rows in any form that `ftkit sft` takes; templates see instruction, input and output, earlier
+    turns stand before the question.
     """
 
     name: str

@@ -3,6 +3,7 @@
 building.py        An index made of documents, or brought up to them
 encoding.py        Texts as vectors, and pairs of texts scored
 index.py           An index
+postgres_store.py  The same on a PostgreSQL server
 prompting.py       Passages in front of a question
 ranking.py         Ranked lists made one
 retriever.py       What a command asks an index for
