@@ -33,7 +33,8 @@ COLUMNS = "id, text, source, title, heading, start, stop"
 NO_NUL = str.maketrans("\0", " ")  # a text of PostgreSQL holds none
 SCHEMA = """
 CREATE EXTENSION IF NOT EXISTS vector;
-CREATE TABLE IF NOT EXISTS {table}_files (number BIGSERIAL PRIMARY KEY, name TEXT NOT NULL UNIQUE, digest TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS {table}_files (
+  number BIGSERIAL PRIMARY KEY, name TEXT NOT NULL UNIQUE, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {table} (
   number BIGSERIAL PRIMARY KEY, file BIGINT NOT NULL REFERENCES {table}_files ON DELETE CASCADE, id TEXT NOT NULL,
   text TEXT NOT NULL, source TEXT NOT NULL, title TEXT NOT NULL, heading TEXT NOT NULL, start BIGINT NOT NULL,
@@ -126,8 +127,8 @@ class PostgresStore(Store):
             return []
         with self.held() as connection:
             found = connection.execute(
-                "WITH asked AS (SELECT string_agg(plainto_tsquery('english', word)::text, ' | ')::tsquery AS query FROM "
-                "unnest(%s::text[]) AS word WHERE plainto_tsquery('english', word)::text <> '') "
+                "WITH asked AS (SELECT string_agg(plainto_tsquery('english', word)::text, ' | ')::tsquery AS query "
+                "FROM unnest(%s::text[]) AS word WHERE plainto_tsquery('english', word)::text <> '') "
                 f"SELECT number, ts_rank_cd(words, query, 1) AS score FROM {self.table}, asked WHERE words @@ query "
                 "ORDER BY score DESC, number LIMIT %s", (words, top_k),
             )  # fmt: skip
