@@ -9,8 +9,8 @@ what was invented, and neither a negation nor a change of roles; a judge reads t
 import re
 from collections.abc import Callable, Sequence
 
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
-CITATION = re.compile(r"\[\d+(?:\s*[,-]\s*\d+)*\]")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+|\n+")
+CITATION = re.compile(r"\s*\[\d+(?:\s*[,-]\s*\d+)*\]")
 WORD = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*")
 SUPPORTED_SHARE = 0.7  # of a sentence's words that its source must hold
 ENDINGS = re.compile(r"(?:ing|ed|es|s)$")

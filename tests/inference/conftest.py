@@ -1,5 +1,6 @@
 """Tiny random models and a tokenizer of whole words, so that ids and answers can be read."""
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -59,3 +60,36 @@ def tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<end>")
+
+
+class LetterEncoder:
+    """Stands in for an encoder: how often each letter is in a text. calls: the texts that were embedded."""
+
+    fingerprint, max_tokens = "letters", 256
+
+    def __init__(self):
+        self.calls = []
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def question(self, text: str) -> np.ndarray:
+        return self.vector(text)
+
+    def passages(self, texts) -> np.ndarray:
+        self.calls += texts
+        return np.stack([self.vector(text) for text in texts])
+
+    def vector(self, text: str) -> np.ndarray:
+        found = np.array([text.lower().count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"], dtype=np.float32)
+        return found / (np.linalg.norm(found) or 1)
+
+
+@pytest.fixture
+def letter_encoder(monkeypatch):
+    """Every encoder is this one."""
+    from ftkit.inference.retrieval import encoding
+
+    found = LetterEncoder()
+    monkeypatch.setattr(encoding.Encoder, "load", classmethod(lambda cls, name: found))
+    return found

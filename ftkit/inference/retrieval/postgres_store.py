@@ -1,8 +1,9 @@
-"""Passages on a PostgreSQL server, with pgvector: its full-text search, and an index over the vectors.
+"""Passages on a PostgreSQL server: its full-text search, and with pgvector an index over their vectors.
 
 store = PostgresStore.open("postgresql://me@host/db", "ftkit_docs_1a2b3c4d", writable=True)
 
 Words are ranked by ts_rank_cd, which is no BM25: it knows how often and how near words stand, not how rare they are.
+Near vectors are found by pgvector's HNSW, which may miss a few. Without an encoder no pgvector is needed.
 Passwords come from the address, PGPASSWORD or ~/.pgpass, and are written nowhere. Needs psycopg:
 pip install 'ftkit[rag]'.
 """
@@ -32,16 +33,23 @@ CONNECT_SECONDS = 15
 COLUMNS = "id, text, source, title, heading, start, stop"
 NO_NUL = str.maketrans("\0", " ")  # a text of PostgreSQL holds none
 SCHEMA = """
-CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE IF NOT EXISTS {table}_files (
   number BIGSERIAL PRIMARY KEY, name TEXT NOT NULL UNIQUE, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {table} (
   number BIGSERIAL PRIMARY KEY, file BIGINT NOT NULL REFERENCES {table}_files ON DELETE CASCADE, id TEXT NOT NULL,
   text TEXT NOT NULL, source TEXT NOT NULL, title TEXT NOT NULL, heading TEXT NOT NULL, start BIGINT NOT NULL,
-  stop BIGINT NOT NULL, words TSVECTOR NOT NULL, embedding VECTOR);
+  stop BIGINT NOT NULL, words TSVECTOR NOT NULL);
 CREATE INDEX IF NOT EXISTS {table}_of_file ON {table} (file);
 CREATE INDEX IF NOT EXISTS {table}_words ON {table} USING GIN (words);
 """
+VECTORS = """
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE TABLE IF NOT EXISTS {table}_vectors (
+  number BIGINT PRIMARY KEY REFERENCES {table} ON DELETE CASCADE, embedding VECTOR({size}) NOT NULL);
+"""
+NEAR = "CREATE INDEX IF NOT EXISTS {table}_near ON {table}_vectors USING hnsw (embedding vector_cosine_ops)"
+MAX_NEAR_SIZE = 2000  # numbers of a vector that pgvector makes such an index of; longer ones are scanned
+CANDIDATES = 1000  # at most that pgvector's index looks at
 
 
 class PostgresStore(Store):
@@ -49,6 +57,7 @@ class PostgresStore(Store):
 
     def __init__(self, address: str, table: str, connection: Any):
         self.address, self.table, self.connection, self.lock = address, table, connection, threading.RLock()
+        self.size = 0  # of the vectors, once a table for them is made
 
     @classmethod
     def open(cls, address: str, table: str, *, writable: bool = False) -> "PostgresStore":
@@ -87,7 +96,7 @@ class PostgresStore(Store):
             except psycopg.errors.UndefinedTable as error:
                 raise UserError(f"{self.address}: holds no table {self.table}; run ftkit index again") from error
             except psycopg.Error as error:
-                fix = "install pgvector there" if '"vector"' in str(error) else "check the server"
+                fix = "install pgvector there" if "vector" in first_line(error) else "check the server"
                 raise UserError(f"{self.address}: {first_line(error)}; {fix}") from error
 
     def digests(self) -> dict[str, str]:
@@ -103,15 +112,33 @@ class PostgresStore(Store):
             )
             (file,) = added.fetchone()
             while batch := list(islice(source, BATCH)):
-                vectors = map(vector_text, embed(batch)) if embed else [None] * len(batch)
-                rows = [row_of(file, *pair) for pair in zip(batch, vectors, strict=True)]
-                with connection.cursor() as cursor:
-                    cursor.executemany(
-                        f"INSERT INTO {self.table} (file, {COLUMNS}, words, embedding) VALUES "
-                        "(%s, %s, %s, %s, %s, %s, %s, %s, to_tsvector('english', %s), %s::vector)", rows,
-                    )  # fmt: skip
+                self._insert(connection, file, batch, embed(batch) if embed else None)
                 total += len(batch)
         return total
+
+    def _insert(self, connection: Any, file: int, batch: list[Passage], vectors: np.ndarray | None) -> None:
+        """Add some passages of a file."""
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f"INSERT INTO {self.table} (file, {COLUMNS}, words) VALUES "
+                "(%s, %s, %s, %s, %s, %s, %s, %s, to_tsvector('english', %s)) RETURNING number",
+                [row_of(file, one) for one in batch], returning=True,
+            )  # fmt: skip
+            numbers = [cursor.fetchone()[0]]
+            while cursor.nextset():
+                numbers.append(cursor.fetchone()[0])
+            if vectors is None:
+                return
+            size = vectors.shape[1]
+            if self.size != size:
+                connection.execute(VECTORS.format(table=self.table, size=size))
+                if size <= MAX_NEAR_SIZE:
+                    connection.execute(NEAR.format(table=self.table))
+                self.size = size
+            cursor.executemany(
+                f"INSERT INTO {self.table}_vectors (number, embedding) VALUES (%s, %s::vector)",
+                list(zip(numbers, map(vector_text, vectors), strict=True)),
+            )
 
     def remove(self, names: Iterable[str]) -> None:
         with self.held() as connection:
@@ -119,7 +146,9 @@ class PostgresStore(Store):
 
     def clear(self) -> None:
         with self.held() as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {self.table}_vectors")  # others may be longer
             connection.execute(f"TRUNCATE {self.table}, {self.table}_files")
+        self.size = 0
 
     def by_words(self, question: str, top_k: int) -> list[Scored]:
         words = list(dict.fromkeys(WORD.findall(question.lower())))[:MAX_WORDS]
@@ -135,10 +164,12 @@ class PostgresStore(Store):
             return [(number, float(score)) for number, score in found.fetchall()]
 
     def by_vector(self, vector: np.ndarray, top_k: int) -> list[Scored]:
-        with self.held() as connection:
+        asked = vector_text(vector)
+        with self.held() as connection, connection.transaction():
+            connection.execute(f"SET LOCAL hnsw.ef_search = {min(CANDIDATES, max(2 * top_k, 100))}")
             found = connection.execute(
-                f"SELECT number, 1 - (embedding <=> %s::vector) FROM {self.table} WHERE embedding IS NOT NULL "
-                "ORDER BY embedding <=> %s::vector, number LIMIT %s", (vector_text(vector), vector_text(vector), top_k),
+                f"SELECT number, 1 - (embedding <=> %s::vector) FROM {self.table}_vectors "
+                "ORDER BY embedding <=> %s::vector LIMIT %s", (asked, asked, top_k),
             )  # fmt: skip
             return [(number, float(score)) for number, score in found.fetchall()]
 
@@ -171,11 +202,10 @@ class PostgresStore(Store):
         self.connection.close()
 
 
-def row_of(file: int, one: Passage, vector: str | None) -> tuple:
+def row_of(file: int, one: Passage) -> tuple:
     """A passage as a row of the table."""
-    heading = heading_of(one)
     texts = [text.translate(NO_NUL) for text in (one.id, one.text, one.source, one.title, one.heading)]
-    return (file, *texts, one.start, one.end, f"{heading}\n{one.text}".translate(NO_NUL), vector)
+    return (file, *texts, one.start, one.end, f"{heading_of(one)}\n{one.text}".translate(NO_NUL))
 
 
 def vector_text(vector: np.ndarray) -> str:
