@@ -24,9 +24,10 @@ def installations() -> dict[str, Path]:
     debian = [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
     share = "/usr/share/postgresql/{}/extension/vector.control"
     found = {"words": debian[-1]} if debian else {}
-    found |= {"vectors": path for path in debian if Path(share.format(path.parts[4])).exists()}
+    with_vectors = [path for path in debian if Path(share.format(path.parts[3])).exists()]
+    found |= {"vectors": with_vectors[-1]} if with_vectors else {}
     spec = importlib.util.find_spec("pgserver")
-    if spec and "vectors" not in found:
+    if spec and not with_vectors:
         found["vectors"] = Path(spec.submodule_search_locations[0]) / "pginstall/bin"
     return found
 

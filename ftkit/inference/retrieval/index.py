@@ -86,14 +86,13 @@ class Index:
         Raises UserError for a folder that holds something else.
         """
         index = cls.prepare(folder, embedder=embedder)
-        seen = set()
+        before = index.store.digests()
         for source, group in groupby(passages, key=lambda passage: passage.source):
             own = list(group)
             digest = digest_of(own)
-            if index.store.digests().get(source) != digest:
+            if before.pop(source, None) != digest:
                 index.add(source, digest, own)
-            seen.add(source)
-        index.store.remove([name for name in index.store.digests() if name not in seen])
+        index.store.remove(before)
         return index
 
     @classmethod
