@@ -134,7 +134,9 @@ def page(path: Path, name: str):
 
 def heading_questions(headings: dict[str, set[str]]) -> list[tuple[str, set[str]]]:
     """Headings of two words and more that occur once, each with the passages below it; without their numbers."""
-    names = {heading: re.sub(r"^\d+(\.\d+)*\.\s+", "", MARKS.sub("", heading).rpartition(" > ")[2]) for heading in headings}
+    names = {
+        heading: re.sub(r"^\d+(\.\d+)*\.\s+", "", MARKS.sub("", heading).rpartition(" > ")[2]) for heading in headings
+    }
     times = Counter(name.lower() for name in names.values())
     found = [(name, headings[key]) for key, name in names.items() if times[name.lower()] == 1 and " " in name]
     return drawn(found)

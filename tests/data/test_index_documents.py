@@ -15,7 +15,7 @@ from ftkit.data.index.passages import count_words, split
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 MARKDOWN = "# Plans\n\nThree plans.\nAll have mail.\n\n## Backups\n\n```sh\ntar -x\n\ncp a b\n```\n\n- daily\n- weekly\n\nOld\n===\n\nGone.\n"
-RST = "Plans\n=====\n\nThree plans.\n\nBackups\n-------\n\n    tar -x\n\nDaily.\n"
+RST = "=====\nPlans\n=====\n\nThree plans.\n\nBackups\n-------\n\n    tar -x\n\nDaily.\n"
 HTML = """<!DOCTYPE html><html><head><title>Plans &amp; prices</title><style>p {}</style></head><body><nav>Home</nav>
 <main><h1>Plans<a class="headerlink" href="#p">¶</a></h1><p>Three  <b>plans</b>.</p><h2>Backups</h2><pre>tar -x
 

@@ -85,12 +85,20 @@ def add_marked(draft: Draft, text: str, *, has_fences: bool) -> None:
         elif len(paragraph) == 1 and is_underline(line, paragraph[0]):
             sign = line.strip()[0]
             draft.heading(levels.setdefault(sign, max(levels.values(), default=0) + 1), paragraph.pop())
+        elif len(paragraph) == 2 and is_overlined(*paragraph, line):
+            sign = paragraph.pop(0)[:1] + line[:1]
+            draft.heading(levels.setdefault(sign, max(levels.values(), default=0) + 1), paragraph.pop())
         elif not line.strip():
             flush()
         else:
             paragraph.append(line)
     flush()
     draft.add("\n".join(code), is_code=True)  # of a fence that is never closed
+
+
+def is_overlined(above: str, text: str, below: str) -> bool:
+    """Whether three lines are a heading between two rules, as in reStructuredText."""
+    return bool(UNDERLINE.fullmatch(above)) and above.strip() == below.strip() and bool(text.strip())
 
 
 def is_underline(line: str, above: str) -> bool:

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 
 from ftkit.data.index.document import Draft
 
-LEFT_OUT = {"script", "style", "noscript", "template", "svg", "math", "nav", "header", "footer", "aside", "form",
-            "select", "button", "iframe", "object"}  # fmt: skip
+LEFT_OUT = {"script", "style", "noscript", "template", "svg", "math", "nav", "footer", "aside", "select", "button",
+            "iframe", "object"}  # fmt: skip
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 BLOCKS = {"p", "div", "section", "article", "main", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "blockquote",
           "figure", "figcaption", "details", "summary", "body", "address", "caption", "thead", "tbody"}  # fmt: skip
@@ -23,10 +23,13 @@ PERMALINKS = ("headerlink", "anchor-link", "permalink")  # classes of the link t
 
 def add_page(draft: Draft, text: str) -> None:
     """Add a page to a draft: of one with a main part that part alone, else all of its body."""
-    parser = PageParser(draft, main_only=bool(HAS_MAIN.search(text)))
-    parser.feed(text)
-    parser.close()
-    parser.end()
+    for main_only in (True, False) if HAS_MAIN.search(text) else (False,):
+        parser = PageParser(draft, main_only=main_only)
+        parser.feed(text)
+        parser.close()
+        parser.end()
+        if draft.sections:
+            return
 
 
 class PageParser(HTMLParser):
@@ -114,7 +117,7 @@ class PageParser(HTMLParser):
         elif is_code:
             self.draft.add(text, is_code=True)
         else:
-            self.draft.add("\n".join(" ".join(line.split(" ")).strip() for line in text.split("\n")))
+            self.draft.add("\n".join(re.sub(" +", " ", line).strip() for line in text.split("\n")))
 
     def end(self) -> None:
         """Hand over what the page leaves open, and its title."""

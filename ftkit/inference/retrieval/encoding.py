@@ -60,7 +60,8 @@ class Encoder:
     def _vectors(self, texts: Sequence[str]) -> np.ndarray:
         """The vectors of texts, each cut where the encoder reads no further."""
         rows = self.model.tokenizer(list(texts), truncation=True, max_length=self.model.max_length)["input_ids"]
-        found = np.asarray(self.model.embed_ids(rows), dtype=np.float32)
+        blank = [self.model.tokenizer.pad_token_id or 0]  # of a text without a token
+        found = np.asarray(self.model.embed_ids([ids or blank for ids in rows]), dtype=np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.where(lengths == 0, 1, lengths)
 
