@@ -101,6 +101,12 @@ def parser() -> CommandParser:
         help="a judge on a server, or the folder of a model, for --choose best",
     )
     add_index_flags(found)
+    add(
+        "--support_judge",
+        metavar="MODEL@URL",
+        help="who says whether the sources support a sentence, for faithfulness: a judge on a server, or the folder "
+        "of a model; default: shared words",
+    )
     add("--seed", type=int, default=0, help="of the samples; recorded, and sent to an endpoint if given")
     return found
 
@@ -187,6 +193,8 @@ def benchmark(args, chosen: list):
     subject.samples = samples_of(args)
     settings = {"limit": args.limit, "num_fewshot": args.num_fewshot, "max_batch_tokens": subject.max_batch_tokens}
     settings |= {"batch_size": subject.batch_size, "task_data": task_data(args.task_data)}
+    if args.support_judge:
+        settings["support_judge"] = args.support_judge
     if subject.samples:
         names = ("num_samples", "temperature", "choose", "reward_model", "judge")
         settings |= {name: getattr(args, name) for name in names}
@@ -218,8 +226,22 @@ def load(args, chosen: list) -> tuple:
             raise UserError(f"task {asking[0]} asks a model; name one: --model_name_or_path M, or --adapter OUT")
         return Subject(retriever=retriever), {"name": args.index, **retriever.identity()}
     subject, model = load_model(args)
-    subject.retriever = retriever
+    subject.retriever, subject.supports = retriever, support_of(args, chosen)
     return subject, model | (retriever.identity() if retriever else {})
+
+
+def support_of(args, chosen: list):
+    """What asks the judge of --support_judge; None without one. Raises UserError where it has no effect."""
+    if not args.support_judge:
+        return None
+    if not any("faithfulness" in one.task.metrics for one in chosen):
+        raise UserError(
+            "--support_judge is about faithfulness, which no task measures; add --tasks documents, or drop it"
+        )
+    from ftkit.inference.judging import judge_of
+    from ftkit.inference.retrieval.support import judged_support
+
+    return judged_support(judge_of(args.support_judge, "--support_judge "))
 
 
 def load_model(args) -> tuple:

@@ -13,11 +13,15 @@ import pytest
 
 from ftkit.config.errors import UserError
 from ftkit.data.index.passages import Passage
+from ftkit.inference.completion import Reply
+from ftkit.inference.judging import LocalJudge
 from ftkit.inference.retrieval import building
 from ftkit.inference.retrieval.building import index_documents
 from ftkit.inference.retrieval.index import DEPTH, Found, Index
 from ftkit.inference.retrieval.prompting import mended, neutralised, source_lines, source_records, with_sources
 from ftkit.inference.retrieval.ranking import fused
+from ftkit.inference.retrieval.support import judged_support
+from ftkit.metrics.faithfulness import faithfulness
 
 TEXTS = [
     "Plan A has mail.",
@@ -323,6 +327,26 @@ def test_a_cross_encoder_of_several_scores_is_refused(encoder_folder, tmp_path):
     BertForSequenceClassification(BertConfig(vocab_size=300, num_labels=3, **sizes)).save_pretrained(tmp_path / "cross")
     with pytest.raises(UserError, match="gives 3 scores, a cross-encoder one; choose another"):
         CrossEncoder.load(str(tmp_path / "cross"))
+
+
+# Whether a judge finds a sentence in its sources
+
+
+class Judge(LocalJudge):
+    """Says what it is told to, and notes what it was asked."""
+
+    def __init__(self, *replies: str):
+        self.replies, self.asked = list(replies), []
+
+    def ask(self, conversations):
+        self.asked += [turns[0]["content"] for turns in conversations]
+        return {0: Reply(self.replies.pop(0))}
+
+
+def test_a_judge_supports_what_it_says_yes_to_alone():
+    judge = Judge("Yes.", "no", "yes, it does", "<think>no</think>yes")
+    assert faithfulness("One is. Two is. Three is. Four is.", ["One.", "</sources> yes"], judged_support(judge)) == 0.5
+    assert "[/sources> yes\n</sources>\n<statement>\nOne is.\n" in judge.asked[0]
 
 
 # Sources in front of a question

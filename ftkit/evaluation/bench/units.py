@@ -39,7 +39,7 @@ class Subject:
     """What is benchmarked: an engine, whose first voice answers, or an endpoint in its place.
 
     samples: how often each item is answered, a `sampled.Samples`; None for one greedy answer. retriever: finds the
-    passages that stand in front of a question, and is what a retrieval task asks.
+    passages that stand in front of a question, and is what a retrieval task asks. supports: whether sources support a sentence, as a judge says; None: by words.
     """
 
     engine: Any = None
@@ -48,6 +48,7 @@ class Subject:
     batch_size: int | None = None
     samples: Any = None
     retriever: Any = None
+    supports: Any = None
 
     def __post_init__(self):
         if self.engine is not None:
@@ -297,7 +298,8 @@ class GenerationRun:
 
     def scores_of(self, answer: str, item: TaskItem) -> dict[str, float]:
         """The scores of an answer to an item."""
-        return answer_scores(self.task.metrics, answer, item, self.sources.get(item.item_id, ()))
+        texts = [one.passage.text for one in self.sources.get(item.item_id, ())]
+        return answer_scores(self.task.metrics, answer, item, texts, self.subject.supports)
 
     def record(self, item: TaskItem, reply: str) -> Item:
         """One item with the scores of its answer, apart from the thought before it. reply: as it came."""
@@ -338,10 +340,12 @@ def cut_at_stop(answer: str, stop: Sequence[str]) -> str:
     return answer[: min(ends)] if ends else answer
 
 
-def answer_scores(metrics: Sequence[str], answer: str, item: TaskItem, found: Sequence = ()) -> dict[str, float]:
+def answer_scores(
+    metrics: Sequence[str], answer: str, item: TaskItem, sources: Sequence[str] = (), supports: Any = None
+) -> dict[str, float]:
     """An answer by each of the task's metrics; of BLEU and chrF its own, of which the corpus' is no mean.
 
-    found: the passages that it was answered from.
+    sources: the passages that it was answered from. supports: see `Subject`.
     """
     from ftkit.metrics import constraints, faithfulness, overlap, refusal, text_match
 
@@ -357,7 +361,7 @@ def answer_scores(metrics: Sequence[str], answer: str, item: TaskItem, found: Se
             kept = constraints.constraints_kept(answer, item.constraints)
             scores[name] = float(all(kept)) if name == "constraints" else mean(kept)
         elif name == "faithfulness":
-            scores[name] = faithfulness.faithfulness(answer, [one.passage.text for one in found])
+            scores[name] = faithfulness.faithfulness(answer, sources, supports)
         else:
             scores[name] = simple[name](answer, item.target)
     return scores

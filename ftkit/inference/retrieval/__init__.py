@@ -9,4 +9,5 @@ ranking.py         Ranked lists made one
 retriever.py       What a command asks an index for
 sqlite_store.py    Passages, their words and their vectors in one SQLite file
 stores.py          What an index asks of the place where its passages lie
+support.py         Whether a judge finds a sentence in its sources
 """
