@@ -39,7 +39,8 @@ class Subject:
     """What is benchmarked: an engine, whose first voice answers, or an endpoint in its place.
 
     samples: how often each item is answered, a `sampled.Samples`; None for one greedy answer. retriever: finds the
-    passages that stand in front of a question, and is what a retrieval task asks. supports: whether sources support a sentence, as a judge says; None: by words.
+    passages that stand in front of a question, and is what a retrieval task asks. supports: whether sources support a
+    sentence, as a judge says; None: by words.
     """
 
     engine: Any = None
