@@ -238,7 +238,11 @@ def test_the_bundled_generation_tasks_fit_the_bundled_base():
     from ftkit.model.loading import load_tokenizer
 
     tokenizer = load_tokenizer(bundled_base())
-    tasks = [task for task in map(load_task, bundled_tasks()) if task.kind == "generation" and "/" not in task.data]
+    tasks = [
+        task
+        for task in map(load_task, bundled_tasks())
+        if task.kind == "generation" and task.data and "/" not in task.data
+    ]
     assert "reasoning" in [task.name for task in tasks]
     for task in tasks:
         lengths = [len(encode(tokenizer, plain_prompt(task, item, item.prompts[0]))) for item in build_items(task)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.config.errors import UserError
-from ftkit.config.files import sha256_of
+from ftkit.config.files import check_folder, sha256_of
 from ftkit.config.terminal import Progress
 from ftkit.data.index.documents import DocumentFile, Skipped, find_files, read_file
 from ftkit.data.index.passages import MAX_TOKENS, Passage, count_words, split
@@ -44,6 +44,7 @@ def index_documents(
     max_tokens: longest passage, by the encoder's tokens; without an encoder words and signs are counted.
     Raises UserError where nothing can be read.
     """
+    check_folder(folder)
     skipped = Skipped()
     files = list(find_files(paths, skipped.add))
     if not files:
