@@ -36,7 +36,7 @@ METRICS = ("recall_at_1", "recall_at_10", "mrr", "ndcg_at_10")
 DEPTH = 10
 NUM_QUESTIONS = 300  # of each kind, drawn
 PAGES = ("tutorial", "howto", "faq", "reference", "using", "install")
-LIBRARY_SHARE = 4  # of the library's pages every so many is taken
+LIBRARY_SHARE = 6  # of the library's pages every so many is taken
 MARK, MARKS = "\u2063", re.compile("\u2063(index-\\d+)\u2063")
 ANCHOR = re.compile(r'(<[a-z]+[^<>]*\sid="(index-\d+)"[^<>]*>)')
 LARGE, LARGE_TOKENS, SIZE = 100_000, 34, 384

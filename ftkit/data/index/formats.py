@@ -39,7 +39,7 @@ def any_text(path: Path) -> str:
         except UserError as mistake:
             mistakes.append(mistake)
             if "NUL" in str(mistake):
-                raise UserError(f"{path}: holds bytes that are no text; leave it out") from mistake
+                raise UserError(f"{path}: holds bytes that are no text; save it as UTF-8, or leave it out") from mistake
     raise mistakes[0]
 
 

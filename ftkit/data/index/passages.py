@@ -60,11 +60,11 @@ def packed(text: str, pieces: Iterator[Span], count_tokens: CountTokens, max_tok
     start, end, size = -1, -1, 0
     for piece_start, piece_end in pieces:
         own = count_tokens(text[piece_start:piece_end])
-        gap = text[end:piece_start] not in ("", " ")  # a line break may be a token
-        if start >= 0 and size + gap + own <= max_tokens:
-            end, size = piece_end, size + gap + own
-            continue
         if start >= 0:
+            together = size + count_tokens(text[end:piece_start]) + own
+            if together <= max_tokens:
+                end, size = piece_end, together
+                continue
             yield start, end
         start, end, size = piece_start, piece_end, own
     if start >= 0:

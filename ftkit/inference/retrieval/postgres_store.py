@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -221,7 +221,8 @@ def without_password(address: str) -> str:
     place = parts.netloc.rpartition("@")
     user = place[0].partition(":")[0]
     query = "&".join(part for part in parts.query.split("&") if not part.lower().startswith("password="))
-    return urlunsplit((parts.scheme, f"{user}@{place[2]}" if user else place[2], parts.path, query, ""))
+    host = f"{user}@{place[2]}" if user else place[2]
+    return f"{parts.scheme}://{host}{parts.path}" + (f"?{query}" if query else "")
 
 
 def new_table(folder: Path) -> str:
