@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from ftkit.training.distill import kept as kept_module
 from ftkit.training.distill import written as written_module
 from ftkit.training.distill.kept import Asked, Kept
 from ftkit.training.distill.offline import RowCollator
-from ftkit.training.distill.on_policy import FTOnPolicyTrainer
+from ftkit.training.distill.on_policy import CutWatch, FTOnPolicyTrainer
 from ftkit.training.methods.distill import METHOD, prompt_of
 
 QUIET = ("--bf16", "false", "--num_samples", "0", "--disable_tqdm", "--template", "plain", "--learning_rate", "1e-2")
@@ -223,6 +224,16 @@ def test_held_out_rows_are_measured_by_their_kl_to_the_teacher(run, folder, tiny
 # On the student's samples.
 
 
+def test_a_student_that_never_ends_its_answers_is_warned_of_once(caplog):
+    watch, state = CutWatch(), SimpleNamespace(global_step=3, is_world_process_zero=True)
+    for share in (0.5, 0.9, 1.0):
+        watch.on_log(None, state, None, {"loss": 1.0, "completions/clipped_ratio": share})
+    assert [record.getMessage() for record in caplog.records] == [
+        "at update 3 90.0 % of the answers reach --max_completion_length; raise it, or teach the student to end first "
+        "(ftkit sft)"
+    ]
+
+
 @pytest.mark.parametrize("padded", [False, True], ids=["heads alike", "a padded head"])
 def test_on_recorded_answers_the_loss_is_that_of_trls_trainer(padded, tiny_folder, tiny_teacher, tmp_path, monkeypatch):
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
@@ -270,17 +281,43 @@ def test_a_prompt_ends_where_the_last_answer_begins():
 # Resume and repeat.
 
 
-@pytest.mark.parametrize("answers", ["rows", "student"])
-def test_a_run_that_was_killed_goes_on_bit_for_bit(answers, run, folder, unfinish):
-    more = ("--answers", answers, "--max_steps", "4", "--save_steps", "2", "--per_device_train_batch_size", "3")
-    more += ("--max_completion_length", "4") if answers == "student" else ()
-    run(f"killed-{answers}", *more)
-    out = folder / f"killed-{answers}"
-    expected = load_file(out / "model.safetensors")
-    unfinish(out, "checkpoint-4")
-    run(f"killed-{answers}", *more)
-    found = load_file(out / "model.safetensors")
+SAVED = ("--max_steps", "4", "--save_steps", "2", "--per_device_train_batch_size", "3")
+
+
+def assert_same_weights(one, other) -> None:
+    expected, found = (load_file(path / "model.safetensors") for path in (one, other))
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(run, folder, unfinish):
+    run("whole", *SAVED)
+    run("killed", *SAVED)
+    unfinish(folder / "killed", "checkpoint-4")
+    run("killed", *SAVED)
+    assert_same_weights(folder / "whole", folder / "killed")
+
+
+class Killed(Exception):
+    """In the place of a signal that nobody can catch."""
+
+
+def test_a_run_that_is_killed_while_it_samples_goes_on_bit_for_bit(run, folder, monkeypatch):
+    more = (*SAVED, "--answers", "student", "--max_completion_length", "4")
+    run("own-whole", *more)
+    sample, calls = FTOnPolicyTrainer._generate_single_turn, []
+
+    def killed(self, *args, **kwargs):
+        calls.append(sample(self, *args, **kwargs))  # in the middle: the random numbers are drawn already
+        if len(calls) == 4:
+            raise Killed
+        return calls[-1]
+
+    monkeypatch.setattr(FTOnPolicyTrainer, "_generate_single_turn", killed)
+    with pytest.raises(Killed):
+        run("own-killed", *more)
+    monkeypatch.setattr(FTOnPolicyTrainer, "_generate_single_turn", sample)
+    run("own-killed", *more)
+    assert_same_weights(folder / "own-whole", folder / "own-killed")
 
 
 def test_written_answers_are_trained_on_and_asked_once(flags, folder, monkeypatch):

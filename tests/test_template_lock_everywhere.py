@@ -84,6 +84,10 @@ def commands(kind, folder, files, out):
     named = ["--adapter", folder] if kind == "adapter" else ["--model_name_or_path", folder]
     yield "sft", *named, "--dataset_name", files / "rows.jsonl", "--output_dir", out, *FLAGS
     yield "dpo", *named, "--dataset_name", files / "pairs.jsonl", "--output_dir", out, *FLAGS
+    yield "kto", *named, "--dataset_name", files / "pairs.jsonl", "--output_dir", out, *FLAGS
+    for command in ("grpo", "ppo"):
+        yield command, *named, "--dataset_name", files / "rows.jsonl", "--rewards", "json", "--output_dir", out, *FLAGS
+    yield "distill", *named, "--teacher", "base", "--dataset_name", files / "rows.jsonl", "--output_dir", out, *FLAGS
     if kind == "model":
         yield "reward", *named, "--dataset_name", files / "pairs.jsonl", "--output_dir", out, *FLAGS
     yield "generate", *named, "--prompt", "x"

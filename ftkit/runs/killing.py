@@ -29,7 +29,7 @@ from ftkit.training.checkpoints import list_checkpoints, verify_checkpoint
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree"}
-NO_LOSSES = {"useful_tokens_per_second", "peak_memory_gib", "tokens"}  # the first two differ from run to run
+SPEED, NO_LOSSES = "_per_second", {"peak_memory_gib", "tokens"}  # speed and memory differ from run to run
 WEIGHTS = "*.safetensors"
 SHOWN_LINES = 12  # of the log of a run that failed
 
@@ -115,10 +115,15 @@ class Result:
         return [*found, *sorted(self.files ^ expected.files)]
 
 
+def is_repeated(name: str) -> bool:
+    """Whether a value of metrics.jsonl is the same in each run of the same command, and no count of tokens."""
+    return name not in NO_LOSSES and not name.endswith(SPEED)
+
+
 def result_of(folder: Path) -> Result:
     """The Result of a run folder."""
     records = read_jsonl(folder / "metrics.jsonl")
-    losses = [{name: value for name, value in record.items() if name not in NO_LOSSES} for record in records]
+    losses = [{name: value for name, value in record.items() if is_repeated(name)} for record in records]
     tokens = [record.get("tokens") for record in records]
     weights = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(WEIGHTS))}
     files = frozenset(str(path.relative_to(folder)) for path in folder.rglob("*"))

@@ -53,11 +53,11 @@ def phrases(seed: int) -> list[dict]:
 
 
 def marked(seed: int) -> tuple[list[dict], list[dict]]:
-    """Requests with answers, of which one in three stands in <b>...</b>."""
+    """Requests with answers, of which one in three stands in <b>...</b>; the others begin alike, and so do greedy ones."""
     drawn, rows = random.Random(seed), phrases(seed)
     for row in rows:
         words = " ".join(drawn.sample(WORDS, 3))
-        row["output"] = f"<b>{words}</b>" if drawn.random() < 1 / 3 else words
+        row["output"] = f"<b>{words}</b>" if drawn.random() < 1 / 3 else f"Words: {words}"
     return rows[:156], rows[156:256]
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 import measuring
 
 from ftkit.config.jsonl import append_jsonl, read_jsonl, write_jsonl
+from ftkit.inference import fresh_scores
 from ftkit.runs.killing import Expected, Moments, Point, Trial, forget_garbage, fork, get_ready, step_callback
 
 WORDS = [f"{first}{second}" for first in ("ba", "co", "du", "fe") for second in "lmnprt"]
@@ -37,21 +38,37 @@ ROWS = {
     "reward": [{"prompt": word, "chosen": word.upper(), "rejected": word} for word in WORDS],
     "classify": [{"text": f"{word} {word}", "label": ("ham", "spam")[i % 2]} for i, word in enumerate(WORDS)],
     "pretrain": [{"text": f"{word} {word.upper()} " * 12} for word in WORDS],
+    "kto": [{"prompt": word, "completion": word.upper(), "label": i % 2 == 0} for i, word in enumerate(WORDS)],
+    "grpo": [{"prompt": word} for word in WORDS],
+    "ppo": [{"prompt": word} for word in WORDS],
 }
+ROWS["distill"] = ROWS["sft"]
 EVERYWHERE = """--use_cpu --bf16 false --disable_tqdm --learning_rate 1e-2 --logging_steps 1 --test_size 4
     --num_samples 1""".split()
 STEPS = """--max_steps 8 --save_strategy steps --save_steps 3 --eval_strategy steps --eval_steps 4
     --sample_max_new_tokens 4""".split()
 ALPACA, LORA = ["--template", "alpaca"], "--use_peft --lora_r 4 --lora_dropout 0.1".split()
-SFT = [*STEPS, *ALPACA, "--per_device_train_batch_size", "2"]
+REWARDED = "--rewards length:-1 --max_completion_length 6 --receipt_prompts 2 --start_anyway".split()
+BATCH = ["--per_device_train_batch_size", "2"]
+SFT = [*STEPS, *ALPACA, *BATCH]
 CONFIGURATIONS = {  # name: (command, flags)
     "sft LoRA": ("sft", [*SFT, *LORA, "--packing", "false"]),
     "sft all weights": ("sft", [*SFT, *"--packing false --gradient_accumulation_steps 2 --save_total_limit 1".split()]),
     "sft QLoRA": ("sft", [*SFT, *LORA, "--packing", "false", "--load_in_4bit"]),
     "sft packed": ("sft", [*SFT, "--packing", "true", "--max_length", "256"]),
     "sft streaming": ("sft", [*SFT, *LORA, "--packing", "false", "--dataset_streaming"]),
-    "dpo": ("dpo", [*STEPS, *ALPACA, *LORA, "--per_device_train_batch_size", "2"]),
-    "reward": ("reward", [*STEPS[:-2], *ALPACA, *LORA, "--per_device_train_batch_size", "2"]),
+    "dpo": ("dpo", [*STEPS, *ALPACA, *LORA, *BATCH]),
+    "reward": ("reward", [*STEPS[:-2], *ALPACA, *LORA, *BATCH]),
+    "kto": ("kto", [*STEPS, *ALPACA, *LORA, *BATCH]),
+    "grpo": (
+        "grpo",
+        [*STEPS, *ALPACA, *REWARDED, *"--num_generations 2 --num_iterations 2 --gradient_accumulation_steps 1".split()],
+    ),
+    "ppo": ("ppo", [*STEPS, *ALPACA, *REWARDED, *"--num_mini_batches 2 --num_ppo_epochs 2".split(), *BATCH]),
+    "distill": ("distill", [*STEPS, *ALPACA, *LORA, *BATCH]),
+    "distill own answers": (
+        "distill", [*STEPS, *ALPACA, *BATCH, *"--answers student --max_completion_length 6".split()],
+    ),
     "pretrain": ("pretrain", [*STEPS, *"--block_size 32 --dropout 0.1 --per_device_train_batch_size 4".split()]),
     "classify": ("classify", "--early_stopping_patience 2 --num_train_epochs 3 --per_device_train_batch_size 8".split()),
     "sft two processes": ("sft", [*SFT, *LORA, "--packing", "false"]),
@@ -153,7 +170,7 @@ def end_both(processes: list[int]) -> int:
 
 
 def make_inputs(work: Path) -> None:
-    """Write the rows of all trainers and a tiny model."""
+    """Write the rows of all trainers, a tiny model and a teacher."""
     if (work / "model/tokenizer_config.json").is_file():
         return
     import torch
@@ -176,8 +193,9 @@ def make_inputs(work: Path) -> None:
         num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=0, pad_token_id=1,
         bos_token_id=None, initializer_range=0.2,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(work / "model")
-    tokenizer.save_pretrained(work / "model")
+    for name in ("teacher", "model"):
+        LlamaForCausalLM(config).save_pretrained(work / name)
+        tokenizer.save_pretrained(work / name)
 
 
 def trial_of(name: str, work: Path) -> Trial:
@@ -186,6 +204,8 @@ def trial_of(name: str, work: Path) -> Trial:
     model = ["--model_name_or_path", str(work / "model")]
     if command == "pretrain":
         model = ["--tokenizer", str(work / "model"), *NEW_MODEL]
+    if command == "distill":
+        model += ["--teacher", str(work / "teacher")]
     kind = TwoProcesses if name.endswith("two processes") else Trial
     folder = work / name.replace(" ", "-")
     folder.mkdir(exist_ok=True)
@@ -285,6 +305,8 @@ def main() -> int:
     if not (args.python_events or sees_calls()):
         start_again(work)
     names = args.only.split(",") if args.only else list(CONFIGURATIONS)
+    os.environ["FTKIT_CACHE"] = str(work / "cache")  # of what a teacher says
+    fresh_scores.scores_in_fresh_process = fresh_scores.scores_here  # a new process spends ten seconds on its imports
     get_ready({CONFIGURATIONS[name][0] for name in names}, use_cpu=True)
     make_inputs(work)
     path = work / "points.jsonl"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-TRAINERS = {"sft", "dpo", "reward", "pretrain", "classify"}
+TRAINERS = {"sft", "dpo", "reward", "kto", "grpo", "ppo", "distill", "pretrain", "classify"}
 
 
 @pytest.fixture

@@ -670,6 +670,7 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"cpo_alpha": 0.5}, "belongs to --loss_type cpo and simpo"),
         ({"simpo_gamma": 0.5, "loss_type": ["cpo"]}, "belongs to --loss_type simpo"),
         ({"use_weighting": True, "loss_type": ["orpo"]}, "which know no reference"),
+        ({"precompute_ref_log_probs": True, "dataset_streaming": True}, "reads them as they come"),
     ],
     "kto": [
         ({"allow_empty_mask": True}, "a label needs its answer"),

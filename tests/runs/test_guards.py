@@ -13,6 +13,7 @@ MOVED = {
     "sft": (("--use_peft", "--use_dora"), {"lora_A": 14, "lora_B": 14, "magnitude": 14}, 20),
     "dpo": ((), {"embeddings": 1, "layers": 19}, 0),
     "reward": ((), {"embeddings": 1, "layers": 19, "head": 1}, 0),
+    "ppo": ((), {"embeddings": 1, "layers": 19, "value head": 2}, 0),
     "pretrain": ((), {"embeddings": 1, "layers": 10}, 0),
     "classify": (("--num_trained_layers", "0"), {"head": 1}, 20),
 }  # flags, trained tensors by group, frozen tensors
@@ -20,7 +21,7 @@ MOVED = {
 
 @pytest.mark.parametrize(
     "trainer",
-    ["sft", "classify", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpo", "reward", "pretrain"))],
+    ["sft", "classify", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpo", "reward", "ppo", "pretrain"))],
 )
 def test_the_receipt_says_which_tensors_have_moved(trainer, files, tmp_path, caplog):
     flags, trained, num_frozen = MOVED[trainer]

@@ -25,7 +25,10 @@ class Writes(Trial):
         (self.folder / "sub").mkdir()
         (self.folder / "sub/c").touch()
         shutil.rmtree(self.folder / "sub")  # names what it removes relative to a folder
-        write_jsonl(self.folder / "metrics.jsonl", [{"step": 1, "loss": 2.5, "peak_memory_gib": os.getpid()}])
+        own = {
+            name: os.getpid() for name in ("peak_memory_gib", "useful_tokens_per_second", "sampled_tokens_per_second")
+        }
+        write_jsonl(self.folder / "metrics.jsonl", [{"step": 1, "loss": 2.5, **own}])
         (self.folder / "model.safetensors").write_bytes(b"weights")
         return int((self.folder / "left").exists())
 

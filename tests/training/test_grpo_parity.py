@@ -4,11 +4,11 @@ TRL's are given the prompts as strings, their own tokenization, rewards, referen
 """
 
 import json
-import random
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
+from recorded_answers import HEADING, LONGEST, PROMPTS, recorded
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
@@ -16,11 +16,7 @@ from ftkit.model.loading import local_model_folder
 from ftkit.runs.recipes import load_recipe
 from ftkit.training.methods.grpo import FTGRPOTrainer, FTRLOOTrainer
 
-STEPS, SEED = 3, 7
-HEADING = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-    "\n\n### Instruction:\n{}\n\n### Response:\n"
-)
+STEPS, SEED = {"base": 3, "smollm2": 2}, 7
 SHARED = ("loss", "reward", "reward_std", "entropy", "grad_norm", "completions/mean_length", "completions/clipped_ratio",
           "rewards/{own}/mean", "frac_reward_zero_std")  # fmt: skip
 TWO = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_generations": 4}
@@ -31,38 +27,18 @@ CASES = {  # settings of both, and what is compared beside SHARED
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "num_iterations": 2}, ("clip_ratio/high_mean",)
     ),
     "cispo": ({"loss_type": "cispo", "epsilon_high": 5.0}, ("cispo_clip_ratio",)),
+    "grpo, batch": ({"loss_type": "grpo", "scale_rewards": "batch"}, ()),
     "bnpo": ({"loss_type": "bnpo", "scale_rewards": "batch"}, ()),
     "rloo": ({"algorithm": "rloo", "beta": 0.05}, ("kl", "clip_ratio/high_mean")),
 }  # fmt: skip
 OWN = "def count(completions, **columns):\n    return [float(text.count('e')) + 0.1 * len(text) for text in completions]\n"
-PROMPTS = [
-    f"Write {one}." for one in ("a cat", "the garden", "river", "a blue bottle", "stone", "cloud", "two candles")
-]
-
-
-def recorded(vocabulary: int, end_id: int):
-    """A stand-in for sampling: the same answers for the same call, each of its own length, some cut."""
-    calls = [0]
-
-    def generate(self, prompt_ids, *args, **kwargs):
-        calls[0] += 1
-        found = []
-        for place, ids in enumerate(prompt_ids):
-            drawn = random.Random(1000 * calls[0] + place + sum(ids))
-            length = drawn.randint(2, 12)
-            answer = [drawn.randrange(300, vocabulary // 2) for _ in range(length)]
-            found.append(answer if length == 12 else [*answer[:-1], end_id])
-        self.sampled_logps = None
-        return (found, None) if isinstance(self, GRPOTrainer) else found
-
-    return generate
 
 
 def own_reward(text: str) -> float:
     return float(text.count("e")) + 0.1 * len(text)
 
 
-def trl_log(name: str, folder: str, out: Path, monkeypatch) -> list[dict]:
+def trl_log(name: str, folder: str, out: Path, monkeypatch, steps: int) -> list[dict]:
     """What TRL's trainer logs."""
     settings = {key: value for key, value in CASES[name][0].items() if key != "algorithm"}
     trainer_class, config_class = (RLOOTrainer, RLOOConfig) if name == "rloo" else (GRPOTrainer, GRPOConfig)
@@ -80,7 +56,7 @@ def trl_log(name: str, folder: str, out: Path, monkeypatch) -> list[dict]:
         model=model,
         reward_funcs=count,
         args=config_class(
-            output_dir=str(out), max_completion_length=12, max_steps=STEPS, learning_rate=1e-4, logging_steps=1,
+            output_dir=str(out), max_completion_length=LONGEST, max_steps=steps, learning_rate=1e-4, logging_steps=1,
             use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, seed=SEED, save_strategy="no",
             report_to="none", model_init_kwargs={"dtype": "float32"}, **TWO, **settings,
         ),
@@ -91,7 +67,7 @@ def trl_log(name: str, folder: str, out: Path, monkeypatch) -> list[dict]:
     return [record for record in trainer.state.log_history if "loss" in record]
 
 
-def our_log(name: str, model: str, out: Path, monkeypatch) -> list[dict]:
+def our_log(name: str, model: str, out: Path, monkeypatch, steps: int) -> list[dict]:
     """What the command logs, with its own additions off."""
     out.mkdir()
     (out / "rows.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
@@ -104,8 +80,8 @@ def our_log(name: str, model: str, out: Path, monkeypatch) -> list[dict]:
     recipe = load_recipe("grpo")
     trainer = recipe.train(recipe.parse([
         "--model_name_or_path", model, "--dataset_name", str(out / "rows.jsonl"), "--output_dir", str(out / "run"),
-        "--template", "alpaca", "--rewards", f"{out / 'own.py'}:count", "--max_completion_length", "12",
-        "--max_steps", str(STEPS), "--learning_rate", "1e-4", "--seed", str(SEED), "--logging_steps", "1",
+        "--template", "alpaca", "--rewards", f"{out / 'own.py'}:count", "--max_completion_length", str(LONGEST),
+        "--max_steps", str(steps), "--learning_rate", "1e-4", "--seed", str(SEED), "--logging_steps", "1",
         "--disable_tqdm", "--save_strategy", "no", "--bf16", "false", "--dtype", "float32", "--start_anyway",
         "--skip_equal_groups", "false", "--receipt_prompts", "1", *flags,
     ]))  # fmt: skip
@@ -118,9 +94,10 @@ def our_log(name: str, model: str, out: Path, monkeypatch) -> list[dict]:
 )
 @pytest.mark.parametrize("model", ["base", pytest.param("smollm2", marks=(pytest.mark.slow, pytest.mark.smollm2))])
 def test_a_run_logs_what_trl_logs_of_the_same_answers(name, model, tmp_path, monkeypatch):
-    ours = our_log(name, model, tmp_path / "ours", monkeypatch)
-    theirs = trl_log(name, local_model_folder(model), tmp_path / "theirs", monkeypatch)
-    assert len(ours) == len(theirs) == STEPS and ours[-1]["loss"] != ours[0]["loss"]
+    steps = STEPS[model]
+    ours = our_log(name, model, tmp_path / "ours", monkeypatch, steps)
+    theirs = trl_log(name, local_model_folder(model), tmp_path / "theirs", monkeypatch, steps)
+    assert len(ours) == len(theirs) == steps and ours[-1]["loss"] != ours[0]["loss"]
     for key in (*SHARED, *CASES[name][1]):
         mine = [one.get(key.format(own=f"{tmp_path / 'ours/own.py'}:count"), 0.0) for one in ours]  # none where reused
         assert mine == pytest.approx([one.get(key.format(own="count"), 0.0) for one in theirs], rel=1e-5, abs=2e-5), key

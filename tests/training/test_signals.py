@@ -126,6 +126,15 @@ TABLE = [  # trainer, moment, signal, exit code, newest checkpoint when the proc
     ("ppo", "update 2", "SIGTERM", 143, 2),
     ("ppo", "update 3", "SIGUSR1", 0, 6),
     ("ppo", "saving 4", "SIGINT", 130, 4),
+    ("reward", "update 2", "SIGTERM", 143, 2),
+    ("reward", "scoring 3", "SIGUSR1", 0, 6),
+    ("reward", "saving 4", "SIGINT", 130, 4),
+    ("distill", "update 2", "SIGTERM", 143, 2),
+    ("distill", "scoring 3", "SIGUSR1", 0, 6),
+    ("distill", "saving 4", "SIGINT", 130, 4),
+    ("own answers", "update 2", "SIGTERM", 143, 2),
+    ("own answers", "update 3", "SIGUSR1", 0, 6),
+    ("own answers", "saving 4", "SIGINT", 130, 4),
 ]
 SAMPLE = (9, 14, 16, 27)  # of the table, by every run of the tests
 COMMON = "--bf16 false --disable_tqdm --logging_steps 2 --save_strategy steps --save_steps 4 --seed 3"
@@ -144,8 +153,11 @@ FLAGS = {
     "kto": "--template alpaca --use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
     "grpo": f"{REWARDED} --num_generations 2 --num_iterations 2 --gradient_accumulation_steps 1",
     "ppo": f"{REWARDED} --num_mini_batches 2 --num_ppo_epochs 2",
+    "reward": "--template alpaca --use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
+    "distill": "--template alpaca --use_peft --lora_r 2 --lora_dropout 0.2 --num_train_epochs 2 --test_size 2",
+    "own answers": "--template alpaca --answers student --max_completion_length 6 --num_train_epochs 2 --test_size 2",
 }
-COMMANDS = {"full": "sft"}  # of the trainers that are called otherwise
+COMMANDS = {"full": "sft", "own answers": "distill"}  # of the trainers that are called otherwise
 
 
 def name_of(point) -> str:
@@ -157,6 +169,7 @@ def run_harness(folder: Path, model: Path, points: list) -> dict[str, list[str]]
     """What is wrong with each point, by its name."""
     (folder / "points.json").write_text(json.dumps(points))
     environment = {**os.environ, "PYTHONPATH": str(Path(ftkit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment["FTKIT_CACHE"] = str(folder / "cache")  # of what a teacher says
     command = [sys.executable, __file__, str(folder), str(model)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -199,16 +212,20 @@ class Harness:
             "grpo": [{"prompt": word} for word in words],
             "ppo": [{"prompt": word} for word in words],
         }
+        rows |= {"reward": rows["dpo"], "distill": rows["sft"]}
         for name, some in rows.items():
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        make_teacher(model, folder / "teacher")
 
     def argv(self, trainer: str, out: Path) -> list[str]:
         """The command line."""
         rows = self.folder / f"{COMMANDS.get(trainer, trainer)}.jsonl"
         name = "--tokenizer" if trainer == "pretrain" else "--model_name_or_path"
         flags = [name, str(self.model), "--dataset_name", str(rows), "--output_dir", str(out)]
-        if trainer != "classify":
+        if trainer not in ("classify", "reward"):
             flags += ["--sample_max_new_tokens", "3"]
+        if COMMANDS.get(trainer, trainer) == "distill":
+            flags += ["--teacher", str(self.folder / "teacher")]
         return [*flags, *FLAGS[trainer].split(), *COMMON.split(), *SAMPLES.split()]
 
     def run(self, trainer: str, out: Path, strike=None) -> tuple[int, str]:
@@ -266,6 +283,16 @@ class Harness:
             text = "\n".join(f"{part} {whole[part]}\n{again[part]}" for part in problems)
         shutil.rmtree(out, ignore_errors=True)
         return problems and [*problems, text]
+
+
+def make_teacher(model: Path, folder: Path) -> None:
+    """Write a model with other weights and the same tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
 
 
 def said(moment: str, newest: int | None) -> str:
@@ -328,7 +355,10 @@ def main(folder: Path, model: Path) -> None:
     """Run the points in FOLDER/points.json, and write what is wrong with them."""
     import torch
 
-    for name in ("sft", "dpo", "classify", "pretrain", "kto", "grpo", "ppo"):
+    from ftkit.inference import fresh_scores
+
+    fresh_scores.scores_in_fresh_process = fresh_scores.scores_here  # a new process spends ten seconds on its imports
+    for name in ("sft", "dpo", "classify", "pretrain", "kto", "grpo", "ppo", "reward", "distill"):
         importlib.import_module(f"ftkit.training.methods.{name}")
         importlib.import_module(f"ftkit.config.settings.{name}")
     importlib.import_module("ftkit.runs.lifecycle")

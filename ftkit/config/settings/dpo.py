@@ -70,6 +70,8 @@ class DPOArguments(TrainerArguments, DPOConfig):
              "belongs to --loss_type simpo; drop it"),
         Need(("precompute_ref_log_probs", "sync_ref_model", "f_divergence_type", "ld_alpha", "use_weighting"),
              needs_reference, "has no effect with --loss_type orpo, cpo and simpo, which know no reference; drop it"),
+        Need(("precompute_ref_log_probs",), lambda asked: not asked.data.dataset_streaming,
+             "scores all rows before training, and --dataset_streaming reads them as they come; drop one of them"),
         Need(("truncation_mode",), lambda asked: asked.training.truncation_mode == "keep_start",
              "would cut the prompt; use keep_start"),
         Need(("precompute_ref_batch_size",), lambda asked: asked.training.precompute_ref_log_probs,

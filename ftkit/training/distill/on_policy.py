@@ -1,22 +1,43 @@
 """Training on the student's own samples, held to the teacher by TRL's DistillationTrainer (arXiv:2306.13649)."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback
 from trl import DistillationTrainer
 
+from ftkit.config.amounts import percent
 from ftkit.inference.sampling import sample
 from ftkit.model.fast.chunked_sum import chunked_sum
 from ftkit.model.fast.loss_head import rows_at_a_time
 from ftkit.training.distill.divergence import divergence
 from ftkit.training.distill.offline import Halves
+from ftkit.training.learning_receipt import MOST_CUT
 from ftkit.training.run_trainer import RunMixin
 from ftkit.training.sharing import is_sharded
 
 # B batch, P prompt tokens, C tokens of an answer, N those of all answers, n of a chunk, D hidden, V vocabulary
 
 STEP_SEEDS, PROCESS_SEEDS = 100_003, 1_000_003  # primes, so that no two samplings draw alike
+
+logger = logging.getLogger(__name__)
+
+
+class CutWatch(TrainerCallback):
+    """Warns once of a student that does not end its answers."""
+
+    is_warned = False
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        share = (logs or {}).get("completions/clipped_ratio") or 0.0
+        if share > MOST_CUT and not self.is_warned and state.is_world_process_zero:
+            self.is_warned = True
+            logger.warning(
+                "at update %d %s of the answers reach --max_completion_length; raise it, or teach the student to end "
+                "first (ftkit sft)", state.global_step, percent(share),
+            )  # fmt: skip
 
 
 class FTOnPolicyTrainer(RunMixin, DistillationTrainer):
@@ -32,6 +53,7 @@ class FTOnPolicyTrainer(RunMixin, DistillationTrainer):
         self.teacher_model = self.accelerator.prepare_model(teacher, evaluation_mode=True)
         self.num_tokens, self.eos_token_ids = num_tokens, list(end_ids)
         self.generation_config.eos_token_id = self.eos_token_ids
+        self.add_callback(CutWatch())
         sizes = {model.config.get_text_config().vocab_size for model in (self.model, teacher)}
         self.halves = None
         if len(sizes) > 1:  # TRL compares heads of one size
