@@ -3,11 +3,17 @@
 Tests may import `guide_blocks`.
 """
 
+import functools
+import gc
 import importlib.util
+import itertools
 import json
 import os
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +26,41 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 spec = importlib.util.spec_from_file_location("guide_blocks", Path(__file__).with_name("guide_blocks.py"))
 sys.modules["guide_blocks"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["guide_blocks"])
+
+
+CPU_AT_START = pytest.StashKey[float]()
+
+
+def cpu_seconds() -> float:
+    """Of this process, and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item):
+    item.stash[CPU_AT_START] = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item):
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("cpu_seconds", cpu_seconds() - item.stash[CPU_AT_START]))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """With --durations=N also the N files that took the most CPU, which a shared machine does not blur."""
+    if config.option.durations is None:
+        return
+    by_file = Counter()
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "teardown":
+            by_file[report.nodeid.partition("::")[0]] += dict(report.user_properties).get("cpu_seconds", 0)
+    terminalreporter.section(f"CPU seconds of the slowest files, {sum(by_file.values()):.0f} in all")
+    for name, seconds in by_file.most_common(config.option.durations or None):
+        terminalreporter.write_line(f"{seconds:8.1f}s {name}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -165,11 +206,49 @@ def book_tensors() -> dict:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def frozen_garbage():
-    """Spares each run's garbage collection a walk over the imported libraries: a third of a second every time."""
-    import gc
-    import sys
+def spared_runs():
+    """Spares each run in this process what takes a third of it, and what nobody looks at.
 
+    A walk of the garbage collection over all that is there; its loss.png, which is drawn once and then copied; and the
+    trial of the attention on random weights, for each configuration but the first time.
+    """
+    if memory := sys.modules.get("accelerate.utils.memory"):
+        memory.gc = SimpleNamespace(collect=lambda: 0)
+    if report := sys.modules.get("ftkit.evaluation.pages.report"):
+        report.save_loss_png = loss_png_once
+    if (facts := sys.modules.get("ftkit.training.facts")) and not hasattr(facts.isolates, "known"):
+        facts.isolates = tried_once(facts.isolates)
     if "trl" in sys.modules and not gc.get_freeze_count():
         gc.collect()
         gc.freeze()
+
+
+@functools.cache
+def drawn_loss_png() -> bytes:
+    """A loss.png."""
+    from ftkit.evaluation.pages.charts import save_loss_png
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_loss_png([(1, 3.0), (2, 2.0), (3, 1.5)], [(1, 3.1), (3, 1.6)], Path(folder) / "loss.png", "a run")
+        return (Path(folder) / "loss.png").read_bytes()
+
+
+def tried_once(isolates):
+    """`isolates` that keeps what it has found."""
+
+    def found(config, *args, **kwargs) -> bool:
+        key = (type(config), config.to_json_string(), args, tuple(kwargs.items()))
+        if key not in found.known:
+            found.known[key] = isolates(config, *args, **kwargs)
+        return found.known[key]
+
+    found.known = {}
+    return found
+
+
+def loss_png_once(train, evaluation, path: Path, title: str = "") -> None:
+    """In the place of `save_loss_png`."""
+    from ftkit.config.files import whole_file
+
+    with whole_file(path) as temporary:
+        temporary.write_bytes(drawn_loss_png())

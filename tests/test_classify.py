@@ -224,15 +224,15 @@ def test_early_stopping_keeps_the_best_weights_and_says_what_it_held_out(classif
 
 def test_resume_ends_as_the_whole_run_and_run_yaml_repeats_it(classify, tmp_path, unfinish):
     flags = ["--use_peft", "--max_steps", "4", "--save_steps", "2", "--test_size", "16"]
-    whole, part = classify(*flags, out="whole"), classify(*flags, out="part")
-    unfinish(part, "checkpoint-4")
-    resumed = classify(*flags, out="part")
-    assert metrics(resumed) == metrics(whole)
-    ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (resumed, whole))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    main(["--config", str(whole / "run.yaml"), "--output_dir", str(tmp_path / "again")])
-    assert metrics(tmp_path / "again") == metrics(whole)
-    assert evaluation(tmp_path / "again") == evaluation(whole)
+    out = classify(*flags)
+    losses, found = metrics(out), evaluation(out)
+    weights = load_file(out / "adapter_model.safetensors")
+    main(["--config", str(out / "run.yaml"), "--output_dir", str(tmp_path / "again")])
+    assert metrics(tmp_path / "again") == losses and evaluation(tmp_path / "again") == found
+    classify(*flags, out=unfinish(out, "checkpoint-4"))
+    assert metrics(out) == losses
+    resumed = load_file(out / "adapter_model.safetensors")
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
 def test_the_receipt_and_the_report_tell_lengths_cuts_confusion_and_calibration(classify):

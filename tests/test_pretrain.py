@@ -58,17 +58,18 @@ def stop_at(trainer_step: int, monkeypatch):
 def test_killed_at_a_random_step_and_resumed_in_mid_epoch_gives_the_same_bits(
     text_folder, tiny_folder, tmp_path, monkeypatch
 ):
-    settings = ["--max_steps", "300", "--save_steps", "50", "--dropout", "0.1", "--num_samples", "0"]
+    settings = ["--max_steps", "100", "--save_steps", "16", "--dropout", "0.1", "--num_samples", "0"]
+    settings += ["--per_device_train_batch_size", "16"]
     whole = run(text_folder, tiny_folder, tmp_path / "whole", *settings)
-    killed_at = int(np.random.default_rng(7).integers(60, 290))
+    killed_at = int(np.random.default_rng(7).integers(20, 95))
     with monkeypatch.context() as patch:
         stop_at(killed_at, patch)
         with pytest.raises(KeyboardInterrupt):
             run(text_folder, tiny_folder, tmp_path / "killed", *settings)
     resumed = run(text_folder, tiny_folder, tmp_path / "killed", *settings)
-    steps_a_pass = len(whole.train_dataset) // 4
-    assert (killed_at // 50 * 50) % steps_a_pass, "the checkpoint lies inside a pass"
-    assert resumed.state.global_step == 300 and resumed.state.epoch > 2
+    steps_a_pass = len(whole.train_dataset) // 16
+    assert (killed_at // 16 * 16) % steps_a_pass, "the checkpoint lies inside a pass"
+    assert resumed.state.global_step == 100 and resumed.state.epoch > 2
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
 

@@ -100,15 +100,35 @@ def test_the_refusals_are_word_for_word(tmp_path, monkeypatch):
     assert missing_line(block.shown, run_block(block)) is None
 
 
-@pytest.mark.slow
-def test_the_shown_demo_is_what_is_printed(tmp_path):
-    """The README's first command, as a process of its own, in another folder."""
-    (demo,) = [block for block in blocks_of(TEXT) if "ftkit try" in block.code]
-    command = [sys.executable, "-m", "ftkit", "try"]
-    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def demo(folder: Path, *flags: str) -> tuple[list[str], str]:
+    """What the README shows of its first command, and what it prints as a process of its own, in another folder."""
+    (block,) = [block for block in blocks_of(TEXT) if "ftkit try" in block.code]
+    command = [sys.executable, "-m", "ftkit", "try", *flags]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
-    missing = missing_line(demo.shown, done.stdout)
-    assert missing is None, f"not printed: {missing}\n{done.stdout}"
+    return list(block.shown), done.stdout
+
+
+@pytest.mark.slow  # some six minutes; the next test holds its lines
+@pytest.mark.smollm2
+def test_the_shown_demo_is_what_is_printed(tmp_path):
+    shown, printed = demo(tmp_path)
+    missing = missing_line(tuple(shown), printed)
+    assert missing is None, f"not printed: {missing}\n{printed}"
+
+
+def without_figures(text: str) -> str:
+    """The lines of a demo as one of any size prints them."""
+    return re.sub(r"\d[\d.,]*", "0", re.sub(r"(?m)^verdict: .*", "verdict:", text))
+
+
+@pytest.mark.processes
+@pytest.mark.smollm2
+def test_a_smaller_demo_prints_the_lines_that_are_shown(tmp_path):
+    shown, printed = demo(tmp_path, "--num_rows", "24", "--num_test_rows", "16")
+    lines = tuple(without_figures("\n".join(shown)).split("\n"))
+    missing = missing_line(lines, without_figures(printed))
+    assert missing is None, f"not printed: {missing}\n{printed}"
 
 
 # The Hub; a person; what does not end by itself, and which guides run.
@@ -124,7 +144,7 @@ STEPS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_every_command_of_the_table_runs(tmp_path, monkeypatch, book_tensors):
     import torch
 

@@ -18,6 +18,7 @@ from ftkit.model.adapters.methods import can_train_added_tokens
 from ftkit.model.loading import weights_fingerprint
 from ftkit.runs.recipes import load_recipe
 from ftkit.sft import main
+from ftkit.training import preparation
 
 RUN_FILES = {
     "run.yaml",
@@ -207,24 +208,28 @@ def test_a_bundled_dataset_is_found_by_its_name(sft):
     assert json.loads((out / "receipt.json").read_text())["num_rows"] == 4500
 
 
-def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(sft, tmp_path, word_rows, capsys, unfinish):
+def test_a_stream_trains_resumes_and_names_the_line_of_a_bad_row(
+    sft, tmp_path, word_rows, capsys, unfinish, monkeypatch
+):
+    for name in ("STREAM_SAMPLE", "SHUFFLE_BUFFER"):  # rows that are read first, of which the bad one is none
+        monkeypatch.setattr(preparation, name, 100)
     path = tmp_path / "stream.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in word_rows))
     flags = ["--dataset_streaming", "--test_size", "8", "--max_steps", "4", "--save_steps", "2", "--logging_steps", "1"]
-    whole, part = (sft(*flags, out=name, data=path) for name in ("whole", "part"))
+    whole = sft(*flags, out="whole", data=path)
     receipt = json.loads((whole / "receipt.json").read_text())
     assert receipt["num_end_tokens_trained"] == len(word_rows) - 8
     assert receipt["run"]["num_trained_tokens"] > 0 and receipt["run"]["num_rows"] >= len(word_rows) - 8
     logged = [json.loads(line).get("tokens", 0) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert receipt["run"]["num_tokens"] == max(logged)  # what TRL counted
-    unfinish(part, "checkpoint-4")
-    assert losses(sft(*flags, out="part", data=path)) == losses(whole)
-    path.write_text("".join(json.dumps(word_rows[i % 64]) + "\n" for i in range(1200)) + '{"instruction": "a"}\n')
+    expected = losses(whole)
+    assert losses(sft(*flags, out=unfinish(whole, "checkpoint-4"), data=path)) == expected
+    path.write_text("".join(json.dumps(word_rows[i % 64]) + "\n" for i in range(120)) + '{"instruction": "a"}\n')
     argv = ["--dataset_name", str(path), "--dataset_streaming", "--max_steps", "400", "--packing", "false"]
     argv += ["--model_name_or_path", yaml.safe_load((whole / "run.yaml").read_text())["asked"]["model_name_or_path"]]
     argv += ["--output_dir", str(tmp_path / "bad"), "--template", "alpaca", "--disable_tqdm", "--use_peft"]
     assert run(main, argv) == 2
-    assert "stream.jsonl:1201: " in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "stream.jsonl:121: " in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_run_yaml_repeats_the_run_to_the_digit(sft, tmp_path):

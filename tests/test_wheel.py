@@ -23,7 +23,7 @@ def wheel(tmp_path_factory) -> Path:
     return folder / done.stdout.split()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_the_wheel_has_only_ftkit_at_its_top_level_and_the_templates_of_its_pages(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"ftkit/evaluation/pages/{name}" for name in ("frame.html", "pieces.html", "style.css")} <= names
@@ -38,9 +38,10 @@ def test_the_wheel_has_only_ftkit_at_its_top_level_and_the_templates_of_its_page
 def installed(wheel, tmp_path_factory) -> Path:
     """The bin/ of a bare venv with the wheel. Its dependencies are this environment's, but for ftkit, a checkout here."""
     environment = tmp_path_factory.mktemp("bare") / "venv"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / "bin/python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", wheel], check=True)
     where = [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
     site = Path(subprocess.check_output(where, text=True).strip())
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -54,7 +55,7 @@ def run(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProce
     return subprocess.run(line, cwd=folder, env=environ, capture_output=True, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_an_installed_wheel_finds_its_assets_from_another_folder(installed, tmp_path):
     code = f"""
 import ftkit
@@ -74,9 +75,10 @@ assert hasattr(datasets, "load_dataset")
     assert "ftkit sft" in run(installed, tmp_path, "ftkit", "--help").stdout
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_an_installed_wheel_gives_ftkit_try(installed, tmp_path):
-    done = run(installed, tmp_path, "ftkit", "try", "--model", "base", "--output_dir", "tried")
+    few = ("--num_rows", "32", "--num_test_rows", "8")
+    done = run(installed, tmp_path, "ftkit", "try", "--model", "base", "--output_dir", "tried", *few)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tried/adapter/adapter_model.safetensors").is_file()
 

@@ -13,6 +13,8 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.launch import local_rank, local_world_size, threads_are_chosen, world_size
 
 PROBE_SIZE = 768  # rows of the square matrices multiplied by the probe: about 1 GFLOP per product
+FIRST_PROBE_SIZE = 192  # tried before; most CPUs emulate bf16, and take seconds for the larger ones
+EMULATED_SPEEDUP = 0.25  # below it bf16 is taken to be emulated, and the larger ones are spared
 QUANTIZING_DEVICES = ("cpu", "cuda", "xpu")  # bitsandbytes has kernels for these
 
 
@@ -100,11 +102,22 @@ def cpu_name() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def gemm_seconds(dtype, device: str) -> float:
-    """Fastest of three products of two PROBE_SIZE x PROBE_SIZE matrices."""
+def bf16_speedup(device: str) -> float:
+    """How many times as fast as fp32 a device multiplies matrices in bf16."""
     import torch
 
-    matrix = torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=dtype, device=device)
+    for size in (FIRST_PROBE_SIZE, PROBE_SIZE):
+        speedup = gemm_seconds(torch.float32, device, size) / gemm_seconds(torch.bfloat16, device, size)
+        if speedup < EMULATED_SPEEDUP:
+            break
+    return speedup
+
+
+def gemm_seconds(dtype, device: str, size: int) -> float:
+    """Fastest of three products of two square matrices of `size` rows."""
+    import torch
+
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
     matrix @ matrix
     times = []
     for _ in range(3):
@@ -123,7 +136,7 @@ def probe(*, use_cpu: bool = False) -> Hardware:
     accelerator = None if use_cpu or not torch.accelerator.is_available() else torch.accelerator.current_accelerator()
     kind = accelerator.type if accelerator else "cpu"
     device = f"cuda:{local_rank()}" if kind == "cuda" else kind
-    speedup = gemm_seconds(torch.float32, device) / gemm_seconds(torch.bfloat16, device)
+    speedup = bf16_speedup(device)
     name, memory = cpu_name() if kind == "cpu" else kind, psutil.virtual_memory().total
     if kind == "cuda":
         properties = torch.cuda.get_device_properties(local_rank())

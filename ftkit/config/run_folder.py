@@ -4,6 +4,8 @@ It holds what was asked and what was decided, so that `ftkit X --config OUT/run.
 run: with the same decisions on the same kind of hardware, and with new ones elsewhere.
 """
 
+import copy
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,14 @@ def as_record(content: dict, path: str | Path) -> RunRecord:
     return RunRecord(content.get("command"), asked, decided, hardware, content.get("digest"))
 
 
+@functools.lru_cache(maxsize=4)
+def parsed(text: str) -> Any:
+    """The content of a run.yaml, which the end of a run reads several times."""
+    import yaml
+
+    return yaml.safe_load(text) or {}
+
+
 def read_record(folder: str | Path) -> RunRecord | None:
     """The record of a run folder; None where there is no run.yaml. Raises UserError for a damaged one."""
     import yaml
@@ -88,7 +98,7 @@ def read_record(folder: str | Path) -> RunRecord | None:
     if not path.is_file():
         return None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = copy.deepcopy(parsed(path.read_text(encoding="utf-8")))
         reason = "" if isinstance(content, dict) else str(content)
     except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         content, reason = {}, first_line(error)

@@ -95,7 +95,7 @@ def test_the_demo_on_own_rows_trains_measures_and_reports(tiny_folder, word_rows
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in word_rows))
     out = tmp_path / "out"
-    demo.main([str(path), "--model", str(tiny_folder), "--output_dir", str(out)])
+    demo.main([str(path), "--model", str(tiny_folder), "--output_dir", str(out), "--num_rows", "16"])
     printed = capsys.readouterr()
     assert "data format found: alpaca" in printed.err
     runs = {name: results.tasks[ANSWERS] for name, results in measured_runs(out / "adapter").items()}

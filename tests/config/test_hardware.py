@@ -3,6 +3,7 @@
 import os
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from ftkit.config import hardware
@@ -18,6 +19,20 @@ def test_probe_finds_the_device_torch_finds():
 def test_bf16_is_used_only_where_it_is_faster():
     make = lambda speedup: hardware.Hardware("cpu", "x", 1, 1.0, speedup)  # noqa: E731
     assert [make(speedup).bf16 for speedup in (0.5, 1.0, 1.3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("bf16_seconds", "sizes", "speedup"), [(50.0, [192, 192], 0.02), (0.5, [192, 192, 768, 768], 2.0)]
+)
+def test_large_matrices_are_multiplied_only_where_bf16_is_not_emulated(monkeypatch, bf16_seconds, sizes, speedup):
+    measured = []
+
+    def gemm_seconds(dtype, device, size):
+        measured.append(size)
+        return bf16_seconds if dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(hardware, "gemm_seconds", gemm_seconds)
+    assert (hardware.bf16_speedup("cpu"), measured) == (speedup, sizes)
 
 
 def test_a_cpu_quota_cuts_the_cores(monkeypatch, tmp_path):
@@ -37,7 +52,7 @@ def test_omp_num_threads_is_respected(monkeypatch):
 
 def test_each_process_of_a_machine_measures_its_own_gpu(monkeypatch):
     measured = set()
-    monkeypatch.setattr(hardware, "gemm_seconds", lambda dtype, device: measured.add(str(device)) or 1.0)
+    monkeypatch.setattr(hardware, "gemm_seconds", lambda dtype, device, size: measured.add(str(device)) or 1.0)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     about = lambda index: SimpleNamespace(name=f"GPU {index}", total_memory=2**30)  # noqa: E731

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ftkit.data.tokens.bpe import load_gpt2
+from ftkit.model.loading import local_model_folder
 
 # Repeated so that the merges a template can stumble over exist: empty lines, `:"`, ` "`, `|>`.
 CORPUS = ['### Response:\n"Yes," he said.\n\n### Input:\n<|user|> the end|>\n\n\n and then: "No."'] * 50
@@ -42,11 +43,9 @@ def loaded_gpt2(gpt2_files):
 
 @pytest.fixture(scope="session")
 def loaded_smollm2(smollm2_gguf):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_gguf.parent, gguf_file=smollm2_gguf.name)
-    backend = tokenizer.backend_tokenizer  # the conversion from .gguf misses the splitting of digits
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
-    return tokenizer
+    return AutoTokenizer.from_pretrained(
+        local_model_folder(str(smollm2_gguf))
+    )  # transformers takes seconds for the .gguf
 
 
 @pytest.fixture

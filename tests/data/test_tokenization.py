@@ -27,17 +27,16 @@ def trained_text(row, tokenizer):
 
 @pytest.mark.parametrize("name", BUNDLED)
 @pytest.mark.parametrize("add_tokens", [False, True])
-@pytest.mark.parametrize("system", [[], SYSTEM])
-def test_what_generation_renders_is_a_prefix_of_what_training_rendered(tokenizer, name, add_tokens, system):
+def test_what_generation_renders_is_a_prefix_of_what_training_rendered(tokenizer, name, add_tokens):
     info = install_template(tokenizer, name, add_tokens=add_tokens)
-    messages = system + TURNS
-    row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
-    for index, message in enumerate(messages):
-        if message["role"] == "assistant":
-            prompt = prompt_ids(messages[:index], tokenizer, info)
-            assert row["input_ids"][: len(prompt)] == prompt
-            assert row["labels"][len(prompt) - 1] == IGNORE_INDEX
-            assert row["labels"][len(prompt)] == row["input_ids"][len(prompt)]
+    for messages in (TURNS, SYSTEM + TURNS):
+        row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
+        for index, message in enumerate(messages):
+            if message["role"] == "assistant":
+                prompt = prompt_ids(messages[:index], tokenizer, info)
+                assert row["input_ids"][: len(prompt)] == prompt
+                assert row["labels"][len(prompt) - 1] == IGNORE_INDEX
+                assert row["labels"][len(prompt)] == row["input_ids"][len(prompt)]
 
 
 @pytest.mark.parametrize("name", BUNDLED)

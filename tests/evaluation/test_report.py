@@ -11,7 +11,8 @@ from benchmark_runs import write_run as write_benchmark
 from jinja2 import UndefinedError
 
 from ftkit.config.jsonl import read_log
-from ftkit.evaluation.pages.charts import loss_chart, loss_points, ticks
+from ftkit.evaluation.pages import report
+from ftkit.evaluation.pages.charts import loss_chart, loss_points, save_loss_png, ticks
 from ftkit.evaluation.pages.naming import run_title
 from ftkit.evaluation.pages.page import environment, number_text
 from ftkit.evaluation.pages.report import write_loss_plot, write_report
@@ -195,7 +196,8 @@ def test_a_text_with_other_line_ends_is_one_text(tmp_path):
     assert read_log(tmp_path / "items/classification.jsonl") == [item]
 
 
-def test_loss_plot_is_a_png(tmp_path):
+def test_loss_plot_is_a_png(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "save_loss_png", save_loss_png)  # which other tests draw once
     make_run(tmp_path)
     path = write_loss_plot(tmp_path)
     assert path == tmp_path / "loss.png"

@@ -1,6 +1,5 @@
 """Small rows for every trainer, and one call that runs one: `files.run("dpo", out, "--max_steps", "2")`."""
 
-import gc
 import json
 from pathlib import Path
 
@@ -77,12 +76,3 @@ class Files:
 def files(tmp_path_factory, tiny_folder, tiny_teacher) -> Files:
     """Rows for every trainer."""
     return Files(tmp_path_factory.mktemp("rows_of_trainers"), tiny_folder, tiny_teacher)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_objects_to_collect():
-    """Spare the collection at the end of each training the objects of all imports, half a second of it."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()

@@ -509,6 +509,16 @@ CASES = [
 ]
 
 
+def is_tried_with_sft(command: str, name: str) -> bool:
+    """Whether a setting is a library's that all trainers hand on alike; each case costs half a second."""
+    return command != "sft" and name not in SHARED and EFFECTS[command][name] is COMMON.get(name)
+
+
+PARAMS = [
+    pytest.param(*case, marks=pytest.mark.slow if is_tried_with_sft(*case) else (), id=":".join(case)) for case in CASES
+]
+
+
 @pytest.fixture(scope="module")
 def places(files, tiny_folder, tiny_teacher, tmp_path_factory) -> dict[str, str]:
     """What stands for the names in capitals of the tables."""
@@ -554,7 +564,7 @@ def baselines() -> dict[tuple, Start]:
     return {}
 
 
-@pytest.mark.parametrize(("command", "name"), CASES, ids=[":".join(case) for case in CASES])
+@pytest.mark.parametrize(("command", "name"), PARAMS)
 def test_a_setting_changes_something_or_is_refused(command, name, files, places, baselines, tmp_path, monkeypatch):
     monkeypatch.setenv("FTKIT_CACHE", str(places["MODEL"]) + "-cache")
     effect = EFFECTS[command][name]
