@@ -11,7 +11,7 @@ import pytest
 import ftkit
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "pretrain", "classify")
+SCRIPTS = ("sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "pretrain", "classify", "embed")
 
 
 @pytest.fixture(scope="module")

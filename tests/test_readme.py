@@ -141,6 +141,7 @@ STEPS = {
     "dpo": "--max_steps 2 --eval_strategy no",
     "grpo": "--max_steps 1 --max_completion_length 8 --num_generations 2 --before_after false --start_anyway",
     "classify": "--max_steps 2 --eval_strategy no",
+    "embed": "--max_steps 2 --eval_strategy no",
 }
 
 

@@ -25,6 +25,8 @@ SHOWN = {
         ("max_length", "N", "longest row in tokens, within the model's context"),
         ("block_size", "N", "tokens of a block: documents are joined and cut here"),
         ("packing", "", "several rows in one sequence; on where rows stay isolated"),
+        ("mine_negatives", "N", "passages that are near a question and not its own, for each pair"),
+        ("negatives_from", "X", "index that they are mined from, in place of the rows' passages"),
         ("class_names", "NAME ...", "the classes in order; default: the names found, sorted"),
     ),
     "model": (
@@ -34,6 +36,7 @@ SHOWN = {
         ("preset", "NAME", "shape of a new model: llama or gpt2"),
         ("hidden_size", "N", "width of a new model; see --help new model"),
         ("num_frozen_layers", "N", "freeze the embeddings and this many first layers"),
+        ("pooling", "NAME", "what the vector is: mean, or the first token's state (cls)"),
         ("num_trained_layers", "N", "train the head and this many last layers; 0: the head alone"),
     ),
     "adapter": (
@@ -64,6 +67,8 @@ SHOWN = {
         ("answers", "NAME", "whose answers: rows, student, or teacher, who writes them"),
         ("teacher_top_k", "N", "likeliest tokens that are kept; 0: all, each step"),
         ("hard_label_weight", "X", "share of the rows' own answers in the loss"),
+        ("mini_batch_size", "N", "pairs in memory at once, where a batch is larger"),
+        ("matryoshka_dims", "N ...", "lengths that a vector may be cut to"),
         ("center_rewards_coefficient", "X", "weight of the mean score in the loss, which keeps it near 0"),
         ("seed", "N", "seed of the order, of dropout and of new weights"),
     ),
@@ -84,6 +89,7 @@ SHOWN = {
 OF_CLASSIFIERS = ("adapter", "num_frozen_layers", "benchmark_tasks")
 LEFT_OUT = {  # of those shown: what a command refuses, or has no room for
     "ftkit classify": OF_CLASSIFIERS, "ftkit reward": OF_CLASSIFIERS, "ftkit grpo": ("loss_type",),
+    "ftkit embed": (*OF_CLASSIFIERS, "load_in_4bit"),
     "ftkit distill": ("num_frozen_layers", "gradient_accumulation_steps"),
 }  # fmt: skip
 ROWS_AND_MACHINE = "decided from rows and machine"

@@ -21,6 +21,7 @@ COMMAND_WORDS = {
     "bench": "eval evaluate benchmark test measure lm_eval lm-eval",
     "compare": "diff verdict results",
     "classify": "predict classifier",
+    "embed": "embedding embeddings sentence-transformers encoder retriever biencoder",
     "dpo": "preferences align rlhf orpo cpo simpo",
     "kto": "feedback thumbs",
     "reward": "reward-model reward_model rm score",

@@ -36,7 +36,8 @@ WRITTEN = (
     "adapter_model*.safetensors*", "config.json", "generation_config.json", "adapter_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "chat_template.jinja", "modeling_ftgpt.py", "configuration_ftgpt.py", "checkpoint-*", "benchmark", "items",
-    "before", "before-*", ".staging", ".deleting-*",
+    "before", "before-*", ".staging", ".deleting-*", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json", "1_Pooling",
 )  # fmt: skip
 
 

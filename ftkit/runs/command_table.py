@@ -4,8 +4,13 @@ from ftkit.runs.recipes import TRAINERS
 
 # The groups of `ftkit --help`; each command is in one.
 GROUPS = {
+<<<<<<< HEAD
     "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "pretrain"),
     "data": ("data", "index", "tokenizer"),
+=======
+    "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "embed", "pretrain"),
+    "data": ("data", "tokenizer"),
+>>>>>>> a0bf34f (Train embedding models by sentence-transformers' trainer)
     "ask": ("generate", "chat", "serve"),
     "measure": ("bench", "compare", "judge", "arena", "check"),
     "models": ("import", "adapters", "export", "push"),
@@ -22,6 +27,7 @@ COMMANDS = {
     "ppo": TRAINERS["ppo"],
     "distill": TRAINERS["distill"],
     "classify": TRAINERS["classify"],
+    "embed": TRAINERS["embed"],
     "import": ("ftkit.commands.import_", "bring a GPT of your own: the book's, nanoGPT's or llama2.c's weights"),
     "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),
     "index": ("ftkit.commands.index", "make documents searchable, for chat, generate and serve --index"),

@@ -2,6 +2,8 @@
 
 from contextlib import nullcontext
 
+from peft import PeftModel
+
 from ftkit.inference.engine import Voice
 from ftkit.inference.golden import Golden, Precision, Top, golden_prompts, log_probs_after, tops, write_golden
 from ftkit.model.adapters.files import adapter_fingerprint, base_fingerprint
@@ -15,8 +17,8 @@ def golden_before(run: Run, trainer) -> Before | None:
     """What the base says to the golden prompts; None where the model is no causal language model, where no process
     holds whole weights, in all processes but the first, and where an answer is not finite, which ends the run soon."""
     model, is_adapter = trainer.model, run.settings.model.use_peft
-    base = model.get_base_model() if is_adapter else model
-    if not trainer.is_world_process_zero() or is_sharded(trainer) or not base.can_generate():
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not trainer.is_world_process_zero() or is_sharded(trainer) or not getattr(base, "can_generate", bool)():
         return None
     prompts = golden_prompts(Voice("base", run.data.tokenizer, getattr(run.data, "template", None)), base)
     if not prompts:

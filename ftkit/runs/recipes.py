@@ -12,6 +12,7 @@ TRAINERS = {
     "ppo": ("ftkit.ppo", "reinforcement learning from rewards by PPO, with a value head: all weights, LoRA, QLoRA"),
     "distill": ("ftkit.distill", "a student that learns a teacher's distribution, or its answers"),
     "classify": ("ftkit.classify", "train a text classifier, or put a file's texts into classes"),
+    "embed": ("ftkit.embed", "an embedding model for retrieval, from pairs of questions and passages"),
     "pretrain": ("ftkit.pretrain", "a base model from raw text, or more training of one on raw text"),
 }
 

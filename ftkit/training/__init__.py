@@ -12,6 +12,7 @@ counters.py          What a trainer has counted: kept in a checkpoint, taken up 
 decided.py           What decisions rest on, and what they are: two frozen records
 distill/             Distillation: what a teacher says, kept, and the losses that hold a student to it
 dropout.py           Training without dropout, where a model must act as it did when it answered
+embed/               Embedding models: batches, encoder, losses, mined negatives, trainer
 explosion.py         Warns of a run that is finite and yet lost
 facts.py             What decisions rest on, found out on the first process without loading the weights
 first_process.py     What the first process finds out for all

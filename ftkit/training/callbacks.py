@@ -29,6 +29,7 @@ SAMPLED_METRICS = ("reward", "reward_low", "reward_high", "share_cut", "mean_len
 CLASSIFICATION_METRICS = (
     "accuracy", "precision", "recall", "f1", "matthews_correlation", "roc_auc", "brier", "expected_calibration_error"
 )  # fmt: skip
+RETRIEVAL_METRICS = ("candidates",)  # passages that a question's own is held against, itself among them
 DISTILLATION_METRICS = ("divergence", "answer_loss", "completions/mean_length", "completions/clipped_ratio")
 LANGUAGE_METRICS = ("mean_token_accuracy", "perplexity", "bits_per_byte")
 EVALUATION_METRICS = tuple(
@@ -41,6 +42,7 @@ EVALUATION_METRICS = tuple(
         *CLASSIFICATION_METRICS,
         *SAMPLED_METRICS,
         *DISTILLATION_METRICS,
+        *RETRIEVAL_METRICS,
     )  # fmt: skip
 )
 
@@ -104,7 +106,9 @@ class MetricsCallback(TrainerCallback):
         seconds = self.training_seconds - self.last_seconds
         rate = (tokens - (self.last_tokens or 0)) / seconds if seconds > 0 else 0.0
         self.last_seconds, self.last_tokens = self.training_seconds, tokens
-        known = (*TRAINING_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS, *DISTILLATION_METRICS)
+        known = (
+            *TRAINING_METRICS, *PREFERENCE_METRICS, *REWARD_METRICS, *DISTILLATION_METRICS, *RETRIEVAL_METRICS
+        )  # fmt: skip
         if "reward" in logs:
             each = tuple(key for key in logs if key.startswith("rewards/") and key.endswith("/mean"))
             known = (*TRAINING_METRICS, *SAMPLING_METRICS, *each)

@@ -100,14 +100,18 @@ class CheckpointMixin:
         folder = output_dir or self.args.output_dir
         if not self.args.should_save and not getattr(self, "is_distributed_loading_by_transformers", False):
             return
+        self.save_weights(folder, state_dict)
+        if self.args.should_save and self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def save_weights(self, folder, state_dict=None) -> None:
+        """Save the model, or its adapter, with its configuration into a folder."""
         model = self.model
         if not isinstance(model, PreTrainedModel | PeftModel):  # wrapped, by FSDP
             model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         model.save_pretrained(folder, state_dict=state_dict, is_main_process=self.args.should_save)
         if self.args.should_save and self.base_name and isinstance(model, PeftModel):
             name_base(folder, self.base_name, self.base_revision)
-        if self.args.should_save and self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
 
     def _save_checkpoint(self, model, trial):
         run_dir = Path(self._get_output_dir(trial))

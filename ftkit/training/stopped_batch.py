@@ -43,8 +43,15 @@ def sequences(batch: dict | list[dict]) -> Iterator[list[int]]:
     if isinstance(batch, list):
         yield from map(list, dict.fromkeys(tuple(row.get("prompt_ids") or row["prompt"]) for row in batch))
         return
-    for number, row in enumerate(batch["input_ids"]):
-        mask, positions = (batch.get(name) for name in ("attention_mask", "position_ids"))
+    columns = ["input_ids"] if "input_ids" in batch else [name for name in batch if name.endswith("_input_ids")]
+    for column in columns:  # of pairs of texts, one each
+        yield from column_sequences(batch, column.removesuffix("input_ids"))
+
+
+def column_sequences(batch: dict, prefix: str) -> Iterator[list[int]]:
+    """The same of one column of token ids, by what its name begins with."""
+    mask, positions = (batch.get(f"{prefix}{name}") for name in ("attention_mask", "position_ids"))
+    for number, row in enumerate(batch[f"{prefix}input_ids"]):
         if mask is not None:
             yield row[mask[number].bool()].tolist()
         elif positions is not None:

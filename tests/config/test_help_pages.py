@@ -33,6 +33,7 @@ GIVEN = {
     "ppo": ["--rewards", "json"],
     "distill": ["--teacher", "t"],
     "classify": [],
+    "embed": [],
     "pretrain": ["--tokenizer", "t"],
 }
 

@@ -44,6 +44,7 @@ class Files:
             "ppo": asked,
             "distill": upper,
             "classify": labels,
+            "embed": [{"question": word, "passage": word.upper()} for word in words],
         }
         all_rows["pretrain"] = texts
         for name, rows in all_rows.items():
@@ -59,7 +60,7 @@ class Files:
         if command == "pretrain":
             sizes = ("--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2")
             model = ("--tokenizer", str(self.model), *sizes, "--block_size", "32")
-        template = ("--template", "alpaca") if command not in ("classify", "pretrain") else ()
+        template = ("--template", "alpaca") if command not in ("classify", "embed", "pretrain") else ()
         own = {"grpo": SAMPLED, "ppo": ROLLOUTS, "distill": ("--teacher", str(self.teacher))}.get(command, ())
         return [*model, "--dataset_name", str(self.path(command)), "--output_dir", str(out), *template, *QUIET, *own]
 

@@ -196,6 +196,15 @@ def learning(start: Start) -> dict:
     return start.method.receipt(start.run, start.trainer)["learning"]
 
 
+def loaded_rows(start: Start) -> list:
+    start.trainer  # noqa: B018 - rows may be mined when the model is there
+    return rows(start)
+
+
+def loss(start: Start) -> str:
+    return str(start.trainer.loss)
+
+
 def dropout(start: Start) -> list[float]:
     return [one.p for one in start.trainer.model.modules() if isinstance(one, torch.nn.Dropout)]
 
@@ -488,6 +497,30 @@ EFFECTS = {
         "sample_max_new_tokens": Effect(1, "has no LM head"),
         "lora_modules_to_save": Effect(["layers.0.mlp"], model, PEFT),
     },
+    "embed": {name: COMMON[name] for name in SHARED} | {
+        "dataset_format": Effect("pairs", 'key "anchor" is missing'),
+        "mine_negatives": Effect(1, loaded_rows),
+        "negatives_from": Effect("NOWHERE", "holds no index", {"mine_negatives": 1}),
+        "negative_margin": Effect(0.9, loaded_rows, {"mine_negatives": 2}),
+        "pooling": Effect("cls", lambda start: start.trainer.model[1].pooling_mode),
+        "max_length": Effect(3, rows),
+        "per_device_train_batch_size": Effect(4, decided),
+        "per_device_eval_batch_size": Effect(3, loaders, HELD_OUT),
+        "loss_type": Effect("triplet", loss, {"mine_negatives": 1}),
+        "scale": Effect(1.0, weights),
+        "mini_batch_size": Effect(1, loss),
+        "triplet_margin": Effect(0.5, weights, {"mine_negatives": 1, "loss_type": "triplet"}),
+        "matryoshka_dims": Effect([8], loss),
+        "adapter": Effect("ADAPTER", "is merged at the end of its run"),
+        "num_frozen_layers": Effect(1, "is of language models"),
+        "load_in_4bit": Effect(True, "which quantised weights would not stand", PEFT),
+        "use_bnb_nested_quant": Effect(False, "which quantised weights would not stand", PEFT | {"load_in_4bit": True}),
+        "num_virtual_tokens": Effect(3, "is the length of a soft prompt", PEFT),
+        "compact_loss_head": Effect(True, "has no LM head"),
+        "loss_head_kernel": Effect("trl", "has no LM head"),
+        "sample_max_new_tokens": Effect(1, "has no LM head"),
+        "columns": Effect("anchor=gone", '--columns names "gone", which is not a column'),
+    },
 }  # fmt: skip
 # Settings whose effect another test shows: where.
 ELSEWHERE = {
@@ -502,7 +535,7 @@ ELSEWHERE = {
     "trust_remote_code": "tests/model/test_remote_code.py",
 }
 # The parser refuses every other value.
-ONE_CHOICE = {(name, "peft_method"): "prompt_tuning" for name in ("ppo", "classify", "reward")}
+ONE_CHOICE = {(name, "peft_method"): "prompt_tuning" for name in ("ppo", "classify", "reward", "embed")}
 NEEDS_FUSED_HEAD = ("compact_loss_head", "label_smoothing_factor")
 CASES = [
     (command, name) for command, effects in EFFECTS.items() for name in effects if (command, name) not in ONE_CHOICE
@@ -547,7 +580,7 @@ def given_to(command: str, files, places: dict, out: Path, more: dict) -> dict:
         if command != "pretrain"
         else NEW_MODEL | {"tokenizer": "MODEL", "block_size": 32}
     )
-    own |= {"template": "plain"} if command not in ("classify", "pretrain") else {}
+    own |= {"template": "plain"} if command not in ("classify", "embed", "pretrain") else {}
     own |= {"grpo": SAMPLED, "ppo": ROLLOUTS}.get(command, {})
     own |= {"teacher_model_name_or_path": "TEACHER"} if command == "distill" else {}
     given = BASE | own | {"dataset_name": str(files.path(command)), "output_dir": str(out)} | more
@@ -750,6 +783,14 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"save_strategy": "epoch", **STOPS_EARLY}, "saved at each evaluation; drop it"),
         ({"save_steps": 3, "save_strategy": "steps", **STOPS_EARLY}, "see --eval_steps"),
         ({"greater_is_better": True, **STOPS_EARLY}, "follows from --metric_for_best_model"),
+    ],
+    "embed": [
+        ({"negatives_from": "X"}, "is about negatives that are mined"),
+        ({"negative_margin": 0.1, "negatives_from": "X", "mine_negatives": 1}, "an index ranks by words too"),
+        ({"compact_loss_head": True}, "has no LM head"),
+        ({"scale": 1.0, "loss_type": "triplet"}, "belongs to --loss_type ranking"),
+        ({"triplet_margin": 0.1}, "belongs to --loss_type triplet"),
+        ({"neftune_noise_alpha": 5}, "has no effect on pairs of texts"),
     ],
 }  # fmt: skip
 

@@ -118,7 +118,10 @@ def test_the_folder_says_how_it_pools(folder, model, tmp_path):
         first = loaded.model(input_ids=ids).last_hidden_state[0, 0]
     assert loaded.embed(TEXTS[1:2])[0][0] == pytest.approx(first.tolist(), abs=1e-5)
     assert not SentenceModel.load(str(with_pooling(folder, tmp_path / "mean", MEAN))).pools_first
-    for number, pooling in enumerate((MAX, {**MEAN, **FIRST}, {})):
+    for mode in ("cls", "mean"):  # as sentence-transformers 6 writes it
+        new = with_pooling(folder, tmp_path / f"new {mode}", {"pooling_mode": mode, "include_prompt": True})
+        assert SentenceModel.load(str(new)).pools_first == (mode == "cls")
+    for number, pooling in enumerate((MAX, {**MEAN, **FIRST}, {}, {"pooling_mode": ["mean", "cls"]})):
         with pytest.raises(UserError, match="its pooling is"):
             SentenceModel.load(str(with_pooling(folder, tmp_path / str(number), pooling)))
 

@@ -4,6 +4,7 @@ classify.py  The settings of `ftkit classify` beside transformers' own
 common.py    The settings ftkit adds to TRL's, and the defaults it takes from the hardware instead of from a const
 distill.py   The settings of `ftkit distill` beside TRL's
 dpo.py       The settings of `ftkit dpo` beside TRL's
+embed.py     The settings of `ftkit embed` beside transformers' own
 grpo.py      The settings of `ftkit grpo` beside TRL's
 kto.py       The settings of `ftkit kto` beside TRL's
 needs.py     What a setting needs to have an effect: tables of Needs beside the settings, checked in one place

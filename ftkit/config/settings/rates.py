@@ -27,6 +27,10 @@ CLASSIFY_RATES: Rates = {
     ADAPTER: ((SMALL, 2e-3), (math.inf, 2e-4)),
     HEAD: ((math.inf, 1e-3),),
 }
+EMBED_RATES: Rates = {
+    ALL_WEIGHTS: ((SMALL, 5e-5), (math.inf, 2e-5)),  # 2e-5: sentence-transformers' examples
+    ADAPTER: ((SMALL, 5e-4), (math.inf, 2e-4)),
+}
 DPO_RATES: Rates = {
     ALL_WEIGHTS: ((SMALL, 1e-5), (math.inf, 1e-6)),  # 1e-6: TRL's default
     ADAPTER: ((SMALL, 1e-4), (math.inf, 1e-5)),

@@ -11,5 +11,6 @@ known_names.py  Names that files give the columns of a form, such as Question an
 kinds.py        The kinds of rows beside conversations, and all kinds together for `ftkit data`
 prompts.py      Prompts that are answered by sampling, with what a reward may need of their rows
 questions.py    What rows ask, with the answer that they know or without one
+text_pairs.py   Rows for an embedding model: texts that belong together, and texts that are near and do not
 thoughts.py     Thoughts
 """

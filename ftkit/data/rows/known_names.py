@@ -22,6 +22,12 @@ KNOWN_NAMES = {
     "messages": ("conversation", "dialogue", "dialog", "chat"),
     "chosen": ("chosen_response", "preferred", "accepted", "chosen_answer"),
     "rejected": ("rejected_response", "dispreferred", "rejected_answer"),
+    "anchor": ("question", "query", "sentence1", "sentence_1", "sentence_a", "premise", "text1", "title"),
+    "positive": (
+        "passage", "document", "pos", "answer", "context", "sentence2", "sentence_2", "sentence_b", "text2", "response",
+        "hypothesis", "body",
+    ),
+    "negative": ("hard_negative", "negatives", "neg", "negative_passage", "negative_document", "sentence3"),
     "text": (
         "sentence", "review", "message", "comment", "content", "body", "email", "mail", "sms", "tweet", "document",
         "input", "utterance", "post",
@@ -30,7 +36,9 @@ KNOWN_NAMES = {
 }  # fmt: skip
 CHOICES = ({"choices"}, {"options"}, {"a", "b"}, {"choice0", "choice1"})  # columns of questions with choices
 # What a file may hold, in the order in which it is proposed.
-PROPOSED = (("instruction", "output"), ("text", "label"), ("prompt", "chosen", "rejected"), ("text",))
+PROPOSED = (
+    ("instruction", "output"), ("anchor", "positive"), ("text", "label"), ("prompt", "chosen", "rejected"), ("text",)
+)  # fmt: skip
 LONGEST_NAME = 40  # characters that a column's name has, at most
 NUMBERS = ("id", "idx", "index", "no", "nr", "number", "")  # columns that only count rows
 

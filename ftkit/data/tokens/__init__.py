@@ -10,6 +10,7 @@ preferences.py       Preference rows (see `ftkit.data.rows.kinds`) as token ids,
 prompts.py           Prompts (see `ftkit.data.rows.prompts`) as token ids, up to where an answer begins, each with roo
 receipt.py           The batch receipt
 receipt_text.py      The batch receipt for people
+text_pairs.py        Pairs of texts for an embedding model as token ids, and the receipt of them
 tokenization.py      Turns rows into token ids and labels
 vocabularies.py      Whether two tokenizers mean the same by each id, compared by the bytes that the ids stand for
 whole_pairs.py       Preference rows as whole conversations, for a reward model

@@ -86,7 +86,7 @@ def row_title(row: dict) -> str:
 def receipt_lines(receipt: dict) -> list[tuple[str, str]]:
     """What a receipt of any trainer says, as (label, text); counts that are missing or 0 are left out."""
     found = defaultdict(int, receipt)
-    lines = class_lines(found) if "classes" in receipt else []
+    lines = class_lines(found) if "classes" in receipt else text_pair_lines(found) if "texts" in receipt else []
     lines += document_lines(found) if "num_documents" in receipt else []
     lines = lines or (sequence_lines(found) if "num_rows" in receipt else [])
     return lines + (learning_lines(receipt["learning"]) if receipt.get("learning") else [])
@@ -241,6 +241,32 @@ def class_lines(receipt: dict) -> list[tuple[str, str]]:
         rows = counted(receipt["num_held_out_copies"], "held-out row")
         lines.append(("copies", f"{rows} are also training rows and measure nothing"))
     return [*lines, *longest_line(receipt)]
+
+
+def text_pair_lines(receipt: dict) -> list[tuple[str, str]]:
+    """Of pairs of texts for an embedding model."""
+    num_rows, mined = receipt["num_rows"], receipt["mined"]
+    each = "" if not receipt["num_negatives"] else f", each with {counted(receipt['num_negatives'], 'negative')}"
+    lines = [("pairs", f"{num_rows:,} to train{each}")]
+    for name, about in receipt["texts"].items():
+        lengths = about["tokens"]
+        text = f"{lengths['least']:.0f} to {lengths['most']:.0f} tokens, mean {lengths['mean']:.1f}"
+        if about["num_truncated"]:
+            text += f"; {counted(about['num_truncated'], 'text')} cut at {receipt['max_length']}"
+        lines.append((f"{name}s", f"{text}; 99 % have at most {lengths['p99']:.0f}"))
+    if mined:
+        filled = f", {mined['num_filled']:,} of them at random, as nothing near was left" * bool(mined["num_filled"])
+        lines.append(("mined", f"{mined['num_negatives']:,} negatives from {mined['source']}{filled}"))
+    if receipt["num_unused_negatives"]:
+        lines.append(("not used", f"{counted(receipt['num_unused_negatives'], 'negative')}: other rows have fewer"))
+    if same := [
+        f"{receipt[f'num_repeated_{name}s']:,} {name}s came before"
+        for name in ("anchor", "positive")
+        if receipt[f"num_repeated_{name}s"]
+    ]:
+        false = counted(receipt["num_false_negatives"], "row")
+        lines.append(("repeated", f"{', '.join(same)}; kept apart, but for {false} in one batch with an equal text"))
+    return [*lines, *longest_line(receipt), *warning_lines(receipt)]
 
 
 def document_lines(receipt: dict) -> list[tuple[str, str]]:

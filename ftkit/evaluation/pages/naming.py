@@ -9,7 +9,7 @@ CACHED_ID = re.compile(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]")  # h
 # Commands whose titles say more than the method of tuning.
 KINDS = {
     "dpo": "DPO", "kto": "KTO", "grpo": "GRPO", "ppo": "PPO", "reward": "Reward model", "distill": "Distilled",
-    "classify": "Classifier",
+    "classify": "Classifier", "embed": "Embedding model",
 }  # fmt: skip
 
 

@@ -175,6 +175,8 @@ def charts(metrics: list[dict]) -> list[tuple[str, str, Chart]]:
         note = "Of a pair, -log sigmoid(chosen - rejected) with what centres the scores, in nats: 0.693 is a coin's."
     if any("eval_f1" in line for line in metrics):
         note = "Cross-entropy of a row, in nats, by update."
+    if any("candidates" in line for line in metrics):
+        note = "Of a question among the passages of its batch, by update."
     bits = "What coding a byte of text takes, end tokens included: comparable between tokenizers."
     sampled = [line for line in metrics if "reward" in line]
     drawn = [

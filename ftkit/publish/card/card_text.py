@@ -9,6 +9,7 @@ from ftkit.evaluation.results import AFTER, Results, cell_text, compared_scores,
 LIMITS = {
     "sft": "Made to answer requests like those it was trained on, in the same language and form.",
     "classify": "Made to put texts like those it was trained on into the classes named above, and no others.",
+    "embed": "Made to bring texts that belong together near each other, as those of its data do, and nothing else.",
     "dpo": "Made to prefer answers like those that were chosen in its data.",
     "ppo": "Made to give answers that its rewards score highly; it may have learned to please them, and no more.",
     "grpo": "Made to give answers that its rewards score highly; it may have learned to please them, and no more.",
@@ -50,6 +51,7 @@ def measures_of(record: dict) -> dict[str, str]:
     """MEASURES, with the loss called what it is in a line of the log: DPO's is of a pair, a classifier's of a row."""
     is_pair = "eval_rewards/margins" in record or "eval_margin" in record
     kind = "a pair" if is_pair else "a row" if "eval_f1" in record else None
+    kind = "a question among the passages of a batch" if "eval_candidates" in record else kind
     if "eval_rewards/margins" in record and "eval_rewards/accuracies" not in record:  # of labelled answers
         wanted = {"eval_logps/chosen": "log-probability of a wanted answer, nats"}
         unwanted = {"eval_logps/rejected": "log-probability of an unwanted answer, nats"}

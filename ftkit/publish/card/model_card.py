@@ -43,6 +43,7 @@ METHODS = {
     "distill": "Distillation from a teacher (arXiv:1503.02531)",
     "pretrain": "Next-token prediction on raw text",
     "classify": "Supervised training of a text classifier",
+    "embed": "Contrastive training of an embedding model (in-batch negatives, arXiv:1705.00652)",
 }
 
 
@@ -116,9 +117,12 @@ def metadata(folder: Path, settings: dict, base: str | None, method: str):
     gguf = any(folder.glob("*.gguf"))
     known = base if base and is_hub_id(base) else None
     data = settings.get("dataset_name")
+    encodes = is_encoder(folder)
+    library = "peft" if adapter else "gguf" if gguf else "sentence-transformers" if encodes else "transformers"
+    task = "sentence-similarity" if encodes else "text-classification" if labels_of(folder) else "text-generation"
     return ModelCardData(
-        library_name="peft" if adapter else "gguf" if gguf else "transformers",
-        pipeline_tag="text-classification" if labels_of(folder) else "text-generation",
+        library_name=library,
+        pipeline_tag=task,
         tags=["ftkit", *([method] if settings else []), *(["lora"] if lora else [])],
         base_model=known,
         base_model_relation=("adapter" if adapter else "quantized" if gguf else "finetune") if known else None,
@@ -166,10 +170,11 @@ def base_license(folder: Path, base: str | None) -> dict[str, str]:
 def usage(folder: Path, settings: dict, base_name: str | None) -> dict:
     """What the template shows of how to load and ask a model; `with_repo_id` puts the repository in the folder's place.
 
-    kind: gguf, classifier, reward (a classifier of one label) or language.
+    kind: gguf, encoder, classifier, reward (a classifier of one label) or language.
     """
     labels, has_config = labels_of(folder), (folder / "config.json").is_file()
     kind = "language" if not labels else "reward" if len(labels) == 1 else "classifier"
+    kind = "encoder" if is_encoder(folder) else kind
     is_ftgpt = bool(settings.get("ftgpt")) or (recorded_base(folder) or {}).get("model_type") == "ftgpt"
     return {
         "name": folder.resolve().name,
@@ -237,6 +242,11 @@ def base_of_folder(folder: Path, settings: dict) -> str | None:
 def is_adapter(folder: Path) -> bool:
     """Whether the folder holds a PEFT adapter."""
     return (folder / "adapter_config.json").is_file()
+
+
+def is_encoder(folder: Path) -> bool:
+    """Whether the folder holds an embedding model in sentence-transformers' form."""
+    return (folder / "modules.json").is_file()
 
 
 def is_hub_id(name: str) -> bool:

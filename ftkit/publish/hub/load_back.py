@@ -17,6 +17,7 @@ from ftkit.config.json_object import read_object
 from ftkit.model.adapters.embeddings import stored_vocabulary
 from ftkit.model.adapters.files import adapter_labels, resolve_base
 from ftkit.model.configuration_ftgpt import AUTO_MAP, CODE_FILES
+from ftkit.publish.card.model_card import is_encoder
 from ftkit.publish.hub.upload_plan import UploadPlan, reason_to_skip_code
 
 MAX_DIFFERENCE = 1e-5  # between logits; same files, same machine, same code: it is 0.0 as a rule
@@ -35,8 +36,8 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
     """Download the commit into a temporary cache and load it, without ftkit; return what was found in one line.
 
     All files must have the SHA-256 of those sent; the logits of a rendered prompt must equal those of the local folder
-    (a .gguf file, an adapter whose base is not here, and a model that needs code other than FTGPT's own are compared
-    by their hashes alone).
+    (a .gguf file, an embedding model, an adapter whose base is not here, and a model that needs code other than FTGPT's
+    own are compared by their hashes alone).
     Raises UserError if the commit cannot be loaded, or is something else.
     """
     base = local_base(plan.folder) if plan.kind == "adapter" else None
@@ -45,7 +46,8 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         model_folder = Path(base or plan.folder)
         config, runs_code = read_object(model_folder / "config.json"), has_own_code(model_folder)
     needs_code = bool(config.get("auto_map")) and config.get("model_type") not in {*CONFIG_MAPPING} - {"ftgpt"}
-    loadable = loadable and (runs_code or not needs_code)
+    encodes = is_encoder(plan.folder)
+    loadable = loadable and (runs_code or not needs_code) and not encodes
     labels = adapter_labels(plan.folder) if plan.kind == "adapter" else None
     job = {
         "repo_id": repo_id,
@@ -67,6 +69,7 @@ def load_back(plan: UploadPlan, repo_id: str, commit: str, token: str | None) ->
         raise UserError(f"{pushed}: {len(wrong)} files are not what was sent, such as {wrong[0]}; push again")
     if not loadable:
         reason = "a .gguf file is not run here" if plan.kind == "gguf" else "its base is not here, so it was not run"
+        reason = "an embedding model has no logits to compare" if encodes else reason
         reason = "it needs code that is not ftkit's, so it was not run" if needs_code else reason
         return f"{pushed}: loaded back, {num_files} files equal by SHA-256; {reason}"
     if not outcome["finite"] or not outcome["same_tokens"] or outcome["difference"] > MAX_DIFFERENCE:

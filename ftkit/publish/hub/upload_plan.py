@@ -41,6 +41,10 @@ from ftkit.publish.hub.upload_checks import check_secrets, check_vocabulary_of, 
 WEIGHTS = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 EXTRA_TEMPLATE = re.compile(r"additional_chat_templates/[\w.-]+\.jinja")
 CONFIG_FILES = {"config.json", "generation_config.json", "adapter_config.json"}
+ENCODER_FILES = {
+    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"
+}  # fmt: skip
+FOLDERS = ("additional_chat_templates", "1_Pooling")  # that are looked into
 LICENSE_FILES = {"LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt"}
 RESULT_FILES = {
     "README.md", *LICENSE_FILES, "receipt.json", "metrics.jsonl", "loss.png", "results.json", "base.json",
@@ -130,8 +134,8 @@ def choose_files(folder: Path) -> tuple[list[str], list[tuple[str, str]]]:
     chosen, skipped = [], []
     shards = shard_names(folder)
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink() and path.name == "additional_chat_templates":
-            inside = [f"{path.name}/{template.name}" for template in sorted(path.iterdir())]
+        if path.is_dir() and not path.is_symlink() and path.name in FOLDERS:
+            inside = [f"{path.name}/{file.name}" for file in sorted(path.iterdir())]
         else:
             inside = [path.name]
         for name in inside:
@@ -173,7 +177,7 @@ def reason_to_skip(path: Path, name: str, shards: set[str]) -> str | None:
         return "a pickle or array file, which can run code when loaded"
     if name.endswith(".py"):
         return reason_to_skip_code(path, name)
-    if name in TOKENIZER_FILES | CONFIG_FILES | RESULT_FILES or EXTRA_TEMPLATE.fullmatch(name):
+    if name in TOKENIZER_FILES | CONFIG_FILES | ENCODER_FILES | RESULT_FILES or EXTRA_TEMPLATE.fullmatch(name):
         return None
     if name == "Modelfile" or name.endswith(".gguf"):
         return None

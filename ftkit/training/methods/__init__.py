@@ -3,6 +3,7 @@
 classify.py  Classifiers: labelled rows and a model with a head made ready, and the trainer
 distill.py   Distillation: rows and teacher made ready, the teacher asked or kept, and the trainer of each way
 dpo.py       TRL's DPOTrainer on pairs that are already tokenized, with the reference it is given or the adapter i
+embed.py     Embedding models: pairs and an encoder made ready, and sentence-transformers' trainer
 grpo.py      GRPO, its family and RLOO: prompts answered by the model as it is, rewarded, and trained by TRL's trainer
 kto.py       TRL's KTOTrainer on answers that are wanted or not, in an order mixed by seed
 ppo.py       The trainer of `ftkit.training.ppo` on prompts that are already tokenized
