@@ -13,10 +13,8 @@ import numpy as np
 from ftkit.config.errors import UserError
 from ftkit.config.files import sha256_of
 from ftkit.config.foreign import foreign
-from ftkit.config.json_object import read_object
 
 PROMPTS_FILE = "config_sentence_transformers.json"  # what stands before each text, in sentence-transformers' folders
-QUERY_PROMPTS, PASSAGE_PROMPTS = ("query",), ("document", "passage", "corpus")
 IDENTITY = ("config.json", "*.safetensors", "1_Pooling/config.json", "tokenizer.json", "vocab.txt", PROMPTS_FILE)
 PAIRS_A_BATCH = 16
 MAX_PAIR_TOKENS = 512
@@ -32,13 +30,10 @@ class Encoder:
     @classmethod
     def load(cls, name: str) -> "Encoder":
         """The encoder of a folder or a Hub id, with the prompts that it was trained with. UserError for none such."""
-        from ftkit.inference.sentences import SentenceModel, local_folder
+        from ftkit.inference.sentences import SentenceModel, local_folder, prompts_of
 
         folder = local_folder(name)
-        stated = read_object(folder / PROMPTS_FILE) if (folder / PROMPTS_FILE).is_file() else {}
-        prompts = stated.get("prompts") if isinstance(stated.get("prompts"), dict) else {}
-        query, passage = (first_prompt(prompts, names) for names in (QUERY_PROMPTS, PASSAGE_PROMPTS))
-        return cls(SentenceModel.load(str(folder)), fingerprint_of(folder), query, passage)
+        return cls(SentenceModel.load(str(folder)), fingerprint_of(folder), *prompts_of(folder))
 
     def count_tokens(self, text: str) -> int:
         """The tokens of a text, without those that stand around it."""
@@ -64,11 +59,6 @@ class Encoder:
         found = np.asarray(self.model.embed_ids([ids or blank for ids in rows]), dtype=np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.where(lengths == 0, 1, lengths)
-
-
-def first_prompt(prompts: dict, names: Sequence[str]) -> str:
-    """The prompt of the first of these names; "" where there is none."""
-    return next((prompts[name] for name in names if isinstance(prompts.get(name), str)), "")
 
 
 def fingerprint_of(folder: Path) -> str:
