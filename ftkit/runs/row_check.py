@@ -10,6 +10,7 @@ What needs transformers is imported in functions: a check without a model does n
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ftkit.config.errors import UserError
@@ -80,10 +81,13 @@ class RowCheck:
         from ftkit.data.tokens.labelled import tokenize_labelled
         from ftkit.data.tokens.labelled_answers import tokenize_answers
         from ftkit.data.tokens.preferences import tokenize_pairs
+        from ftkit.data.tokens.text_pairs import tokenize_text_pairs
         from ftkit.data.tokens.tokenization import tokenize_rows
 
         if self.kind == "classification":
             return tokenize_labelled(rows, self.tokenizer, self.limit)
+        if self.kind == "text_pair":
+            return tokenize_text_pairs(rows, self.tokenizer, self.limit)
         if "text" not in rows[0] and self.info is None:
             self.info = install_template(self.tokenizer, self.template)
         tokenize: Callable = tokenize_rows
@@ -103,7 +107,7 @@ class RowCheck:
                 from ftkit.data.tokens.labelled import check_labels
 
                 check_labels(train, self.labels)
-            elif counted := self.counted.get("train"):
+            elif self.kind != "text_pair" and (counted := self.counted.get("train")):
                 from ftkit.data.tokens.receipt import check_rows
 
                 check_rows(counted, self.info, self.allowed)
@@ -126,7 +130,7 @@ class RowCheck:
             return []
         tokens, longest = f"tokens: {counts['num_tokens']:,}", f"longest row {self.counted[split].longest[0][0]:,}"
         cut = f"--max_length {self.limit}: {counts['num_truncated_rows']:,} rows cut"
-        if self.kind == "classification":
+        if self.kind in ("classification", "text_pair"):
             return [f"  {tokens}; {longest}", f"  {cut}"]
         return [
             f"  {tokens}, of which {counts['num_trained_tokens']:,} are trained; {longest}",
@@ -149,6 +153,10 @@ def text_side(recipe: Recipe, model: str, max_length: int | None) -> tuple:
     quiet_libraries()
     folder = local_model_folder(model)
     tokenizer, config = load_tokenizer(folder), load_config(folder)
+    if recipe.name == "embed" and max_length is None:
+        from ftkit.inference.sentences import longest_text
+
+        return tokenizer, longest_text(Path(folder), config, tokenizer)
     context = text_context(config, tokenizer) if recipe.name == "classify" else context_size(config)
     _, _, training = found(recipe.settings)
     is_asked = max_length is not None

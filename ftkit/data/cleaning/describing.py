@@ -37,9 +37,11 @@ class Description:
 
 
 def parts_of(row: dict) -> dict[str, list[str]]:
-    """The texts of a row by part: "prompt" and "answer"; "text" and "question" with "choice" for rows without those."""
+    """The texts of a row by part: "prompt" and "answer"; other columns by their names for rows without those."""
     if "text" in row:
         return {"text": [row["text"]]}
+    if "anchor" in row:
+        return {"anchor": [row["anchor"]], "positive": [row["positive"]], "negative": row["negatives"]}
     if "question" in row:
         return {"question": [row["question"]], "choice": row["choices"]}
     if "messages" in row:

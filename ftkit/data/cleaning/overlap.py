@@ -52,8 +52,8 @@ def question_of(row: dict) -> str:
     """What a row asks: its users' turns, its question, or all of its text where nothing is asked."""
     if "question" in row:
         return row["question"]
-    if "text" in row:
-        return row["text"]
+    if "text" in row or "anchor" in row:
+        return row.get("text") or row["anchor"]
     turns = row["prompt"] if "prompt" in row else row["messages"]
     return "\n".join(turn["content"] for turn in turns if turn["role"] == "user")
 
@@ -64,6 +64,8 @@ def text_of(row: dict) -> str:
         return "\n".join([row["question"], *row["choices"]])
     if "text" in row:
         return row["text"]
+    if "anchor" in row:
+        return "\n".join([row["anchor"], row["positive"], *row["negatives"]])
     turns = [turn["content"] for turn in row.get("messages") or row["prompt"]]
     return "\n".join([*turns, *(row[name] for name in ("chosen", "rejected", "completion") if name in row)])
 

@@ -20,6 +20,7 @@ TARGETS = {
     "kto": ("kto", "messages", "prompt_completion", "alpaca", "sharegpt"),
     "multiple_choice": ("multiple_choice",),
     "classification": ("classification",),
+    "text_pair": ("text_pair",),
 }
 
 
@@ -43,6 +44,9 @@ def convert_row(row: dict, target: str) -> Iterator[dict]:
     elif "completion" in row:
         if row["label"]:
             yield CONVERSATION_WRITERS[target](answered(row["prompt"], row["completion"]))
+    elif "anchor" in row:
+        negative = {"negative": row["negatives"]} if row["negatives"] else {}
+        yield {"anchor": row["anchor"], "positive": row["positive"], **negative}
     elif "messages" in row:
         yield CONVERSATION_WRITERS[target](content)
     else:

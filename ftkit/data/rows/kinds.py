@@ -11,6 +11,7 @@
     multiple_choice        {"question", "choices", "answer"}: the answer's number from 0, its letter or its text
       columns              the same with the choices in columns choice0, choice1, ... or A, B, ...
     classification         {"text", "label"}: a class by name or by number
+    text_pair              texts that belong together, for an embedding model: see `ftkit.data.rows.text_pairs`
 
 Every mistake is a UserError `file:line: reason; fix`.
 """
@@ -35,6 +36,7 @@ from ftkit.data.rows.formats import (
     read_turns,
     with_system,
 )
+from ftkit.data.rows.text_pairs import TEXT_PAIRS
 from ftkit.data.rows.thoughts import in_one_text
 
 logger = logging.getLogger(__name__)
@@ -314,6 +316,7 @@ KINDS = {
     "multiple_choice": MULTIPLE_CHOICE,
     "classification": LABELLED,
     "conversation": CONVERSATIONS,
+    "text_pair": TEXT_PAIRS,
 }
 
 

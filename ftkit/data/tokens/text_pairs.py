@@ -43,6 +43,18 @@ class TextPairTokens:
         """Of each row."""
         return len(self.rows[0]) - 2
 
+    @property
+    def longest(self) -> list[tuple[int, str]]:
+        """(tokens before the cut, "") of the longest text."""
+        return [(max(map(max, self.whole)), "")]
+
+    def counts(self) -> dict:
+        """Counts by the names that TokenizedRows gives them."""
+        kept = [[len(ids) for ids in row.values()] for row in self.rows]
+        cut = sum(lengths != rest for lengths, rest in zip(self.whole, kept, strict=True))
+        total = sum(map(sum, kept))
+        return {"num_sequences": len(kept), "num_tokens": total, "num_truncated_rows": cut, "dropped": {}}
+
     def sequences(self) -> Iterator[list[int]]:
         """What goes through the model, row by row."""
         for row in self.rows:

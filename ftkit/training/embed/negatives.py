@@ -10,6 +10,8 @@ not be right as well, a passage of another row is drawn.
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import Any, NamedTuple
 
 from ftkit.data.cleaning.overlap import single_spaced
@@ -47,11 +49,12 @@ def from_rows(
 
     right = passages_of_questions(rows)
     pairs = Dataset.from_dict({name: [row[name] for row in rows] for name in ("anchor", "positive")})
-    mined = mine_hard_negatives(
-        pairs, encoder, relative_margin=margin, num_negatives=num, range_max=num + SPARE, sampling_strategy="top",
-        batch_size=BATCH_SIZE, output_format="triplet", verbose=False, query_prompt=prompts[0] or None,
-        corpus_prompt=prompts[1] or None,
-    )  # fmt: skip
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it prints, and draws bars, whatever it is asked
+        mined = mine_hard_negatives(
+            pairs, encoder, relative_margin=margin, num_negatives=num, range_max=num + SPARE, sampling_strategy="top",
+            batch_size=BATCH_SIZE, output_format="triplet", verbose=False, query_prompt=prompts[0] or None,
+            corpus_prompt=prompts[1] or None,
+        )  # fmt: skip
     near = defaultdict(list)
     for row in mined:
         if row["negative"] not in right[row["anchor"]]:

@@ -166,6 +166,7 @@ def load(run: Run) -> Any:
     )  # fmt: skip
     num = settings.data.mine_negatives
     if num and not settings.data.negatives_from:
+        encoder.to(run.config.device)
         with torch.random.fork_rng():
             mined = from_rows(
                 data.rows.train, encoder, num, margin=settings.data.negative_margin, prompts=data.prompts,
