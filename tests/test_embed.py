@@ -177,7 +177,9 @@ def test_each_family_trains_and_is_read_again(model, embed, encoders):
     assert torch.tensor(vectors).norm(dim=1) == pytest.approx(torch.ones(2), abs=1e-5)
     base = {"modernbert": "final_norm.weight", "roberta": "encoder.layer.0.attention.self.query.weight"}
     name = base.get(model, "layers.0.self_attn.q_proj.weight")
-    stored = {key.removeprefix("model."): value for key, value in load_file(encoders[model] / "model.safetensors").items()}
+    stored = {
+        key.removeprefix("model."): value for key, value in load_file(encoders[model] / "model.safetensors").items()
+    }
     assert not torch.equal(load_file(out / "model.safetensors")[name], stored[name])
 
 

@@ -27,8 +27,8 @@ def read_value(setting: Setting, text: str) -> Any:
             return value
     if not {"str", "int", "float", "bool"} & set(types) and not setting.is_list and not setting.choices:
         raise ValueError("it can't be set from a command line or a file")
-    if "list[float]" in types:
-        value = number(word)
+    if "list[float]" in types or "list[int]" in types:
+        value = (number if "list[float]" in types else whole_number)(word)
     elif "str" in types or setting.is_list:
         value = text
     else:
@@ -83,5 +83,8 @@ def expected(setting: Setting) -> str:
     """What a setting takes."""
     if setting.choices:
         return f"give one of {', '.join(setting.choices)}"
-    kinds = {"bool": "true or false", "int": "a whole number", "float": "a number", "list[float]": "numbers"}
+    kinds = {
+        "bool": "true or false", "int": "a whole number", "float": "a number", "list[float]": "numbers",
+        "list[int]": "whole numbers",
+    }  # fmt: skip
     return f"give {' or '.join(text for name, text in kinds.items() if name in setting.types) or 'a text'}"

@@ -42,7 +42,7 @@ CASES = {
     "each question twice": ([row(n // 2, 100 + n) for n in range(40)], 8, 0),
     "each passage twice": ([row(n, 100 + n // 2) for n in range(40)], 8, 0),
     "a negative is another row's passage": ([row(n, 100 + n, 100 + (n + 1) % 40) for n in range(40)], 8, 0),
-    "one negative of all": ([row(n, 100 + n, 7) for n in range(40)], 8, 0),
+    "one negative of all": ([row(n, 100 + n, 999) for n in range(40)], 8, 0),
     "one question alone": ([row(1, 100 + n) for n in range(8)], 8, 7),
 }
 

@@ -30,9 +30,7 @@ class EmbedDataArguments(FileArguments):
     test_size: float | None = setting(
         None, "Share (below 1) or number of pairs held out, whose passages are searched before and after."
     )
-    mine_negatives: int = setting(
-        0, "Passages mined for each question that are near it and not its own; 0 for none."
-    )
+    mine_negatives: int = setting(0, "Passages mined for each question that are near it and not its own; 0 for none.")
     negatives_from: str | None = setting(
         None, "Index (ftkit index) to mine them from. Default: the rows' passages, by the model as it starts."
     )

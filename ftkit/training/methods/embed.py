@@ -147,9 +147,7 @@ def tokenize_rows(data: PairData, settings) -> None:
 
 def pair_facts(settings, data: PairData, hardware: Hardware) -> Facts:
     """What decisions rest on, of pairs of texts."""
-    facts = model_facts(
-        data.config, hardware, trust_remote_code=settings.training.trust_remote_code, auto=AutoModel
-    )
+    facts = model_facts(data.config, hardware, trust_remote_code=settings.training.trust_remote_code, auto=AutoModel)
     return dataclasses.replace(
         facts, context=data.context, lengths=data.train.lengths, num_test=len(data.rows.test or [])
     )
