@@ -2,7 +2,7 @@
 
     ftkit embed --model ENCODER --dataset_name pairs.jsonl --test_size 0.1 --output_dir runs/encoder
     ftkit embed --model ENCODER --dataset_name pairs.jsonl --mine_negatives 1 --negatives_from X --output_dir runs/hard
-    ftkit index DOCS --embedding_model runs/encoder --output_dir X
+    ftkit embed --model ENCODER --dataset_name pairs.jsonl --use_peft --matryoshka_dims 256 128 --output_dir runs/lora
 
 `accelerate launch ftkit/embed.py` and `python -m ftkit.embed` are the same. Rows are `question` and `passage`, or
 `anchor`, `positive` and maybe `negative`. sentence-transformers' trainer and losses do the work; OUT is a folder that

@@ -498,7 +498,8 @@ EFFECTS = {
         "lora_modules_to_save": Effect(["layers.0.mlp"], model, PEFT),
     },
     "embed": {name: COMMON[name] for name in SHARED} | {
-        "dataset_format": Effect("pairs", 'key "anchor" is missing'),
+        "dataset_format": Effect("triplets", "is passages, but triplets is expected"),
+        "lora_dropout": Effect(0.3, dropout, PEFT),
         "mine_negatives": Effect(1, loaded_rows),
         "negatives_from": Effect("NOWHERE", "holds no index", {"mine_negatives": 1}),
         "negative_margin": Effect(0.9, loaded_rows, {"mine_negatives": 2}),
@@ -509,7 +510,7 @@ EFFECTS = {
         "loss_type": Effect("triplet", loss, {"mine_negatives": 1}),
         "scale": Effect(1.0, weights),
         "mini_batch_size": Effect(1, loss),
-        "triplet_margin": Effect(0.5, weights, {"mine_negatives": 1, "loss_type": "triplet"}),
+        "triplet_margin": Effect(0.5, losses, {"mine_negatives": 1, "loss_type": "triplet"}),
         "matryoshka_dims": Effect([8], loss),
         "adapter": Effect("ADAPTER", "is merged at the end of its run"),
         "num_frozen_layers": Effect(1, "is of language models"),
