@@ -4,13 +4,8 @@ from ftkit.runs.recipes import TRAINERS
 
 # The groups of `ftkit --help`; each command is in one.
 GROUPS = {
-<<<<<<< HEAD
-    "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "pretrain"),
-    "data": ("data", "index", "tokenizer"),
-=======
     "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "embed", "pretrain"),
-    "data": ("data", "tokenizer"),
->>>>>>> a0bf34f (Train embedding models by sentence-transformers' trainer)
+    "data": ("data", "index", "tokenizer"),
     "ask": ("generate", "chat", "serve"),
     "measure": ("bench", "compare", "judge", "arena", "check"),
     "models": ("import", "adapters", "export", "push"),
