@@ -14,7 +14,7 @@ from pathlib import Path
 if __name__ == "__main__":  # run by path, where ftkit need not be installed
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from ftkit.config.flags import MODEL_ARGUMENTS, SCRIPT_ARGUMENTS, TRAINING_ARGUMENTS
+from ftkit.config.flags import MODEL_ARGUMENTS, SCRIPT_ARGUMENTS, TERNARY_ARGUMENTS
 from ftkit.config.parser import run
 from ftkit.runs.recipe import Recipe
 
@@ -22,7 +22,7 @@ SETTINGS_FILE = "config/settings/pretrain.py"
 RECIPE = Recipe(
     name="pretrain",
     flags=(
-        *SCRIPT_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS,
+        *SCRIPT_ARGUMENTS, *MODEL_ARGUMENTS, *TERNARY_ARGUMENTS,
         *(("ftkit", SETTINGS_FILE, f"Pretrain{part}Arguments") for part in ("Data", "Model", "")),
     ),
     settings="ftkit.config.settings.pretrain:SETTINGS",

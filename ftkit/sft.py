@@ -14,14 +14,14 @@ from pathlib import Path
 if __name__ == "__main__":  # run by path, where ftkit need not be installed
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from ftkit.config.flags import DATA_ARGUMENTS, MODEL_ARGUMENTS, TRAINING_ARGUMENTS
+from ftkit.config.flags import DATA_ARGUMENTS, MODEL_ARGUMENTS, TERNARY_ARGUMENTS
 from ftkit.config.parser import run
 from ftkit.runs.recipe import Recipe
 
 RECIPE = Recipe(
     name="sft",
     flags=(
-        *DATA_ARGUMENTS, *MODEL_ARGUMENTS, *TRAINING_ARGUMENTS,
+        *DATA_ARGUMENTS, *MODEL_ARGUMENTS, *TERNARY_ARGUMENTS,
         ("trl", "trainer/sft_config.py", "SFTConfig"), ("ftkit", "config/settings/sft.py", "SFTArguments"),
     ),
     settings="ftkit.config.settings.sft:SETTINGS",

@@ -12,7 +12,7 @@ from ftkit.config.files import check_folder
 from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command, quoted
 
-FORMATS = ("gpt2", "llama", "qwen2", "gguf", "ollama")
+FORMATS = ("gpt2", "llama", "qwen2", "gguf", "ollama", "ternary")
 QUANTIZATIONS = ("f16", "q8_0", "f32", "bf16")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 GENERIC = {"ollama", "gguf", "export", "exports", "exported", "out", "output", "runs", "model", "models", "tmp"}
@@ -48,7 +48,9 @@ def parse(argv: list[str]):
         prog="ftkit export", examples=__doc__, description="Export a model for other engines, and prove it is equal."
     )
     parser.add_argument("model", nargs="?", help="Hub id, folder or .gguf file; with --adapter: its base, if moved")
-    parser.add_argument("--format", required=True, choices=FORMATS, help="plain folder of a family, .gguf, or Ollama")
+    parser.add_argument(
+        "--format", required=True, choices=FORMATS, help="plain folder of a family, .gguf, Ollama, or 1.58 bits packed"
+    )
     parser.add_argument("--output_dir", required=True, help="folder to make; must not exist, or be empty")
     parser.add_argument("--adapter", help="output folder of a run with --use_peft; it is merged first")
     parser.add_argument(

@@ -23,6 +23,7 @@ TRAINING_ARGUMENTS = (
     ("trl", "trainer/base_config.py", "_BaseConfig"),
     ("ftkit", "config/settings/common.py", "TrainerArguments"),
 )
+TERNARY_ARGUMENTS = (*TRAINING_ARGUMENTS, ("ftkit", "config/settings/ternary.py", "TernaryArguments"))
 MODEL_ARGUMENTS = (
     ("trl", "trainer/model_config.py", "ModelConfig"),
     ("ftkit", "config/settings/common.py", "ModelArguments"),

@@ -26,6 +26,7 @@ MEANINGS = (
     ("qlora use_qlora", "--use_peft --load_in_4bit", "--load_in_4bit"),
     ("4bit bits int4 nf4 quantize quantization load_in_4_bit use_4bit", "--load_in_4bit"),
     ("8bit int8 load_in_8_bit use_8bit", "--load_in_8bit"),
+    ("bitnet bitlinear 1bit onebit bit_linear", "--ternary"),
     ("dora", "--use_dora"),
     ("rslora", "--use_rslora"),
     ("r rank lora_rank lora_dim", "--lora_r"),

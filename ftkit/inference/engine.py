@@ -48,6 +48,7 @@ from ftkit.model.adapters.files import (
 from ftkit.model.adapters.loading import put_adapter
 from ftkit.model.adapters.methods import four_bit_config
 from ftkit.model.alike import check_alike
+from ftkit.model.fast.bit_linear import round_once
 from ftkit.model.loading import (
     load_model,
     load_tokenizer,
@@ -305,12 +306,14 @@ def load_weights(settings: ModelSettings, folder: str) -> Any:
     dtype = settings.dtype or ("bfloat16" if probe().bf16 else "float32")
     if probe().device == "cuda":
         torch.cuda.set_device(local_rank())
-    return load_model(
+    model = load_model(
         folder,
         dtype=dtype,
         quantization_config=four_bit_config(dtype) if settings.load_in_4bit else None,
         trust_remote_code=settings.trust_remote_code,
     )
+    round_once(model)
+    return model
 
 
 def text_sides(settings: ModelSettings, adapters: dict[str, str], folder: str, *, with_base: bool) -> dict[str, tuple]:

@@ -10,6 +10,7 @@ Conversions (.gguf to safetensors, anything to FTGPT) are done once and kept in 
 import hashlib
 import importlib.util
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -52,6 +53,7 @@ from ftkit.model.padding import ensure_pad_token
 from ftkit.model.weights.conversion import import_weights
 from ftkit.model.weights.gguf import convert_gguf
 from ftkit.model.weights.shards import safetensors_files
+from ftkit.model.weights.ternary import ternary_settings, use_own_layers
 
 CONVERSION_VERSION = "1"  # raise it when a conversion's result changes, so that cached ones are made again
 HUB_FILES = ("README.md", "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.tiktoken")  # no pickles
@@ -236,6 +238,9 @@ def load_model(
     folder = local_model_folder(name)
     files = safetensors_files(folder)
     stored = {"quantization_config": quantization_config} if quantization_config else {}  # None would undo its own
+    is_ternary = ternary_settings(folder) is not None
+    if is_ternary:  # transformers warns that its own layers are slow; ours take their place
+        logging.getLogger("transformers.quantizers.quantizer_bitnet").setLevel(logging.ERROR)
     try:
         with foreign(folder, "does not load as a causal language model"):
             model = AutoModelForCausalLM.from_pretrained(
@@ -253,6 +258,8 @@ def load_model(
         path = broken_weights(folder)
         reason = first_line(error.__cause__)
         raise UserError(f"{path}: not a readable safetensors file ({reason}); save or download it again") from error
+    if is_ternary:
+        use_own_layers(model)
     check_loaded(model, files)
     return model
 

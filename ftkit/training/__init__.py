@@ -42,5 +42,6 @@ sharing.py           Work on held-out rows shared by the processes of a run, ins
 space.py             How much room on the disk a run's checkpoints take
 stopped_batch.py     The rows of a batch by name, for a run that stops
 stopping.py          Signals of a run: saved at the next update, and ended
+ternary.py           Fine-tuning to 1.58 bits
 text_preparation.py  Text and weights made ready for pretraining
 """

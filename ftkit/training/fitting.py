@@ -58,7 +58,8 @@ def work_of(asked, facts: Facts, values: dict) -> Work:
     has_reference = has_reference and not getattr(asked.training, "is_reference_free", False)
     row = values["block_length"] or max(facts.lengths, default=values["max_length"] or 0)
     rows = values["per_device_train_batch_size"] * getattr(asked.training, "sequences_per_row", 1)
-    copies = 2 if has_reference and not model.use_peft else 1
+    rounds = getattr(asked.training, "ternary", False)  # all weights, at each use
+    copies = 2 if (has_reference and not model.use_peft) or rounds else 1
     stored = 2.0 if values["dtype"] in ("bfloat16", "float16") else 4.0
     stored = FOUR_BIT_BYTES if model.load_in_4bit else EIGHT_BIT_BYTES if model.load_in_8bit else stored
     half = values["bf16"] or bool(asked.training.fp16)

@@ -34,10 +34,12 @@ from ftkit.model.context import context_size
 from ftkit.model.fast.packed_attention import use_packed_attention
 from ftkit.model.fast.varlen_attention import use_varlen_attention
 from ftkit.model.loading import check_vocabulary, load_config, load_model, load_tokenizer, local_model_folder
+from ftkit.model.weights.ternary import is_packed
 from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts, timed_head
 from ftkit.training.packing import GPU_LIBRARIES, PACKED_ATTENTION, VARLEN_ATTENTION
 from ftkit.training.plan import row_limit
+from ftkit.training.ternary import go_ternary
 
 STREAM_SAMPLE = 1000  # first rows of a stream, from which the plan is made and the receipt is counted
 SHUFFLE_BUFFER = 1000  # rows of a stream that are mixed
@@ -272,6 +274,11 @@ def answer_lengths(data: PreparedData) -> list[tuple[int, int]]:
 def load_trained(run) -> PreTrainedModel:
     """Load the weights, grow the vocabulary by added tokens, freeze what is not trained, put --adapter on."""
     model_args, data = run.settings.model, run.data
+    if is_packed(data.folder) and not model_args.use_peft:
+        raise UserError(
+            f"{data.folder}: its weights are packed to 1.58 bits and can't be trained; take the run it was exported "
+            "from, or add --use_peft"
+        )
     model = load_base(run)
     keep_four_bit_gradients(model)
     if data.template and data.template.added_tokens:
@@ -285,6 +292,7 @@ def load_trained(run) -> PreTrainedModel:
         freeze_layers(model, model_args.num_frozen_layers)
     if model_args.adapter:
         return put_adapter(model, model_args.adapter, data.tokenizer, is_trainable=True)
+    go_ternary(run, model)
     return model
 
 

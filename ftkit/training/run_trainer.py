@@ -10,6 +10,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from ftkit.config.foreign import settings_that_libraries_take
 from ftkit.config.versions import has_fused_head
 from ftkit.data.templates.lock import write_lock
+from ftkit.model.fast.bit_linear import strength_of
 from ftkit.model.fast.fused_lora import use_fused_lora
 from ftkit.training.batch_totals import BatchTotals
 from ftkit.training.callbacks import MetricsCallback
@@ -21,6 +22,7 @@ from ftkit.training.moved import MovedTensors
 from ftkit.training.progress import progress_callback
 from ftkit.training.saving import SavingCallback
 from ftkit.training.stopping import current, with_deaf_workers
+from ftkit.training.ternary import WarmIn
 
 
 class RunMixin(GuardMixin, CheckpointMixin):
@@ -44,6 +46,9 @@ class RunMixin(GuardMixin, CheckpointMixin):
             kept = {"selected_adapters": [self.model.active_adapter]}
             kept |= {"save_embedding_layers": False} if trains_new_tokens(self.model) else {}
             self.model.save_pretrained = functools.partial(self.model.save_pretrained, **kept)
+        strength = strength_of(self.model)
+        if strength and not strength.evaluation:
+            self.add_callback(WarmIn(strength, self.args.ternary_warmup))
         self.moved = MovedTensors()
         self.add_callback(self.moved)
         metrics = MetricsCallback(self.args.output_dir, self.num_tokens_seen)

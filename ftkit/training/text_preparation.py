@@ -29,6 +29,7 @@ from ftkit.training.budget import budget_lines
 from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts
 from ftkit.training.preparation import load_trained, loaded_attention, switch_attention
+from ftkit.training.ternary import go_ternary
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
 END_SHARE = 0.1  # of a single text that is held out
@@ -216,6 +217,7 @@ def load_or_make(run) -> PreTrainedModel:
             config._attn_implementation = loaded_attention(run)
         model = FTGPTForCausalLM(config)
         switch_attention(model, run.decided.attention)
+        go_ternary(run, model)
         return model
     return load_trained(run)
 

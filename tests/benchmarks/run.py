@@ -3,7 +3,7 @@
     python tests/benchmarks/run.py --rows instruction-data.json
 
 C1 and C2 a training step, C3 the LM head, C4 `ftkit sft` against `trl sft`, C5 LoRA, C6 QLoRA, C7 saving, C8 and C12
-serving, C11 GRPO; G1 to G5 and G8 are the same on one GPU and are skipped, with a line each, where there is none. `--only C3,C4` chooses, `--quick` shows in a few
+serving, C11 GRPO, C13 1.58 bits; G1 to G5 and G8 are the same on one GPU and are skipped, with a line each, where there is none. `--only C3,C4` chooses, `--quick` shows in a few
 minutes that all of them work (it writes nothing), those of a GPU on a CPU too. On a GPU that is lent for some minutes:
 
     python tests/benchmarks/run.py --gpu_seconds 480
@@ -33,6 +33,7 @@ BENCHMARKS = {  # key: (module, title)
     "C8": ("serving", "one answer at a time through ftkit serve"),
     "C11": ("grpo_speed", "sampling and updates of GRPO beside TRL's trainer"),
     "C12": ("serving", "many adapters and clients at once"),
+    "C13": ("ternary", "1.58 bits beside QLoRA"),
     "G1": ("gpu_pretraining", "pretraining GPT-2 124M on one GPU"),
     "G2": ("gpu_tuning", "fine-tuning a 1B shape with packing on one GPU"),
     "G3": ("gpu_tuning", "LoRA and QLoRA on an 8B shape on one GPU"),

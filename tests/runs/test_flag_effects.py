@@ -315,8 +315,9 @@ SHARED = (  # settings of ours that have been tried on the whole table above wit
     "num_frozen_layers", "data_seed",
 )  # fmt: skip
 WEIGHTS = dict.fromkeys((*NEW_MODEL, "tokenizer")) | {"model_name_or_path": "MODEL"}
+TERNARY = {"ternary": Effect(True, model), "ternary_warmup": Effect(0, weights, {"ternary": True})}
 EFFECTS = {
-    "sft": COMMON | row_effects(22, 3) | {
+    "sft": COMMON | row_effects(22, 3) | TERNARY | {
         "before_after": Effect(True, decided, HELD_OUT),
         "packing": Effect(False, decided),
         "loss_type": Effect("dft", weights),
@@ -456,7 +457,7 @@ EFFECTS = {
         "fused_lora", "adapter", "ftgpt", "dtype", "peft_method", "lora_target_modules", "lora_dropout",
         "use_bnb_nested_quant", "num_virtual_tokens", "num_frozen_layers", "use_peft", "load_in_4bit", "lora_r",
         "lora_alpha", "lora_modules_to_save", "use_dora", "use_rslora",
-    )} | {
+    )} | TERNARY | {
         "compact_loss_head": Effect(True, head),
         "dataset_test_split": Effect("test", rows, {"dataset_name": "SPLITS"}),
         "document_separator": Effect("####", rows, {"dataset_name": "TEXT"}),
@@ -700,6 +701,9 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"eval_packing": True, "packing": False}, "without --packing"),
         ({"packing_strategy": "wrapped"}, "lets rows see each other"),
         ({"num_train_epochs": 2, "max_steps": 3}, "--max_steps ends the run"),
+        ({"ternary": True, "use_peft": True}, "trains all weights"),
+        ({"ternary": True, "num_frozen_layers": 1}, "rounds every layer"),
+        ({"ternary_warmup": 3}, "needs --ternary"),
     ],
     "dpo": [
         ({"allow_empty_mask": True}, "a pair has two answers"),

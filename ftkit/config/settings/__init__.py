@@ -14,4 +14,5 @@ ranges.py    What values settings may have, beside their type
 rates.py     The peak learning rate where nobody chose one
 reward.py    The settings of `ftkit reward` beside TRL's
 sft.py       The settings of `ftkit sft` beside TRL's
+ternary.py   The settings of fine-tuning to 1.58 bits
 """

@@ -11,6 +11,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, FileArguments, ModelArguments, TrainerArguments, plain, setting
 from ftkit.config.settings.needs import Need, Needs, never
 from ftkit.config.settings.rates import NEW_MODEL, PRETRAIN_RATES
+from ftkit.config.settings.ternary import TernaryArguments
 
 FROM_SCRATCH = (
     "preset", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
@@ -88,7 +89,7 @@ class PretrainModelArguments(ModelArguments):
 
 
 @dataclass
-class PretrainArguments(TrainerArguments, _BaseConfig):
+class PretrainArguments(TernaryArguments, TrainerArguments, _BaseConfig):
     """Transformers' TrainingArguments with what pretraining wants, and a budget."""
 
     learning_rate: float | None = setting(

@@ -34,7 +34,8 @@ RANGES = (
     Range(
         ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps", "num_samples", "beta",
          "num_frozen_layers", "num_trained_layers", "eval_delay", "neftune_noise_alpha",
-         "value_learning_rate", "vf_coef", "kl_coef", "missing_eos_penalty", "mine_negatives"),
+         "value_learning_rate", "vf_coef", "kl_coef", "missing_eos_penalty", "mine_negatives",
+         "ternary_warmup"),
         lambda value: value >= 0, "give 0 or more",
     ),
     Range(

@@ -8,11 +8,12 @@ from ftkit.config.errors import UserError
 from ftkit.config.settings.common import DataArguments, ModelArguments, TrainerArguments, setting
 from ftkit.config.settings.needs import Need, Needs, never
 from ftkit.config.settings.rates import SFT_RATES
+from ftkit.config.settings.ternary import TernaryArguments
 from ftkit.config.versions import has_fused_head
 
 
 @dataclass
-class SFTArguments(TrainerArguments, SFTConfig):
+class SFTArguments(TernaryArguments, TrainerArguments, SFTConfig):
     """TRL's SFTConfig with defaults for the hardware at hand."""
 
     packing: bool | None = setting(None, "Put several rows into one sequence. Default: on where rows stay isolated.")

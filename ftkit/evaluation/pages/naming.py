@@ -16,10 +16,12 @@ KINDS = {
 def method_name(settings: dict, command: str) -> str:
     """How the weights were trained, in words."""
     if command == "pretrain" and not settings.get("use_peft"):
-        return "Continued pretraining" if settings.get("model_name_or_path") else "Pretrained from random weights"
+        done = "Continued pretraining" if settings.get("model_name_or_path") else "Pretrained from random weights"
+        return f"{done}, 1.58 bits" if settings.get("ternary") else done
     if not settings.get("use_peft"):
         frozen = settings.get("num_frozen_layers")
-        return f"Full fine-tune (first {frozen} layers frozen)" if frozen else "Full fine-tune"
+        bits = " to 1.58 bits" if settings.get("ternary") else ""
+        return f"Full fine-tune (first {frozen} layers frozen)" if frozen else f"Full fine-tune{bits}"
     if settings.get("peft_method") == "prompt_tuning":
         return "Soft prompt (prompt tuning)"
     name = "DoRA" if settings.get("use_dora") else "rsLoRA" if settings.get("use_rslora") else "LoRA"

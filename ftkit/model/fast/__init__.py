@@ -1,5 +1,6 @@
-"""Fast paths, each equal to the plain path by test and off by one flag.
+"""Fast paths, each equal to the plain path by test and off by one flag; and a layer of 1.58 bits, which is none.
 
+bit_linear.py         A linear layer of 1.58 bits
 chunked_log_probs.py  Per-token log-probabilities of a linear language-model head, in tiles, with gradients formed
 chunked_sum.py        The sum of any loss of rows' logits, in chunks of rows, with gradients formed in forward
 fused_lora.py         A LoRA layer as one autograd function, y = x W' + s (x A') B', on a CPU

@@ -8,5 +8,6 @@ gguf_file.py   Reads a .gguf file
 mixing.py      Whole models of one architecture mixed into one
 plain_forward.py  The forward pass of GPTs that people write, by their own formulas and tensor names
 shards.py      Safetensors folders read and written tensor by tensor
+ternary.py     Models of 1.58 bits
 tables.py      Which tensor and which setting of GPT-2, Llama, Qwen2 and GGUF is which
 """

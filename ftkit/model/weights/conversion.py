@@ -113,7 +113,10 @@ def import_weights(
     in FTGPT, if the weights are pickles or do not match the config, or if `output_dir` is not empty.
     """
     source_folder, output_dir = Path(source_folder), Path(output_dir)
-    family = FAMILIES.get(model_type := _read_json(source_folder / "config.json").get("model_type", ""))
+    settings = _read_json(source_folder / "config.json")
+    if settings.get("quantization_config"):
+        raise UserError(f"{source_folder}: its weights are quantised, which a conversion would lose; take it as it is")
+    family = FAMILIES.get(model_type := settings.get("model_type", ""))
     if family is None:
         raise UserError(
             f'{source_folder}: model_type "{model_type}"; convertible to FTGPT are {", ".join(FAMILIES)}; '

@@ -26,10 +26,12 @@ from ftkit.data.templates.lock import copy_lock, make_lock, read_lock, rendering
 from ftkit.inference.end_tokens import stored_end_tokens
 from ftkit.model.adapters.files import named_base, resolve_base
 from ftkit.model.adapters.merging import merge_adapter
+from ftkit.model.fast.bit_linear import BitLinear
 from ftkit.model.loading import load_config, load_model, load_tokenizer, local_model_folder
 from ftkit.model.weights.conversion import copy_files, export_weights
 from ftkit.model.weights.gguf import convert_gguf
 from ftkit.model.weights.shards import INDEX_FILE, OutputTensor, SafetensorsFolder, safetensors_files, write_shards
+from ftkit.model.weights.ternary import is_packed, ternary_settings, write_packed
 from ftkit.publish.export.certificate import Certificate, compare, observe
 from ftkit.publish.export.gguf import write_gguf
 from ftkit.publish.export.gguf_adapter import ADAPTER_KINDS, write_adapter_gguf, write_merged_gguf
@@ -37,7 +39,7 @@ from ftkit.publish.export.gguf_tokenizer import TRICKY_TEXT
 from ftkit.publish.export.ollama import modelfile, probe_template, stop_strings
 
 PLAIN_FORMATS = ("gpt2", "llama", "qwen2")
-FORMATS = (*PLAIN_FORMATS, "gguf", "ollama")
+FORMATS = (*PLAIN_FORMATS, "gguf", "ollama", "ternary")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KINDS = {"float16": "f16", "bfloat16": "bf16"}
 GGUF_FILE, ADAPTER_FILE = "model.gguf", "adapter.gguf"
@@ -77,12 +79,13 @@ def export_model(
     output_dir = Path(output_dir)
     with staged_folder(output_dir) as staging, _scratch(output_dir) as scratch:
         source = _source_folder(model, adapter, scratch, dtype, is_unmerged)
-        _check_is_causal(source)
+        _check_is_causal(source, format_name)
         owner = model if adapter is None and model.endswith(".gguf") else source  # a .gguf's lock lies beside it
         if adapter is None:  # a merge has looked
             verify_lock(owner, load_tokenizer(source))
-        if format_name in PLAIN_FORMATS:
-            facts = _write_plain(source, staging, format_name, dtype, scratch)
+        if format_name in (*PLAIN_FORMATS, "ternary"):
+            write = _write_ternary if format_name == "ternary" else _write_plain
+            facts = write(source, staging, format_name, dtype, scratch)
             certificate = _certify_plain(source, staging, facts["is_rounded"], facts["dtype"])
             copy_lock(owner, staging)
         else:
@@ -136,11 +139,19 @@ def _public_name(name: str | None) -> str | None:
     return Path(name).name if name and Path(name).expanduser().exists() else name
 
 
-def _check_is_causal(folder: Path) -> None:
+def _check_is_causal(folder: Path, format_name: str) -> None:
     settings = read_object(folder / "config.json")
     if any(name.endswith("ForSequenceClassification") for name in settings.get("architectures") or ()):
         raise UserError(f"{folder}: is a classifier; export takes causal language models")
-    if settings.get("quantization_config"):
+    bits = ternary_settings(folder)
+    if format_name == "ternary" and (bits is None or is_packed(folder)):
+        why = "are packed already" if bits else "are not of 1.58 bits; ftkit sft --ternary trains such"
+        raise UserError(f"{folder}: its weights {why}")
+    if bits and format_name != "ternary":
+        raise UserError(
+            f"{folder}: its weights are of 1.58 bits, which {format_name} has no place for; take --format ternary"
+        )
+    if settings.get("quantization_config") and not bits:
         raise UserError(f"{folder}: its weights are quantised; export the unquantised model")
 
 
@@ -166,6 +177,16 @@ def _write_plain(source: Path, staging: Path, family: str, dtype: str, scratch: 
     copy_files(source, staging)
     is_rounded = any(dtypes[name].itemsize < spec.dtype.itemsize for name, spec in tensors.specs().items())
     return {"dtype": stored, "is_rounded": is_rounded}
+
+
+def _write_ternary(source: Path, staging: Path, family: str, dtype: str, scratch: Path) -> dict:
+    """Write a model of 1.58 bits packed, four weights in a byte, as transformers reads it; facts for export.json."""
+    names = [name for name, module in load_model(source).named_modules() if isinstance(module, BitLinear)]
+    stored = write_packed(source, staging, names, dtype)
+    copy_files(source, staging)
+    for path in source.glob("*.py"):  # FTGPT's own, for those without ftkit
+        shutil.copy2(path, staging)
+    return {"dtype": stored, "is_rounded": dtype != "auto", "num_packed_layers": len(names)}
 
 
 def _cast(tensors: SafetensorsFolder, name: str, dtype: torch.dtype) -> torch.Tensor:
