@@ -132,7 +132,9 @@ def test_a_smaller_demo_prints_the_lines_that_are_shown(tmp_path):
 
 
 # The Hub; a person; what does not end by itself, and which guides run.
-ONLY_PARSED = ("ftkit try", "ftkit push", "ftkit chat", "ftkit serve", "accelerate launch", "ftkit sft --help")
+ONLY_PARSED = (
+    "ftkit try", "ftkit push", "ftkit chat", "ftkit serve", "ftkit synth", "accelerate launch", "ftkit sft --help"
+)  # fmt: skip
 SMALLER = {  # the same command on small models, and shorter
     "smollm2": "base", "--num_heads 12": "--num_heads 4", "--max_tokens 2e6": "--max_tokens 4096 --hidden_size 16"
 }  # fmt: skip

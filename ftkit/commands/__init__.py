@@ -17,5 +17,6 @@ judge.py          Lets a model judge answers
 predict/          `--predict` of classifiers and of reward models
 push.py           Pushes a model or adapter folder to the Hugging Face Hub, and loads it back to see that it works
 serve.py          Serves a model and its adapters to OpenAI's clients
+synth.py          Lets a model write rows, from seeds or documents
 tokenizer.py      Trains a byte-level BPE tokenizer, or takes GPT-2's, and shows how well it compresses held-out t
 """

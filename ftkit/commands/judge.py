@@ -4,7 +4,6 @@ ftkit judge mine=answers.jsonl --endpoint http://127.0.0.1:11434/v1 --model_name
 ftkit judge base=before.jsonl mine=after.jsonl --adapter runs/judge --output_dir judged
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -16,15 +15,19 @@ from ftkit.config.parser import CommandParser
 from ftkit.config.paste import command
 from ftkit.config.terminal import Progress, resumable
 from ftkit.data.reading.read_as import add_reading_flags
-from ftkit.inference.asking import asking_parser, model_settings, parse_adapters, sampling_of
+from ftkit.inference.asking import (
+    add_endpoint_flags,
+    asking_parser,
+    check_endpoint_flags,
+    model_settings,
+    parse_adapters,
+    sampling_of,
+)
 
 JUDGE_SETTINGS = (
     "mode", "model_name_or_path", "adapter", "endpoint", "system", "temperature", "top_p", "top_k",
     "repetition_penalty", "seed", "template", "dtype", "load_in_4bit", "ftgpt",
 )  # fmt: skip  # those that change a judgement; max_new_tokens changes none, as a reply that it cuts off is none
-LOCAL_SETTINGS = (
-    "adapter", "ftgpt", "template", "load_in_4bit", "dtype", "trust_remote_code", "top_k", "repetition_penalty",
-)  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
@@ -67,15 +70,7 @@ def judge_parser() -> CommandParser:
     )
     add_reading_flags(parser)
     parser.add_argument("--mode", choices=["score", "pair"], help="default: pair where there are several models")
-    parser.add_argument(
-        "--endpoint", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
-    )
-    parser.add_argument(
-        "--api_key_variable", help="environment variable with the server's key; default: OPENAI_API_KEY, if it is set"
-    )
-    parser.add_argument("--timeout_seconds", type=float, default=120.0, help="of one attempt at the server")
-    parser.add_argument("--num_retries", type=int, default=4, help="after a failed attempt")
-    parser.add_argument("--concurrency", type=int, default=4, help="requests to the server at once")
+    add_endpoint_flags(parser)
     parser.add_argument("--batch_size", type=int, default=8, help="requests to a local model at once")
     parser.add_argument("--limit", type=int, help="judge only this many questions")
     parser.add_argument(
@@ -85,8 +80,6 @@ def judge_parser() -> CommandParser:
         help="ask each question this many times, to see how steady the judge is; needs a --temperature",
     )
     parser.add_argument("--votes", metavar="FILE", help="people's votes on the same pairs: how far the judge agrees")
-    parser.add_argument("--input_price", type=float, help="of a million tokens that the judge reads")
-    parser.add_argument("--output_price", type=float, help="of a million tokens that the judge writes")
     parser.add_argument("--output_dir", required=True, help="judgements, scores or votes; goes on if it was stopped")
     parser.add_argument("--overwrite", action="store_true", help="start over: remove the judging in --output_dir")
     return parser
@@ -94,23 +87,18 @@ def judge_parser() -> CommandParser:
 
 def check(args, parser: CommandParser) -> None:
     """Raise UserError for what is missing or out of range, before anything is loaded."""
+    from ftkit.inference.endpoint import endpoint_of
+
     sampling_of(args)
     if not args.model_name_or_path and not args.adapter:
         raise UserError("name the judge: --model_name_or_path M, with --endpoint URL for one on a server")
-    for name in LOCAL_SETTINGS if args.endpoint else ():
-        if getattr(args, name) != parser.get_default(name):
-            fix = "; name the server's model by --model_name_or_path" if name == "adapter" else "; leave it out"
-            raise UserError(f"--{name} has no effect with --endpoint{fix}")
     if args.limit is not None and args.limit < 1 or args.num_repeats < 1 or args.batch_size < 1:
         raise UserError("--limit, --num_repeats and --batch_size start at 1")
     if args.num_repeats > 1 and args.temperature == 0:
         raise UserError(
             "--num_repeats at temperature 0 would bring each reply again; give --temperature too, such as 0.7"
         )
-    if any(price is not None and not 0 <= price < math.inf for price in (args.input_price, args.output_price)):
-        raise UserError("--input_price and --output_price are those of a million tokens, 0 or more; correct them")
-    if args.api_key_variable and not os.environ.get(args.api_key_variable, "").strip():
-        raise UserError(f"--api_key_variable: {args.api_key_variable} is not set; export it, or leave the flag out")
+    check_endpoint_flags(args, parser)
     endpoint_of(args)
     check_folder(args.output_dir)
 
@@ -138,19 +126,6 @@ def judge_name(args) -> str:
     return args.model_name_or_path
 
 
-def endpoint_of(args):
-    """The server of the command line; None for a local model. Raises UserError for settings out of range."""
-    from ftkit.inference.endpoint import KEY_VARIABLE, Endpoint
-
-    if not args.endpoint:
-        return None
-    return Endpoint(
-        args.endpoint, args.model_name_or_path, args.timeout_seconds, args.num_retries, args.concurrency,
-        args.temperature, args.max_new_tokens, args.seed, api_key_variable=args.api_key_variable or KEY_VARIABLE,
-        top_p=args.top_p,
-    )  # fmt: skip
-
-
 def questions_of(answers: dict, args) -> list:
     """What the judge is asked. Raises UserError for models that answered other questions."""
     from ftkit.evaluation.judge.judge import pair_questions, score_questions
@@ -164,11 +139,12 @@ def report(questions: list, answers: dict, people: list, settings: dict, args) -
     from ftkit.evaluation.judge import summary
     from ftkit.evaluation.judge.folder import JUDGEMENTS
     from ftkit.evaluation.judge.judge import judge
+    from ftkit.inference.cost import token_line
 
     folder = Path(args.output_dir)
     judging = judge(questions, asker(args), folder / JUDGEMENTS)
     lines = summary.failure_lines(judging.judgements) if questions else ["all answers are equal: nothing to ask"]
-    lines.append(summary.token_line(judging.replies, args.input_price, args.output_price))
+    lines.append(token_line(judging.replies, args.input_price, args.output_price))
     print("\n".join(lines))
     if judging.is_empty:
         reason = Counter(one.failure for one in judging.judgements).most_common(1)[0][0]
@@ -209,7 +185,7 @@ def pair_results(judgements: list, answers: dict, people: list, settings: dict, 
 
 def asker(args):
     """A function that asks the judge many questions and yields (index, reply) as they come."""
-    from ftkit.inference.endpoint import ask_all
+    from ftkit.inference.endpoint import ask_all, endpoint_of
 
     endpoint = endpoint_of(args)
     system = [{"role": "system", "content": args.system}] if args.system else []

@@ -6,6 +6,7 @@ engine, sampling = Engine.load(model_settings(args)), sampling_of(args)
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,9 @@ PLAIN = "none"  # --template: no chat template, text is continued as it is
 EMPTY_ANSWER = "(empty answer)"  # as a person sees it
 SEEDS = 2**63  # that torch takes, from 0 on
 ADAPTER_NAME = re.compile(r"[\w.-]+")
+LOCAL_SETTINGS = (
+    "adapter", "ftgpt", "template", "load_in_4bit", "dtype", "trust_remote_code", "top_k", "repetition_penalty",
+)  # fmt: skip  # which have no effect on a server
 ADAPTER_FORM = "write --adapter PATH, or --adapter NAME=PATH"
 
 
@@ -121,6 +125,30 @@ def add_drawing_flags(parser: CommandParser) -> None:
     add("--num_beams", type=int, default=1, help="beams of a search for the likeliest answer; 1: none")
     add("--length_penalty", type=float, default=1.0, help="of beams: above 0 favours long answers, below 0 short ones")
     add("--no_repeat_ngram_size", type=int, default=0, help="so many tokens in a row never come twice; 0: they may")
+
+
+def add_endpoint_flags(parser: CommandParser) -> None:
+    """Add the settings of asking a server, and what its tokens cost."""
+    add = parser.add_argument
+    add("--endpoint", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1")
+    add("--api_key_variable", help="environment variable with the server's key; default: OPENAI_API_KEY, if it is set")
+    add("--timeout_seconds", type=float, default=120.0, help="of one attempt at the server")
+    add("--num_retries", type=int, default=4, help="after a failed attempt")
+    add("--concurrency", type=int, default=4, help="requests to the server at once")
+    add("--input_price", type=float, help="of a million tokens that are read")
+    add("--output_price", type=float, help="of a million tokens that are written")
+
+
+def check_endpoint_flags(args: argparse.Namespace, parser: CommandParser) -> None:
+    """Raise UserError for flags of a local model beside --endpoint, a key that is not set, and prices below 0."""
+    for name in LOCAL_SETTINGS if args.endpoint else ():
+        if getattr(args, name) != parser.get_default(name):
+            fix = "; name the server's model by --model_name_or_path" if name == "adapter" else "; leave it out"
+            raise UserError(f"--{name} has no effect with --endpoint{fix}")
+    if any(price is not None and not 0 <= price < math.inf for price in (args.input_price, args.output_price)):
+        raise UserError("--input_price and --output_price are those of a million tokens, 0 or more; correct them")
+    if args.api_key_variable and not os.environ.get(args.api_key_variable, "").strip():
+        raise UserError(f"--api_key_variable: {args.api_key_variable} is not set; export it, or leave the flag out")
 
 
 def model_settings(args: argparse.Namespace, **changes) -> ModelSettings:

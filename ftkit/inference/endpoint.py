@@ -6,6 +6,7 @@
 The API key is read from an environment variable and sent to that server alone; redirects are not followed.
 """
 
+import argparse
 import asyncio
 import dataclasses
 import json
@@ -88,6 +89,20 @@ class Endpoint:
                 advice = reply.advice or "run the command again to go on"
                 raise UserError(f"{self.url}: {reply.failure}, {reply.num_attempts} times; {advice}")
         return [replies[index] for index in range(len(conversations))]
+
+
+def endpoint_of(args: argparse.Namespace) -> Endpoint | None:
+    """The server of the flags that `asking.add_endpoint_flags` adds; None for a local model.
+
+    Raises UserError for values out of range.
+    """
+    if not args.endpoint:
+        return None
+    return Endpoint(
+        args.endpoint, args.model_name_or_path, args.timeout_seconds, args.num_retries, args.concurrency,
+        args.temperature, args.max_new_tokens, args.seed, api_key_variable=args.api_key_variable or KEY_VARIABLE,
+        top_p=args.top_p,
+    )  # fmt: skip
 
 
 class GivenUp(UserError):

@@ -5,7 +5,7 @@ from ftkit.runs.recipes import TRAINERS
 # The groups of `ftkit --help`; each command is in one.
 GROUPS = {
     "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "embed", "pretrain"),
-    "data": ("data", "index", "tokenizer"),
+    "data": ("data", "synth", "index", "tokenizer"),
     "ask": ("generate", "chat", "serve"),
     "measure": ("bench", "compare", "judge", "arena", "check"),
     "models": ("import", "adapters", "export", "push"),
@@ -27,6 +27,10 @@ COMMANDS = {
     "data": ("ftkit.commands.data.data", "check, show, convert, clean, split and compare rows"),
     "index": ("ftkit.commands.index", "make documents searchable, for chat, generate and serve --index"),
     "pretrain": TRAINERS["pretrain"],
+    "synth": (
+        "ftkit.commands.synth",
+        "let a model write rows: tasks, questions from documents, solutions, pairs, RAFT",
+    ),
     "tokenizer": ("ftkit.commands.tokenizer", "train a byte-level BPE tokenizer, or take GPT-2's"),
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
     "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),

@@ -32,6 +32,7 @@ OUTPUTS = {  # the command line of each command and what it says of an OUT that 
     "bench": ([*MODEL, "--tasks", "gone.yaml", "--output_dir", "{out}"], FOLDER),
     "index": (["gone", "--output_dir", "{out}"], FOLDER),
     "judge": (["a=gone.jsonl", *MODEL, "--output_dir", "{out}"], FOLDER),
+    "synth": (["--kind", "personas", *MODEL, "--output_dir", "{out}"], FOLDER),
     "arena": (["gone.jsonl", "--dpo", "{out}.jsonl"], "there is no folder file; make it first"),
     "arena --kto": (["{out}.jsonl", "gone.jsonl"], "there is no folder file; make it first"),
     "compare": (["gone", "gone", "--json", "{out}"], FILE),

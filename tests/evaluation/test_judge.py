@@ -6,8 +6,9 @@ from judging import asking, judge, rows
 from ftkit.config.errors import UserError
 from ftkit.evaluation.judge.judge import judge as judge_all
 from ftkit.evaluation.judge.judge import pair_outcomes, pair_questions, score_questions
-from ftkit.evaluation.judge.summary import failure_lines, pair_lines, score_lines, token_line
+from ftkit.evaluation.judge.summary import failure_lines, pair_lines, score_lines
 from ftkit.inference.completion import Reply
+from ftkit.inference.cost import token_line
 from ftkit.inference.endpoint import GivenUp
 from ftkit.inference.judging import Answered, pair_prompt, parse_choice, parse_score, score_prompt
 

@@ -118,20 +118,6 @@ def place_line(what: str, num: int, total: int) -> str:
     return f"{what} won {num:,} of {total:,}, {num / total:.0%} ({low:.0%} to {high:.0%}){warns}"
 
 
-def token_line(replies: list[Judgement], input_price: float | None, output_price: float | None) -> str:
-    """Tokens of all replies, failures included, and what they cost at prices per million."""
-    counted = [one for one in replies if one.input_tokens is not None and one.output_tokens is not None]
-    num_unknown = len(replies) - len(counted)
-    if num_unknown and not counted:
-        return f"tokens and cost unknown: the server counted them for none of {num_unknown:,} replies"
-    read, written = sum(one.input_tokens for one in counted), sum(one.output_tokens for one in counted)
-    line = f"{read:,} tokens read, {written:,} written"
-    if input_price is not None or output_price is not None:
-        cost = (read * (input_price or 0.0) + written * (output_price or 0.0)) / 1e6
-        line += f", cost {cost:.4f} at the prices given"
-    return line + (f"; unknown for {num_unknown:,} more replies" if num_unknown else "")
-
-
 def share_text(num: int, total: int) -> str:
     """A share in percent; a dash of nothing."""
     return f"{num / total:.1%}".replace("%", " %") if total else "-"
