@@ -15,17 +15,19 @@ from transformers.cache_utils import DynamicLayer
 
 from ftkit.inference.batching.text import AnswerText
 from ftkit.model.context import context_size
+from ftkit.model.fast.few_rows import by_all_cores
 
 # B batch, T tokens of the longest prompt, P of the shared prefix, A of an answer, V vocabulary, K likeliest
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; afterwards each module has the mode it had before."""
+    """Evaluation mode and no gradients inside, and few rows by all cores; afterwards each module has its mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():  # not inference_mode: FSDP2 trains on in the buffers that its first forward makes
+        # not inference_mode: FSDP2 trains on in the buffers that its first forward makes
+        with torch.no_grad(), by_all_cores(model):
             yield
     finally:
         for module, mode in modes:

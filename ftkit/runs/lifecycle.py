@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets import Dataset
@@ -20,12 +21,10 @@ from ftkit.config.run_folder import RunRecord, write_run_yaml
 from ftkit.config.terminal import has_color
 from ftkit.data.templates.lock import write_lock
 from ftkit.data.tokens.receipt_text import run_text
-from ftkit.evaluation.pages.report import write_loss_plot, write_report
 from ftkit.evaluation.results import BEFORE, FILE
 from ftkit.model.adapters.files import base_of_adapter, record_base
 from ftkit.model.adapters.methods import count_parameters
 from ftkit.model.loading import public_name_of
-from ftkit.publish.card.model_card import write_model_card
 from ftkit.publish.hub.hub import check_push, push_folder
 from ftkit.runs.benchmark import benchmark_after, benchmark_before, check_benchmark
 from ftkit.runs.decisions import decide_for_all
@@ -47,9 +46,11 @@ STREAM_COUNTS = ("num_rows", "num_truncated_rows", "num_answers_cut", "num_end_t
 
 
 @stoppable
-def train(command: str, method: Method, held_out: HeldOut | None, settings):
+def train(command: str, method: Method, find_held_out: Callable[[], HeldOut] | None, settings):
     """Run into settings.training.output_dir and return the trainer; None with --plan, and where the run is finished.
 
+    find_held_out: imports how held-out rows are measured. Called where they are, for metrics rest on libraries
+    (evaluate, scikit-learn) that take 40 MiB of the memory that training may need.
     Raises UserError for a mistake in settings or data, before the model is loaded where possible.
     """
     settings = with_base_of_adapter(settings)
@@ -66,10 +67,10 @@ def train(command: str, method: Method, held_out: HeldOut | None, settings):
             say("\n".join(plan_lines(run, method, None)))
             return None
         on_first_process(settings.training, lambda: check_room(run))
-        return train_run(run, method, held_out, start)
+        return train_run(run, method, find_held_out, start)
 
 
-def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
+def train_run(run: Run, method: Method, find_held_out: Callable[[], HeldOut] | None, start: Start):
     """What comes after the decisions: the model loaded, announced, trained, measured and saved; the trainer."""
     model = method.load(run)
     with settings_that_libraries_take():
@@ -79,13 +80,15 @@ def train_run(run: Run, method: Method, held_out: HeldOut | None, start: Start):
     receipt = method.receipt(run, trainer)
     announce(run, method, trainer, receipt, start)
     golden = golden_before(run, trainer)
-    if held_out and is_sharded(trainer):
-        held_out = None
+    if find_held_out and is_sharded(trainer):
+        find_held_out = None
         say_why_left_out(trainer)
-    if held_out and held_out.before and not on_first_process(run.config, lambda: is_measured(run, start)):
-        held_out.before(run, trainer)
+    if find_held_out and trainer.eval_dataset is not None:
+        before = find_held_out().before
+        if before and not on_first_process(run.config, lambda: is_measured(run, start)):
+            before(run, trainer)
     trainer.train(resume_from_checkpoint=start.checkpoint)
-    lines = held_out.after(run, trainer) if held_out else []
+    lines = find_held_out().after(run, trainer) if find_held_out else []
     if lines and trainer.is_world_process_zero():
         say("\n".join(lines))
     if method.finish:
@@ -214,9 +217,7 @@ def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start, go
         if generation_config := getattr(trainer.model, "generation_config", None):
             with writing(Path(output_dir) / "generation_config.json"):
                 generation_config.save_pretrained(output_dir)
-        write_loss_plot(output_dir)
-        write_report(output_dir)
-        write_model_card(output_dir, receipt, run.command)
+        write_pages(output_dir, receipt, run.command)
         close_folder(start, run.config)
         if verdict:
             say(verdict)
@@ -224,6 +225,16 @@ def close_run(run: Run, method: Method, trainer, receipt: dict, start: Start, go
         if run.settings.training.push_to_hub:
             push_result(run.settings.training)
     trainer.end()
+
+
+def write_pages(output_dir: str, receipt: dict, command: str) -> None:
+    """Write loss.png, report.html and the card; imported late, as `train` says of metrics."""
+    from ftkit.evaluation.pages.report import write_loss_plot, write_report
+    from ftkit.publish.card.model_card import write_model_card
+
+    write_loss_plot(output_dir)
+    write_report(output_dir)
+    write_model_card(output_dir, receipt, command)
 
 
 def trained_rows(data) -> list[dict]:

@@ -67,7 +67,7 @@ class Recipe:
         """
         from ftkit.runs.lifecycle import train
 
-        return train(self.name, found(self.method), found(self.held_out), settings)
+        return train(self.name, found(self.method), self.held_out and (lambda: found(self.held_out)), settings)
 
     def main(self, argv: list[str]) -> None:
         """Parse the command line and run it."""

@@ -22,7 +22,7 @@ from typing import NamedTuple
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 MAX_ATTEMPTS = 5  # a round is repeated so many times, on average, before noise is accepted
-QUIET_SHARE = 0.06  # of a core, that other processes may use during a round
+QUIET_SHARE = 0.1  # of a core, that other processes may use during a round
 SEED = 0
 
 

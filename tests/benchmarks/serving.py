@@ -30,6 +30,7 @@ from measuring import Options
 ADAPTERS, SLOTS, NEW_TOKENS, RANK = 8, 16, 64, 8
 CROWD, CROWD_RANK = 100, 4  # adapters in memory at once
 GPT2_TOKENS = 128  # of C8
+SERVE, GENERATE, THEIRS = "ftkit serve", "ftkit generate", "model.generate"
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 PLOT = Path(__file__).with_name("serving.png")
 QUESTION = [{"role": "user", "content": "Name three birds and say in one sentence what each of them eats."}]
@@ -117,6 +118,7 @@ def decoding(options: Options) -> str:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    from ftkit.inference.generation import generate_ids
     from ftkit.model.loading import load_tokenizer
 
     num = 8 if options.quick else GPT2_TOKENS
@@ -125,7 +127,8 @@ def decoding(options: Options) -> str:
         torch.manual_seed(measuring.SEED)
         model = GPT2LMHeadModel(GPT2Config(n_layer=layers)).eval()
         model.save_pretrained(name)
-        load_tokenizer("gpt2").save_pretrained(name)
+        tokenizer = load_tokenizer("gpt2")
+        tokenizer.save_pretrained(name)
 
         def prompt() -> torch.Tensor:  # a new one each time: nothing of it has been kept
             return torch.randint(0, 50257, (1, 64))
@@ -147,17 +150,23 @@ def decoding(options: Options) -> str:
                 status, found = asked(port, "/v1/completions", body | {"temperature": 0}, connection=connection)
                 assert status == 200 and json.loads(found)["usage"]["completion_tokens"] == num, found
 
-            times = alternate({"ftkit serve": ours, "model.generate": theirs}, options.rounds)
-    ratio = measuring.paired_ratio(times["model.generate"], times["ftkit serve"])
+            def by_command() -> None:  # what ftkit generate and bench call
+                asked_ids = prompt().tolist()
+                (found,) = generate_ids(model, tokenizer, asked_ids, max_new_tokens=num, eos_token_ids=[])
+                assert len(found) == num
+
+            times = alternate({SERVE: ours, GENERATE: by_command, THEIRS: theirs}, options.rounds)
+    ratios = [measuring.paired_ratio(times[THEIRS], times[side]) for side in (SERVE, GENERATE)]
     weights = sum(parameter.numel() for parameter in model.parameters()) * 4
     bound = bandwidth() / weights
-    best = num / min(times["ftkit serve"])
+    best = num / min(times[SERVE])
     rows = [[side, measuring.spread([num / one for one in seconds], digits=1)] for side, seconds in times.items()]
     return (
         f"A GPT-2 of {weights / 4e6:.0f}M parameters with random values, fp32, batch 1, {num} tokens after 64; the server "
         f"through HTTP, prompt and tokenizing included.\n\n{measuring.table(['', 'tokens/s'], rows)}\n\n"
-        f"ftkit serve is {ratio} times as fast. Weights read once for each token at the bandwidth of this minute allow "
-        f"{bound:.0f} tokens/s; its best round reached {best / bound:.0%} of that."
+        f"ftkit serve is {ratios[0]} times as fast as model.generate, ftkit generate {ratios[1]} times. Weights read once "
+        f"for each token at the bandwidth of this minute allow {bound:.0f} tokens/s; the server's best round reached "
+        f"{best / bound:.0%} of that."
     )
 
 

@@ -31,6 +31,7 @@ from ftkit.inference.batching.version import Version
 from ftkit.inference.end_tokens import end_token_ids
 from ftkit.inference.generation import context_limit, token_log_probs
 from ftkit.model.adapters.parts import Parts
+from ftkit.model.fast.few_rows import by_all_cores
 
 GIB = 2**30
 BLOCKS_A_STEP = 8  # of prompts, before the answers that are being written go on
@@ -148,7 +149,7 @@ class Batcher:
         """What the thread does until `close`."""
         use_all_cores()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), by_all_cores(self.model):
                 while self.take_mail():
                     self.read_prompts()
                     self.write_tokens()
