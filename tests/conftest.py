@@ -20,6 +20,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # bitsandbytes imports a compiler for some functions of GPUs
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores
 
@@ -48,6 +49,10 @@ def pytest_runtest_teardown(item):
         return (yield)
     finally:
         item.user_properties.append(("cpu_seconds", cpu_seconds() - item.stash[CPU_AT_START]))
+
+
+def pytest_sessionfinish():
+    gc.freeze()  # pytest's last collection would walk over all that was imported
 
 
 def pytest_terminal_summary(terminalreporter, config):

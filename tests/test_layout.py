@@ -1,6 +1,7 @@
 """The tree keeps its promises: imports flow one way, importing does nothing, functions are short and say what they do."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -39,13 +40,14 @@ PURE = {
 LIBRARY_METHODS = re.compile("forward|backward|log|training_step|parse_args|error|on_[a-z_]+")
 
 
+# Every module of the package but for the code that was saved with the bundled base.
+PATHS = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] != "assets"]
+
+
+@functools.cache
 def trees() -> dict[Path, ast.Module]:
-    """Every module of the package but for the code that was saved with the bundled base."""
-    paths = (path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] != "assets")
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
-
-
-TREES = trees()
+    """All of `PATHS`, parsed where a test looks at them."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in PATHS}
 
 
 def imported_names(tree: ast.Module) -> set[str]:
@@ -61,7 +63,7 @@ def imported_names(tree: ast.Module) -> set[str]:
 
 def ftkit_imports(path: Path) -> set[str]:
     """The first name below `ftkit` of every import in a file."""
-    return {name.split(".")[1] for name in imported_names(TREES[path])}
+    return {name.split(".")[1] for name in imported_names(trees()[path])}
 
 
 def functions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef, ast.ClassDef | None]]:
@@ -80,7 +82,7 @@ def where(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", [path for path in TREES if path.parent != PACKAGE], ids=where)
+@pytest.mark.parametrize("path", [path for path in PATHS if path.parent != PACKAGE], ids=where)
 def test_a_stage_imports_only_stages_to_its_left(path):
     stage = path.relative_to(PACKAGE).parts[0]
     allowed = {*STAGES[: STAGES.index(stage) + 1], "__version__"}
@@ -88,7 +90,7 @@ def test_a_stage_imports_only_stages_to_its_left(path):
 
 
 def test_commands_are_imported_by_the_command_line_only():
-    for path in TREES:
+    for path in trees():
         if path.parent != PACKAGE and path.relative_to(PACKAGE).parts[0] != "commands":
             assert "commands" not in ftkit_imports(path), path
 
@@ -98,7 +100,7 @@ def test_no_command_imports_another():
     for path in sorted(commands.rglob("*.py")):
         folder = path.relative_to(commands).parent.parts  # the actions of one command share what is in its folder
         own = ".".join(("ftkit", "commands", *folder, ""))
-        found = {name for name in imported_names(TREES[path]) if name.startswith("ftkit.commands")}
+        found = {name for name in imported_names(trees()[path]) if name.startswith("ftkit.commands")}
         assert all(folder and name.startswith(own) for name in found), path
 
 
@@ -122,12 +124,12 @@ def test_top_level_holds_nothing_else():
 
 def test_no_module_imports_itself_by_way_of_others():
     modules = {}
-    for path in TREES:
+    for path in trees():
         parts = path.relative_to(ROOT).with_suffix("").parts
         modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     graph = {}
     for module, path in modules.items():
-        names = imported_names(TREES[path])
+        names = imported_names(trees()[path])
         graph[module] = {name if name in modules else name.rpartition(".")[0] for name in names} & modules.keys()
     try:
         TopologicalSorter(graph).prepare()
@@ -153,11 +155,11 @@ def calls_at_import(body: list[ast.stmt]) -> Iterator[ast.Call | ast.stmt]:
             yield from (one for one in ast.walk(part) if isinstance(one, ast.Call) and id(one) not in delayed)
 
 
-@pytest.mark.parametrize("path", TREES, ids=where)
+@pytest.mark.parametrize("path", PATHS, ids=where)
 def test_nothing_happens_at_import(path):
     if where(path) in ACTS_AT_IMPORT:
         return
-    for node in calls_at_import(TREES[path].body):
+    for node in calls_at_import(trees()[path].body):
         called = getattr(node, "func", node)
         name = getattr(called, "attr", getattr(called, "id", type(called).__name__))
         is_pure = isinstance(node, ast.Call) and (name in PURE or name.lstrip("_")[:1].isupper())
@@ -165,14 +167,14 @@ def test_nothing_happens_at_import(path):
 
 
 def test_no_function_changes_a_name_of_its_module():
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         assert not [node.names for node in ast.walk(tree) if isinstance(node, ast.Global)], path
 
 
 def test_functions_fit_a_screen():
     lengths = {
         f"{where(path)}:{name}": node.end_lineno - node.lineno + 1
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for name, node, _ in functions(tree.body)
     }
     assert not {name for name, length in lengths.items() if length > MAX_LINES}
@@ -180,12 +182,12 @@ def test_functions_fit_a_screen():
 
 
 def test_every_file_says_what_it_is():
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         assert ast.get_docstring(tree) or not path.stat().st_size, f"{path} has no docstring"
 
 
 def test_every_public_class_and_function_says_what_it_is():
-    classes = {node.name: node for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for tree in trees().values() for node in tree.body if isinstance(node, ast.ClassDef)}
 
     def is_documented(owner: ast.ClassDef | None, node: ast.FunctionDef) -> bool:
         """Whether a function, or the one of a base class that it stands for, has a docstring."""
@@ -200,7 +202,7 @@ def test_every_public_class_and_function_says_what_it_is():
         return False
 
     silent = set()
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         silent |= {
             f"{where(path)}:{node.name}" for node in tree.body if is_public_class(node) and not ast.get_docstring(node)
         }
@@ -222,7 +224,7 @@ def test_no_module_goes_without_a_type_check():
 
 
 def test_lines_are_cut_at_their_ends_alone_and_written_by_one_module():
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             place = f"{path}:{getattr(node, 'lineno', 0)}"
             assert not (isinstance(node, ast.Attribute) and node.attr == "splitlines"), f'{place}: use split("\\n")'

@@ -125,7 +125,7 @@ def without_figures(text: str) -> str:
 @pytest.mark.processes
 @pytest.mark.smollm2
 def test_a_smaller_demo_prints_the_lines_that_are_shown(tmp_path):
-    shown, printed = demo(tmp_path, "--num_rows", "24", "--num_test_rows", "16")
+    shown, printed = demo(tmp_path, "--num_rows", "8", "--num_test_rows", "8")
     lines = tuple(without_figures("\n".join(shown)).split("\n"))
     missing = missing_line(lines, without_figures(printed))
     assert missing is None, f"not printed: {missing}\n{printed}"
