@@ -82,7 +82,7 @@ def bring_up(index: Index, file: DocumentFile, known: str | None, outcome: Outco
 
 def passages_of(index: Index, file: DocumentFile) -> Iterator[Passage]:
     """The passages of a file, one document after the other."""
-    count = index.encoder.count_tokens if index.encoder else count_words
+    count = index.encoder.count_tokens if index.settings.embedder else count_words
     documents = read_file(file)
     while True:
         try:
@@ -99,7 +99,7 @@ def check_length(index: Index) -> None:
     asked = index.settings.max_tokens
     if asked < 8:
         raise UserError(f"--max_tokens is {asked}; give at least 8")
-    limit = index.encoder.max_tokens if index.encoder else None
+    limit = index.encoder.max_tokens if index.settings.embedder else None
     if limit and asked > limit:
         raise UserError(
             f"--max_tokens is {asked}, and {index.settings.embedder} reads {limit}; give at most {limit}, better "

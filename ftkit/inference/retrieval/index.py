@@ -32,6 +32,7 @@ SETTINGS_FILE, STORE_FILE = "index.json", "index.sqlite"
 SCHEMA_VERSION = 1
 DEPTH = 100  # passages of each ranking that are fused
 RERANKED = 30  # passages that a cross-encoder reads
+NO_ENCODER = "was made without an encoder; run ftkit index again with --embedding_model"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Index:
 
     def __init__(self, folder: Path, settings: IndexSettings, store: Store, *, encoder: "Encoder | None" = None,
                  reranker: str | None = None):  # fmt: skip
-        self.folder, self.settings, self.store, self.reranker_name = folder, settings, store, reranker
+        self.folder, self.settings, self.store, self.reranker_name = folder, settings, store, reranker or ""
         self.lock = threading.Lock()
         if encoder is not None:
             self.encoder = encoder
@@ -127,13 +128,13 @@ class Index:
         return cls(Path(folder), settings, open_store(Path(folder), settings), reranker=reranker)
 
     @cached_property
-    def encoder(self) -> "Encoder | None":
-        """The encoder that the passages were embedded with; None for an index without one.
+    def encoder(self) -> "Encoder":
+        """The encoder that the passages were embedded with; settings.embedder says whether there is one.
 
-        Raises UserError where it is not what it was.
+        Raises UserError where it is not what it was, or there is none.
         """
         if not self.settings.embedder:
-            return None
+            raise UserError(f"{self.folder}: {NO_ENCODER}")
         from ftkit.inference.retrieval.encoding import Encoder
 
         found = Encoder.load(self.settings.embedder)
@@ -144,10 +145,8 @@ class Index:
         return found
 
     @cached_property
-    def reranker(self) -> "CrossEncoder | None":
-        """The cross-encoder that has the last word; None for none."""
-        if not self.reranker_name:
-            return None
+    def reranker(self) -> "CrossEncoder":
+        """The cross-encoder that has the last word."""
         from ftkit.inference.retrieval.encoding import CrossEncoder
 
         return CrossEncoder.load(self.reranker_name)
@@ -158,7 +157,6 @@ class Index:
 
     def embed(self, passages: Sequence[Passage]) -> np.ndarray:
         """The vectors of passages, each with its heading: (passages, D) float32."""
-        assert self.encoder is not None
         return self.encoder.passages([searched(passage) for passage in passages])
 
     def search(self, question: str, top_k: int = 5, method: str = HYBRID) -> list[Found]:
@@ -172,7 +170,7 @@ class Index:
         if top_k < 1:
             raise UserError(f"top_k is {top_k}; give at least 1")
         if method == MEANING and not self.settings.embedder:
-            raise UserError(f"{self.folder}: was made without an encoder; run ftkit index again with --embedding_model")
+            raise UserError(f"{self.folder}: {NO_ENCODER}")
         question = " ".join(question.split())
         if not question:
             return []
@@ -189,7 +187,6 @@ class Index:
         """The vector of a question, (D,) float32."""
         with self.lock:
             encoder = self.encoder
-        assert encoder is not None
         return encoder.question(question)
 
     def reranked(self, question: str, ranking: Sequence[Scored], top_k: int) -> list[Found]:
@@ -197,7 +194,6 @@ class Index:
         found = self.found(ranking[: max(RERANKED, top_k)])
         with self.lock:
             reranker = self.reranker
-        assert reranker is not None
         scores = reranker.scores(question, [searched(one.passage) for one in found])
         return [Found(found[place].passage, score) for place, score in best(enumerate(scores), top_k)]
 
