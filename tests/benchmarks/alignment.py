@@ -3,11 +3,12 @@
     python tests/benchmarks/alignment.py --work W [--seeds 1 2 3] [--only sums] [--quick]
     python tests/benchmarks/alignment.py --work W --write        # the section of RESULTS.md, of the runs in W
 
-length: the base learns to answer in 6 to 8 words. format: an SFT model that uses <b>...</b> in a third of its answers
-learns always to. sums: an SFT model that was taught sums of two-digit numbers, and then to say "unknown" to three in
-five, learns by exact reward to answer. random: the same with a reward that is drawn, which must not improve. arithmetic:
-the SFT model before it was taught "unknown", which has nothing to gain but better sums. A seed is of the prompts' order
-and the sampled answers; the SFT models are made once. Runs that are in W are not made again.
+length: the base learns to answer in 6 to 8 words. format: an SFT model that uses <b>...</b> in a third of its answers,
+and seldom in its likeliest one, learns always to. sums: an SFT model that was taught sums of two-digit numbers, and then
+to say "unknown" to three in five, learns by exact reward to answer. random: the same with a reward that is drawn, which
+must not improve. arithmetic: the SFT model before it was taught "unknown", which has nothing to gain but better sums. A
+seed is of the prompts' order and the sampled answers; the SFT models are made once. Runs that are in W are not made
+again.
 """
 
 import argparse
