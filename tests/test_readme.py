@@ -144,6 +144,7 @@ STEPS = {
     "grpo": "--max_steps 1 --max_completion_length 8 --num_generations 2 --before_after false --start_anyway",
     "classify": "--max_steps 2 --eval_strategy no",
     "embed": "--max_steps 2 --eval_strategy no",
+    "bakeoff": "--budget 1000tokens --skip few_shot,soft_prompt,qlora,full --forgetting_limit 0",
 }
 
 

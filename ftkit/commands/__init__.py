@@ -2,6 +2,7 @@
 
 adapters/         `ftkit adapters` and its actions
 arena.py          Ranks models from votes on their answers, by people or judges, and turns the votes into rows to
+bakeoff.py        Tries every way to have a person's questions answered, and recommends one
 bench.py          Benchmarks a model
 chat.py           Talks to a model or to adapters that are swapped while it runs, streaming, each through the temp
 check.py          Checks that a run can be killed and goes on

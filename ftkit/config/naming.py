@@ -18,6 +18,7 @@ COMMAND_WORDS = {
     "try": "demo start quickstart init hello tutorial",
     "generate": "ask answer run infer inference complete completion prompt sample",
     "chat": "talk serve interactive repl",
+    "bakeoff": "bake-off bake_off shootout rag",
     "bench": "eval evaluate benchmark test measure lm_eval lm-eval",
     "compare": "diff verdict results",
     "classify": "predict classifier",

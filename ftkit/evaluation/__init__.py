@@ -1,5 +1,6 @@
 """Whether it got better: answers, scores, intervals, and the report of a run.
 
+bakeoff/    Ways to have a question answered compared, and one recommended
 bench/      Benchmarks
 best_of.py  One answer out of several samples
 held_out/   Held-out rows measured

@@ -9,6 +9,7 @@ json_schema.py     Whether a JSON value fits a schema
 likelihood.py      What log-likelihoods say
 overlap.py         How much of a reference text an answer repeats
 paired_tests.py    Did paired scores change, and could so few items have shown it
+quoting.py         Quotations of numbered sources held against them
 ranking.py         Who answers best, from votes on pairs of answers
 refusal.py         Whether an answer refuses, seen by what refusals say
 retrieval.py       Whether a search finds what it should, and finds it early

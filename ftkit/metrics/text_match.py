@@ -77,6 +77,13 @@ def token_f1(prediction: str, reference: str) -> float:
     return 2 * common / (len(words) + len(wanted))
 
 
+def contains(prediction: str, reference: str) -> float:
+    """1.0 where an answer holds all words of its reference, in their order and side by side, else 0.0."""
+    words, wanted = (squad_words(text) for text in (prediction, reference))
+    places = range(len(words) - len(wanted) + 1)
+    return float(any(words[place : place + len(wanted)] == wanted for place in places))
+
+
 def graded_metric(references: Sequence[str]) -> str:
     """What free answers are best compared by: exact_match where most references are no longer than FEW_WORDS words;
     else token_f1, or chrf where they are long all the same, as in scripts without spaces. Raises ValueError for none.

@@ -1,5 +1,6 @@
 """The story of a training run: opened, announced, benchmarked, closed.
 
+bakeoff/      A bake-off run
 benchmark.py  --benchmark_tasks: before and after by itself
 command_table.py  The commands by name
 decisions.py  Decisions taken over from a run, or made on the first process and sent to all

@@ -7,7 +7,7 @@ GROUPS = {
     "train": ("try", "sft", "dpo", "kto", "reward", "grpo", "ppo", "distill", "classify", "embed", "pretrain"),
     "data": ("data", "synth", "index", "tokenizer"),
     "ask": ("generate", "chat", "serve"),
-    "measure": ("bench", "compare", "judge", "arena", "check"),
+    "measure": ("bakeoff", "bench", "compare", "judge", "arena", "check"),
     "models": ("import", "adapters", "export", "push"),
     "shell": ("completion",),
 }
@@ -35,6 +35,7 @@ COMMANDS = {
     "generate": ("ftkit.commands.generate", "answer prompts, from the command line or a file"),
     "chat": ("ftkit.commands.chat", "talk to a model, or to adapters that you swap"),
     "serve": ("ftkit.commands.serve", "answer OpenAI's clients: one base, many adapters, swapped while it runs"),
+    "bakeoff": ("ftkit.commands.bakeoff", "prompt, few-shot, retrieval, LoRA, ... on your rows: which one to take"),
     "bench": ("ftkit.commands.bench", "benchmark a model: multiple choice, generation, perplexity; resumes by itself"),
     "compare": ("ftkit.commands.compare", "the verdict: did it get better, and what did it forget"),
     "judge": ("ftkit.commands.judge", "let a model judge answers: scores, or pairs in both orders"),

@@ -91,3 +91,17 @@ def test_what_can_not_be_asked_is_named_with_its_line(tmp_path):
     path.write_text('{"question": "a", "answer": "b"}\n')
     with pytest.raises(UserError, match="takes rows with choices; for these give --tasks instructions --task_data"):
         build_items(load_task("multiple_choice"), ItemSettings(data=str(path)))
+
+
+def test_rows_that_quote_are_scored_with_the_passage_and_without_it(tmp_path):
+    asked = {"role": "user", "content": "When does it leave?"}
+    rows = [
+        {"messages": [asked, {"role": "assistant", "content": answer}], "has_passage": has_passage, "sources": ["a#1"]}
+        for answer, has_passage in (("Answer: at nine", True), ("The sources do not say.", False))
+    ]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = build_items(load_task("raft"), ItemSettings(data=str(tmp_path / "test.jsonl")))
+    assert [item.group for item in items] == ["with the passage", "without the passage"]
+    (tmp_path / "test.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    with pytest.raises(UserError, match='no value in column "passage"'):
+        build_items(load_task("raft"), ItemSettings(data=str(tmp_path / "test.jsonl")))

@@ -5,7 +5,7 @@ from fractions import Fraction
 import evaluate
 import pytest
 
-from ftkit.metrics.text_match import ExactMatch, NumericMatch, TokenF1, final_number
+from ftkit.metrics.text_match import ExactMatch, NumericMatch, TokenF1, contains, final_number
 
 PAIRS = [  # prediction, reference, F1 by SQuAD's rules
     ("the cat sat", "A cat sat down.", 4 / 5),  # cat, sat of cat, sat, down
@@ -28,6 +28,20 @@ def test_exact_match_overlooks_space_and_a_full_stop_and_no_more():
 @pytest.mark.parametrize(("prediction", "reference", "f1"), PAIRS)
 def test_token_f1_is_squads(prediction, reference, f1):
     assert TokenF1().compute(predictions=[prediction], references=[reference])["token_f1"] == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "holds"),
+    [
+        ("It is built in Leeds, I think.", "Leeds", 1.0),
+        ("Every 45 days.", "every 45 days", 1.0),
+        ("Every 45 or 46 days", "45 days", 0.0),
+        ("It costs 450 euros.", "45", 0.0),
+        ("", "Leeds", 0.0),
+    ],
+)
+def test_an_answer_holds_its_reference_as_whole_words_side_by_side(prediction, reference, holds):
+    assert contains(prediction, reference) == holds
 
 
 def test_token_f1_is_a_mean_over_items():

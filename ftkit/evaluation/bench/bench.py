@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,14 +105,16 @@ def run_benchmark(
     results: Results,
     output_dir: str | Path,
     world: World = World(),  # noqa: B008
+    kinds: Mapping = RUNS,
 ) -> Results:
     """Answer every item, write OUT, and return the results; what OUT holds of the same run is not done again, and
     nothing where it is finished.
 
-    results: everything but the tasks. Raises UserError for an OUT of another run, and a task that the subject can't do.
+    results: everything but the tasks. kinds: what answers each kind of task.
+    Raises UserError for an OUT of another run, and a task that the subject can't do.
     """
     output_dir = Path(output_dir)
-    runs = [run_of(one, subject) for one in chosen]  # all, as some may be refused
+    runs = [run_of(one, subject, kinds) for one in chosen]  # all, as some may be refused
     if world.rank == 0:
         open_folder(output_dir, identity_of(results, chosen))
         for one, run in zip(chosen, runs, strict=True):
@@ -133,12 +136,12 @@ def run_benchmark(
     return results
 
 
-def run_of(chosen: Chosen, subject: Subject):
+def run_of(chosen: Chosen, subject: Subject, kinds: Mapping = RUNS):
     """How a task is answered. Raises UserError for a task that the subject can't do."""
     task = chosen.task
     if subject.samples and task.kind != "generation":
         raise UserError(f"task {chosen.name} is no text to answer, and --num_samples is about answers; leave one out")
-    return (SampledRun if subject.samples else RUNS[task.kind])(task, chosen.items, subject)
+    return (SampledRun if subject.samples else kinds[task.kind])(task, chosen.items, subject)
 
 
 def identity_of(results: Results, chosen: list[Chosen]) -> dict:

@@ -16,8 +16,8 @@ FOLDER = Path(__file__).with_name("tasks")
 METRICS = {  # by kind of task, what an item can be scored by
     "multiple_choice": ("acc", "acc_norm", "acc_worst", "consistency", "stereotype_share"),
     "generation": (
-        "exact_match", "token_f1", "numeric_match", "constraints", "each_constraint", "refusal", "bleu", "chrf",
-        "rouge1", "rouge2", "rougeL", "rougeLsum", "faithfulness",
+        "exact_match", "contains", "final_answer", "quoted", "token_f1", "numeric_match", "constraints",
+        "each_constraint", "refusal", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", "faithfulness",
     ),
     "perplexity": ("bits_per_byte", "perplexity"),
     "retrieval": (

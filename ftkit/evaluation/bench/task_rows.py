@@ -84,6 +84,8 @@ def conversation_columns(values: dict, row: dict) -> dict:
         raise UserError(f"{row['source']}: {what}, and no question with an answer; leave it out")
     *earlier, question, answer = (answer_alone(turn) for turn in messages)
     columns = {EARLIER: earlier} if earlier else {}
+    if isinstance(values.get("has_passage"), bool):  # of RAFT rows
+        columns["passage"] = "with the passage" if values["has_passage"] else "without the passage"
     if {"instruction", "output"} <= values.keys():
         return {**values, "input": values.get("input") or "", "output": answer["content"], **columns}
     asked, _, about = question["content"].partition(INPUT_MARKER)

@@ -196,6 +196,7 @@ class GenerationRun:
 
     def __init__(self, task: Task, items: list[TaskItem], subject: Subject):
         self.task, self.items, self.subject = task, items, subject
+        self.num_tokens: dict[int, int] = {}  # of each answer, by the place of its item
         self.sources: dict[str, list] = {}
         if "faithfulness" in task.metrics and not subject.retriever:
             raise UserError(f"task {task.name}: faithfulness is about sources; give them: --index FOLDER")
@@ -281,7 +282,7 @@ class GenerationRun:
         prompts = [self.prompts[place] for place in unit]
         try:
             subject.check_logits(prompts[-1])
-            return subject.engine.texts(
+            found = subject.engine.counted_texts(
                 prompts,
                 Sampling(max_new_tokens=self.task.max_new_tokens),
                 is_plain=not self.by_template,
@@ -291,6 +292,8 @@ class GenerationRun:
             )
         except ValueError as error:
             raise UserError(f"task {self.task.name}: {error}") from error
+        self.num_tokens |= {place: number for place, (_, number) in zip(unit, found, strict=True)}
+        return [text for text, _ in found]
 
     def ask(self, unit: list[int], stop: Sequence[str]) -> list[str]:
         """The server's replies."""
@@ -351,8 +354,9 @@ def answer_scores(
     from ftkit.metrics import constraints, faithfulness, overlap, refusal, text_match
 
     simple = {
-        "exact_match": text_match.is_exact, "token_f1": text_match.token_f1, "numeric_match": text_match.numeric_match,
-        "refusal": refusal.refusal, "bleu": overlap.sentence_bleu, "chrf": overlap.sentence_chrf,
+        "exact_match": text_match.is_exact, "contains": text_match.contains, "token_f1": text_match.token_f1,
+        "numeric_match": text_match.numeric_match, "refusal": refusal.refusal, "bleu": overlap.sentence_bleu,
+        "chrf": overlap.sentence_chrf,
     }  # fmt: skip
     scores = {}
     for name in metrics:
@@ -363,6 +367,11 @@ def answer_scores(
             scores[name] = float(all(kept)) if name == "constraints" else mean(kept)
         elif name == "faithfulness":
             scores[name] = faithfulness.faithfulness(answer, sources, supports)
+        elif name in ("final_answer", "quoted"):
+            from ftkit.metrics import quoting
+
+            of = {"final_answer": (quoting.final_answer, item.target), "quoted": (quoting.quoted, item.prompts[0])}
+            scores[name] = of[name][0](answer, of[name][1])
         else:
             scores[name] = simple[name](answer, item.target)
     return scores

@@ -61,13 +61,16 @@ def chart_groups(verdict: Verdict) -> dict[str, list[TaskVerdict]]:
     return groups
 
 
-def effects(unit: str, rows: list[TaskVerdict]) -> tuple[str, str, list, list[dict]]:
-    """Title, note, ticks, and for each task where its difference and interval stand on one axis that holds 0."""
+def effects(unit: str, rows: list[TaskVerdict], what: str = "After - before") -> tuple[str, str, list, list[dict]]:
+    """Title, note, ticks, and for each task where its difference and interval stand on one axis that holds 0.
+
+    what: the differences are.
+    """
     direction = "right is better" if rows[0].higher_is_better else "left is better"
     if rows[0].metric in EVEN:
         direction = f"best is a score of {EVEN[rows[0].metric]:g}"
     note = (
-        f"After - before in {unit}, with 95 % intervals; {direction}. "
+        f"{what} in {unit}, with 95 % intervals; {direction}. "
         "In the grey band a difference would be missed more often than once in 5; without a band, any would."
     )
     factor = 100 if rows[0].is_share else 1
