@@ -89,7 +89,7 @@ def isolates(config: PretrainedConfig, attention: str, *, device: str = "cpu", t
                     copy.deepcopy(config), attn_implementation="sdpa" if attention == VARLEN else attention,
                     trust_remote_code=trust_remote_code,
                 )  # fmt: skip
-        except ValueError:
+        except (ValueError, KeyError):  # the latter of families with a table of their own, such as Falcon
             return False
         if attention == VARLEN and not use_varlen_attention(model):
             return False
