@@ -71,7 +71,7 @@ def plain(folder: str, model: dict, tokenizer: dict, trust_remote_code: bool):
         folder, model_kwargs=model | trust, processor_kwargs=tokenizer | trust, config_kwargs=trust
     )
     parts = [states, modules.Pooling(states.get_embedding_dimension(), MEAN), modules.Normalize()]
-    return SentenceTransformer(modules=parts, device="cpu", **trust)
+    return SentenceTransformer(modules=parts, device="cpu", trust_remote_code=trust_remote_code)
 
 
 def put_lora(encoder, model_args) -> None:
