@@ -129,6 +129,35 @@ def predicted(out: Path, texts: list[str], tmp_path: Path) -> list[str]:
     return [line["label"] for line in lines]
 
 
+def other_encoder(kind: str):
+    """A random RoBERTa, which counts its 64 positions from 2, or a ModernBERT."""
+    from transformers import ModernBertConfig, ModernBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
+
+    sizes = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 64, "pad_token_id": 1, "initializer_range": 0.2}
+    torch.manual_seed(0)
+    if kind == "roberta":
+        return RobertaForMaskedLM(RobertaConfig(**sizes, max_position_embeddings=66))
+    return ModernBertForMaskedLM(ModernBertConfig(**sizes, max_position_embeddings=64, attn_implementation="sdpa"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--use_peft"], ["--num_trained_layers", "1"]], ids=["full", "lora", "last"])
+@pytest.mark.parametrize("kind", ["roberta", "modernbert"])
+def test_other_encoders_train_on_whole_texts_and_predict(kind, flags, classify, tiny_folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    other_encoder(kind).save_pretrained(tmp_path / kind)
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / kind)
+    long = tmp_path / "long.jsonl"
+    rows = [{"text": "bal " * 90 + str(number), "label": ("ham", "spam")[number % 2]} for number in range(16)]
+    long.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = classify("--max_steps", "2", *flags, model=tmp_path / kind, data=long)
+    receipt = json.loads((out / "receipt.json").read_text())
+    assert (receipt["max_length"], receipt["num_truncated_rows"]) == (64, 16)
+    assert len(predicted(out, ["bal " * 90, "com"], tmp_path)) == 2
+
+
 @pytest.mark.parametrize("flags", [[], ["--use_peft", "--lora_r", "8"]], ids=["full", "lora"])
 def test_an_encoder_learns_and_works_in_a_pipeline(classify, bert_folder, flags, tmp_path, label_rows):
     out = classify(

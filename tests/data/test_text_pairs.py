@@ -18,6 +18,7 @@ READ = [
     ({"question": Q, "passage": P, "negative": N}, TRIPLET),
     ({"question": Q, "passage": P, "negative": None}, PAIR),
     ({"question": Q, "passage": P, "answer": "She.", "source": "a.md#1"}, PAIR),
+    ({"messages": [{"role": "user", "content": Q}], "question": Q, "passage": P, "has_passage": True}, PAIR),
     ({"question": Q, "answer": P}, PAIR),
     ({"query": Q, "document": P}, PAIR),
     ({"query": Q, "pos": P, "neg": N}, TRIPLET),
