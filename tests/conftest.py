@@ -210,7 +210,7 @@ def book_tensors() -> dict:
     return {name: (torch.randn(shape) * 0.2).half().float() for name, shape in shapes.items()}
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def spared_runs():
     """Spares each run in this process what takes a third of it, and what nobody looks at.
 

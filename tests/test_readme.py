@@ -187,10 +187,11 @@ def test_every_example_script_is_valid_and_its_commands_parse(path):
 
 
 def some_rows_of(name: str, folder: Path) -> str:
-    """A folder with the first rows of each split of a bundled data set."""
+    """A folder with the first rows of each split of a bundled data set; few are held out, as each is scored twice."""
     folder.mkdir()
     for path in (ROOT / "datasets" / name).glob("*.jsonl"):
-        (folder / path.name).write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:32]))
+        kept = 32 if path.stem == "train" or name == "spam" else 8  # of the classes, both
+        (folder / path.name).write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:kept]))
     return str(folder)
 
 
