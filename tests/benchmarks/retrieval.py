@@ -7,7 +7,7 @@
 Two tasks, whose answers nobody had to label.
 Python's documentation: a question is a heading, or an entry of the index that leads to a place in the text; headings and
 entries are taken out of what is searched, so the passage must be found by what it says. The Bible: a question is a verse
-of the New Testament that quotes the Old, and the verse that it quotes is to be found among the Old Testament's.
+of the New Testament that quotes the Old, and the verse that it quotes is to be found among those of three of its books.
 
 The same retrieval is measured at a larger size with a stand-in for the encoder (random vectors, by the hash of a text):
 time and memory of the store alone, in a process of its own. W keeps the indexes; what is there is not embedded again.
@@ -35,10 +35,11 @@ METHODS = ("bm25", "dense", "hybrid")
 METRICS = ("recall_at_1", "recall_at_10", "mrr", "ndcg_at_10")
 DEPTH = 10
 NUM_QUESTIONS = 300  # of each kind, drawn
-PAGES = ("tutorial", "howto", "faq", "reference", "using", "install")
-LIBRARY_SHARE = 6  # of the library's pages every so many is taken
+PAGES = ("tutorial", "howto", "faq", "reference")
+LIBRARY_SHARE = 48  # of the library's pages every so many is taken
 MARK, MARKS = "\u2063", re.compile("\u2063(index-\\d+)\u2063")
 ANCHOR = re.compile(r'(<[a-z]+[^<>]*\sid="(index-\d+)"[^<>]*>)')
+BOOKS = ("Psa", "Isa", "Deu")  # those that are quoted most
 LARGE, LARGE_TOKENS, SIZE = 100_000, 34, 384
 QUOTATIONS = """Mat1:23 Isa7:14|Mat2:6 Mic5:2|Mat2:15 Hos11:1|Mat2:18 Jer31:15|Mat3:3 Isa40:3|Mat4:4 Deu8:3|
 Mat4:6 Psa91:11 Psa91:12|Mat4:7 Deu6:16|Mat4:10 Deu6:13|Mat8:17 Isa53:4|Mat9:13 Hos6:6|Mat12:18 Isa42:1|
@@ -193,11 +194,11 @@ def bible_task(debs: Path) -> tuple[list, dict]:
 
     verses = dict(verse_lines(debs))
     quoted = [(pair[0], set(pair[1:])) for pair in (one.split() for one in QUOTATIONS.replace("\n", "").split("|"))]
+    quoted = [(quote, sources) for quote, sources in quoted if {book_of(name) for name in sources} <= set(BOOKS)]
     missing = {name for quote, sources in quoted for name in (quote, *sources)} - verses.keys()
     assert not missing, missing
-    books = {book_of(name) for _, sources in quoted for name in sources}
     passages = [
-        Passage(name, text, name, name, "", 0, len(text)) for name, text in verses.items() if book_of(name) in books
+        Passage(name, text, name, name, "", 0, len(text)) for name, text in verses.items() if book_of(name) in BOOKS
     ]
     return passages, {"quotations": [(verses[quote], sources) for quote, sources in quoted]}
 
@@ -283,7 +284,7 @@ def large_table(args) -> str:
         if done.returncode:
             raise SystemExit(done.stderr[-3000:])
         lines.append(done.stdout.strip().split("\n")[-1].split(" | "))
-    header = ["passages", "indexed, s", "again unchanged, s", "peak while indexing, MiB", "file, MB", "a search by words, ms",
+    header = ["passages", "read and indexed, s", "peak while indexing, MiB", "file, MB", "a search by words, ms",
               "by meaning, ms", "both, ms", "peak while searching, MiB"]  # fmt: skip
     head = (
         "### 10^5 passages\n\nPython's whole documentation and the Bible in passages of at most "
@@ -334,11 +335,9 @@ def large(args) -> None:
     folder = args.work / f"large-{args.child}"
     shutil.rmtree(folder, ignore_errors=True)
     list(many(args.debs, 10))
-    before, times = measuring.reset_peak(), []
-    for _ in range(2):
-        started = time.perf_counter()
-        Index.build(folder, many(args.debs, args.child), "stand-in").close()
-        times.append(time.perf_counter() - started)
+    before, started = measuring.reset_peak(), time.perf_counter()
+    Index.build(folder, many(args.debs, args.child), "stand-in").close()
+    seconds = time.perf_counter() - started
     peak = measuring.resident_mib("VmHWM") - before
     asked = [question for kind in python_task(args.debs)[1].values() for question, _ in kind][:100]
     index, before = Index.open(folder), measuring.reset_peak()
@@ -355,8 +354,7 @@ def large(args) -> None:
     size = (folder / "index.sqlite").stat().st_size / 1e6
     found = [
         f"{args.child:,}",
-        f"{times[0]:.0f}",
-        f"{times[1]:.0f}",
+        f"{seconds:.0f}",
         f"{peak:.0f}",
         f"{size:.0f}",
         *spans,
