@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,6 @@ def server(folder: Path, binary: Path):
     """The address of a server of its own, on a free port."""
     as_user = []
     if os.getuid() == 0:
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(0o755)
         shutil.chown(folder, USER)
         as_user = ["runuser", "-u", USER, "--"]
     with socket.socket() as free:
@@ -56,24 +55,25 @@ def server(folder: Path, binary: Path):
         subprocess.run([*control, "-m", "immediate", "stop"], **run)
 
 
-def address_of(kind: str, tmp_path_factory):
+def address_of(kind: str):
     pytest.importorskip("psycopg", reason="needs: pip install 'ftkit[rag]'")
     if kind not in installations():
         pytest.skip("needs: apt-get install postgresql (with pgvector; or pip install --no-deps pgserver)")
-    with server(tmp_path_factory.mktemp(kind), installations()[kind]) as found:
-        yield found
+    with tempfile.TemporaryDirectory(prefix="ftkit-pg-") as folder:  # pytest's own are closed to other users
+        with server(Path(folder), installations()[kind]) as found:
+            yield found
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address():
     """Of a server with pgvector."""
-    yield from address_of("vectors", tmp_path_factory)
+    yield from address_of("vectors")
 
 
 @pytest.fixture(scope="module")
-def debian_address(tmp_path_factory):
+def debian_address():
     """Of Debian's server."""
-    yield from address_of("words", tmp_path_factory)
+    yield from address_of("words")
 
 
 @pytest.fixture
