@@ -30,4 +30,5 @@ sentences.py       Embeddings of texts by a sentence encoder
 shown.py           A reply as a person reads it
 side_by_side.py    Several models asked the same
 synth/             Rows made by a model
+tool_calls.py      Calls of tools read out of an answer, whole or as it streams, in the ways that models write them
 """

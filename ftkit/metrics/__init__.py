@@ -17,4 +17,5 @@ rewards.py         Rewards of one answer
 samples.py         What several samples of an answer are worth
 similarity.py      How near an answer is to its reference in meaning
 text_match.py      Whether an answer is the right one
+tool_calls.py      How far the calls of tools that an answer makes are those that were wanted
 """

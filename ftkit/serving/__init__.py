@@ -18,7 +18,6 @@ routes/         One file per group of routes
 schema.py       What OpenAI's clients send
 token_texts.py  Tokens as clients read them
 their_engine.py  The command that serves one model by transformers' own server
-tool_calls.py   Calls of tools read out of an answer
 vllm.py         Adapters handed to a vLLM server, and asked there whether they act
 voting.py       The app that collects votes
 """

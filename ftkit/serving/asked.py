@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftkit.config.errors import UserError
-from ftkit.data.templates.tools import HERMES, LLAMA, MISTRAL, ToolPlace, check_name, tool_place, tool_prompt_ids
+from ftkit.data.rows.tools import check_name
+from ftkit.data.templates.tools import HERMES, LLAMA, MISTRAL, ToolPlace
+from ftkit.data.tokens.tokenization import prompt_ids
 from ftkit.inference.batching.constraints import (
     LITERAL,
     Form,
@@ -22,7 +24,7 @@ from ftkit.inference.batching.constraints import (
     schema_form,
 )
 from ftkit.inference.end_tokens import end_token_ids
-from ftkit.serving.tool_calls import CallReader
+from ftkit.inference.tool_calls import CallReader
 
 MAX_TOOLS, MAX_CHOICES = 128, 1000
 MAX_TEMPLATE_SETTINGS = 16
@@ -60,9 +62,10 @@ class Asked:
             if body.get(name):
                 raise UserError(f"{name} is not supported; {instead}")
         tools, choice = asked_tools(body)
-        place = tool_place(version.voice.tokenizer) if tools and version.voice.template else None
-        if tools and place is None:
-            raise UserError("tools: the template of this model has no place for tools; leave them out")
+        place = version.voice.template.tools if tools and version.voice.template else None
+        if tools and not (place and place.takes_tools and place.style):
+            what = "writes calls in a way that is not read back" if place else "has no place for tools"
+            raise UserError(f"tools: the template of this model {what}; leave them out")
         form = format_of(body)
         if tools and (choice != "auto" or form):
             calls = calls_form(tools, place, choice)
@@ -81,7 +84,7 @@ class Asked:
         settings = dict(self.settings)
         if rendering.get("continue_final_message"):
             settings["continue_final_message"] = True
-        return tool_prompt_ids(
+        return prompt_ids(
             messages, voice.tokenizer, voice.template, tools=self.tools, settings=settings,
             add_generation_prompt=rendering.get("add_generation_prompt", True),
         )  # fmt: skip

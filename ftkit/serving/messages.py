@@ -8,6 +8,7 @@ from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.data.rows.thoughts import THOUGHT
+from ftkit.data.rows.tools import CALLS, checked_call
 
 MAX_MESSAGES, MAX_PARTS, MAX_CALLS = 2048, 1024, 128
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
@@ -42,7 +43,7 @@ def plain_message(message: Any, where: str) -> dict:
     if calls and role == "assistant":
         if not isinstance(calls, list) or len(calls) > MAX_CALLS or not all(isinstance(one, Mapping) for one in calls):
             raise UserError(f"{where}.tool_calls: must be an array of at most {MAX_CALLS} calls")
-        plain["tool_calls"] = [dict(call) for call in calls]
+        plain[CALLS] = [checked_call(call, where) for call in calls]
     return plain
 
 

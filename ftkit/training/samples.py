@@ -23,7 +23,7 @@ def row_questions(run: Run) -> tuple[list[dict], Callable] | None:
     if run.settings.model.use_peft and run.settings.model.peft_method == "prompt_tuning":
         room -= run.settings.model.num_virtual_tokens
     questions, prompts = [], []
-    for turns, answer in (question_and_answer(data.rows.test[index]) for index in data.test.kept):
+    for turns, answer in (question_and_answer(data.rows.test[index]) for index in dict.fromkeys(data.test.kept)):
         if len(prompts) == training.num_samples:
             break
         ids = prompt_ids(turns, data.tokenizer, data.template)

@@ -61,7 +61,7 @@ def test_the_format_is_told_by_the_columns_and_extra_ones_are_tolerated(row, for
          "f:10: the columns title, body fit no format; say which is which, such as "
          "--columns instruction=title,output=body"),
         ([{}], "f:10: the columns (none) fit no format; rename them to one of: "
-         "messages; conversations; instruction+output; prompt+completion; text"),
+         "messages; conversations; instruction+output; prompt+completion; query+tools+answers; text"),
     ],
 )  # fmt: skip
 def test_wrong_columns_name_the_line(rows, message):
@@ -180,11 +180,11 @@ BAD_ROWS = [
     ({"messages": [{"role": "user", "value": "a"}]}, 'turn 1: key "content" is missing; add it'),
     ({"conversations": [{"from": "human", "valu": "a"}]}, 'turn 1: unknown key "valu"; did you mean "value"?'),
     (turns(("user", "a"), ("asistant", "b")), 'turn 2: unknown role "asistant"; did you mean "assistant"?'),
-    (turns(("tool", "a")), "turn 1: a tool turn, which is not supported; write what the tool said into a user turn"),
-    (turns(("critic", "a")), 'turn 1: unknown role "critic"; allowed: system, user, assistant'),
-    (turns((None, "a")), 'turn 1: unknown role "None"; allowed: system, user, assistant'),
+    (turns(("tool", "a")), "turn 1: a tool turn comes first; put the answer with its call before it"),
+    (turns(("critic", "a")), 'turn 1: unknown role "critic"; allowed: system, user, assistant, tool'),
+    (turns((None, "a")), 'turn 1: unknown role "None"; allowed: system, user, assistant, tool'),
     ({"conversations": [{"from": "bard", "value": "a"}]},
-     'turn 1: unknown role "bard"; allowed: human, gpt, chatgpt, system, user, assistant'),
+     'turn 1: unknown role "bard"; allowed: human, gpt, chatgpt, system, user, assistant, tool'),
     (turns(("assistant", "a")), "turn 1: an assistant turn comes first; put a user turn before it"),
     (turns(("system", "a"), ("assistant", "b")),
      "turn 2: an assistant turn comes right after system; put a user turn before it"),
@@ -196,7 +196,7 @@ BAD_ROWS = [
     (turns(("user", 7)), 'turn 1: "content" must be a string, got int; put it in quotes'),
     (turns(("user", [{"type": "image"}])), "turn 1: only text content is supported; remove the other parts"),
     ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]},
-     "turn 1: tool calls are not supported; write the call into the content"),
+     "turn 1: tool_calls: the name of a function has 1 to 64 letters, digits, _, . or -; rename it"),
 ]  # fmt: skip
 
 

@@ -129,10 +129,10 @@ CONVERSATIONS = [
     ("empty turn", messages(("user", "a"), ("assistant", "")), ':1: turn 2: "content" is empty; fill it in or delete the row'),
     ("misspelt key in a turn", '{"messages": [{"role": "user", "contents": "a"}]}', ':1: turn 1: unknown key "contents"; did you mean "content"?'),
     ("an image", '{"messages": [{"role": "user", "content": [{"type": "image"}]}]}', ":1: turn 1: only text content is supported; remove the other parts"),
-    ("sharegpt role", '{"conversations": [{"from": "bard", "value": "a"}]}', ':1: turn 1: unknown role "bard"; allowed: human, gpt, chatgpt, system, user, assistant'),
-    ("tool turn", messages(("user", "a"), ("tool", "b"), ("assistant", "c")), ":1: turn 2: a tool turn, which is not supported; write what the tool said into a user turn"),
-    ("tool calls", '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}', ":1: turn 2: tool calls are not supported; write the call into the content"),
-    ("tools column", '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": [{"name": "f"}]}', ':1: the column "tools" is not supported, and a model would never see it; write the tools into a system turn'),
+    ("sharegpt role", '{"conversations": [{"from": "bard", "value": "a"}]}', ':1: turn 1: unknown role "bard"; allowed: human, gpt, chatgpt, system, user, assistant, tool'),
+    ("tool turn", messages(("user", "a"), ("tool", "b"), ("assistant", "c")), ":1: turn 2: a tool turn comes right after user; put the answer with its call before it"),
+    ("tool calls", '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}', ":1: turn 2: tool_calls: the name of a function has 1 to 64 letters, digits, _, . or -; rename it"),
+    ("tools column", '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": [{"name": "f g"}]}', ':1: "tools": the name of a function has 1 to 64 letters, digits, _, . or -; rename it'),
 ]  # fmt: skip
 
 PREFERENCES = [

@@ -25,7 +25,7 @@ BIRD = [
 ]
 SYSTEM = {"role": "system", "content": "S"}
 ASK, SAY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
-NO_TOOLS = "is not supported, and a model would never see it; write the tools into a system turn"
+BESIDE_TEXT = "stands beside plain text, which has no turns; write the row as messages"
 ONE_EXCHANGE = {
     "alpaca": {"instruction": "Q", "output": "A"},
     "prompt_completion": {"prompt": "Q", "completion": "A"},
@@ -132,13 +132,9 @@ REFUSED = [
     ("images", {"messages": [ASK, SAY], "images": ["a.png"]}, '"images" is not supported: only text is trained; delete'),
     ("a video", {"instruction": "Q", "output": "A", "video": "a.mp4"}, '"video" is not supported: only text is trained'),
     ("audios of a text", {"text": "A", "audios": ["a.wav"]}, '"audios" is not supported: only text is trained'),
-    ("tools", {"messages": [ASK, SAY], "tools": [{"name": "f"}]}, f'the column "tools" {NO_TOOLS}'),
-    ("tools as a JSON text", ONE_EXCHANGE["sharegpt"] | {"tools": '[{"name": "f"}]'}, f'the column "tools" {NO_TOOLS}'),
-    ("functions", {"instruction": "Q", "output": "A", "functions": [{"name": "f"}]}, f'the column "functions" {NO_TOOLS}'),
-    ("a function call", {"conversations": [{"from": "human", "value": "Q"}, {"from": "function_call", "value": "{}"}]},
-     "turn 2: a function_call turn, which is not supported; write what the tool said into a user turn"),
-    ("an observation", {"conversations": [{"from": "observation", "value": "1"}]}, "turn 1: a observation turn, which is"),
-    ("tool calls", {"messages": flagged(1, tool_calls=[{"id": 1}])}, "turn 2: tool calls are not supported; write the"),
+    ("tools of a text", {"text": "A", "tools": [{"name": "f"}]}, f'the column "tools" {BESIDE_TEXT}'),
+    ("a column of calls", {"prompt": "Q", "completion": "A", "tool_calls": [{"name": "f"}]},
+     'the column "tool_calls" belongs into a turn; write the row as messages, the calls into their answer'),
     ("unwanted answer", {"prompt": "Q", "completion": "A", "label": False},
      '"label" is false: the answer is not wanted, and sft would train it; keep the others by: ftkit data convert --to '
      "messages, or rename the column if it means another thing"),
@@ -167,7 +163,7 @@ def test_what_has_no_place_is_refused_by_name(row, message):
     assert str(error.value).startswith(f"f:3: {message}")
 
 
-@pytest.mark.parametrize("name", ["tools", "images", "reasoning_content", "functions"])
+@pytest.mark.parametrize("name", ["images", "reasoning_content"])
 def test_pairs_and_wanted_answers_refuse_the_same(name):
     for row, kind in ((PAIRS["prompt"], PREFERENCES), (ONE_EXCHANGE["prompt_completion"] | {"label": True}, KTO)):
         with pytest.raises(UserError, match=f'^f:3: .*"{name}" is not supported'):

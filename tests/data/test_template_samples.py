@@ -5,6 +5,7 @@ import re
 import pytest
 
 from ftkit.config.assets import asset_root, list_assets
+from ftkit.data.rows.tools import with_tools
 from ftkit.data.templates.templates import install_template, prepare_messages, render_training
 from ftkit.data.tokens.receipt_text import TRAINED_MARKS
 
@@ -20,12 +21,19 @@ SAMPLES = {
         ("assistant", "Cod."),
     ],
     "With a thought": [("user", "Is a cod a bird?"), ("assistant", "<think>It has gills.</think>No.")],
+    "With a tool": [
+        ("user", "How heavy is a cod?"),
+        ("assistant", '<tool_call>{"name": "weigh", "arguments": {"fish": "cod"}}</tool_call>'),
+        ("tool", "12 kg"),
+        ("assistant", "12 kg."),
+    ],
 }
-TITLES = {  # a sample with a thought stands where the template has a place for it
+WEIGH = {"name": "weigh", "parameters": {"type": "object", "properties": {"fish": {"type": "string"}}}}
+TITLES = {  # samples with a thought and a tool stand where the template has a place for them
     (name, title)
     for name in list_assets("templates")
     for title in SAMPLES
-    if title != "With a thought" or name in ("chatml", "llama3")
+    if title not in ("With a thought", "With a tool") or name in ("chatml", "llama3")
 }
 
 
@@ -34,6 +42,8 @@ def rendered_sample(tokenizer, name, title):
     tokenizer.add_tokens(["\n\n"])  # so that Llama 3's empty line stays one
     info = install_template(tokenizer, name, add_tokens=True)
     messages = [{"role": role, "content": content} for role, content in SAMPLES[title]]
+    if title == "With a tool":
+        messages = with_tools(messages, [{"type": "function", "function": WEIGH}])
     messages, _ = prepare_messages(messages, tokenizer, info)
     text, spans = render_training(messages, tokenizer, info)
     for start, end in reversed(spans):

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ftkit.config.errors import UserError
+from ftkit.data.rows.tools import checked_call
 from ftkit.data.templates.templates import install_template
-from ftkit.data.templates.tools import HERMES, LLAMA, MISTRAL, tool_place, tool_prompt_ids
+from ftkit.data.templates.tools import HERMES, LLAMA, MISTRAL, tool_place
 from ftkit.data.tokens.tokenization import prompt_ids
 
 HERMES_TEMPLATE = """
@@ -35,8 +36,8 @@ TOOL = {
 QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 CALL = {
     "role": "assistant",
-    "content": None,
-    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
+    "content": "",
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}],
 }
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "2"}
 
@@ -67,14 +68,19 @@ def test_a_template_is_known_by_what_it_renders(bpe, hermes):
     tokenizer.chat_template = HERMES_TEMPLATE.replace('{"name": "\' +', "<function=").replace(
         "<tool_call>{", "<function="
     )
-    assert tool_place(tokenizer) is None  # one tag for each argument
+    assert tool_place(tokenizer) is None  # no template
     install_template(tokenizer, "chatml")
+    assert tool_place(tokenizer)[:2] == (HERMES, True)
+    install_template(tokenizer, "llama3")
+    assert tool_place(tokenizer)[:2] == (LLAMA, True)
+    install_template(tokenizer, "phi3")
     assert tool_place(tokenizer) is None
 
 
-PUBLISHED = {  # of the templates that TRL ships
-    "qwen2_5": HERMES, "qwen3": HERMES, "qwen3_instruct_2507": HERMES, "llama3_1": LLAMA, "llama3_2": LLAMA, "glm4moe": None,
-    "gptoss": None, "phi3": None, "qwen3_6": None, "nemotron_3_nano": None,
+NONE = "none"
+PUBLISHED = {  # of the templates that TRL ships: how calls are written that are read back
+    "qwen2_5": HERMES, "qwen3": HERMES, "qwen3_instruct_2507": HERMES, "llama3_1": LLAMA, "llama3_2": LLAMA,
+    "glm4moe": None, "gptoss": None, "qwen3_6": None, "nemotron_3_nano": None, "deepseekv3": None, "phi3": NONE,
 }  # fmt: skip
 
 
@@ -87,12 +93,12 @@ def test_published_templates_are_known(bpe, name, style):
         pytest.skip("TRL has it no longer, or not yet")
     bpe.chat_template = path.read_text(encoding="utf-8")
     place = tool_place(bpe)
-    assert place is None if style is None else place[:2] == (style, True)
+    assert place is None if style == NONE else place[:2] == (style, True)
 
 
 def test_the_prompt_is_what_the_template_renders(hermes):
     tokenizer, info = hermes
-    ids = tool_prompt_ids([QUESTION, CALL, RESULT], tokenizer, info, tools=[TOOL])
+    ids = prompt_ids([QUESTION, CALL, RESULT], tokenizer, info, tools=[TOOL])
     parsed = {
         **CALL,
         "content": "",
@@ -109,7 +115,7 @@ def test_a_conversation_without_tools_is_rendered_as_in_training(hermes):
     tokenizer, info = hermes
     for text in ("What is <tools>?", FORGED):
         messages = [{"role": role, "content": text} for role in ("system", "user", "assistant", "user")]
-        assert tool_prompt_ids(messages, tokenizer, info) == prompt_ids(messages, tokenizer, info)
+        assert prompt_ids(messages, tokenizer, info) == prompt_ids(messages, tokenizer, info, tools=[])
 
 
 def test_roles_that_are_headings_too_are_left_alone(bpe):
@@ -118,7 +124,7 @@ def test_roles_that_are_headings_too_are_left_alone(bpe):
         bpe, template.replace("+ '\\n' }}{% endfor %}{% if", "+ eos_token }}{% endfor %}{% if")
     )
     assert {"user", "assistant"} <= {*info.headings}
-    text = tokenizer.decode(tool_prompt_ids([QUESTION, CALL, QUESTION], tokenizer, info, tools=[TOOL]))
+    text = tokenizer.decode(prompt_ids([QUESTION, CALL, QUESTION], tokenizer, info, tools=[TOOL]))
     assert "\nuser\n" in text and "\nassistant\n" in text
 
 
@@ -127,7 +133,7 @@ PLACES = [
     ("a question", [{"role": "user", "content": FORGED}], TOOL),
     ("an answer", [QUESTION, {"role": "assistant", "content": FORGED}, QUESTION], TOOL),
     ("a tool's result", [QUESTION, CALL, {**RESULT, "content": FORGED}], TOOL),
-    ("an argument", [QUESTION, {**CALL, "tool_calls": [{"function": {"name": "add", "arguments": json.dumps({"a": FORGED})}}]}, RESULT], TOOL),
+    ("an argument", [QUESTION, {**CALL, "tool_calls": [{"function": {"name": "add", "arguments": {"a": FORGED}}}]}, RESULT], TOOL),
     ("an argument's name", [QUESTION, {**CALL, "tool_calls": [{"function": {"name": "add", "arguments": {FORGED: 1}}}]}, RESULT], TOOL),
     ("a tool's purpose", [QUESTION], {"type": "function", "function": {**TOOL["function"], "description": FORGED}}),
     ("a parameter", [QUESTION], {"type": "function", "function": {**TOOL["function"], "parameters": {"properties": {FORGED: {"description": FORGED}}}}}),
@@ -142,7 +148,7 @@ def test_no_text_is_a_control_token_or_a_mark(hermes, messages, tool):
         .replace(json.dumps(FORGED)[1:-1].replace("\\", "\\\\"), "x")
         .replace(json.dumps(FORGED)[1:-1], "x")
     )
-    rows = [tool_prompt_ids(turns, tokenizer, info, tools=[one]) for turns, one in ([messages, tool], clean)]
+    rows = [prompt_ids(turns, tokenizer, info, tools=[one]) for turns, one in ([messages, tool], clean)]
     for mark in ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_response>"):
         counts = [tokenizer.decode(ids).count(mark) for ids in rows]
         assert counts[0] == counts[1], mark
@@ -157,9 +163,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("messages", "tools", "reason"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_what_has_no_place_is_refused(bpe, messages, tools, reason):
-    info = install_template(bpe, "chatml")
+    info = install_template(bpe, "phi3")
     with pytest.raises(UserError, match=reason):
-        tool_prompt_ids(messages, bpe, info, tools=tools)
+        prompt_ids(messages, bpe, info, tools=tools)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +179,6 @@ def test_what_has_no_place_is_refused(bpe, messages, tools, reason):
         {"name": "add", "arguments": "[]"},
     ],
 )
-def test_a_call_that_is_none_is_refused(hermes, function):
-    tokenizer, info = hermes
-    with pytest.raises(UserError, match="name of a function|arguments of a call"):
-        tool_prompt_ids([QUESTION, {**CALL, "tool_calls": [{"function": function}]}], tokenizer, info, tools=[TOOL])
+def test_a_call_that_is_none_is_refused(function):
+    with pytest.raises(UserError, match="^f:3: tool_calls: the (name of a function|arguments of a call)"):
+        checked_call({"function": function}, "f:3")

@@ -7,7 +7,7 @@ from trl import chat_template_utils
 
 from ftkit.config.assets import list_assets
 from ftkit.config.errors import UserError
-from ftkit.data.templates import templates
+from ftkit.data.templates import answers, templates
 from ftkit.data.templates.forgery import break_strings
 from ftkit.data.templates.rendering import render, render_marked
 from ftkit.data.templates.templates import (
@@ -190,7 +190,7 @@ def test_offsets_end_an_answer_at_its_first_end_token(bpe):
 def test_auto_leaves_trls_variant_where_it_renders_another_text(bpe, monkeypatch):
     with_special_tokens(bpe, chat_template_utils.llama3_chat_template, "<|eot_id|>")
     variant = chat_template_utils.get_training_chat_template(bpe)
-    monkeypatch.setattr(templates, "trl_variant", lambda tokenizer: variant.replace("<|eot_id|>", " <|eot_id|>"))
+    monkeypatch.setattr(answers, "trl_variant", lambda tokenizer: variant.replace("<|eot_id|>", " <|eot_id|>"))
     info = install_template(bpe)
     assert info.trains_with == "offsets"
     assert " <|eot_id|>" not in render_training(MULTI_TURN, bpe, info)[0]
@@ -274,8 +274,8 @@ def test_a_tokenizer_without_offsets_is_refused(bpe, monkeypatch):
 @pytest.mark.parametrize("name", BUNDLED)
 def test_an_unknown_role_is_refused(bpe, name):
     install_template(bpe, name)
-    with pytest.raises(UserError, match='unknown role "tool"; allowed: system, user, assistant'):
-        render([{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}], bpe)
+    with pytest.raises(UserError, match='unknown role "critic"; allowed: system, user, assistant'):
+        render([{"role": "user", "content": "a"}, {"role": "critic", "content": "b"}], bpe)
 
 
 def test_alpaca_refuses_a_late_system_turn(bpe):
@@ -294,7 +294,8 @@ def test_neutralised_text_holds_no_control_id_and_comes_back(tokenizer):
 
 
 def test_a_token_that_is_not_special_is_for_answers_only(bpe):
-    with_special_tokens(bpe, chat_template_utils.qwen3_chat_template, "<|im_start|>", "<|im_end|>")
+    template = chat_template_utils.qwen3_chat_template.replace("reasoning_content is string", "unknown is string")
+    with_special_tokens(bpe, template, "<|im_start|>", "<|im_end|>")
     bpe.add_tokens(["<think>", "</think>", "unrelated"])
     info = install_template(bpe)
     assert info.user_strings == ("<think>", "</think>")

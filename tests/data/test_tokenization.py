@@ -138,6 +138,9 @@ def test_rows_are_cut_and_the_loss_is_counted(bpe):
         "num_untrained_answers": 0,
         "num_thoughts": 0,
         "num_thought_tokens": 0,
+        "num_calls": 0,
+        "num_results": 0,
+        "num_parts": 0,
         "num_altered_answers": 1,  # white space at an end
         "num_neutralised_rows": 1,
         "num_control_text_rows": 1,
@@ -168,8 +171,8 @@ def test_a_row_without_an_answer_token_after_truncation_names_its_line(bpe):
 
 def test_a_row_the_template_refuses_names_its_line(bpe):
     info = install_template(bpe, "plain")
-    rows = [{"messages": [{"role": "tool", "content": "x"}], "source": "f:7"}]
-    with pytest.raises(UserError, match=r'^f:7: the template refuses this conversation \(unknown role "tool"'):
+    rows = [{"messages": [{"role": "critic", "content": "x"}], "source": "f:7"}]
+    with pytest.raises(UserError, match=r'^f:7: the template refuses this conversation \(unknown role "critic"'):
         tokenize_rows(rows, bpe, info, None)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ftkit.data.rows.thoughts import in_one_text
+from ftkit.data.rows.tools import in_one_text
 
 PERCENTILES = (0, 50, 90, 99, 100)
 INVISIBLE = ("Cf", "Cc", "Co", "Cn")  # categories of characters that nobody sees, but for line breaks and tabs

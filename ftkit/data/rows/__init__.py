@@ -13,4 +13,5 @@ prompts.py      Prompts that are answered by sampling, with what a reward may ne
 questions.py    What rows ask, with the answer that they know or without one
 text_pairs.py   Rows for an embedding model: texts that belong together, and texts that are near and do not
 thoughts.py     Thoughts
+tools.py        Tools of a conversation, calls of them and their results, as files write them, in the one form that
 """

@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.reading.records import Record
-from ftkit.data.rows.extras import TURN_KEYS, is_filled
+from ftkit.data.rows.extras import RESULT_KEYS, RESULT_ROLES, TOOL_COLUMNS, TURN_KEYS, is_filled
 from ftkit.data.rows.known_names import proposal
 
-UNHINTED = ("history",)  # columns that others resemble, such as a story
+UNHINTED = ("history", "functions")  # columns that others resemble, such as a story or a function
 
 
 class Summary(Protocol):
@@ -76,7 +76,7 @@ class FormatCheck:
             except UserError as mistake:
                 self.refused[keys, self.format] = str(mistake).removeprefix(where)
                 raise
-        for column in self.used & record.values.keys():
+        for column in (self.used & record.values.keys()).difference(TOOL_COLUMNS):
             self.columns |= dict.fromkeys(unused_keys(record.values[column], column))
         return self.format
 
@@ -101,7 +101,8 @@ def unused_keys(value, column: str) -> Iterator[str]:
     """The filled keys of a column's turns that are not used, as "messages[].name"."""
     for turn in value if isinstance(value, list) else [value]:
         if isinstance(turn, dict):
-            for key in turn.keys() - TURN_KEYS:
+            is_result = turn.get("role", turn.get("from")) in RESULT_ROLES
+            for key in turn.keys() - TURN_KEYS - set(RESULT_KEYS if is_result else ()):
                 if is_filled(turn[key]):
                     yield f"{column}[].{key}" if isinstance(value, list) else f"{column}.{key}"
 

@@ -6,12 +6,14 @@ What a format cannot say is refused, never dropped: an Alpaca row has no answers
 them by "weight": 0, which ftkit sft honours.
 """
 
+import json
 from collections.abc import Callable, Iterator
 
 from ftkit.config.errors import UserError
 from ftkit.data.rows.formats import alpaca_row, as_row, message
+from ftkit.data.rows.tools import CALLS, TOOLS, calls_apart, names_of, tools_apart
 
-SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt"}
+SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 # kind of rows -> formats it can be written in; the first is TRL's own
 TARGETS = {
     "conversation": ("messages", "prompt_completion", "alpaca", "sharegpt"),
@@ -33,14 +35,13 @@ def convert_row(row: dict, target: str) -> Iterator[dict]:
     content = {name: value for name, value in row.items() if name != "source"}
     if "rejected" in row and target == "kto":
         for name, label in (("chosen", True), ("rejected", False)):
-            yield {"prompt": row["prompt"], "completion": [message("assistant", row[name])], "label": label}
+            yield asked(row, completion=row[name]) | {"label": label}
     elif "rejected" in row and target == "preference":
-        answers = {name: [message("assistant", row[name])] for name in ("chosen", "rejected")}
-        yield {"prompt": row["prompt"], **answers}
+        yield asked(row, chosen=row["chosen"], rejected=row["rejected"])
     elif "rejected" in row:
         yield CONVERSATION_WRITERS[target](answered(row["prompt"], row["chosen"]))
     elif target == "kto":
-        yield {**content, "completion": [message("assistant", row["completion"])]}
+        yield asked(row, completion=row["completion"]) | {"label": row["label"]}
     elif "completion" in row:
         if row["label"]:
             yield CONVERSATION_WRITERS[target](answered(row["prompt"], row["completion"]))
@@ -51,6 +52,18 @@ def convert_row(row: dict, target: str) -> Iterator[dict]:
         yield CONVERSATION_WRITERS[target](content)
     else:
         yield content
+
+
+def asked(row: dict, **answers: str) -> dict:
+    """The prompt of a row with answers by column, and the tools in a column of their own."""
+    prompt, tools = tools_apart(row["prompt"])
+    turns = {name: [calls_apart(message("assistant", text), names_of(tools))] for name, text in answers.items()}
+    return {"prompt": prompt, **turns} | column_of(tools)
+
+
+def column_of(tools: list[dict] | str) -> dict:
+    """The column of tools, where there are any."""
+    return {TOOLS: tools} if tools else {}
 
 
 def answered(prompt: list[dict], answer: str) -> dict:
@@ -69,18 +82,37 @@ def marked(row: dict) -> list[dict]:
     return [turn | {"weight": 0} if index in untrained else turn for index, turn in enumerate(row["messages"])]
 
 
+def write_messages(row: dict) -> dict:
+    """Messages, with their tools in a column of its own."""
+    turns, tools = tools_apart(marked(row))
+    return {"messages": turns} | column_of(tools)
+
+
 def write_prompt_completion(row: dict) -> dict:
     """What is trained, the completion, apart from what is not."""
     answers, untrained = answers_in(row["messages"]), row.get("untrained", ())
     start = next((index for index in answers if index not in untrained), answers[0])
-    return {"prompt": row["messages"][:start], "completion": marked(row)[start:]}
+    prompt, tools = tools_apart(row["messages"][:start])
+    return {"prompt": prompt, "completion": marked(row)[start:]} | column_of(tools)
 
 
 def write_sharegpt(row: dict) -> dict:
-    """Turns with ShareGPT's names."""
+    """Turns with ShareGPT's names, tools as JSON."""
+    turns, tools = tools_apart(marked(row))
+    listed = json.dumps(tools, ensure_ascii=False)
+    return {"conversations": [sharegpt_turn(turn) for turn in turns]} | column_of(listed if tools else [])
+
+
+def sharegpt_turn(turn: dict) -> dict:
+    """A turn with ShareGPT's names; one that is calls and nothing else is a function_call."""
     names = {"role": "from", "content": "value"}
-    renamed = [{names.get(key, key): value for key, value in turn.items()} for turn in marked(row)]
-    return {"conversations": [turn | {"from": SHAREGPT_NAMES[turn["from"]]} for turn in renamed]}
+    renamed = {names.get(key, key): value for key, value in turn.items()} | {"from": SHAREGPT_NAMES[turn["role"]]}
+    functions = [call["function"] for call in turn.get(CALLS, ())]
+    if not functions or turn["content"].strip() or any("id" in call for call in turn[CALLS]):
+        return renamed
+    del renamed[CALLS]
+    written = json.dumps(functions if len(functions) > 1 else functions[0], ensure_ascii=False)
+    return renamed | {"from": "function_call", "value": written}
 
 
 def write_alpaca(row: dict) -> dict:
@@ -91,7 +123,7 @@ def write_alpaca(row: dict) -> dict:
 
 
 CONVERSATION_WRITERS: dict[str, Callable[[dict], dict]] = {
-    "messages": lambda row: {"messages": marked(row)},
+    "messages": write_messages,
     "prompt_completion": write_prompt_completion,
     "alpaca": write_alpaca,
     "sharegpt": write_sharegpt,

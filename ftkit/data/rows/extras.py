@@ -1,8 +1,8 @@
 """What a row holds beside roles and texts: honoured, refused by name, or reported; never dropped in silence.
 
 honoured  "system" and "system_prompt"; "history" of Alpaca rows; "weight", "train" and "loss" of a turn; thoughts of an
-          answer
-refused   tools and pictures, which have no place yet; weights of rows; answers marked as not wanted
+          answer; tools, their calls and results (`tools`)
+refused   pictures, which have no place yet; tools of plain text; weights of rows; answers marked as not wanted
 reported  every other column, and every other key of a turn (`columns.FormatCheck.ignored_columns`)
 """
 
@@ -12,29 +12,29 @@ from ftkit.data.rows.thoughts import CLOSES, OPENS, THOUGHT, is_cut_in_thought, 
 FLAGS = ("weight", "train", "loss")  # of a turn: whether it is trained
 THOUGHT_COLUMNS = (THOUGHT, "thinking")  # of a row with one answer
 THOUGHT_KEYS = (*THOUGHT_COLUMNS, "reasoning", "thoughts")  # of a turn
-TURN_KEYS = {"role", "content", "from", "value", *FLAGS, *THOUGHT_KEYS}
+TOOL_COLUMNS = ("tools", "functions")  # the latter is OpenAI's former name
+CALL_KEYS = ("tool_calls", "function_call")  # of a turn
+CALL_ROLES = ("function_call", "tool_call")  # names of turns that are calls
+RESULT_ROLES = ("tool", "function", "observation", "function_response", "tool_response", "ipython")
+RESULT_KEYS = ("name", "tool_call_id")  # of a result, beside its text
+TURN_KEYS = {"role", "content", "from", "value", *TOOL_COLUMNS, *CALL_KEYS, *FLAGS, *THOUGHT_KEYS}
 YES, NO = (True, 1, "1", "1.0", "true"), (False, 0, "0", "0.0", "false")
 EMPTY_TEXTS = ("", "[]", "{}", "null")
-TOOLS = 'the column "{}" is not supported, and a model would never see it; write the tools into a system turn'
+TEXT_TOOLS = 'the column "{}" stands beside plain text, which has no turns; write the row as messages'
+CALLS = 'the column "{}" belongs into a turn; write the row as messages, the calls into their answer'
 PICTURES = '"{}" is not supported: only text is trained; delete it, or the rows that need it'
 THOUGHTS = 'the column "{}" is not supported here; write the thoughts in front of their answer, <think>...</think>'
-CALLS = "tool calls are not supported; write the call into the content"
 MASKS = '"{}" is not understood; write "weight": 0 for an answer that is not to be trained, and delete the others'
 PICTURE_NAMES = ("image", "images", "video", "videos", "audio", "audios")
-TOOL_COLUMNS, CALL_KEYS = ("tools", "functions", "tool_calls", "function_call"), ("tool_calls", "function_call")
 MASK_KEYS = ("mask", "masked", "loss_mask", "loss_weight", "loss_scale", "train_detail", "cut")
 # Column -> why it is refused where it is filled.
 REFUSED_COLUMNS = (
-    {name: TOOLS for name in TOOL_COLUMNS}
+    {name: CALLS for name in CALL_KEYS}
     | {name: PICTURES for name in PICTURE_NAMES}
     | {name: THOUGHTS for name in THOUGHT_COLUMNS}
 )
 # The same for the keys of a turn.
-REFUSED_KEYS = (
-    {name: CALLS for name in CALL_KEYS}
-    | {name: PICTURES for name in PICTURE_NAMES}
-    | {name: MASKS for name in MASK_KEYS}
-)
+REFUSED_KEYS = {name: PICTURES for name in PICTURE_NAMES} | {name: MASKS for name in MASK_KEYS}
 
 
 def is_filled(value) -> bool:
@@ -48,15 +48,16 @@ def is_filled(value) -> bool:
     return value is not None
 
 
-def check_columns(values: dict, where: str, *, may_think: bool = False) -> None:
+def check_columns(values: dict, where: str, *, may_think: bool = False, has_turns: bool = True) -> None:
     """Raise UserError for a filled column that has no place, and for a row that is not to be trained as others are.
 
-    may_think: the row has one answer, to which a column of thoughts belongs.
+    may_think: the row has one answer, to which a column of thoughts belongs. has_turns: it is no plain text.
     """
     allowed = THOUGHT_COLUMNS if may_think else ()
-    for name in sorted((REFUSED_COLUMNS.keys() & values.keys()).difference(allowed)):
+    refused = REFUSED_COLUMNS | ({} if has_turns else dict.fromkeys(TOOL_COLUMNS, TEXT_TOOLS))
+    for name in sorted((refused.keys() & values.keys()).difference(allowed)):
         if is_filled(values[name]):
-            raise UserError(f"{where}: {REFUSED_COLUMNS[name].format(name)}")
+            raise UserError(f"{where}: {refused[name].format(name)}")
     for name in ("weight", "train"):
         value = values.get(name)
         if is_filled(value) and yes_or_no(value) is not True:

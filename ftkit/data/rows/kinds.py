@@ -23,12 +23,12 @@ from collections import defaultdict
 from ftkit.config.amounts import counted
 from ftkit.config.errors import UserError, did_you_mean
 from ftkit.data.rows.columns import RowKind
-from ftkit.data.rows.extras import check_columns
+from ftkit.data.rows.extras import CALL_ROLES, check_columns
 from ftkit.data.rows.formats import (
+    BESIDE,
     CONVERSATIONS,
     CONVERTERS,
     FORMATS,
-    SYSTEM,
     checked_text,
     from_alpaca,
     from_prompt_completion,
@@ -37,17 +37,18 @@ from ftkit.data.rows.formats import (
     with_system,
 )
 from ftkit.data.rows.text_pairs import TEXT_PAIRS
-from ftkit.data.rows.thoughts import in_one_text
+from ftkit.data.rows.tools import in_one_text
 
 logger = logging.getLogger(__name__)
 
 ANSWERS = ("chosen", "rejected")
 PREFERENCE_FORMATS = {
-    "sharegpt": (("conversations", "chosen", "rejected"), SYSTEM),
-    "alpaca": (("instruction", "chosen", "rejected"), ("input", "history", *SYSTEM)),
-    "prompt": (("prompt", "chosen", "rejected"), SYSTEM),
-    "messages": (("chosen", "rejected"), ("messages", "prompt", "instruction", *SYSTEM)),  # also misspelt
+    "sharegpt": (("conversations", "chosen", "rejected"), BESIDE),
+    "alpaca": (("instruction", "chosen", "rejected"), ("input", "history", *BESIDE)),
+    "prompt": (("prompt", "chosen", "rejected"), BESIDE),
+    "messages": (("chosen", "rejected"), ("messages", "prompt", "instruction", *BESIDE)),  # also misspelt
 }
+ANSWERERS = ("assistant", "gpt", "chatgpt")
 NUM_LINES_NAMED = 3  # of pairs that are left out
 LETTERS = "ABCDEFGHIJ"
 NUMBERED = tuple(f"choice{number}" for number in range(len(LETTERS)))
@@ -157,7 +158,7 @@ def turns_before(values: dict, format: str, where: str) -> list | None:
 def begins_with_answer(turns: list) -> bool:
     """Whether the first of some turns, as written, is the assistant's, or no turn at all."""
     first = turns[0] if turns else None
-    return not isinstance(first, dict) or first.get("role", first.get("from")) in ("assistant", "gpt", "chatgpt")
+    return not isinstance(first, dict) or first.get("role", first.get("from")) in (*ANSWERERS, *CALL_ROLES)
 
 
 def text_of(turn) -> str:
@@ -191,7 +192,7 @@ def is_wanted(label, where: str) -> bool:
 LABELLED_CONVERSATIONS = {  # rows of conversations, whose last answer has a label
     f"kto_{name}": ((*FORMATS[name][0], "label"), FORMATS[name][1]) for name in ("messages", "sharegpt", "alpaca")
 }
-KTO = RowKind({"kto": (("prompt", "completion", "label"), SYSTEM)}, to_kto)
+KTO = RowKind({"kto": (("prompt", "completion", "label"), BESIDE)}, to_kto)
 
 
 def to_labelled_answer(values: dict, format: str, where: str) -> dict:

@@ -14,9 +14,9 @@ from ftkit.config.errors import UserError
 from ftkit.data.rows.columns import RowKind
 from ftkit.data.rows.extras import check_columns
 from ftkit.data.rows.formats import (
+    BESIDE,
     OPENAI_KEYS,
     SHAREGPT_KEYS,
-    SYSTEM,
     checked_text,
     from_alpaca,
     message,
@@ -24,17 +24,18 @@ from ftkit.data.rows.formats import (
     with_system,
 )
 from ftkit.data.rows.thoughts import without_thought
+from ftkit.data.rows.tools import with_calls
 
 ANSWER = "answer"
 ANSWER_COLUMNS = (ANSWER, "completion", "output")  # the first that is filled counts
 KEPT = (*ANSWER_COLUMNS, "constraints")  # beside a prompt, as rewards use them
 PLACEHOLDER = "?"  # stands for an answer while a row is read
 PROMPT_FORMATS = {
-    "messages": (("messages",), (*SYSTEM, *KEPT)),
-    "sharegpt": (("conversations",), (*SYSTEM, *KEPT)),
-    "alpaca": (("instruction",), ("input", "history", *SYSTEM, *KEPT)),
-    "prompt": (("prompt",), (*SYSTEM, *KEPT)),
-    "question": (("question",), (*SYSTEM, *KEPT)),
+    "messages": (("messages",), (*BESIDE, *KEPT)),
+    "sharegpt": (("conversations",), (*BESIDE, *KEPT)),
+    "alpaca": (("instruction",), ("input", "history", *BESIDE, *KEPT)),
+    "prompt": (("prompt",), (*BESIDE, *KEPT)),
+    "question": (("question",), (*BESIDE, *KEPT)),
 }
 
 
@@ -52,7 +53,7 @@ def to_prompt(values: dict, format: str, where: str) -> dict:
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         answer = f"{answer:g}" if isinstance(answer, float) else str(answer)
     if turns[-1]["role"] == "assistant":
-        last = without_thought(turns[-1]["content"])
+        last = without_thought(with_calls(turns[-1]))
         answer, turns = (last if answer is None else answer), turns[:-1]
     columns[ANSWER] = None if answer is None else checked_text(answer, ANSWER, where)
     return {"prompt": turns, "columns": columns}

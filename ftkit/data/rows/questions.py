@@ -18,6 +18,7 @@ from ftkit.data.rows.columns import nearest_key
 from ftkit.data.rows.formats import CONVERSATIONS, FORMATS
 from ftkit.data.rows.known_names import known_names, names_note
 from ftkit.data.rows.thoughts import without_thought
+from ftkit.data.rows.tools import with_calls
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class Question(NamedTuple):
 
 
 def question_and_answer(row: dict) -> tuple[list[dict], str]:
-    """The conversation up to an answer, and that answer without its thought: the last one that is trained, the chosen,
-    or the wanted one.
+    """The conversation up to an answer, and that answer without its thought, its calls as text: the last one that is
+    trained, the chosen, or the wanted one.
 
     row: a conversation, a preference or a KTO row, as RowKind.convert gives it.
     """
@@ -46,7 +47,7 @@ def question_and_answer(row: dict) -> tuple[list[dict], str]:
         return row["prompt"], without_thought(row["chosen"] if "chosen" in row else row["completion"])
     answers = [index for index, turn in enumerate(row["messages"]) if turn["role"] == "assistant"]
     last = max(set(answers) - set(row.get("untrained", ())) or answers)
-    return row["messages"][:last], without_thought(row["messages"][last]["content"])
+    return row["messages"][:last], without_thought(with_calls(row["messages"][last]))
 
 
 def read_questions(path: str, read_as: ReadAs = AS_WRITTEN) -> list[Question]:

@@ -51,10 +51,3 @@ def thought_apart(turn: dict) -> dict:
         return turn
     thought, answer = split_thought(turn["content"])
     return turn if thought is None else {**turn, "content": answer, THOUGHT: thought}
-
-
-def in_one_text(turn: dict) -> str:
-    """The thought of a turn, if it has one, and its answer, as templates write both."""
-    if turn.get(THOUGHT) is None:
-        return turn["content"]
-    return f"{OPENS}\n{turn[THOUGHT].strip()}\n{CLOSES}\n\n{turn['content']}"

@@ -28,7 +28,9 @@ from ftkit.config.foreign import foreign
 from ftkit.config.json_object import read_object
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.data.rows.thoughts import THOUGHT
+from ftkit.data.rows.tools import with_tools
 from ftkit.data.templates.rendering import has_place_for_thoughts, own_template, render
+from ftkit.data.templates.tools import tool_place
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,21 @@ GOLDEN_THOUGHTS = (  # of templates with a place for them
     ([QUESTION, ANSWER | {THOUGHT: "Crow,\n\nor eel?"}, WITH_INPUT], True),
     ([WITH_INPUT, ANSWER | {THOUGHT: ""}, QUESTION, ANSWER | {THOUGHT: TRICKY_TEXT}], False),
 )
+CALL = {"id": "callgold1", "type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": TRICKY_TEXT}}}
+CALLED = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "callgold1", "name": "add", "content": '{"sum": "é\\n2"}'}
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": TRICKY_TEXT,
+        "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+    },
+}
+GOLDEN_CALLS = (  # of those with a place for calls and results
+    ([QUESTION, CALLED, RESULT], True),
+    ([QUESTION, CALLED, RESULT, ANSWER], False),
+)
 
 
 class LockState(Enum):
@@ -80,9 +97,9 @@ def make_lock(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> di
     """
     source = own_template(tokenizer) if tokenizer.chat_template else None
     entries = vocabulary_entries(tokenizer)
-    conversations = GOLDEN + (GOLDEN_THOUGHTS if has_place_for_thoughts(source or "") else ())
+    conversations = golden_conversations(tokenizer) if source else ()
     cases = [{"messages": messages, "add_generation_prompt": ends_open} for messages, ends_open in conversations]
-    golden = [case | golden_tokens(case, tokenizer) for case in ([*cases] if source else [])]
+    golden = [case | golden_tokens(case, tokenizer) for case in cases]
     golden.append({"text": TRICKY_TEXT} | golden_tokens({"text": TRICKY_TEXT}, tokenizer))
     return {
         "version": LOCK_VERSION,
@@ -96,6 +113,16 @@ def make_lock(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> di
         "named_tokens": named_tokens(tokenizer),
         "golden": golden,
     }
+
+
+def golden_conversations(tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[list[dict], bool], ...]:
+    """What a template is held to: with thoughts and tools where it has a place for them."""
+    found, place = GOLDEN, tool_place(tokenizer)
+    if has_place_for_thoughts(own_template(tokenizer)):
+        found += GOLDEN_THOUGHTS
+    for messages, ends_open in GOLDEN_CALLS if place and place.takes_turns else ():
+        found += ((with_tools(messages, [ADD] if place.takes_tools else []), ends_open),)
+    return found
 
 
 def write_lock(folder: str | Path, lock: dict) -> Path:

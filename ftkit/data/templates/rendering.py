@@ -3,8 +3,9 @@
 text, spans = render_marked(messages, tokenizer)
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import lru_cache
 
@@ -14,11 +15,13 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from ftkit.config.assets import list_assets
 from ftkit.config.errors import LimitError, UserError, first_line
 from ftkit.config.foreign import tried, within
+from ftkit.data.rows.thoughts import THOUGHT
+from ftkit.data.rows.tools import CALLS, TOOLS, tools_apart
 
 Span = tuple[int, int]  # characters [start, end) of a rendered conversation
 Tokens = tuple[tuple[str, str | tuple[str, ...]], ...]  # the special tokens that a template may name
 
-STAND_IN = "\u2060"  # for an answer: in no template, and no white space that one might strip
+STAND_IN = "\u2060\u2060"  # for an answer: in no template, and no white space that one might strip
 MAX_CHARACTERS = 2**17  # of a template; the longest known ones have a sixth of it
 RENDER_SECONDS = 2  # of the processor, for a conversation
 OTHER_TEMPLATE = "choose another one by --template"
@@ -75,12 +78,44 @@ def render_marked(
 ) -> tuple[str, list[Span]]:
     """Return the conversation as text and the characters inside `{% generation %}`, one span per answer."""
     template = template or own_template(tokenizer)
+    messages, tools = tools_apart(messages)
+    settings = {**(settings or {}), **({TOOLS: tools} if tools else {})}
     named = tokenizer.special_tokens_map.items()
     tokens = tuple((name, tuple(token) if isinstance(token, list) else token) for name, token in named)
     where = f"{tokenizer.name_or_path}: the template"
     try_template(template, tokens, where)
     with within(RENDER_SECONDS, where, OTHER_TEMPLATE):
-        return _render(messages, template, add_generation_prompt, tokens, settings or {})
+        return _render(as_taken(messages, template, tokens), template, add_generation_prompt, tokens, settings)
+
+
+def as_taken(messages: list[dict], template: str, tokens: Tokens) -> list[dict]:
+    """Messages whose thoughts and calls are as this template reads them: gpt-oss has the key "thinking", and DeepSeek's
+    arguments are texts of JSON."""
+    if '"thinking"' in template:
+        messages = [{**turn, "thinking": turn[THOUGHT]} if turn.get(THOUGHT) else turn for turn in messages]
+    if not any(turn.get(CALLS) for turn in messages) or not takes_text_arguments(template, tokens):
+        return messages
+    return [
+        {**turn, CALLS: list(map(with_text_arguments, turn[CALLS]))} if turn.get(CALLS) else turn for turn in messages
+    ]
+
+
+def with_text_arguments(call: dict) -> dict:
+    """A call whose arguments are a text of JSON."""
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+
+
+@lru_cache
+def takes_text_arguments(template: str, tokens: Tokens) -> bool:
+    """Whether a template takes a call with its arguments as text alone."""
+    call = {"id": "sentinel1", "type": "function", "function": {"name": "a", "arguments": {"b": "c"}}}
+    for text_call, taken in ((call, False), (with_text_arguments(call), True)):
+        with suppress(UserError):
+            messages = [*TURNS[:1], {"role": "assistant", "content": "", CALLS: [text_call]}]
+            _render(messages, template, False, tokens, {})
+            return taken
+    return False
 
 
 def _render(
@@ -120,31 +155,58 @@ def try_template(template: str, tokens: Tokens, where: str) -> None:
     tried(work, where, OTHER_TEMPLATE)
 
 
+class RewritesEarlier(UserError):
+    """A template renders an earlier answer differently once more turns follow."""
+
+
 def render_prefixes(
-    messages: list[dict], tokenizer: PreTrainedTokenizerBase, controls: tuple[str, ...]
+    messages: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    controls: tuple[str, ...],
+    untrained: Collection[int] = (),
 ) -> tuple[str, list[Span]]:
     """Find the answers of a template without markers: each begins where the prompt before it ends.
 
-    Raises UserError if the template renders a prompt, or an answer, differently once more turns follow.
+    untrained: places of answers that are context, of which an empty span is given.
+    Raises RewritesEarlier if the template renders a prompt, or an answer, differently once more turns follow.
     """
     text = render(messages, tokenizer)
     spans = []
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
+        if index in untrained:
+            spans.append((0, 0))
+            continue
         prompt = render(messages[:index], tokenizer, add_generation_prompt=True)
         through = render(messages[: index + 1], tokenizer)
         start = len(prompt)
-        stand_in = render([*messages[:index], {**message, "content": STAND_IN}], tokenizer)
-        place = max(start, stand_in.find(STAND_IN, start))  # after what the template writes first, such as " to=user"
-        end = end_of_answer(through, place, message["content"].strip(), controls)
+        end = end_of_turn(messages[: index + 1], through, start, tokenizer, controls)
         if not text.startswith(prompt) or text[start:end] != through[start:end]:
-            raise UserError(
+            raise RewritesEarlier(
                 "the tokenizer's chat template renders earlier turns differently once more turns follow, so what is "
                 f"trained is not what is generated (turn {index + 1}); use --template chatml or single-turn rows"
             )
         spans.append((start, end))
     return text, spans
+
+
+def end_of_turn(
+    messages: list[dict], text: str, start: int, tokenizer: PreTrainedTokenizerBase, controls: tuple[str, ...]
+) -> int:
+    """Position after the end token of the last message, an answer. text: the messages, rendered; start: of the answer.
+
+    A stand-in without calls shows where an answer stands, and what follows it.
+    """
+    *earlier, answer = messages
+    plain = {name: value for name, value in answer.items() if name != CALLS}
+    stand_in = render([*earlier, plain | {"content": STAND_IN}], tokenizer)
+    place = stand_in.rfind(STAND_IN)
+    if not answer.get(CALLS):
+        return end_of_answer(text, max(start, place), answer["content"].strip(), controls)
+    after = stand_in[place + len(STAND_IN) :]
+    end = end_of_answer(after, 0, "", controls)
+    return len(text) - len(after) + end if place >= 0 and text.endswith(after) else len(text.rstrip())
 
 
 def end_of_answer(text: str, start: int, answer: str, controls: tuple[str, ...]) -> int:

@@ -10,29 +10,44 @@ A template is a Hugging Face chat template and nothing else; `{% generation %}` 
 import hashlib
 import logging
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import AddedToken, PreTrainedTokenizerBase
 
 from ftkit.config.assets import asset_path, list_assets
 from ftkit.config.errors import UserError, did_you_mean
-from ftkit.config.foreign import foreign, within
+from ftkit.data.rows.extras import RESULT_KEYS
 from ftkit.data.rows.formats import INPUT_MARKER
 from ftkit.data.rows.thoughts import TAGS, THOUGHT, thought_apart
+from ftkit.data.rows.tools import (
+    CALLS,
+    calls_apart,
+    check_name,
+    has_tool_turns,
+    names_of,
+    tools_apart,
+    with_tools,
+)
+from ftkit.data.templates.answers import (
+    find_end_of_turn,
+    find_markers,
+    shows_thoughts,
+    special_tokens,
+    writes_thought_tags,
+)
 from ftkit.data.templates.forgery import break_strings, mend_strings
 from ftkit.data.templates.rendering import (
-    GENERATION_TAG,
-    OTHER_TEMPLATE,
-    RENDER_SECONDS,
     Span,
     has_place_for_thoughts,
     own_template,
-    render,
     render_marked,
     render_prefixes,
 )
 from ftkit.data.templates.role_markers import role_markers
+from ftkit.data.templates.tools import HERMES, ToolPlace, tool_place
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +57,6 @@ HEADINGS_COMMENT = re.compile(r"\{#-? headings: (.{0,4096}?) -?#\}")
 ANSWERS_TAG = re.compile(r"</?[a-z_]+>")  # such as <think>: no role, and answers may contain it
 END_OF_TURN_LINE = re.compile(r"(\{%- set end_of_turn = )'([^']*)'( -%\})")
 HEADER_GAP_LINE = re.compile(r"(\{%- set header_gap = )'\\n\\n'( -%\})")
-PROBES = (
-    [("user", "What is two plus two?"), ("assistant", "It is four.")],
-    [("system", "Be brief."), ("user", "A bird?"), ("assistant", "Crow."), ("user", "A fish?"), ("assistant", "Eel.")],
-)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class TemplateInfo:
     user_strings: what only answers may contain, such as Qwen's <think>, which is a token but no special one.
     training_template: TRL's variant; renders the same text as the tokenizer's template, with markers.
     has_thoughts: the template has a place for the thoughts before an answer; no text may then hold their tags.
+    tools: its place for tools, calls and results; None where it has none.
     """
 
     name: str
@@ -75,6 +87,7 @@ class TemplateInfo:
     markers: tuple[str, ...] = ()
     training_template: str | None = None
     has_thoughts: bool = False
+    tools: ToolPlace | None = None
 
 
 def install_template(
@@ -103,13 +116,15 @@ def install_template(
     trains_with, variant = find_markers(tokenizer, source, controls, allow_variant=name_or_path == "auto")
     end_of_turn, end_of_turn_id = find_end_of_turn(tokenizer, trains_with, variant, controls, name)
     fingerprint = hashlib.sha256("\0".join((source, variant or "", end_of_turn)).encode()).hexdigest()
-    if (has_thoughts := has_place_for_thoughts(source)) and not renders_thoughts(tokenizer):
+    if has_place_for_thoughts(source) and not writes_thought_tags(tokenizer):
         raise UserError(f"template {name}: it declares thoughts, but does not write them as <think> ... </think>")
-    thoughts = [token for token in tokenizer.get_added_vocab() if token in source and token not in controls]
+    has_thoughts, tools = shows_thoughts(tokenizer), tool_place(tokenizer)
+    guarded = (*(TAGS if has_thoughts else ()), *(tools.marks if tools else ()))
+    answers_own = [token for token in tokenizer.get_added_vocab() if token in source and token not in controls]
     anywhere, at_line_start = role_markers(tokenizer, controls)
-    thoughts += [tag for tag in anywhere if ANSWERS_TAG.fullmatch(tag) and tag not in thoughts]
-    thoughts = [] if has_thoughts else thoughts
-    warn_of_unbreakable(tokenizer, (*controls, *thoughts, *(TAGS if has_thoughts else ())))
+    answers_own += [tag for tag in anywhere if ANSWERS_TAG.fullmatch(tag) and tag not in answers_own]
+    answers_own = [tag for tag in answers_own if tag not in guarded]
+    warn_of_unbreakable(tokenizer, (*controls, *answers_own, *(mark for mark in guarded if mark not in controls)))
     return TemplateInfo(
         name=name,
         end_of_turn=end_of_turn,
@@ -119,10 +134,11 @@ def install_template(
         fingerprint=fingerprint,
         control_strings=controls,
         headings=tuple(dict.fromkeys((*headings, *at_line_start))),
-        user_strings=tuple(thoughts),
-        markers=tuple(marker for marker in anywhere if marker not in thoughts),
+        user_strings=tuple(answers_own),
+        markers=tuple(marker for marker in anywhere if marker not in answers_own and marker not in guarded),
         training_template=variant,
         has_thoughts=has_thoughts,
+        tools=tools,
     )
 
 
@@ -154,11 +170,6 @@ def read_template(name_or_path: str) -> str:
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise UserError(f"{path}:{line}: not UTF-8 ({error.reason}); save the template as UTF-8") from error
-
-
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The texts that the tokenizer turns into one control id, wherever they stand."""
-    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
 
 
 def is_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -195,118 +206,6 @@ def splits_header_gap(tokenizer: PreTrainedTokenizerBase) -> bool:
     return followed[: len(alone)] != alone
 
 
-def find_markers(
-    tokenizer: PreTrainedTokenizerBase, source: str, controls: tuple[str, ...], allow_variant: bool
-) -> tuple[str, str | None]:
-    """Return how answers are found ("markers", "trl" or "offsets") and TRL's training variant where that is used."""
-    render(probe_messages(PROBES[0]), tokenizer)  # whatever is wrong with a template is said before TRL meets it
-    if GENERATION_TAG.search(source):
-        if not marks_end_of_turn(tokenizer, source, controls):
-            logger.warning("the template's generation markers leave out the end token; answers are found by offsets")
-        elif keeps_prefixes(tokenizer):
-            return "markers", None
-        else:
-            logger.warning(
-                "the template renders earlier turns differently once more follow; answers are found by offsets"
-            )
-    variant = trl_variant(tokenizer) if allow_variant else None
-    if variant and renders_the_same(tokenizer, variant) and marks_end_of_turn(tokenizer, variant, controls):
-        if not marks_role_prefix(tokenizer, variant) or not has_prefixes(tokenizer, controls):
-            return "trl", variant
-    return "offsets", None
-
-
-def renders_thoughts(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template on the tokenizer writes the thought of an answer between its tags."""
-    question, answer = probe_messages(PROBES[0])
-    text = render([question, answer | {THOUGHT: "Two and two."}], tokenizer)
-    return re.search(r"<think>\s*Two and two\.\s*</think>\s*It is four\.", text) is not None
-
-
-def keeps_prefixes(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether each generation prompt of the probes is the beginning of the whole conversation."""
-    for messages in (probe_messages(PROBES[0]), probe_messages(PROBES[1][1:])):  # some templates take no system turn
-        text = render(messages, tokenizer)
-        prompts = (messages[:end] for end in range(1, len(messages), 2))
-        if not all(text.startswith(render(prompt, tokenizer, add_generation_prompt=True)) for prompt in prompts):
-            return False
-    return True
-
-
-def trl_variant(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """TRL's version of the tokenizer's template with generation markers, if it has one."""
-    from trl.chat_template_utils import get_training_chat_template
-
-    try:
-        with foreign("the template", "TRL knows no variant"), within(RENDER_SECONDS, "the template", OTHER_TEMPLATE):
-            return get_training_chat_template(tokenizer)
-    except UserError:
-        return None
-
-
-def renders_the_same(tokenizer: PreTrainedTokenizerBase, variant: str) -> bool:
-    """Whether another template renders the probe conversations as the tokenizer's own does."""
-    for messages in map(probe_messages, PROBES):
-        for add_generation_prompt in (False, True):
-            texts = []
-            for template in (None, variant):
-                try:
-                    texts.append(render(messages, tokenizer, add_generation_prompt, template))
-                except UserError:
-                    texts.append(None)
-            if texts[0] != texts[1]:
-                return False
-    return True
-
-
-def probe_messages(probe: list[tuple[str, str]]) -> list[dict]:
-    """A probe as messages."""
-    return [{"role": role, "content": content} for role, content in probe]
-
-
-def marks_end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str, controls: tuple[str, ...]) -> bool:
-    """Whether the template's markers cover exactly one span of the first probe, which ends with a control token."""
-    text, spans = render_marked(probe_messages(PROBES[0]), tokenizer, template)
-    return len(spans) == 1 and text[slice(*spans[0])].endswith(controls)
-
-
-def marks_role_prefix(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
-    """Whether the template's markers train a part of what the generation prompt already holds."""
-    messages = probe_messages(PROBES[0])
-    _, spans = render_marked(messages, tokenizer, template)
-    return spans[0][0] < len(render(messages[:1], tokenizer, add_generation_prompt=True))
-
-
-def has_prefixes(tokenizer: PreTrainedTokenizerBase, controls: tuple[str, ...]) -> bool:
-    """Whether the answers of the first and, without its system turn, of the second probe are found by offsets."""
-    try:
-        for probe in (PROBES[0], PROBES[1][1:]):
-            render_prefixes(probe_messages(probe), tokenizer, controls)
-    except UserError:
-        return False
-    return True
-
-
-def find_end_of_turn(
-    tokenizer: PreTrainedTokenizerBase, trains_with: str, variant: str | None, controls: tuple[str, ...], name: str
-) -> tuple[str, int]:
-    """Return the token that ends the trained span of the first probe, and its id; raise UserError if there is none."""
-    messages = probe_messages(PROBES[0])
-    if trains_with == "offsets":
-        text, spans = render_prefixes(messages, tokenizer, controls)
-    else:
-        text, spans = render_marked(messages, tokenizer, variant)
-    start, end = spans[0]
-    endings = [token for token in special_tokens(tokenizer) if text[start:end].endswith(token)]
-    if not endings:
-        raise UserError(
-            f"template {name}: no end token of the tokenizer closes an answer, so the model would never learn to stop; "
-            "write eos_token after the answer"
-        )
-    token = max(endings, key=len)
-    return token, tokenizer.convert_tokens_to_ids(token)
-
-
 def warn_of_unbreakable(tokenizer: PreTrainedTokenizerBase, tokens: tuple[str, ...]) -> None:
     """Warn if the tokenizer reads a token also where a word joiner breaks it: then text can hold that token."""
     broken = [break_strings(token, tokens)[0] for token in tokens]
@@ -323,9 +222,61 @@ def restore(text: str, info: TemplateInfo, role: str = "assistant") -> str:
 
 
 def forbidden_strings(info: TemplateInfo, role: str) -> tuple[str, ...]:
-    """The strings that a turn of this role may not contain."""
-    everyones = (*info.control_strings, *info.markers, *(TAGS if info.has_thoughts else ()))
-    return everyones if role == "assistant" else (*everyones, *info.user_strings)
+    """The strings that a turn of this role may not contain.
+
+    An answer may hold the marks of tools where its calls are not read out of it: they are what a model wrote.
+    """
+    is_answer = role == "assistant"
+    marks = info.tools.marks if info.tools and (not is_answer or info.tools.style == HERMES) else ()
+    everyones = (*info.control_strings, *info.markers, *(TAGS if info.has_thoughts else ()), *marks)
+    return tuple(dict.fromkeys(everyones if is_answer else (*everyones, *info.user_strings)))
+
+
+class Neutraliser:
+    """Breaks what texts may not contain, and counts it. info: of the template."""
+
+    def __init__(self, info: TemplateInfo):
+        self.info, self.num_changes = info, 0
+
+    def text(self, text: str, role: str = "user") -> str:
+        """A text of a turn of this role."""
+        changed, count = break_strings(text, forbidden_strings(self.info, role), self.info.headings)
+        self.num_changes += count
+        return changed
+
+    def value(self, value: Any, role: str = "user") -> Any:
+        """JSON with each text in it changed, the keys as well."""
+        if isinstance(value, str):
+            return self.text(value, role)
+        if isinstance(value, Mapping):
+            return {self.text(str(key), role): self.value(item, role) for key, item in value.items()}
+        return [self.value(item, role) for item in value] if isinstance(value, list | tuple) else value
+
+    def content(self, message: dict) -> str:
+        """The content of a turn; in a user's the first marker between instruction and input stays."""
+        content = message["content"]
+        parts = [content]
+        if message["role"] == "user" and "### Input:" in self.info.headings:
+            first, last = len(content) - len(content.lstrip()), len(content.rstrip())
+            position = content.find(INPUT_MARKER, first, last)
+            if position >= 0:
+                parts = [content[:position], content[position + len(INPUT_MARKER) :]]
+        return INPUT_MARKER.join(self.text(part, message["role"]) for part in parts)
+
+    def turn(self, message: dict) -> dict:
+        """A turn: its content, its thought, its calls, and what names a result."""
+        role, changed = message["role"], {"content": self.content(message)}
+        changed |= {name: self.text(message[name], role) for name in (THOUGHT, *RESULT_KEYS) if message.get(name)}
+        if message.get(CALLS):
+            changed[CALLS] = [self.call(call) for call in message[CALLS]]
+        return message | changed
+
+    def call(self, call: Mapping) -> dict:
+        """A call of an answer; its texts may hold no more than a user's."""
+        named = {"id": self.text(str(call["id"]))} if call.get("id") else {}
+        function = call["function"]
+        arguments = self.value(function["arguments"])
+        return {**named, "type": "function", "function": {"name": check_name(function["name"]), "arguments": arguments}}
 
 
 def prepare_messages(
@@ -334,46 +285,61 @@ def prepare_messages(
     """Return messages in which no text is a control token or a heading of the template, and the number of changes.
 
     Training, chat and evaluation all render these. In a user turn of a template with "### Input:", the first marker
-    between instruction and input (see `formats.to_messages`) stays. Where the template has a place for thoughts, the
-    one that an answer begins with stands apart. Raises UserError for one that stands apart and has no place.
+    between instruction and input (see `formats.to_messages`) stays. Where the template has a place for thoughts and
+    calls, those that an answer's text holds stand apart. Raises UserError for thoughts, tools, calls and results
+    without a place.
     """
-    prepared, num_changes = [], 0
-    for message in (with_thought_in_place(message, info) for message in messages):
-        content = message["content"]
-        parts = [content]
-        if message["role"] == "user" and "### Input:" in info.headings:
-            first, last = len(content) - len(content.lstrip()), len(content.rstrip())
-            position = content.find(INPUT_MARKER, first, last)
-            if position >= 0:
-                parts = [content[:position], content[position + len(INPUT_MARKER) :]]
-        strings = forbidden_strings(info, message["role"])
-        broken = [break_strings(part, strings, info.headings) for part in parts]
-        num_changes += sum(count for _, count in broken)
-        changed = {"content": INPUT_MARKER.join(text for text, _ in broken)}
-        if THOUGHT in message:
-            changed[THOUGHT], count = break_strings(message[THOUGHT], strings, info.headings)
-            num_changes += count
-        prepared.append(message | changed)
-    return prepared, num_changes
+    bare, tools = tools_apart(messages)
+    names = names_of(tools) or None
+    turns = [in_its_place(message, info, names) for message in bare]
+    check_place(turns, tools, info)
+    neutraliser = Neutraliser(info)
+    prepared = [neutraliser.turn(turn) for turn in turns]
+    return with_tools(prepared, neutraliser.value(tools)), neutraliser.num_changes
 
 
-def with_thought_in_place(message: dict, info: TemplateInfo) -> dict:
-    """A turn whose thought, if it has one, stands apart; UserError for one that the template has no place for."""
+def in_its_place(message: dict, info: TemplateInfo, names: list[str] | None) -> dict:
+    """A turn whose thought and calls, if it has any, stand apart; UserError for a thought without a place.
+
+    names: of the tools that may be called, None for any.
+    """
+    if message["role"] != "assistant":
+        return message
     if info.has_thoughts:
-        return thought_apart(message) if message["role"] == "assistant" else message
-    if message.get(THOUGHT) is not None:
-        names = "|".join(name for name in list_assets("templates") if has_place_for_thoughts(read_template(name)))
+        message = thought_apart(message)
+    elif message.get(THOUGHT) is not None:
         raise UserError(
-            f'the template {info.name} has no place for thoughts ("{THOUGHT}"); use --template {names}, or write them '
+            f'the template {info.name} has no place for thoughts ("{THOUGHT}"); {other_templates()}, or write them '
             "in front of the answer, <think>...</think>"
         )
-    return message
+    return calls_apart(message, names) if info.tools and info.tools.takes_turns else message
+
+
+def check_place(messages: list[dict], tools: list[dict], info: TemplateInfo) -> None:
+    """Raise UserError for tools, or turns of them, that the template does not show."""
+    if tools and not (info.tools and info.tools.takes_tools):
+        raise UserError(f"the template {info.name} has no place for tools; {other_templates()}, or leave the tools out")
+    if has_tool_turns(messages) and not (info.tools and info.tools.takes_turns):
+        raise UserError(
+            f"the template {info.name} has no place for tool calls and their results; {other_templates()}, or write "
+            "them as text"
+        )
+
+
+def other_templates() -> str:
+    """What to do where a template has no place: the bundled ones that have places for thoughts and tools."""
+    names = (name for name in list_assets("templates") if has_place_for_thoughts(read_template(name)))
+    return f"use --template {'|'.join(names)}"
 
 
 def render_training(
-    messages: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
+    messages: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo, untrained: Collection[int] = ()
 ) -> tuple[str, list[Span]]:
-    """Return prepared messages as text, and for each assistant turn the characters of its answer with the end token."""
+    """Return prepared messages as text, and for each assistant turn the characters of its answer with the end token.
+
+    untrained: places of answers, among the turns that are rendered, that are context; their spans may be empty.
+    Raises RewritesEarlier where a trained answer is rendered differently once more turns follow.
+    """
     if info.trains_with == "offsets":
-        return render_prefixes(messages, tokenizer, info.control_strings)
+        return render_prefixes(messages, tokenizer, info.control_strings, untrained)
     return render_marked(messages, tokenizer, info.training_template)

@@ -105,6 +105,13 @@ def sequence_lines(receipt: dict) -> list[tuple[str, str]]:
         number, tokens = receipt["num_thoughts"], receipt["num_thought_tokens"]
         answers = f"{counted(number, 'answer')} {'thinks' if number == 1 else 'think'}"
         lines.append(("thoughts", f"{answers} first: {tokens:,} of the trained tokens"))
+    if receipt["num_calls"] or receipt["num_results"]:
+        done = "scored" if receipt["is_scored"] else "trained"
+        calls, results = counted(receipt["num_calls"], "call"), counted(receipt["num_results"], "result")
+        lines.append(("tools", f"{calls} {done}, {results} not"))
+    if receipt["num_parts"]:
+        parts = f"{counted(receipt['num_parts'], 'sequence')}, one per answer"
+        lines.append(("unfolded", f"{parts}: the template renders earlier answers differently"))
     if receipt["run"]:
         lines.append(("scored" if receipt["is_scored"] else "trained", run_text(receipt["run"])))
     if receipt["packed"]:

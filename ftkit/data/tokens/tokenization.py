@@ -6,7 +6,7 @@ prompt = prompt_ids([{"role": "user", "content": "Hi"}], tokenizer, info)
 
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,8 +15,15 @@ from transformers import PreTrainedTokenizerBase
 from ftkit.config.errors import UserError
 from ftkit.data.reading.problems import Problems, Report
 from ftkit.data.rows.thoughts import CLOSES, THOUGHT
-from ftkit.data.templates.rendering import Span, render
-from ftkit.data.templates.templates import TemplateInfo, plain_text_info, prepare_messages, render_training
+from ftkit.data.rows.tools import CALLS, with_tools
+from ftkit.data.templates.rendering import RewritesEarlier, Span, render
+from ftkit.data.templates.templates import (
+    Neutraliser,
+    TemplateInfo,
+    plain_text_info,
+    prepare_messages,
+    render_training,
+)
 
 IGNORE_INDEX = -100  # label that cross-entropy skips
 ROWS_PER_BATCH = 1000  # rows handed to the tokenizer at once
@@ -27,7 +34,8 @@ class Rendered(NamedTuple):
     """A row as text. spans: trained characters, one span per answer. num_changes: neutralised places.
 
     num_untrained: answers that the row says are not trained. num_altered: trained ones that are not rendered whole.
-    thoughts: characters of the thoughts, with their tags, that trained answers begin with.
+    thoughts: characters of the thoughts, with their tags, that trained answers begin with. num_calls: calls of tools in
+    trained answers; num_results: results of tools, which are context. is_part: it is one of several texts of its row.
     """
 
     text: str
@@ -37,6 +45,9 @@ class Rendered(NamedTuple):
     num_untrained: int = 0
     num_altered: int = 0
     thoughts: tuple[Span, ...] = ()
+    num_calls: int = 0
+    num_results: int = 0
+    is_part: bool = False
 
 
 class Encoded(NamedTuple):
@@ -51,12 +62,14 @@ class Encoded(NamedTuple):
 class TokenizedRows:
     """rows: {"input_ids", "labels"} each, in order, cut to max_length. The counts cover all of them.
 
-    kept: which of the rows that were read they are. num_rows: rows that were read. dropped: how many of them were left
-    out, by reason. num_trained_tokens: labels that are scored. num_end_tokens_trained: those that end a turn.
-    num_truncated_rows: rows that were cut. num_answers_cut: answers that lost words. num_end_tokens_lost: answers that
-    lost their end token. num_untrained_answers: answers that their rows say are context. num_altered_answers: of which
-    the template cuts a part, such as the indent of code or a thought. num_thoughts: trained answers that begin with a
-    thought; num_thought_tokens: trained tokens of these thoughts.
+    kept: which of the rows that were read they are; one that becomes several stands there as often. num_rows: rows that
+    were read. dropped: how many of them were left out, by reason. num_trained_tokens: labels that are scored.
+    num_end_tokens_trained: those that end a turn. num_truncated_rows: rows that were cut. num_answers_cut: answers that
+    lost words. num_end_tokens_lost: answers that lost their end token. num_untrained_answers: answers that their rows
+    say are context. num_altered_answers: of which the template cuts a part, such as the indent of code or a thought.
+    num_thoughts: trained answers that begin with a thought; num_thought_tokens: trained tokens of these thoughts.
+    num_calls: calls of tools that are trained; num_results: results of tools, which never are. num_parts: texts of rows
+    that became one for each answer, as their template renders earlier answers differently.
     num_neutralised_rows: rows whose messages held a control token or a heading.
     num_control_text_rows: plain-text rows that hold control tokens, which are kept.
     longest: (tokens before the cut, source) of the longest rows.
@@ -76,6 +89,9 @@ class TokenizedRows:
     num_altered_answers: int = 0
     num_thoughts: int = 0
     num_thought_tokens: int = 0
+    num_calls: int = 0
+    num_results: int = 0
+    num_parts: int = 0
     num_neutralised_rows: int = 0
     num_control_text_rows: int = 0
 
@@ -108,6 +124,9 @@ class TokenizedRows:
         self.num_altered_answers += text.num_altered
         self.num_thoughts += len(cut.thoughts)
         self.num_thought_tokens += sum(last + 1 - first for first, last in cut.thoughts)
+        self.num_calls += text.num_calls
+        self.num_results += text.num_results
+        self.num_parts += text.is_part
         self.num_control_text_rows += bool(text.num_changes) and text.is_text_row
         self.num_neutralised_rows += bool(text.num_changes) and not text.is_text_row
 
@@ -159,8 +178,9 @@ def tokenize_rows(
         batch, rendered = [], []
         for number, row in enumerate(rows[start : start + ROWS_PER_BATCH], start):
             try:
-                rendered.append(render_row(row, tokenizer, info))
-                batch.append((number, row))
+                texts = render_all(row, tokenizer, info)
+                rendered += texts
+                batch += [(number, row)] * len(texts)
             except UserError as mistake:
                 report(mistake)
         for (number, row), text, encoded in zip(batch, rendered, encode(rendered, tokenizer), strict=True):
@@ -178,14 +198,48 @@ def tokenize_rows(
     return result
 
 
-def prompt_ids(messages: list[dict], tokenizer: PreTrainedTokenizerBase, info: TemplateInfo) -> list[int]:
+def prompt_ids(
+    messages: Sequence[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    info: TemplateInfo,
+    *,
+    tools: Sequence[Mapping] = (),
+    settings: Mapping | None = None,
+    add_generation_prompt: bool = True,
+) -> list[int]:
     """Return the token ids of a prompt that ends where the assistant's answer begins.
 
     The messages are neutralised as in training; a prefix of what training renders for the same conversation.
+    tools: beside those that the system turn holds. settings: further variables of the template.
+    Raises UserError for tools, calls and results without a place in the template.
     """
-    prepared, _ = prepare_messages(messages, tokenizer, info)
-    text = render(prepared, tokenizer, add_generation_prompt=True)
+    prepared, _ = prepare_messages(with_tools(messages, tools), tokenizer, info)
+    given = Neutraliser(info).value(settings or {})
+    text = render(prepared, tokenizer, add_generation_prompt, settings=given)
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def render_all(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo) -> list[Rendered]:
+    """The row as text; where the template renders an earlier answer differently once more turns follow, a text for each
+    trained answer, which ends with it."""
+    try:
+        return [render_row(row, tokenizer, info)]
+    except RewritesEarlier:
+        if len(trained_answers(row)) < 2:
+            raise
+    parts = []
+    for index in trained_answers(row):
+        earlier = [place for place, turn in enumerate(row["messages"][:index]) if turn["role"] == "assistant"]
+        part = {**row, "messages": row["messages"][: index + 1], "untrained": earlier}
+        parts.append(render_row(part, tokenizer, info)._replace(num_untrained=0, is_part=True))
+    return [parts[0]._replace(num_untrained=len(row.get("untrained", ()))), *parts[1:]]
+
+
+def trained_answers(row: dict) -> list[int]:
+    """Places of the answers that are trained."""
+    untrained = row.get("untrained", ())
+    answers = (place for place, turn in enumerate(row["messages"]) if turn["role"] == "assistant")
+    return [place for place in answers if place not in untrained]
 
 
 def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo) -> Rendered:
@@ -196,17 +250,19 @@ def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
         num_controls = sum(token in text for token in info.control_strings)
         text += tokenizer.eos_token
         return Rendered(text, [(0, len(text))], num_controls, is_text_row=True)
+    where, untrained = row.get("source", "row"), row.get("untrained", ())
     try:
         messages, num_changes = prepare_messages(row["messages"], tokenizer, info)
-        text, spans = render_training(messages, tokenizer, info)
+        text, spans = render_training(messages, tokenizer, info, untrained)
+    except RewritesEarlier as error:
+        raise RewritesEarlier(f"{where}: {error}") from error
     except UserError as error:
-        raise UserError(f"{row.get('source', 'row')}: {error}") from error
-    untrained = row.get("untrained", ())
+        raise UserError(f"{where}: {error}") from error
     answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
     if untrained:
         if len(spans) != len(answers):
             raise UserError(
-                f"{row.get('source', 'row')}: the template marks {len(spans)} of {len(answers)} answers, so it is not "
+                f"{where}: the template marks {len(spans)} of {len(answers)} answers, so it is not "
                 "known which one is left out; choose another --template"
             )
         kept = [pair for pair in zip(answers, spans, strict=True) if pair[0] not in untrained]
@@ -214,11 +270,24 @@ def render_row(row: dict, tokenizer: PreTrainedTokenizerBase, info: TemplateInfo
     pairs = [
         (messages[index], span) for index, span in zip(answers, spans, strict=False)
     ]  # a template may mark other turns than these
-    num_altered = sum(not is_whole(message, text[start:end]) for message, (start, end) in pairs)
-    thoughts = tuple(
-        (start, text.index(CLOSES, start) + len(CLOSES)) for message, (start, _) in pairs if message.get(THOUGHT)
-    )
-    return Rendered(text, spans, num_changes, num_untrained=len(untrained), num_altered=num_altered, thoughts=thoughts)
+    thoughts = (thought_span(text, span, message[THOUGHT]) for message, span in pairs if message.get(THOUGHT))
+    return Rendered(
+        text, spans, num_changes, num_untrained=len(untrained),
+        num_altered=sum(not is_whole(message, text[start:end]) for message, (start, end) in pairs),
+        thoughts=tuple(filter(None, thoughts)),
+        num_calls=sum(len(message.get(CALLS, ())) for message, _ in pairs),
+        num_results=sum(message["role"] == "tool" for message in messages),
+    )  # fmt: skip
+
+
+def thought_span(text: str, answer: Span, thought: str) -> Span | None:
+    """Characters of the thought that an answer begins with, up to the tag that ends it; None where it is left out."""
+    place = text.find(thought.strip(), *answer)
+    if place < 0:
+        return None
+    end = place + len(thought.strip())
+    tag = text.find(CLOSES, end, answer[1])
+    return answer[0], (tag + len(CLOSES) if tag >= 0 and not text[end:tag].strip() else end)
 
 
 def is_whole(message: dict, rendered: str) -> bool:

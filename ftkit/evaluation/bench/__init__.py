@@ -12,5 +12,7 @@ task_file.py       Benchmark tasks as YAML files
 task_items.py      The questions of a task, rendered
 task_rows.py       The rows of a benchmark task
 task_templates.py  The Jinja templates of a task, rendered with the columns of a row
+tool_calls.py      Items whose answers are held against wanted calls of tools
+tool_rows.py       Rows with tools for a task
 units.py           How the items of each kind of task are answered
 """

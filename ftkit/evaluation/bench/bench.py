@@ -23,6 +23,7 @@ from ftkit.evaluation.bench.sampled import SampledRun, Samples, curve
 from ftkit.evaluation.bench.scores import task_scores
 from ftkit.evaluation.bench.task_file import FOLDER, Task
 from ftkit.evaluation.bench.task_items import ItemSettings, TaskItem, build_items, resolved_data
+from ftkit.evaluation.bench.tool_calls import ToolCallRun
 from ftkit.evaluation.bench.units import RUNS, Subject
 from ftkit.evaluation.results import (
     FILE,
@@ -141,6 +142,8 @@ def run_of(chosen: Chosen, subject: Subject, kinds: Mapping = RUNS):
     task = chosen.task
     if subject.samples and task.kind != "generation":
         raise UserError(f"task {chosen.name} is no text to answer, and --num_samples is about answers; leave one out")
+    if task.kind == "tool_calls":
+        return ToolCallRun(task, chosen.items, subject)
     return (SampledRun if subject.samples else kinds[task.kind])(task, chosen.items, subject)
 
 

@@ -45,7 +45,7 @@ def with_room(task, max_new_tokens: int | None):
     """The task with another limit to its answers. Raises UserError for one that is not answered in text."""
     if max_new_tokens is None:
         return task
-    if task.kind != "generation":
+    if task.kind not in ("generation", "tool_calls"):
         raise UserError(f"task {task.name} is no text to answer, so that --max_new_tokens has no effect; leave one out")
     return dataclasses.replace(task, max_new_tokens=max_new_tokens)
 

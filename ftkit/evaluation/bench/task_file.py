@@ -23,18 +23,18 @@ METRICS = {  # by kind of task, what an item can be scored by
     "retrieval": (
         "recall_at_1", "recall_at_3", "recall_at_5", "recall_at_10", "mrr", "ndcg_at_3", "ndcg_at_5", "ndcg_at_10",
     ),
+    "tool_calls": ("call_accuracy", "name_accuracy", "argument_accuracy", "decision_accuracy"),
 }  # fmt: skip
+WHOLE_ROWS = (  # settings that tasks have no use for which take rows as they are
+    "choices", "answer", "rephrasings", "target", "constraints", "stop", "template", "description", "fewshot_split",
+    "num_fewshot", "target_delimiter", "fewshot_delimiter",
+)  # fmt: skip
 LACKING = {  # by kind of task, the settings that it has no use for
     "multiple_choice": ("target", "constraints", "stop", "max_new_tokens", "relevant"),
     "generation": ("choices", "answer", "rephrasings", "relevant"),
-    "retrieval": (
-        "choices", "answer", "rephrasings", "target", "constraints", "stop", "max_new_tokens", "template",
-        "description", "fewshot_split", "num_fewshot", "target_delimiter", "fewshot_delimiter", "conversations",
-    ),
-    "perplexity": (
-        "relevant", "choices", "answer", "rephrasings", "target", "constraints", "stop", "max_new_tokens", "template",
-        "description", "fewshot_split", "num_fewshot", "target_delimiter", "fewshot_delimiter",
-    ),
+    "retrieval": (*WHOLE_ROWS, "max_new_tokens", "conversations"),
+    "perplexity": (*WHOLE_ROWS, "max_new_tokens", "relevant"),
+    "tool_calls": (*WHOLE_ROWS, "prompt", "conversations", "relevant"),
 }  # fmt: skip
 NOT_HASHED = ("about", "num_fewshot", "data", "config", "path", "conversations")  # do not change what is asked
 ADDED = ("relevant",)  # settings of a later ftkit: left out where they are not set, so that hashes stay what they were
@@ -45,7 +45,8 @@ class Task:
     """One benchmark task. Texts are Jinja templates that see the columns of a row.
 
     kind: multiple_choice (the likeliest of `choices`), generation (an answer against `target`), perplexity (of
-    `prompt`) or retrieval (the passages that an index finds, against `relevant`). data: file, folder, bundled dataset
+    `prompt`), retrieval (the passages that an index finds, against `relevant`) or tool_calls (rows with tools, in any
+    form that `ftkit sft` takes: the calls of their last answer that makes any). data: file, folder, bundled dataset
     or Hub id; config: of the Hub id. fewshot_split: where examples come from, the first `num_fewshot` of the row's
     group. choices: texts, or one template that gives a list. answer: the right place in `choices`, a number from 0 or a
     letter. metrics: the first is the main one. template: ask through the model's chat template where it has one. stop:
@@ -167,7 +168,7 @@ def check_task(task: Task) -> None:
 
 def check_kind(task: Task) -> None:
     """Raise UserError for settings that the kind of task or its metrics need, or have no use for."""
-    if not task.prompt and task.kind != "multiple_choice":
+    if not task.prompt and task.kind not in ("multiple_choice", "tool_calls"):
         wrong(task, "kind", f"a {task.kind} task needs prompt:")
     if task.kind == "multiple_choice" and not (task.choices and task.answer):
         wrong(task, "kind", "a multiple_choice task needs choices: and answer:")

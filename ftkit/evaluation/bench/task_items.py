@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from ftkit.data.rows.known_names import known_names
 from ftkit.evaluation.bench.task_file import Task
 from ftkit.evaluation.bench.task_rows import EARLIER, LETTERS, Row, has_split, read_conversations, read_rows
 from ftkit.evaluation.bench.task_templates import Templates
+from ftkit.evaluation.bench.tool_rows import read_tool_rows
 from ftkit.evaluation.results import ID_LENGTH
 
 
@@ -34,6 +35,7 @@ class TaskItem:
     """One item to be answered. prompts: the task's own and its rephrasings. answer: the right place in `choices`.
 
     question: the bare text that is asked, by which the item is found in training data. source: "file:line" of its row.
+    turns: a conversation that is asked as it is, in place of prompt and examples.
     """
 
     item_id: str
@@ -48,6 +50,7 @@ class TaskItem:
     relevant: list[str] = field(default_factory=list)
     question: str = ""
     source: str = ""
+    turns: Sequence[dict] = ()
 
     @property
     def reference(self) -> str:
@@ -75,8 +78,8 @@ def build_items(task: Task, settings: ItemSettings = ItemSettings()) -> list[Tas
     Raises UserError for data that is missing or does not fit the task, with the row it is about.
     """
     data = settings.data or resolved_data(task)
-    if task.kind == "perplexity" and settings.num_fewshot:
-        raise UserError(f"task {task.name} scores whole texts, which have no examples; run it without --num_fewshot")
+    if task.kind in ("perplexity", "tool_calls") and settings.num_fewshot:
+        raise UserError(f"task {task.name} takes whole rows, which have no examples; run it without --num_fewshot")
     is_text = task.kind == "perplexity" and Path(data).suffix.lower() == ".txt"
     rows = one_text(data) if is_text else rows_of(task, data, task.split, settings.read_as)
     writer = ItemWriter(task, settings.read_as)
@@ -92,12 +95,17 @@ def build_items(task: Task, settings: ItemSettings = ItemSettings()) -> list[Tas
         digest = row_digest(row)
         seen[digest] += 1
         item_id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        items.append(writer.item(item_id, row, examples.get(writer.group_of(row), [])))
+        if task.kind == "tool_calls":
+            items.append(tool_item(item_id, row, writer.group_of(row)))
+        else:
+            items.append(writer.item(item_id, row, examples.get(writer.group_of(row), [])))
     return items
 
 
 def rows_of(task: Task, data: str, split: str, read_as: ReadAs) -> list[Row]:
     """The rows of a split as the task takes them. Raises UserError for rows that belong to another task."""
+    if task.kind == "tool_calls":
+        return read_tool_rows(data, split, task.config, read_as)
     if task.conversations:
         return read_conversations(data, split, task.config, read_as)
     rows = read_rows(data, split, task.config)
@@ -291,6 +299,14 @@ class ItemWriter:
         return choices[self.answer(row, choices)] if choices else self.render("target", self.task.target, row)
 
 
+def tool_item(item_id: str, row: Row, group: str) -> TaskItem:
+    """A row of `read_tool_rows` as an item."""
+    turns = row.values["turns"]
+    asked = next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "")
+    target = json.dumps(row.values["calls"], ensure_ascii=False)
+    return TaskItem(item_id, [asked], group, target=target, question=asked, source=row.source, turns=turns)
+
+
 def system_of(turns: Iterable[dict]) -> str:
     """The system turn of a conversation; "" where it has none."""
     return "".join(turn["content"] for turn in turns if turn["role"] == "system")
@@ -312,6 +328,8 @@ def plain_prompt(task: Task, item: TaskItem, prompt: str) -> str:
 
 def conversation(item: TaskItem, prompt: str) -> list[dict]:
     """Description, examples and question as messages, for a chat template."""
+    if item.turns:
+        return list(item.turns)
     messages = [{"role": "system", "content": item.description.strip()}] if item.description.strip() else []
     for example in item.examples:
         messages += [

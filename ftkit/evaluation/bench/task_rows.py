@@ -4,6 +4,7 @@ read_rows("test.jsonl", "test")               # columns as they are
 read_conversations("test.csv", "test")        # any form that ftkit sft takes, as instruction, input and output
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ftkit.data.reading.table_reader import first_row, read_csv
 from ftkit.data.rows.checking import RowChecker
 from ftkit.data.rows.formats import CONVERSATIONS, INPUT_MARKER
 from ftkit.data.rows.thoughts import without_thought
+from ftkit.data.rows.tools import CALLS, TOOLS
 
 MMLU_COLUMNS = ("question", "A", "B", "C", "D", "answer")  # of the paper's files, which name no columns
 MMLU_ANSWERS = ("A", "B", "C", "D")
@@ -58,14 +60,18 @@ def read_conversations(data: str, split: str, config: str | None = None, read_as
 
     Raises UserError for data that is not there, a missing split, mistakes in rows, and rows that ask nothing.
     """
+    return checked_rows(data, split, config, read_as, conversation_columns)
+
+
+def checked_rows(
+    data: str, split: str, config: str | None, read_as: ReadAs, columns: Callable[[dict, dict], dict]
+) -> list[Row]:
+    """The conversations of one split. columns(values as read, row): what a task sees of each; may raise UserError."""
     source, splits = find_splits(data, config, read_as=read_as)
     split = "train" if Path(data).expanduser().is_file() else split
     found, problems = split_named(split, splits, source), Problems()
     checker = RowChecker(found.label, CONVERSATIONS, report=problems.add)
-    rows = [
-        Row(conversation_columns(record.values, row), row["source"])
-        for record, row in checker.pairs(found.open(problems.add))
-    ]
+    rows = [Row(columns(record.values, row), row["source"]) for record, row in checker.pairs(found.open(problems.add))]
     checker.finish()
     problems.raise_any()
     log_notes(checker)
@@ -81,7 +87,8 @@ def conversation_columns(values: dict, row: dict) -> dict:
     messages = row.get("messages")
     if not is_question(messages):
         what = "plain text" if messages is None else f"turns of {', '.join(turn['role'] for turn in messages)}"
-        raise UserError(f"{row['source']}: {what}, and no question with an answer; leave it out")
+        fix = "leave it out, or ask rows with tools by a task of the kind tool_calls"
+        raise UserError(f"{row['source']}: {what}, and no question with an answer; {fix}")
     *earlier, question, answer = (answer_alone(turn) for turn in messages)
     columns = {EARLIER: earlier} if earlier else {}
     if isinstance(values.get("has_passage"), bool):  # of RAFT rows
@@ -99,8 +106,9 @@ def answer_alone(turn: dict) -> dict:
 
 
 def is_question(messages: object) -> bool:
-    """Whether a row is a conversation of user and assistant in turn, after any system turn, ending with an answer."""
-    if not isinstance(messages, list):
+    """Whether a row is a conversation of user and assistant in turn, without tools, after any system turn, that ends
+    with an answer."""
+    if not isinstance(messages, list) or any(turn.get(TOOLS) or turn.get(CALLS) for turn in messages):
         return False
     roles = [turn["role"] for turn in messages]
     roles = roles[roles[:1] == ["system"] :]

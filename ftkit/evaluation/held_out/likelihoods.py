@@ -9,6 +9,7 @@ The cost is two forward passes over at most MAX_ITEMS rows or blocks; with --eva
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -45,22 +46,25 @@ def evenly(items: Sequence) -> Sequence:
 def answer_parts(run: Run, most: int = MAX_ITEMS, keep: Callable = lambda content: True) -> list[Part]:
     """Held-out rows in their order, of plain text the whole; `most` of them are also among any larger number."""
     test = run.data.test
-    parts = [part_of(run, place) for place in range(len(test.kept) if test else 0)]
+    places = defaultdict(list)
+    for place, index in enumerate(test.kept if test else ()):
+        places[index].append(place)
+    parts = [part_of(run, index, some) for index, some in places.items()]
     parts = [part for part in parts if keep(part.content)]
     chosen = sorted(range(len(parts)), key=lambda place: content_id(parts[place].content))[:most]
     return [parts[place] for place in sorted(chosen)]
 
 
-def part_of(run: Run, place: int) -> Part:
-    """The held-out row at one place among the tokenized ones."""
+def part_of(run: Run, index: int, places: list[int]) -> Part:
+    """A held-out row. places: its own among the tokenized ones."""
     test = run.data.test
-    row = run.data.rows.test[test.kept[place]]
+    row = run.data.rows.test[index]
     if "text" in row:
         content, prompt, answer = row["text"], "", row["text"]
     else:
         content, (turns, answer) = row["messages"], question_and_answer(row)
         prompt = turns[-1]["content"] if turns else ""
-    return Part(content, prompt, answer, [test.rows[place]])
+    return Part(content, prompt, answer, [test.rows[place] for place in places])
 
 
 def text_parts(run: Run) -> list[Part]:

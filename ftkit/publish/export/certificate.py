@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
+from ftkit.data.templates.answers import PROBES, probe_messages
 from ftkit.data.templates.rendering import render
-from ftkit.data.templates.templates import PROBES, probe_messages
 from ftkit.inference.divergence import token_kl
 
 # T tokens, V vocabulary

@@ -16,8 +16,9 @@ from tokenizers import Regex, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
+from ftkit.data.templates.answers import PROBES, probe_messages
 from ftkit.data.templates.rendering import own_template, render
-from ftkit.data.templates.templates import PROBES, install_template, probe_messages
+from ftkit.data.templates.templates import install_template
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit.config.errors import UserError
 from ftkit.data.rows.formats import INPUT_MARKER
+from ftkit.data.templates.answers import special_tokens
 from ftkit.data.templates.rendering import own_template, render
-from ftkit.data.templates.templates import install_template, special_tokens
+from ftkit.data.templates.templates import install_template
 from ftkit.inference.end_tokens import end_token_ids
 from ftkit.publish.export.gguf_tokenizer import begins_with_bos
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ftkit.serving.tool_calls import CallReader
+from ftkit.inference.tool_calls import CallReader
 
 NAMES = {"add", "look_up"}
 ADD, ARGUMENTS = '{"name": "add", "arguments": {"a": 1, "b": "é 🙂"}}', {"a": 1, "b": "é 🙂"}
