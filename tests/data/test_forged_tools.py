@@ -3,10 +3,12 @@ descriptions and thoughts, hostile ones too."""
 
 import copy
 import random
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from test_row_forms import with_published
+import trl
 
 from ftkit.data.rows.thoughts import TAGS
 from ftkit.data.rows.tools import with_tools
@@ -30,7 +32,11 @@ def installed(trained_bpe):
             if name in ("chatml", "llama3"):
                 made[name] = tokenizer, install_template(tokenizer, name, add_tokens=True)
             else:
-                made[name] = with_published(tokenizer, name)
+                source = (Path(trl.__file__).parent / f"chat_templates/{name}.jinja").read_text(encoding="utf-8")
+                tokens = sorted(set(re.findall(r"<[|｜][^<>'\" ]+[|｜]>", source)))
+                tokenizer.add_special_tokens({"additional_special_tokens": tokens})
+                tokenizer.chat_template = source
+                made[name] = tokenizer, install_template(tokenizer)
         return made[name]
 
     return get

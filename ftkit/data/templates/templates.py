@@ -265,8 +265,8 @@ class Neutraliser:
 
     def turn(self, message: dict) -> dict:
         """A turn: its content, its thought, its calls, and what names a result."""
-        role, changed = message["role"], {"content": self.content(message)}
-        changed |= {name: self.text(message[name], role) for name in (THOUGHT, *RESULT_KEYS) if message.get(name)}
+        changed: dict[str, Any] = {"content": self.content(message)}
+        changed |= {name: self.text(message[name]) for name in (THOUGHT, *RESULT_KEYS) if message.get(name)}
         if message.get(CALLS):
             changed[CALLS] = [self.call(call) for call in message[CALLS]]
         return message | changed
