@@ -122,7 +122,7 @@ def marks(text: str, info) -> Counter:
 def check_nothing_is_forged(messages, tokenizer, info) -> None:
     """Ids are apply_chat_template's, the structure is that of harmless words, and the text comes back."""
     prepared, _ = prepare_messages(messages, tokenizer, info)
-    row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
+    row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[-1]
     assert row["input_ids"] == tokenizer.apply_chat_template(prepared)["input_ids"]
     kept_input = "\n\n### Input:\n"
     harmless = [
@@ -182,14 +182,19 @@ def trained_spans(row, tokenizer) -> list[str]:
     return [tokenizer.decode(span) for span in spans]
 
 
+def all_trained_spans(messages, tokenizer, info) -> list[str]:
+    """The same of a conversation, which is a row, or one for each answer."""
+    rows = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows
+    return [span for row in rows for span in trained_spans(row, tokenizer)]
+
+
 def check_trained_text(messages, tokenizer, info) -> None:
     """The trained text is each answer and around it what the template writes around the answer "0", no more."""
     prepared, _ = prepare_messages(messages, tokenizer, info)
-    spans = trained_spans(tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0], tokenizer)
+    spans = all_trained_spans(messages, tokenizer, info)
     harmless = [{**message, "content": "0"} for message in messages]
     around = [
-        [part.strip() for part in span.rpartition("0")[::2]]
-        for span in trained_spans(tokenize_rows([{"messages": harmless}], tokenizer, info, None).rows[0], tokenizer)
+        [part.strip() for part in span.rpartition("0")[::2]] for span in all_trained_spans(harmless, tokenizer, info)
     ]
     answers = [message["content"].strip() for message in prepared if message["role"] == "assistant"]
     assert len(spans) == len(answers) == len(around)
@@ -279,7 +284,7 @@ def test_a_foreign_template_is_masked_turn_by_turn_or_refused(name, installed):
     ]  # fmt: skip
     try:
         tokenizer, info = installed(name)
-        row = tokenize_rows([{"messages": messages}], tokenizer, info, None).rows[0]
+        texts = all_trained_spans(messages, tokenizer, info)
     except UserError as refusal:
         assert (
             "renders earlier turns differently" in str(refusal)
@@ -287,7 +292,6 @@ def test_a_foreign_template_is_masked_turn_by_turn_or_refused(name, installed):
             or "refuses" in str(refusal)
         )
         return
-    texts = trained_spans(row, tokenizer)
     assert len(texts) == 2
     for text, answer, question in zip(texts, ("Crow.", "Eel."), ("A bird?", "A fish?"), strict=True):
         assert answer in text and question not in text

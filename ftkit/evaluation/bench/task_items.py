@@ -79,7 +79,8 @@ def build_items(task: Task, settings: ItemSettings = ItemSettings()) -> list[Tas
     """
     data = settings.data or resolved_data(task)
     if task.kind in ("perplexity", "tool_calls") and settings.num_fewshot:
-        raise UserError(f"task {task.name} takes whole rows, which have no examples; run it without --num_fewshot")
+        what = "scores whole texts" if task.kind == "perplexity" else "asks whole rows"
+        raise UserError(f"task {task.name} {what}, which have no examples; run it without --num_fewshot")
     is_text = task.kind == "perplexity" and Path(data).suffix.lower() == ".txt"
     rows = one_text(data) if is_text else rows_of(task, data, task.split, settings.read_as)
     writer = ItemWriter(task, settings.read_as)
