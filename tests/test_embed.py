@@ -205,6 +205,36 @@ def test_negatives_are_mined_from_the_rows_and_are_never_the_questions_own(embed
     assert receipt["mined"]["source"] == "the passages of the rows"
 
 
+@pytest.fixture(scope="module")
+def passages(text_pairs) -> list:
+    """The passages of the pairs, as an index takes them."""
+    from ftkit.data.index.passages import Passage
+
+    texts = [json.loads(line)["passage"] for line in text_pairs.open()]
+    return [Passage(f"a.md#{n}", text, "a.md", "", "", 0, len(text)) for n, text in enumerate(texts)]
+
+
+def test_negatives_are_mined_from_an_index(embed, passages, tmp_path):
+    from ftkit.inference.retrieval.index import Index
+
+    Index.build(tmp_path / "index", passages).close()
+    out = embed("--mine_negatives", "1", "--negatives_from", str(tmp_path / "index"), "--max_steps", "1")
+    receipt = json.loads((out / "receipt.json").read_text())
+    assert receipt["num_negatives"] == 1 and receipt["mined"]["source"] == str(tmp_path / "index")
+
+
+def test_an_index_searches_by_a_trained_encoder(trained, passages, tmp_path):
+    from ftkit.inference.retrieval.index import Index
+
+    index = Index.build(tmp_path / "index", passages, embedder=trained)
+    (found,) = index.search("bal", top_k=1, method="dense")
+    encoder = SentenceModel.load(str(trained))
+    vectors_ND = torch.tensor(encoder.embed(["bal", *(one.text for one in passages)])[0])
+    nearest = passages[int((vectors_ND[1:] @ vectors_ND[0]).argmax())]
+    assert found.passage.text == nearest.text
+    index.close()
+
+
 REFUSED = [
     (["--loss_type", "triplet"], "has no negative, which --loss_type triplet needs"),
     (["--max_length", "65"], "--max_length 65 is more than the model's context of 64"),

@@ -17,13 +17,20 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import measuring
+
 FOLDERS = ("library", "tutorial", "howto", "faq", "reference", "using", "extending")
 FEWEST_WORDS = 12  # of a passage
 MAX_TOKENS = 160
 SEED = 0
 
 
+COMMAND = "    python tests/benchmarks/embedding.py --docs docs/usr/share/doc/python3.11/html --output_dir OUT"
+
+
 def main() -> None:
+    import torch
+
     from ftkit.embed import main as embed
     from ftkit.evaluation.verdict.text import run_lines
 
@@ -45,9 +52,12 @@ def main() -> None:
         "--num_samples", "0", "--warmup_steps", "5", *args.flags,
     ])  # fmt: skip
     minutes = (time.perf_counter() - start) / 60
-    print("\n".join(run_lines(args.output_dir / "run", "question")))
-    print(bm25_line(train, test))
-    print(f"{len(train)} pairs trained, {len(test)} held out, {minutes:.1f} minutes")
+    lines = [*run_lines(args.output_dir / "run", "question"), bm25_line(train, test)]
+    print("\n".join(lines))
+    about = f"{len(train)} pairs trained once, {len(test)} held out, of other pages; {minutes:.0f} minutes."
+    shown = "\n".join(f"    {line}".rstrip() for line in lines)
+    body = "\n\n".join([COMMAND, about, shown.strip("\n"), measuring.machine(torch.get_num_threads())])
+    measuring.write_section("Embeddings", "headings of Python's manual find their passages", body)
 
 
 def minilm() -> Path:
