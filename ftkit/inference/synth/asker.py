@@ -2,7 +2,7 @@
 
     journal = Journal(Path("OUT/.ftkit/replies.jsonl"))
     asker = Asker("model", EngineModel(engine, sampling, batch_size=8), journal)
-    replies = asker.ask([Request(messages, seed=7)], limit=None)
+    replies = asker.ask([Request(messages, seed=7)], way=AS_ASKED)
 
 A local model answers a batch from one seed, so a batch of which a reply is missing is answered whole again, to the same
 replies. An endpoint is asked only for what is missing.
@@ -20,6 +20,7 @@ from ftkit.inference.asking import Sampling
 from ftkit.inference.completion import Reply
 from ftkit.inference.endpoint import Endpoint, ask_all
 from ftkit.inference.judging import LocalJudge
+from ftkit.inference.synth.items import AS_ASKED, Way
 
 Replies = Iterator[tuple[int, Reply]]  # with their places
 KEPT = ("text", "failure", "input_tokens", "output_tokens", "finish_reason")  # of a reply
@@ -57,11 +58,8 @@ def kept(values: dict) -> tuple[str, Reply]:
 class Asked(Protocol):
     """What answers."""
 
-    def replies(self, requests: Sequence[Request], missing: Sequence[int], limit: int | None) -> Replies:
-        """(place, reply) of the requests at the places `missing`, and maybe of others, as they come.
-
-        limit: longest reply in tokens, where it is shorter than the model's own.
-        """
+    def replies(self, requests: Sequence[Request], missing: Sequence[int], way: Way) -> Replies:
+        """(place, reply) of the requests at the places `missing`, and maybe of others, as they come."""
 
 
 @dataclasses.dataclass
@@ -73,7 +71,7 @@ class EngineModel:
     batch_size: int
     system: str | None = None
 
-    def replies(self, requests: Sequence[Request], missing: Sequence[int], limit: int | None) -> Replies:
+    def replies(self, requests: Sequence[Request], missing: Sequence[int], way: Way) -> Replies:
         """See `Asked`."""
         prompts = {}
         for place, request in enumerate(requests):
@@ -82,8 +80,10 @@ class EngineModel:
                 prompts[place] = ids
             else:
                 yield place, Reply(failure="longer than the model's context")
-        tokens = min(limit or self.sampling.max_new_tokens, self.sampling.max_new_tokens)
-        drawn = dataclasses.replace(self.sampling, seed=requests[0].seed, max_new_tokens=tokens)
+        tokens = min(way.limit or self.sampling.max_new_tokens, self.sampling.max_new_tokens)
+        temperature = 0.0 if way.is_greedy else self.sampling.temperature
+        seed = requests[0].seed
+        drawn = dataclasses.replace(self.sampling, seed=seed, max_new_tokens=tokens, temperature=temperature)
         found = self.engine.replies(list(prompts.values()), drawn, batch_size=self.batch_size) if prompts else ()
         yield from zip(prompts, found, strict=True)
 
@@ -95,12 +95,14 @@ class EndpointModel:
     endpoint: Endpoint
     system: str | None = None
 
-    def replies(self, requests: Sequence[Request], missing: Sequence[int], limit: int | None) -> Replies:
+    def replies(self, requests: Sequence[Request], missing: Sequence[int], way: Way) -> Replies:
         """See `Asked`. Raises GivenUp where the server can't be used any more."""
-        tokens = min(limit or self.endpoint.max_tokens, self.endpoint.max_tokens)
+        tokens = min(way.limit or self.endpoint.max_tokens, self.endpoint.max_tokens)
+        temperature = 0.0 if way.is_greedy else self.endpoint.temperature
+        endpoint = dataclasses.replace(self.endpoint, max_tokens=tokens, temperature=temperature)
         asked = [with_system(requests[place].messages, self.system) for place in missing]
         seeds = [requests[place].seed for place in missing]
-        for index, reply in ask_all(dataclasses.replace(self.endpoint, max_tokens=tokens), asked, seeds):
+        for index, reply in ask_all(endpoint, asked, seeds):
             yield missing[index], reply
 
 
@@ -110,7 +112,7 @@ class JudgeModel:
 
     judge: LocalJudge
 
-    def replies(self, requests: Sequence[Request], missing: Sequence[int], limit: int | None) -> Replies:
+    def replies(self, requests: Sequence[Request], missing: Sequence[int], way: Way) -> Replies:
         """See `Asked`."""
         yield from self.judge.ask([request.messages for request in requests]).items()
 
@@ -123,16 +125,16 @@ class Asker:
     model: Asked
     journal: Journal
 
-    def ask(self, requests: Sequence[Request], limit: int | None = None) -> list[Reply]:
+    def ask(self, requests: Sequence[Request], way: Way = AS_ASKED) -> list[Reply]:
         """A reply to each request, in order; what failed says why.
 
         A failure is kept only when the whole batch is through: where a server is given up, its last failures are asked
         again by the next run.
         """
-        keys = [self.key(request, limit) for request in requests]
+        keys = [self.key(request, way) for request in requests]
         missing = [place for place, key in enumerate(keys) if key not in self.journal.replies]
         failed = {}
-        for place, reply in self.model.replies(requests, missing, limit) if missing else ():
+        for place, reply in self.model.replies(requests, missing, way) if missing else ():
             if keys[place] in self.journal.replies:
                 continue
             if reply.failure:
@@ -143,9 +145,9 @@ class Asker:
             self.journal.add(keys[place], reply)
         return [self.journal.replies[key] for key in keys]
 
-    def key(self, request: Request, limit: int | None) -> str:
+    def key(self, request: Request, way: Way) -> str:
         """A hash of a request."""
-        text = json.dumps([self.name, limit, request.seed, request.messages])
+        text = json.dumps([self.name, *way, request.seed, request.messages])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -6,7 +6,7 @@ Source: Xu et al. 2023, arXiv:2304.12244.
 from collections.abc import Sequence
 
 from ftkit.inference.synth import prompts
-from ftkit.inference.synth.items import Ask, Draft, Item, Material, Steps, user
+from ftkit.inference.synth.items import Ask, Draft, Item, Material, Steps, Way, user
 from ftkit.inference.synth.replies import first_part
 from ftkit.inference.synth.self_instruct import TASK_TOKENS, answered
 
@@ -27,5 +27,5 @@ def item(number: int, material: Material, kept: Sequence[Draft]) -> Item:
 def steps(task: str, change: str) -> Steps:
     """Ask for the rewritten task, then for its answer."""
     asked = prompts.EVOLVE.format(task=task, change=prompts.CHANGES[change])
-    (reply,) = yield Ask([user(asked)], limit=2 * TASK_TOKENS, may_be_cut=True)
+    (reply,) = yield Ask([user(asked)], way=Way(2 * TASK_TOKENS), may_be_cut=True)
     return (yield from answered(first_part(reply)))

@@ -21,17 +21,27 @@ MODEL, JUDGE = "model", "judge"
 MAX_SEED = 2**31  # that every server takes
 
 
+class Way(NamedTuple):
+    """How a reply is drawn. limit: longest, in tokens, where it is shorter than asked for. is_greedy: it is the
+    likeliest, as for what should be true and not new."""
+
+    limit: int | None = None
+    is_greedy: bool = False
+
+
+AS_ASKED = Way()
+
+
 @dataclass(frozen=True)
 class Ask:
     """Requests that are made together; the same conversation several times draws several replies.
 
-    limit: longest reply, in tokens, where it is shorter than asked for. may_be_cut: a reply that the limit cuts off is
-    used, as of one line that is wanted.
+    may_be_cut: a reply that the limit cuts off is used, as of one line that is wanted.
     """
 
     conversations: Sequence[list[dict]]
     who: str = MODEL
-    limit: int | None = None
+    way: Way = AS_ASKED
     may_be_cut: bool = False
 
 

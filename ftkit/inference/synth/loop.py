@@ -135,16 +135,16 @@ def outcomes(items: Sequence[Item], start: int, askers: Mapping[str, Asker], see
 def asked_together(
     asked: Mapping[int, Ask], start: int, askers: Mapping[str, Asker], seed: int, turn: int
 ) -> dict[int, list[Reply]]:
-    """The replies to what items ask, those of one model and limit in one batch."""
+    """The replies to what items ask, those of one model and drawn in one way in one batch."""
     found: dict[int, list[Reply]] = {}
-    for who, limit in dict.fromkeys((ask.who, ask.limit) for ask in asked.values()):
-        places = [place for place, ask in asked.items() if (ask.who, ask.limit) == (who, limit)]
+    for who, way in dict.fromkeys((ask.who, ask.way) for ask in asked.values()):
+        places = [place for place, ask in asked.items() if (ask.who, ask.way) == (who, way)]
         requests = [
             Request(turns, 0 if who == JUDGE else stable_seed(seed, start + place, turn, sample))
             for place in places
             for sample, turns in enumerate(asked[place].conversations)
         ]
-        replies = iter(askers[who].ask(requests, limit))
+        replies = iter(askers[who].ask(requests, way))
         for place in places:
             found[place] = [next(replies) for _ in asked[place].conversations]
     return dict(sorted(found.items()))

@@ -36,24 +36,27 @@ CHANGES = {
 }
 
 PASSAGE_QUESTION = """\
-{passage}
+Write the question that a sentence of a text answers. Name what it is about, so that it can be understood without the \
+text. Write only the question, as here:
 
-Write one question that the text above answers. Name what it is about, so that it can be understood without the text. \
-Write only the question."""
+Text: The tower of Ulm was begun in 1377. It is 161 metres high.
+Sentence: It is 161 metres high.
+Question: How high is the tower of Ulm?
+
+Text: {passage}
+Sentence: {sentence}
+Question:"""
 
 PASSAGE_ANSWER = """\
-{passage}
+Answer a question in a few words of the text, as here:
 
-Answer from the text above, in one sentence or a few words.
+Text: The tower of Ulm was begun in 1377. It is 161 metres high.
+Question: How high is the tower of Ulm?
+Answer: 161 metres
 
-{question}"""
-
-PASSAGE_QUOTE = """\
-{passage}
-
+Text: {passage}
 Question: {question}
-
-Copy the one sentence of the text above that answers the question, word for word. Write only that sentence."""
+Answer:"""
 
 STEP_BY_STEP = """\
 {question}

@@ -16,18 +16,15 @@ from ftkit.data.cleaning.near_duplicates import words
 from ftkit.inference.retrieval.index import Found
 from ftkit.inference.retrieval.prompting import with_sources
 from ftkit.inference.retrieval.stores import searched
-from ftkit.inference.synth import prompts
-from ftkit.inference.synth.citations import comparable, is_said, quoted, sentences
-from ftkit.inference.synth.items import Ask, Draft, Dropped, Item, Material, Steps, user
-from ftkit.inference.synth.questions import SUPPORT, question_of, support
-from ftkit.inference.synth.replies import cleaned
+from ftkit.inference.synth.citations import comparable, is_said, quoted
+from ftkit.inference.synth.items import Draft, Item, Material, Steps, user
+from ftkit.inference.synth.questions import asked_about
 
 REFUSE, ANSWER = WITHOUT = ("refuse", "answer")
 NOT_THERE = "The sources do not say."
 MARK = "Answer: "
 NUM_LOOKED_AT = 64  # passages that distractors are chosen from
-QUOTE_TOKENS = 120
-MIN_QUOTE_WORDS = 4
+QUOTE_TOKENS = 120  # of an answer's quotation, at most
 MIN_TELLING_WORDS = 2  # of an answer that no distractor may hold
 
 
@@ -63,31 +60,11 @@ def item(number: int, material: Material, kept: Sequence[Draft]) -> Item:
 
 
 def steps(passage: Any, number: int, material: Material) -> Steps:
-    """Ask for a question, its answer, and the sentence that says so."""
-    question = yield from question_of(passage)
-    shown = searched(passage)
-    (reply,) = yield Ask([user(prompts.PASSAGE_ANSWER.format(passage=shown, question=question))])
-    answer = cleaned(reply)
-    if support(answer, passage.text) < SUPPORT:
-        raise Dropped("the answer is not from the passage", answer)
-    asked = prompts.PASSAGE_QUOTE.format(passage=shown, question=question)
-    (reply,) = yield Ask([user(asked)], limit=QUOTE_TOKENS, may_be_cut=True)
-    quote = quote_in(passage.text, reply, answer)
-    if not quote:
-        raise Dropped("no quotation is word for word in the passage", reply)
-    columns = composed(
-        Grounded(question, answer, quote, passage), material.passages, material.settings, material.draw(number)
-    )
+    """Ask for a question about a sentence, and its answer; the sentence is what is quoted."""
+    draw = material.draw(number)
+    question, answer, quote = yield from asked_about(passage, draw)
+    columns = composed(Grounded(question, answer, quote, passage), material.passages, material.settings, draw)
     return Draft(question, answer, columns, reference=quote)
-
-
-def quote_in(passage: str, reply: str, answer: str) -> str:
-    """The sentence of a passage that a reply copies, else one that holds the whole answer; "" where there is none."""
-    said, wanted = comparable(cleaned(reply)), comparable(answer)
-    found = [one for one in sentences(passage) if len(words(one)) >= MIN_QUOTE_WORDS]
-    copied = [one for one in found if comparable(one) in said]
-    holding = [one for one in found if len(words(answer)) >= MIN_TELLING_WORDS and is_said(wanted, comparable(one))]
-    return next(iter([*copied, *holding]), "")
 
 
 def composed(one: Grounded, passages: Sequence[Any], settings: dict, draw: random.Random) -> dict:

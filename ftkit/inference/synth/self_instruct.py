@@ -6,7 +6,7 @@ Source: Wang et al. 2023, arXiv:2212.10560; the pool of examples grows with what
 from collections.abc import Sequence
 
 from ftkit.inference.synth import prompts
-from ftkit.inference.synth.items import Ask, Draft, Dropped, Item, Material, Steps, conversation, user
+from ftkit.inference.synth.items import Ask, Draft, Dropped, Item, Material, Steps, Way, conversation, user
 from ftkit.inference.synth.replies import cleaned, first_part
 
 NUM_EXAMPLES, NUM_OWN = 4, 1  # tasks that are shown; of which so many may be synthetic
@@ -27,7 +27,7 @@ def item(number: int, material: Material, kept: Sequence[Draft]) -> Item:
 def steps(examples: list[str]) -> Steps:
     """Ask for a task, then for its answer."""
     shown = "\n\n".join(f"Task: {' '.join(example.split())}" for example in examples)
-    (reply,) = yield Ask([user(prompts.NEW_TASK.format(examples=shown))], limit=TASK_TOKENS, may_be_cut=True)
+    (reply,) = yield Ask([user(prompts.NEW_TASK.format(examples=shown))], way=Way(TASK_TOKENS), may_be_cut=True)
     return (yield from answered(first_part(reply)))
 
 

@@ -6,7 +6,7 @@ import pytest
 from made_up import passages
 
 from ftkit.inference.synth.citations import check, is_faithful, quoted
-from ftkit.inference.synth.raft import NOT_THERE, Grounded, distractors, final_answer, quote_in, rows
+from ftkit.inference.synth.raft import NOT_THERE, Grounded, distractors, final_answer, rows
 
 SOURCES = [
     "No boats sail on Sunday.",
@@ -102,17 +102,3 @@ def test_what_says_the_same_is_no_distractor():
     planted = [*found[:10], copy, answers, near, *found[13:]]
     shown = [one.id for seed in range(50) for one in distractors(asked, planted, 3, random.Random(seed))]
     assert near.id in shown and not {asked.passage.id, copy.id, answers.id} & set(shown)
-
-
-@pytest.mark.parametrize(
-    ("reply", "answer", "quote"),
-    [
-        ('"Tickets cost 5 crowns."', "5", "Tickets cost 5 crowns."),
-        ("Sentence: tickets cost 5 crowns. I am sure.", "5", "Tickets cost 5 crowns."),
-        ("Tickets are 5 crowns.", "at 2 in the morning", "The ferry of Orla opens at 2 in the morning."),
-        ("Tickets are 5 crowns.", "five", ""),
-        ("", "2", ""),
-    ],
-)
-def test_a_quotation_is_what_was_copied_or_the_sentence_that_holds_the_answer(reply, answer, quote):
-    assert quote_in(passages(1)[0].text, reply, answer) == quote

@@ -58,14 +58,30 @@ def test_evolve_changes_a_seed_by_a_named_change():
     assert draft.question == "Name a long river, and say why."
 
 
-def test_questions_are_answered_from_their_passage_alone():
-    draft, _, origin = played("questions", ["When does the ferry open?"], ["It opens at 2 in the morning."])
+def test_questions_are_about_a_sentence_and_answered_from_it():
+    question = ["When does the ferry open?"]
+    _, asked, origin = played_about("questions", "opens at", question, ["at 2 in the morning"])
+    draft = played_about("questions", "opens at", question, ["Answer: at 2 in the morning"])[0]
     assert draft.columns["question"] == "When does the ferry open?" and draft.columns["passage"].startswith("The ferry")
-    assert origin["passages"][0].startswith("guide.md#")
-    with pytest.raises(Dropped, match="not from the passage"):
-        played("questions", ["When does the ferry open?"], ["Whenever the captain likes."])
+    assert origin["passages"] == ["guide.md#1"]
+    assert not asked[0].way.is_greedy and asked[1].way.is_greedy
+    assert asked[1].conversations[0][0]["content"].endswith("Question: When does the ferry open?\nAnswer:")
+    with pytest.raises(Dropped, match="not from the sentence"):
+        played_about("questions", "opens at", question, ["Tickets cost 5 crowns."])
     with pytest.raises(Dropped, match="no question in the reply"):
-        played("questions", ["It opens at two."])
+        played_about("questions", "opens at", ["It opens at two."])
+
+
+def played_about(kind: str, words: str, *replies):
+    """`played` of the first item that is about a sentence of the first passage with these words."""
+    for number in range(100):
+        item = maker(kind)(number, Material(passages=passages(5), seed=1, settings=SETTINGS), ())
+        if item.origin["passages"] != ["guide.md#1"]:
+            continue
+        asked = next(item.steps).conversations[0][0]["content"]
+        if words in asked.rpartition("Sentence: ")[2]:
+            return played(kind, *replies, number=number)
+    raise AssertionError(words)
 
 
 def test_reasoning_keeps_the_shortest_solution_that_comes_to_the_known_answer():
@@ -145,20 +161,12 @@ def test_no_rule_changes_a_word():
         next(item.steps)
 
 
-def test_raft_quotes_its_passage_among_others():
-    replies = ["When does the ferry open?"], ["at 2 in the morning"], ["I would say the first one."]
-    draft, _, origin = played("raft", *replies, number=next(n for n in range(5) if orla(n)))
+def test_raft_quotes_the_sentence_among_other_passages():
+    draft, asked, origin = played_about("raft", "opens at", ["When does the ferry open?"], ["at 2 in the morning"])
     answer = draft.columns["messages"][-1]["content"]
-    assert answer.startswith('"The ferry of Orla opens at 2 in the morning." [') and answer.endswith(
-        "Answer: at 2 in the morning"
-    )
+    assert answer.startswith('"The ferry of Orla opens at 2 in the morning." [')
+    assert answer.endswith("\n\nAnswer: at 2 in the morning")
     assert len(draft.columns["sources"]) == 3 and origin["passages"][0] in draft.columns["sources"]
-    with pytest.raises(Dropped, match="no quotation is word for word"):
-        played("raft", ["When?"], ["opens"], ["It opens early."])
-
-
-def orla(number: int) -> bool:
-    """Whether the item of a number is about the first passage."""
-    return maker("raft")(number, Material(passages=passages(5), seed=1, settings=SETTINGS), ()).origin["passages"] == [
-        "guide.md#1"
-    ]
+    assert len(asked) == 2
+    with pytest.raises(Dropped, match="not from the sentence"):
+        played_about("raft", "opens at", ["When does the ferry open?"], ["Tickets cost 5 crowns."])
