@@ -36,27 +36,23 @@ CHANGES = {
 }
 
 PASSAGE_QUESTION = """\
-Write the question that a sentence of a text answers. Name what it is about, so that it can be understood without the \
-text. Write only the question, as here:
-
-Text: The tower of Ulm was begun in 1377. It is 161 metres high.
-Sentence: It is 161 metres high.
-Question: How high is the tower of Ulm?
-
 Text: {passage}
-Sentence: {sentence}
-Question:"""
+
+Ask a question that this sentence answers: {sentence}"""
 
 PASSAGE_ANSWER = """\
-Answer a question in a few words of the text, as here:
-
-Text: The tower of Ulm was begun in 1377. It is 161 metres high.
-Question: How high is the tower of Ulm?
-Answer: 161 metres
-
 Text: {passage}
-Question: {question}
-Answer:"""
+
+Answer in a few words: {question}"""
+# Passage, sentence, question and answer: earlier turns of the two, since small models follow what they see done.
+EXAMPLES = (
+    ("The tower of Ulm was begun in 1377. It is 161 metres high.", "It is 161 metres high.",
+     "How high is the tower of Ulm?", "161 metres"),
+    ("A hive has one queen. Worker bees live for six weeks in summer.", "Worker bees live for six weeks in summer.",
+     "How long do worker bees live in summer?", "six weeks"),
+    ("The library of Pell lends books to all. It was built by Jon Marsh.", "It was built by Jon Marsh.",
+     "Who built the library of Pell?", "Jon Marsh"),
+)  # fmt: skip
 
 STEP_BY_STEP = """\
 {question}

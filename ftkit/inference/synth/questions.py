@@ -43,16 +43,34 @@ def asked_about(passage: Any, draw: random.Random) -> Generator[Ask, list[str], 
         raise Dropped("no sentence to ask about", passage.text)
     sentence, shown = draw.choice(found), " ".join(searched(passage).split())
     asked = prompts.PASSAGE_QUESTION.format(passage=shown, sentence=sentence)
-    (reply,) = yield Ask([user(asked)], way=Way(QUESTION_TOKENS), may_be_cut=True)
+    (reply,) = yield Ask([[*question_turns(), *user(asked)]], way=Way(QUESTION_TOKENS), may_be_cut=True)
     question = first_question(reply)
     if not question:
         raise Dropped("no question in the reply", reply)
     asked = prompts.PASSAGE_ANSWER.format(passage=shown, question=question)
-    (reply,) = yield Ask([user(asked)], way=Way(ANSWER_TOKENS, is_greedy=True))
+    (reply,) = yield Ask([[*answer_turns(), *user(asked)]], way=Way(ANSWER_TOKENS, is_greedy=True))
     answer = cleaned(reply)
     if support(answer, sentence) < SUPPORT:
         raise Dropped("the answer is not from the sentence", f"{sentence}\n{question}\n{answer}")
     return question, answer, sentence
+
+
+def question_turns() -> list[dict]:
+    """Questions that were asked about other sentences."""
+    return [
+        turn
+        for passage, sentence, question, _ in prompts.EXAMPLES
+        for turn in conversation(prompts.PASSAGE_QUESTION.format(passage=passage, sentence=sentence), question)
+    ]
+
+
+def answer_turns() -> list[dict]:
+    """Answers that were given to other questions."""
+    return [
+        turn
+        for passage, _, question, answer in prompts.EXAMPLES
+        for turn in conversation(prompts.PASSAGE_ANSWER.format(passage=passage, question=question), answer)
+    ]
 
 
 def support(answer: str, text: str) -> float:

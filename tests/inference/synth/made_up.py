@@ -30,13 +30,13 @@ def written(prompt: str, seed: int) -> str:
     if "Write one more task." in prompt or "Rewrite it as a new task" in prompt or "Imagine a person" in prompt:
         kinds = [f"Task 5: Describe the {thing} of {place} to a {draw.choice(THINGS)} keeper.", "ok", "", "As above."]
         return draw.choice(kinds[:1] * 3 + kinds)
-    if "Write the question that a sentence" in prompt:
+    if "Ask a question that this sentence answers" in prompt:
         found = re.findall(r"The (\w+) of (\w+) opens", prompt)[0]
-        sentence = re.findall(r"^Sentence: (.*)$", prompt, flags=re.MULTILINE)[-1]
+        sentence = prompt.rpartition("answers: ")[2]
         asked = "When does" if "opens" in sentence else "How much is"
         return draw.choice([f"{asked} the {found[0]} of {found[1]}?", "No question here."])
-    if "Answer a question in a few words" in prompt:
-        text, question = re.findall(r"^(?:Text|Question): (.*)$", prompt, flags=re.MULTILINE)[-2:]
+    if "Answer in a few words: " in prompt:
+        text, _, question = prompt.rpartition("Answer in a few words: ")
         return re.search(r"at \d+ in the morning" if "When" in question else r"\d+ crowns", text)[0]
     if "Think step by step" in prompt:
         a, b = map(int, re.findall(r"\d+", prompt)[:2])

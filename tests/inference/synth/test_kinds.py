@@ -65,7 +65,7 @@ def test_questions_are_about_a_sentence_and_answered_from_it():
     assert draft.columns["question"] == "When does the ferry open?" and draft.columns["passage"].startswith("The ferry")
     assert origin["passages"] == ["guide.md#1"]
     assert not asked[0].way.is_greedy and asked[1].way.is_greedy
-    assert asked[1].conversations[0][0]["content"].endswith("Question: When does the ferry open?\nAnswer:")
+    assert asked[1].conversations[0][-1]["content"].endswith("Answer in a few words: When does the ferry open?")
     with pytest.raises(Dropped, match="not from the sentence"):
         played_about("questions", "opens at", question, ["Tickets cost 5 crowns."])
     with pytest.raises(Dropped, match="no question in the reply"):
@@ -78,8 +78,8 @@ def played_about(kind: str, words: str, *replies):
         item = maker(kind)(number, Material(passages=passages(5), seed=1, settings=SETTINGS), ())
         if item.origin["passages"] != ["guide.md#1"]:
             continue
-        asked = next(item.steps).conversations[0][0]["content"]
-        if words in asked.rpartition("Sentence: ")[2]:
+        asked = next(item.steps).conversations[0][-1]["content"]
+        if words in asked.rpartition("answers: ")[2]:
             return played(kind, *replies, number=number)
     raise AssertionError(words)
 
