@@ -6,8 +6,10 @@ import os
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from ftkit.evaluation.results import read_results
+from ftkit.model.loading import load_model
+from ftkit.training.sharded import join_shards
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,6 +150,20 @@ def in_two_processes(jobs: list[dict], folder: Path, *fsdp_config: str) -> str:
     return launch([*TORCHRUN, str(ROOT / "tests/multi_process_runs.py"), str(path), *fsdp_config])
 
 
+def in_two_nodes(jobs: list[dict], folder: Path) -> None:
+    """Two torchrun agents of two processes each, as on two machines, that meet on this one."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps(jobs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "2"]
+    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}", "--rdzv_id", "two-nodes"]
+    command += ["--local_addr", "127.0.0.1", str(ROOT / "tests/multi_process_runs.py"), str(path)]
+    with ThreadPoolExecutor(2) as agents:
+        list(agents.map(launch, [command, command]))
+
+
 def in_one_process(argv: list[str], command: str = "sft") -> None:
     importlib.import_module(f"ftkit.{command}").main(argv)
 
@@ -242,6 +260,7 @@ def test_two_processes_pretrain_as_one(two_process_runs, tiny_folder, texts, tmp
 
 def test_the_run_folder_is_written_once(two_process_runs):
     printed = (two_process_runs / "printed.txt").read_text()
+    assert "tokens of 2 processes together; " in printed and "tokens of 2 processes together, " in printed
     assert printed.count("hardware ") == 14 and printed.count("done: ") == 14  # one plan and one end a run
     folder = two_process_runs / "lora packed"
     assert len(log_of(folder)) == 6  # four updates, an evaluation before and one after
@@ -263,6 +282,17 @@ def test_a_run_resumes_in_two_processes(two_process_runs, first, second):
     losses = [[line["loss"] for line in log_of(two_process_runs / name) if "loss" in line] for name in (first, second)]
     assert losses[1] == losses[0][2:]
     assert_same_scores(two_process_runs / second, two_process_runs / first)  # also of what it began from
+
+
+def test_two_nodes_of_two_processes_train_as_one_process(tiny_folder, rows, tmp_path):
+    methods = ("full", "lora")
+    in_two_nodes(
+        [{"command": "sft", "argv": flags(tiny_folder, rows, tmp_path / one, 1, one)} for one in methods], tmp_path
+    )
+    for method in methods:
+        in_one_process(flags(tiny_folder, rows, tmp_path / f"{method} alone", 4, method))
+        assert_same_run(tmp_path / method, tmp_path / f"{method} alone")
+        assert_same_scores(tmp_path / method, tmp_path / f"{method} alone")
 
 
 def recorded_flags(folder, rows, out, loss_type, per_device):
@@ -350,11 +380,17 @@ def test_fsdp2_trains_as_one_process_and_resumes(tiny_folder, rows, texts, tmp_p
     printed = in_two_processes(jobs, tmp_path, "examples/accelerate/fsdp2.yaml")
     assert "TRL's own loss head" not in printed
     for method in ("full", "lora"):
-        assert list((tmp_path / method / "checkpoint-2").glob("pytorch_model_fsdp*"))  # it was FSDP, not DDP
-        in_one_process(flags(tiny_folder, rows, tmp_path / f"{method} alone", 4, method))
+        in_one_process(flags(tiny_folder, rows, tmp_path / f"{method} alone", 4, method, *save))
         assert_same_run(tmp_path / method, tmp_path / f"{method} alone")
         whole, resumed = (weights_of(tmp_path / name) for name in (method, f"{method} resumed"))
         assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
-    assert list((tmp_path / "text" / "checkpoint-2").glob("pytorch_model_fsdp*"))
+    for name in ("full", "text"):
+        assert len(list((tmp_path / name / "checkpoint-2/shards").glob("*.safetensors"))) == 2  # one of each process
+    copy = Path(shutil.copytree(tmp_path / "full/checkpoint-2", tmp_path / "joined"))
+    join_shards(copy, copy)
+    joined, alone = weights_of(copy), weights_of(tmp_path / "full alone/checkpoint-2")
+    assert joined.keys() == alone.keys()
+    assert all(torch.allclose(joined[name], weight, rtol=1e-5, atol=1e-6) for name, weight in alone.items())
+    assert type(load_model(copy)).__name__ == "LlamaForCausalLM"
     in_one_process(pretrain_flags(tiny_folder, texts, tmp_path / "text alone", 4), "pretrain")
     assert_same_run(tmp_path / "text", tmp_path / "text alone")

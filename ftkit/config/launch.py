@@ -10,14 +10,16 @@ WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 LOCAL_RANKS = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
 LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
-SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+NO_DEEPSPEED = (
+    "is not supported; FSDP2 splits weights too: accelerate launch --config_file examples/accelerate/fsdp2.yaml"
+)
 
 
 def check_world(environ: Mapping[str, str] = os.environ, *, use_cpu: bool = False) -> None:
     """Raise UserError when several processes or sharded weights were asked for and would not come.
 
     On a CPU, `accelerate launch --num_processes 2` starts one process, which sees MASTER_ADDR but no WORLD_SIZE
-    (accelerate 1.15), and FSDP and DeepSpeed become plain data parallelism.
+    (accelerate 1.15), and FSDP becomes plain data parallelism. DeepSpeed is refused everywhere: nothing tests it.
     """
     by_accelerate = "ACCELERATE_MIXED_PRECISION" in environ
     if by_accelerate and "MASTER_ADDR" in environ and not any(name in environ for name in WORLD_SIZES):
@@ -31,10 +33,11 @@ def check_world(environ: Mapping[str, str] = os.environ, *, use_cpu: bool = Fals
             "several processes were started and don't know where to meet; set MASTER_ADDR to the machine of the first, "
             "such as mpirun -x MASTER_ADDR=127.0.0.1 for one machine"
         )
-    strategy = sharding(environ)
-    if strategy and (use_cpu or not has_accelerator()):
+    if asks("ACCELERATE_USE_DEEPSPEED", environ):
+        raise UserError(f"DeepSpeed {NO_DEEPSPEED}")
+    if sharding(environ) and (use_cpu or not has_accelerator()):
         raise UserError(
-            f"{strategy} was asked for on a CPU: every process would hold the whole model; "
+            "FSDP was asked for on a CPU: every process would hold the whole model; "
             "launch with examples/accelerate/ddp.yaml or torchrun --nproc_per_node N"
         )
 
@@ -88,10 +91,14 @@ def is_lone_child_of_accelerate(environ: Mapping[str, str] = os.environ) -> bool
     return "ACCELERATE_MIXED_PRECISION" in environ and "TORCHELASTIC_RUN_ID" not in environ
 
 
-def sharding(environ: Mapping[str, str] = os.environ) -> str | None:
-    """ "FSDP" or "DeepSpeed" where accelerate was asked to split the weights, else None."""
-    chosen = (name for name in SHARDED if environ.get(name, "false").lower() in ("1", "true"))
-    return next((SHARDED[name] for name in chosen), None)
+def sharding(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether accelerate was asked to split the weights, by FSDP."""
+    return asks("ACCELERATE_USE_FSDP", environ)
+
+
+def asks(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether a variable of accelerate is on."""
+    return environ.get(name, "false").lower() in ("1", "true")
 
 
 def threads_are_chosen(environ: Mapping[str, str] = os.environ) -> bool:

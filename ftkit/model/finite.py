@@ -49,8 +49,8 @@ def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
 
 
 def local_values(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor: of FSDP's and DeepSpeed's, a part."""
-    tensor = getattr(tensor, "ds_tensor", tensor).detach()
+    """What this process holds of a tensor: of FSDP's, a part."""
+    tensor = tensor.detach()
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 

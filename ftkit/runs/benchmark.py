@@ -24,7 +24,7 @@ def check_benchmark(training) -> None:
     """Raise UserError for tasks, or rows of them, that are not there, before anything is loaded."""
     if not training.benchmark_tasks:
         return
-    if sharding() or training.fsdp or training.deepspeed:
+    if sharding() or training.fsdp:
         raise UserError("--benchmark_tasks needs whole weights in each process; run ftkit bench on the result instead")
     if training.benchmark_limit is not None and training.benchmark_limit < 1:
         raise UserError(f"--benchmark_limit is {training.benchmark_limit}; give at least 1")

@@ -38,6 +38,7 @@ sampled.py           What ftkit adds to TRL's trainers on sampled answers
 sampler_check.py     Whether answers are sampled from the policy that is trained
 samples.py           The held-out questions that are answered at each evaluation, so that a person sees a model learn
 saving.py            When a checkpoint is written
+sharded.py           Weights that are split over processes (FSDP2)
 sharing.py           Work on held-out rows shared by the processes of a run, instead of done whole by each of them
 space.py             How much room on the disk a run's checkpoints take
 stopped_batch.py     The rows of a batch by name, for a run that stops

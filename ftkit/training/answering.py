@@ -29,7 +29,7 @@ def answering(asked, facts: Facts, values: dict, reasons: dict) -> dict:
         return {"num_answered": 0}
     if not wanted and values["eval_strategy"] == "no":
         return {"num_answered": 0}
-    if wanted or training.fsdp or training.deepspeed:
+    if wanted or training.fsdp:
         return {"num_answered": most if wanted else 0}
     if values["num_updates"] < MIN_UPDATES:
         reasons["num_answered"] = f"only {values['num_updates']} updates; --before_after answers held-out rows anyway"

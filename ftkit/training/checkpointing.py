@@ -54,7 +54,7 @@ class CheckpointMixin:
     base_name: str | None = None  # that an adapter's configuration gives its base
     base_revision: str | None = None
     publication: Future | None = None  # of the newest checkpoint, while the run goes on
-    _is_staging = False
+    _is_staging = False  # whether what is saved is a checkpoint
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
         """As Trainer.train; True means the newest checkpoint that is valid."""

@@ -218,13 +218,19 @@ def describe_rows(run, receipt: dict | None) -> list[str]:
     trained = f"{receipt['num_rows']} labels" if is_labelled else f"{receipt['num_trained_tokens']} of them {done}"
     size = round(tokens / num_sequences * min(each, num_sequences))
     lines.append(
-        f"plan       {counted(run.num_updates, 'update')} of about {size} tokens; {tokens} tokens "
-        f"{'at the beginning' if is_stream else 'per pass'}, {trained}; learning rate {decided.learning_rate:g}"
+        f"plan       {counted(run.num_updates, 'update')} of about {size} tokens{of_all(config.world_size)}; "
+        f"{tokens} tokens {'at the beginning' if is_stream else 'per pass'}, {trained}; "
+        f"learning rate {decided.learning_rate:g}"
     )
     if run.num_updates < FEW_UPDATES:
         few = f"only {counted(run.num_updates, 'update')}; add rows or --num_train_epochs, or use a smaller batch"
         lines.append(f"warning    {few}")
     return lines
+
+
+def of_all(num_processes: int) -> str:
+    """That an update's tokens are those of all processes, where there are several."""
+    return f" of {num_processes} processes together" if num_processes > 1 else ""
 
 
 def row_receipt(run, trainer=None, *, sequences_per_row: int = 1) -> dict:

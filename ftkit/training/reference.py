@@ -49,7 +49,7 @@ class ReferenceMixin:
 
     def _precompute_ref_logps(self, dataset, name, batch_size):
         self.put_compact_heads()  # TRL scores the reference before its constructor returns
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:  # where no process has the whole reference
+        if self.is_fsdp_enabled:  # where no process has the whole reference
             return super()._precompute_ref_logps(dataset, name, batch_size)
         kept = [None, None]
         if self.accelerator.is_main_process:

@@ -21,11 +21,12 @@ from ftkit.training.guards import GuardMixin
 from ftkit.training.moved import MovedTensors
 from ftkit.training.progress import progress_callback
 from ftkit.training.saving import SavingCallback
+from ftkit.training.sharded import ShardedMixin
 from ftkit.training.stopping import current, with_deaf_workers
 from ftkit.training.ternary import WarmIn
 
 
-class RunMixin(GuardMixin, CheckpointMixin):
+class RunMixin(GuardMixin, CheckpointMixin, ShardedMixin):
     """Stands left of a TRL trainer that is given rows as ftkit tokenized them."""
 
     has_compact_heads = False
@@ -136,6 +137,12 @@ class RunMixin(GuardMixin, CheckpointMixin):
         super()._save(output_dir, state_dict=state_dict)
         if self.template_lock and self.args.should_save:
             write_lock(output_dir or self.args.output_dir, self.template_lock)
+
+    def save_beside(self, folder):
+        """As ShardedMixin's, and the template's lock."""
+        super().save_beside(folder)
+        if self.template_lock:
+            write_lock(folder, self.template_lock)
 
     def create_model_card(self, *args, **kwargs):
         """Leave OUT/README.md to ftkit, which writes it once, with the results."""

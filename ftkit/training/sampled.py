@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import gather
 from safetensors.torch import load_file, save_file
 from trl import GRPOTrainer
-from trl.models import prepare_deepspeed, prepare_fsdp
+from trl.models import prepare_fsdp
 from trl.trainer import utils as trl_utils
 from trl.trainer.callbacks import SyncRefModelCallback
 
@@ -64,9 +64,7 @@ class SampledMixin(RewardEvaluationMixin):
         casts = {"cast_lm_head_to_fp32": True} if getattr(self.args, "cast_lm_head_to_fp32", False) else {}
         if has_fused_head():
             trl_utils.add_fused_lm_head(reference, temperature=self.temperature, **casts)
-        if self.is_deepspeed_enabled:
-            self.ref_model = prepare_deepspeed(reference, self.accelerator)
-        elif self.is_fsdp_enabled:
+        if self.is_fsdp_enabled:
             self.ref_model = prepare_fsdp(reference, self.accelerator)
         else:
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)

@@ -24,4 +24,4 @@ def shared(accelerator, items: Sequence, work: Callable[[Sequence], Sequence]) -
 
 def is_sharded(trainer) -> bool:
     """Whether no process holds whole weights, so that a forward pass needs all of them."""
-    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+    return trainer.is_fsdp_enabled

@@ -28,7 +28,7 @@ from ftkit.model.modeling_ftgpt import FTGPTForCausalLM
 from ftkit.training.budget import budget_lines
 from ftkit.training.decided import Facts
 from ftkit.training.facts import model_facts
-from ftkit.training.preparation import load_trained, loaded_attention, switch_attention
+from ftkit.training.preparation import load_trained, loaded_attention, of_all, switch_attention
 from ftkit.training.ternary import go_ternary
 
 ROPE_THETA = 10_000.0  # of a new model, whose context is short; the preset's is for 8,192 tokens
@@ -260,7 +260,8 @@ def describe_blocks(run, receipt: dict | None) -> list[str]:
         f"{receipt['num_bytes'] / 1e6:.2f} MB, {receipt['bytes_per_token']:.2f} bytes per token; "
         f"{amounts.counted(receipt['num_held_out_documents'], 'document')} held out",
         f"blocks     {blocks} of {receipt['block_size']} tokens, {apart}",
-        f"plan       {amounts.counted(updates, 'update')} of {each:,} tokens, {run.decided.lr_scheduler_type}, "
+        f"plan       {amounts.counted(updates, 'update')} of {each:,} tokens"
+        f"{of_all(run.hardware.num_devices)}, {run.decided.lr_scheduler_type}, "
         f"learning rate {run.decided.learning_rate:g}, weight decay {config.weight_decay:g} on matrices, "
         f"gradients clipped at {config.max_grad_norm:g}",
         *budget_lines(size, updates * each, None if data.is_stream else receipt["num_tokens"]),

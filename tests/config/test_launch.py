@@ -47,15 +47,15 @@ def test_processes_of_mpirun_need_a_place_to_meet():
         check_world({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
 
 
-@pytest.mark.parametrize(("name", "strategy"), launch.SHARDED.items())
-def test_sharding_on_a_cpu_is_refused(name, strategy, monkeypatch):
+def test_sharding_on_a_cpu_is_refused(monkeypatch):
+    name = "ACCELERATE_USE_FSDP"
     monkeypatch.setattr(launch, "has_accelerator", lambda: False)
-    with pytest.raises(UserError, match=f"{strategy} was asked for on a CPU: every process would hold the whole model"):
+    with pytest.raises(UserError, match="FSDP was asked for on a CPU: every process would hold the whole model"):
         check_world({**BY_ACCELERATE, **TWO, name: "true"})
     check_world({**BY_ACCELERATE, **TWO, name: "false"})
     monkeypatch.setattr(launch, "has_accelerator", lambda: True)
     check_world({**BY_ACCELERATE, **TWO, name: "true"})
-    with pytest.raises(UserError, match=strategy):
+    with pytest.raises(UserError, match="FSDP"):
         check_world({**BY_ACCELERATE, **TWO, name: "true"}, use_cpu=True)
 
 
@@ -90,14 +90,15 @@ def test_only_the_first_process_of_mpirun_shows_a_bar(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("value", ["true", "True", "1"])
 def test_sharding_is_read_in_one_way(value):
-    assert sharding({"ACCELERATE_USE_FSDP": value}) == "FSDP"
-    assert sharding({"ACCELERATE_USE_DEEPSPEED": value, "ACCELERATE_USE_FSDP": "false"}) == "DeepSpeed"
-    assert sharding({}) is sharding({"ACCELERATE_USE_FSDP": "false"}) is None
+    assert sharding({"ACCELERATE_USE_FSDP": value})
+    assert not sharding({}) and not sharding({"ACCELERATE_USE_FSDP": "false"})
+    with pytest.raises(UserError, match="DeepSpeed is not supported; FSDP2 splits weights too"):
+        check_world({"ACCELERATE_USE_DEEPSPEED": value, "ACCELERATE_USE_FSDP": "false"})
 
 
 def test_no_other_module_reads_a_launchers_variables():
     package = Path(launch.__file__).resolve().parents[1]
-    names = {*launch.RANKS, *launch.LOCAL_RANKS, *launch.WORLD_SIZES, *launch.SHARDED, "ACCELERATE_USE_"}
+    names = {*launch.RANKS, *launch.LOCAL_RANKS, *launch.WORLD_SIZES, "ACCELERATE_USE_"}
     found = [
         (path.name, name)
         for path in package.rglob("*.py")

@@ -193,6 +193,6 @@ def test_sharded_weights_are_refused(tiny_folder, task_files):
 
     from ftkit.runs.benchmark import check_benchmark
 
-    training = SimpleNamespace(benchmark_tasks="knowledge", fsdp="full_shard", deepspeed=None)
+    training = SimpleNamespace(benchmark_tasks="knowledge", fsdp="full_shard")
     with pytest.raises(UserError, match="needs whole weights in each process"):
         check_benchmark(training)

@@ -685,6 +685,7 @@ WITHOUT_EFFECT = {  # command: settings, of which the first has no effect, and w
         ({"adam_epsilon": 1e-5, "optim": "sgd"}, "has no effect with this --optim"),
         ({"dataloader_prefetch_factor": 2}, "needs --dataloader_num_workers"),
         ({"fsdp_config": "x.json"}, "needs --fsdp"),
+        ({"deepspeed": "x.json"}, "is not supported; FSDP2 splits weights too"),
         ({"activation_checkpointing_kwargs": {"a": 1}, "activation_checkpointing": False}, "nothing is recomputed"),
         ({"trackio_space_id": "x"}, "needs --report_to trackio"),
         ({"include_for_metrics": ["loss"]}, "ftkit measures by itself"),

@@ -23,7 +23,7 @@ REFUSED = [
     ('--lr_scheduler_kwargs {"zzz":1}', "unexpected keyword argument 'zzz'"),
     ("--activation_offloading", "--activation_offloading needs a GPU"),
     ("--accelerator_config nosuch.json", "nosuch.json"),
-    ("--deepspeed nosuch.json", ""),
+    ("--deepspeed nosuch.json", "--deepspeed is not supported; FSDP2 splits weights too"),
     ("--load_best_model_at_end --save_strategy no", "load_best_model_at_end"),
 ]
 

@@ -16,6 +16,7 @@ from trl.trainer.base_config import _BaseConfig
 
 from ftkit.config.errors import UserError
 from ftkit.config.foreign import settings_that_libraries_take
+from ftkit.config.launch import NO_DEEPSPEED
 from ftkit.config.run_folder import RunRecord
 from ftkit.config.settings.needs import Need, Needs, never, plain
 from ftkit.config.settings.rates import ADAPTER, ALL_WEIGHTS, SOFT_PROMPT, Rates
@@ -238,6 +239,7 @@ class TrainerArguments:
              lambda asked: asked.training.dataloader_num_workers,
              "needs --dataloader_num_workers; add it, or drop this"),
         Need(("fsdp_config",), lambda asked: asked.training.fsdp, "needs --fsdp; add it, or drop this"),
+        Need(("deepspeed",), never, NO_DEEPSPEED),
         Need(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"),
              lambda asked: asked.training.activation_checkpointing is not False,
              "without --activation_checkpointing: nothing is recomputed; drop one of them"),

@@ -87,8 +87,8 @@ class PPOArguments(TrainerArguments, _BaseConfig):
             raise UserError(
                 f"--temperature is {self.temperature:g}, so that all answers are the same; give more than 0"
             )
-        if self.fsdp or self.deepspeed:
-            raise UserError("--fsdp and --deepspeed shard the weights, and each process samples by itself; drop it")
+        if self.fsdp:
+            raise UserError("--fsdp splits the weights, and each process samples by itself; drop it")
 
     def rollout_size(self, num_devices: int) -> int:
         """Answers of a rollout, of all devices together."""

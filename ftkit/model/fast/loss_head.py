@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Partial, Replicate
 from transformers import PreTrainedModel, Trainer
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from ftkit.model.fast.chunked_log_probs import OUTPUTS, HeadSettings, LinearHead, chunked_log_probs
 from ftkit.model.fast.head_kernels import KERNELS, settle_kernel, weighs_rows_alike
@@ -85,7 +84,7 @@ def use_compact_loss_head(
     trained token rows, which TRL's can't score, is taken over.
 
     A head that FSDP2 shards is gathered as a whole; its gradient is averaged over the mesh and sharded again. TRL's own
-    head stays, with one warning, for what is not known to be exact here (ZeRO-3, tensor parallel or quantised heads,
+    head stays, with one warning, for what is not known to be exact here (tensor parallel or quantised heads,
     several devices, mixture of experts).
     Raises ValueError for a model without TRL's head and for an unknown output or kernel.
     """
@@ -189,8 +188,6 @@ def _reason_for_trls_head(model: PreTrainedModel, kwargs: dict, kernel: str) -> 
     module = model.get_output_embeddings()
     if kernel == "trl" and not isinstance(module, TrainableTokensWrapper):
         return ""
-    if is_deepspeed_zero3_enabled():
-        return "parameters are partitioned by ZeRO-3"
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         return "the model is split across devices"
     if kwargs.get("output_router_logits") or getattr(model.config.get_text_config(), "output_router_logits", False):
