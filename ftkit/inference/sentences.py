@@ -150,7 +150,8 @@ def longest_text(folder: Path, config: Any, tokenizer: Any) -> int:
 def prompts_of(folder: Path) -> tuple[str, str]:
     """What stands before each question and before each passage; "" for nothing."""
     stated = read_object(folder / PROMPTS_FILE) if (folder / PROMPTS_FILE).is_file() else {}
-    prompts = stated.get("prompts") if isinstance(stated.get("prompts"), dict) else {}
+    prompts = stated.get("prompts")
+    prompts = prompts if isinstance(prompts, dict) else {}
     found = {name: prompt for name, prompt in prompts.items() if isinstance(prompt, str)}
     return found.get("query", ""), next((found[name] for name in PASSAGE_PROMPTS if name in found), "")
 

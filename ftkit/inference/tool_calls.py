@@ -42,7 +42,8 @@ class CallReader:
     def feed(self, text: str) -> tuple[str, list[dict]]:
         """Take more of the answer; return what can be shown by now, and the calls that are complete."""
         self.held += text
-        shown, calls = "", []
+        shown = ""
+        calls: list[dict] = []
         while True:
             if not self.is_inside:
                 shown += self.text_before_call()
@@ -119,10 +120,16 @@ class CallReader:
         return numbered
 
 
+def after_gap(body: str, start: int) -> int:
+    """Where what lies between two values ends."""
+    gap = BETWEEN.match(body, start)
+    return gap.end() if gap else start
+
+
 def values_of(body: str, style: str) -> Iterator:
     """The JSON values of a call's text. Raises ValueError where there is anything else."""
     body = body.removeprefix(MARKED[style])
-    decoder, end = json.JSONDecoder(), BETWEEN.match(body).end()
+    decoder, end = json.JSONDecoder(), after_gap(body, 0)
     while end < len(body):
         named = NAMED_ARGS.match(body, end) if style == MISTRAL else None
         value, end = decoder.raw_decode(body, named.end() if named else end)
@@ -130,7 +137,7 @@ def values_of(body: str, style: str) -> Iterator:
             yield {"name": named[1], "arguments": value}
         else:
             yield from value if isinstance(value, list) else [value]
-        end = BETWEEN.match(body, end).end()
+        end = after_gap(body, end)
 
 
 def call_of(value, names: Collection[str]) -> dict | None:

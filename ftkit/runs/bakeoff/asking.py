@@ -61,7 +61,7 @@ def ask(asked: Asked, contestant: Contestant) -> None:
 def questions_for(asked: Asked, setup: Setup, contestant: Contestant, watch: Watch) -> Questions:
     """The held-out questions as a contestant is asked them, and the probe of what training may make it forget."""
     chosen = held_out(asked, setup, asked.num_examples if contestant.name == "few_shot" else 0)
-    counted = {**RUNS, "generation": partial(CountedRun, watch=watch)}
+    counted: dict[str, Callable[..., Any]] = {**RUNS, "generation": partial(CountedRun, watch=watch)}
     if contestant.searches:
         questions = searched(asked, chosen, counted, watch, quotes=contestant.is_trained)
     else:
