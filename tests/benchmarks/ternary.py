@@ -48,7 +48,7 @@ def report(key: str, options: Options) -> str:
     intro = (
         f"The bundled base (4.0 M parameters, {base_megabytes():.2f} MB in bf16), {updates} updates of {BATCH} rows of "
         f"`instructions`, rates as ftkit decides them, {len(seeds)} seeds: mean (lowest to highest). Answer loss in nats "
-        f"per token on {NUM_TEST} held-out rows, {statistics.fmean(before):.3f} before. Peaks above the imports."
+        f"per token on {NUM_TEST} held-out rows, before {spread(before, 3)}. Peaks above the imports."
     )
     table = measuring.table(["way", "answer loss", "peak MiB", "MB to ship", "processor seconds"], rows)
     return f"{intro}\n\n{table}"
