@@ -15,7 +15,7 @@ from ftkit.inference.synth.items import Ask, Draft, Dropped, Item, Material, Ste
 from ftkit.inference.synth.replies import cleaned, first_question
 
 QUESTION_TOKENS, ANSWER_TOKENS = 48, 64
-SUPPORT = 0.6  # of an answer's words of four letters or more stand where it is said to be from, at least
+SUPPORT = 0.8  # of an answer's words of four letters or more stand where it is said to be from, at least
 MIN_SENTENCE_WORDS = 4
 
 
@@ -74,7 +74,7 @@ def answer_turns() -> list[dict]:
 
 
 def support(answer: str, text: str) -> float:
-    """Share of an answer's longer words and numbers, or of all where it has none, that stand in a text."""
+    """Share of an answer's different longer words and numbers, or of all where it has none, that stand in a text."""
     there, said = set(words(text)), words(answer)
     said = [word for word in said if len(word) > 3 or word.isdigit()] or said
-    return sum(word in there for word in said) / len(said) if said else 0.0
+    return sum(word in there for word in set(said)) / len(set(said)) if said else 0.0

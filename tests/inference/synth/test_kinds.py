@@ -8,6 +8,7 @@ from made_up import passages
 from ftkit.inference.synth.corruption import RULES, corrupted
 from ftkit.inference.synth.items import Draft, Dropped, Material, Seed, user
 from ftkit.inference.synth.kinds import KINDS, maker
+from ftkit.inference.synth.questions import SUPPORT, support
 
 SEEDS = [Seed(f"seeds.txt:{n}", user(f"Name the river number {n}."), f"The river {n} is long.") for n in range(1, 7)]
 SETTINGS = {
@@ -70,6 +71,20 @@ def test_questions_are_about_a_sentence_and_answered_from_it():
         played_about("questions", "opens at", question, ["Tickets cost 5 crowns."])
     with pytest.raises(Dropped, match="no question in the reply"):
         played_about("questions", "opens at", ["It opens at two."])
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_from"),
+    [
+        ("from Tuesday to Friday", True),
+        ("It is open from Tuesday to Friday.", True),
+        ("The museum is a children's museum.", False),  # written by SmolLM2, as is the next
+        ("The museum is open from Tuesday to Friday, but it's closed on Sundays.", False),
+        ("", False),
+    ],
+)
+def test_an_answer_that_adds_something_is_not_from_its_sentence(answer, is_from):
+    assert (support(answer, "The museum is open from Tuesday to Friday.") >= SUPPORT) == is_from
 
 
 def played_about(kind: str, words: str, *replies):
