@@ -61,8 +61,8 @@ def synth_parser() -> CommandParser:
     parser.set_defaults(temperature=0.8, top_p=0.95)
     add = parser.add_argument
     kinds = "; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
-    add("--kind", choices=list(KINDS), required=True, help=kinds)
-    add("--seeds", help="rows or questions to begin with: a file (.txt: one per line), a folder or a bundled dataset")
+    add("--kind", choices=list(KINDS), required=True, metavar="KIND", help=kinds)
+    add("--seeds", help="rows or questions to begin with: file (.txt: one per line), folder, bundled dataset")
     add("--docs", help="file or folder of documents, for questions and raft")
     add_reading_flags(parser)
     add("--number", type=int, default=100, metavar="N", help="rows to make; a finished run goes on with more")
@@ -73,7 +73,7 @@ def synth_parser() -> CommandParser:
     add("--num_distractors", type=int, help="other passages in a RAFT row; default: 3")
     add("--share_without", type=float, help="share of RAFT rows without the passage that answers; default: 0.2")
     add("--without_passage", choices=["refuse", "answer"],
-        help="such a row's answer: that the sources do not say, or the answer unquoted; default: refuse")  # fmt: skip
+        help="such a row's answer: not in the sources, or unquoted; default: refuse")  # fmt: skip
     add("--near", type=float, default=0.7, help="similarity from which two questions are the same, from 0.1 to 1")
     add("--held_out", action="append", default=[], metavar="ROWS",
         help="test rows that no row may paraphrase, beside the bundled benchmarks; may be repeated")  # fmt: skip

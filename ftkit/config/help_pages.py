@@ -13,7 +13,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.flags import UNKNOWN, Setting
 from ftkit.config.words import SAME, canonical, right_flag
 
-WIDTH, INDENT, TEXT_COLUMN = 100, " " * 6, 34
+WIDTH, INDENT, TEXT_COLUMN = 118, " " * 6, 34
 # What a page shows: by group, the setting, what stands for its value, and its text where the library's is too long.
 SHOWN = {
     "data": (

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftkit.config.errors import UserError
 from ftkit.data.rows.thoughts import THOUGHT
-from ftkit.data.rows.tools import CALLS, checked_call
+from ftkit.data.rows.tools import CALLS, check_result, checked_call
 
 MAX_MESSAGES, MAX_PARTS, MAX_CALLS = 2048, 1024, 128
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
@@ -17,12 +17,17 @@ TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
 def plain_messages(messages: Any) -> list[dict]:
-    """Messages whose content is text. Raises UserError for what is none, too many, or more than text."""
+    """Messages whose content is text. Raises UserError for what is none, too many, or more than text, and for a
+    tool's result without its call."""
     if not isinstance(messages, list) or not messages:
         raise UserError("messages: must be an array of at least one message")
     if len(messages) > MAX_MESSAGES:
         raise UserError(f"messages: more than {MAX_MESSAGES:,}; send fewer")
-    return [plain_message(message, f"messages.{number}") for number, message in enumerate(messages)]
+    plain = [plain_message(message, f"messages.{number}") for number, message in enumerate(messages)]
+    for number, message in enumerate(plain):
+        if message["role"] == "tool":
+            check_result(plain[: number + 1], f"messages.{number}")
+    return plain
 
 
 def plain_message(message: Any, where: str) -> dict:

@@ -17,7 +17,7 @@ from ftkit.config.errors import UserError
     [
         ("sf", ["sft"]),
         ("help sf", ["sft"]),
-        ("sft --te", ["--template", "--test_size"]),
+        ("sft --te", ["--template", "--test_size", "--ternary", "--ternary_warmup"]),
         ("sft --learning-r", ["--learning_rate"]),
         ("sft --template alp", ["alpaca", ":files"]),
         ("sft --model ", ["base", "smollm2", ":files"]),

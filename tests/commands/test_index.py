@@ -48,7 +48,7 @@ REFUSED = [
     (["a", "b", "--search", "q"], "--search looks into one index"),
     (["x", "--search", "q", "--output_dir", "y"], "--output_dir has no effect with --search; drop it"),
     (["x", "--search", "q", "--num_sources", "0"], "--num_sources is 0; give at least 1"),
-    (["nowhere", "--search", "q"], "nowhere: holds no index; make one with ftkit index DOCS --output_dir nowhere"),
+    (["nowhere", "--search", "q"], "nowhere: holds no index; make one: ftkit index DOCS --output_dir nowhere"),
     (["nowhere", "--output_dir", "y"], "nowhere: no such file or folder; check the path"),
 ]
 

@@ -8,7 +8,7 @@ from benchmark_runs import write_run
 
 from ftkit.config.errors import UserError
 from ftkit.config.files import write_json
-from ftkit.evaluation.bakeoff.contest import CONTESTANTS, Costs, read_entry, with_reason
+from ftkit.evaluation.bakeoff.contest import CONTESTANTS, Costs, LeftOut, read_entry
 from ftkit.evaluation.bakeoff.page import write_bakeoff_page
 from ftkit.evaluation.bakeoff.recommendation import CANNOT_TELL, NONE, TAKE, items_more, recommend
 from ftkit.evaluation.bakeoff.standing import standing_of
@@ -85,7 +85,7 @@ def test_what_training_made_a_contestant_forget_is_in_the_table_and_in_the_sente
 
 
 def test_who_did_not_run_is_listed_with_the_reason_and_costs_are_in_money_where_the_machine_has_a_price(tmp_path):
-    out = with_reason(CONTESTANTS["qlora"], "bitsandbytes can't run here")
+    out = LeftOut(CONTESTANTS["qlora"], "bitsandbytes can't run here")
     standing = standing_of([*entries(tmp_path, 50, {"prompt": 5, "lora": 40}), out])
     text = "\n".join(table_lines(standing, price_per_hour=2.0))
     assert "QLoRA did not run: bitsandbytes can't run here" in text

@@ -221,7 +221,7 @@ def test_what_makes_no_index_is_refused(tmp_path, docs, letter_encoder, monkeypa
 
 
 BROKEN = {
-    "no folder": (lambda folder: shutil.rmtree(folder), "holds no index; make one with ftkit index"),
+    "no folder": (lambda folder: shutil.rmtree(folder), "holds no index; make one: ftkit index"),
     "no settings": (lambda folder: (folder / "index.json").unlink(), "holds no index"),
     "settings of another version": (lambda folder: (folder / "index.json").write_text('{"schema": 9}'), "schema 9 is not known; upgrade ftkit"),
     "settings of another kind": (lambda folder: (folder / "index.json").write_text('{"schema": 1, "embedder": 3}'), "not as ftkit index writes it"),

@@ -113,7 +113,7 @@ ABUSES = [
     ("top_logprobs of 10^6", CHAT, chat(logprobs=True, top_logprobs=10**6), [400]),
     ("top_logprobs below 0", CHAT, chat(logprobs=True, top_logprobs=-1), [400]),
     ("an unknown field of 10,000 keys", CHAT, chat(metadata={str(number): "x" for number in range(10_000)}), [200, 400]),
-    ("tools without a place", CHAT, chat(tools=[TOOL]), [400]),
+    ("a tool that nobody asked for", CHAT, chat(tools=[TOOL]), [200]),
     ("tools that are a text", CHAT, chat(tools="f"), [400]),
     ("1,000 tools", CHAT, chat(tools=[TOOL] * 1000), [400]),
     ("a tool with a forged name", CHAT, chat(tools=[{"type": "function", "function": {"name": FORGED}}]), [400]),

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
 
 from trl.trainer.base_config import _BaseConfig
 
@@ -116,7 +115,7 @@ class EmbedArguments(TrainerArguments, _BaseConfig):
     sequences_per_row = 2
     # What sentence-transformers' trainer reads of its own arguments, and ftkit decides in another place.
     prompts = router_mapping = None
-    learning_rate_mapping: ClassVar[Any] = MappingProxyType({})
+    learning_rate_mapping = MappingProxyType[str, float]({})
 
     def __post_init__(self):
         if self.benchmark_tasks:

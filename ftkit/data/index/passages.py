@@ -34,6 +34,17 @@ class Passage:
     end: int
 
 
+def heading_of(passage: Passage) -> str:
+    """What a passage is searched under beside its text: its headings, or its document's title; "" where it has none."""
+    return passage.heading or (passage.title if passage.title != passage.source else "")
+
+
+def searched(passage: Passage) -> str:
+    """The text by which a passage is found."""
+    heading = heading_of(passage)
+    return f"{heading}\n{passage.text}" if heading else passage.text
+
+
 def count_words(text: str) -> int:
     """The words and signs of a text: about its tokens, where no tokenizer is at hand."""
     return len(WORD.findall(text))

@@ -79,12 +79,11 @@ class Costs:
 
 @dataclass
 class Entry:
-    """A contestant, with what it answered and takes; reason: why it did not run."""
+    """A contestant that ran, with what it answered and takes."""
 
     contestant: Contestant
-    run: Run | None = None
-    costs: Costs | None = None
-    reason: str = ""
+    run: Run
+    costs: Costs
 
     @property
     def title(self) -> str:
@@ -94,13 +93,25 @@ class Entry:
     @property
     def task(self):
         """The TaskResult of the held-out questions."""
-        assert self.run
         return self.run.results.tasks[ANSWERS]
 
     @property
     def score(self):
         """The Score of its answers by the metric that decides."""
         return self.task.scores[self.task.main_metric]
+
+
+@dataclass
+class LeftOut:
+    """A contestant that did not run, and why."""
+
+    contestant: Contestant
+    reason: str
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.contestant.title
 
 
 def read_entry(folder: str | Path, contestant: Contestant) -> Entry:
@@ -114,8 +125,3 @@ def read_entry(folder: str | Path, contestant: Contestant) -> Entry:
     if costs.schema != SCHEMA:
         raise UserError(f"{own / COSTS}: schema {costs.schema} is not known; upgrade ftkit")
     return Entry(contestant, read_run(own / FILE), costs)
-
-
-def with_reason(contestant: Contestant, reason: str) -> Entry:
-    """A contestant that does not run."""
-    return Entry(contestant, reason=reason)

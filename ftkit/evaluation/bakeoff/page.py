@@ -127,5 +127,4 @@ def card(key: str, by_entry: dict[str, dict[str, Item]], metric: str) -> tuple[s
 
 def by_id(entry: Entry) -> dict[str, Item]:
     """The answered items of a contestant."""
-    assert entry.run
     return {item.item_id: item for item in read_items(entry.run.path, entry.run.results.tasks[ANSWERS])}

@@ -6,7 +6,7 @@ Every p value is corrected for the number of pairs (Holm), so that the best of t
 import itertools
 from dataclasses import dataclass
 
-from ftkit.evaluation.bakeoff.contest import ANSWERS, FORGETTING, Entry
+from ftkit.evaluation.bakeoff.contest import ANSWERS, FORGETTING, Entry, LeftOut
 from ftkit.evaluation.verdict.pairing import PairedTask, pair_runs
 from ftkit.evaluation.verdict.verdict import MARGIN, TaskVerdict, measure_task, outcome_of
 from ftkit.metrics.paired_tests import ALPHA, holm
@@ -20,7 +20,7 @@ class Standing:
     entries: list[Entry]
     pairs: dict[tuple[str, str], TaskVerdict]
     forgetting: dict[str, TaskVerdict]
-    left_out: list[Entry]
+    left_out: list[LeftOut]
     margin: float
 
     @property
@@ -39,22 +39,20 @@ class Standing:
         return list(itertools.takewhile(lambda entry: entry is not self.best, self.entries))
 
 
-def standing_of(entries: list[Entry], margin: float = MARGIN, seed: int = 0) -> Standing:
+def standing_of(entries: list[Entry | LeftOut], margin: float = MARGIN, seed: int = 0) -> Standing:
     """Compare those that ran. entries: the simplest first.
 
     Raises UserError where nobody ran, and for results that do not belong together.
     """
-    ran = [entry for entry in entries if entry.run]
+    ran = [entry for entry in entries if isinstance(entry, Entry)]
+    left_out = [entry for entry in entries if isinstance(entry, LeftOut)]
     couples = list(itertools.combinations(ran, 2))
     pairs = corrected(
-        {
-            (a.contestant.name, b.contestant.name): pair_runs([a.run], b.run)[ANSWERS]  # type: ignore[list-item, arg-type]
-            for a, b in couples
-        },
+        {(a.contestant.name, b.contestant.name): pair_runs([a.run], b.run)[ANSWERS] for a, b in couples},
         margin,
         seed,
     )
-    probed = [entry for entry in ran if entry.run and FORGETTING in entry.run.results.tasks]
+    probed = [entry for entry in ran if FORGETTING in entry.run.results.tasks]
     base = next((entry for entry in probed if not entry.contestant.is_trained), None)
     forgot = {}
     if base:
@@ -62,11 +60,9 @@ def standing_of(entries: list[Entry], margin: float = MARGIN, seed: int = 0) -> 
         forgot = corrected(
             {(entry.contestant.name,): pair_runs([base.run], entry.run)[FORGETTING] for entry in trained},
             margin,
-            seed,  # type: ignore[list-item, arg-type]
+            seed,
         )
-    return Standing(
-        ran, pairs, {name: row for (name,), row in forgot.items()}, [one for one in entries if not one.run], margin
-    )
+    return Standing(ran, pairs, {name: row for (name,), row in forgot.items()}, left_out, margin)
 
 
 def corrected(pairs: dict[tuple, PairedTask], margin: float, seed: int) -> dict[tuple, TaskVerdict]:

@@ -23,7 +23,6 @@ def table_lines(standing: Standing, price_per_hour: float | None = None) -> list
 def cost_cells(entry: Entry, price_per_hour: float | None = None) -> tuple[str, ...]:
     """What COST_COLUMNS hold of a contestant."""
     costs = entry.costs
-    assert costs
     price = f"{1000 * costs.seconds / 60:.1f} min"
     if price_per_hour is not None:
         price = f"{costs.of_thousand(price_per_hour):.3g}"
@@ -63,7 +62,6 @@ def notes(standing: Standing) -> list[str]:
 def passage_lines(entry: Entry) -> list[str]:
     """What a contestant found, and of one that quotes whether it quotes what is there."""
     costs, lines = entry.costs, []
-    assert costs and entry.run
     if costs.found is not None:
         lines.append(f"{entry.title}: a passage that was found holds the answer to {percent(costs.found)} of the rows")
     if costs.quoted is not None:

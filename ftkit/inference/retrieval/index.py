@@ -19,10 +19,11 @@ from ftkit.config.errors import UserError, did_you_mean
 from ftkit.config.files import check_folder, write_json
 from ftkit.config.json_object import read_object
 from ftkit.config.output_folder import visible_names
-from ftkit.data.index.passages import MAX_TOKENS, Passage
+from ftkit.config.paste import quoted
+from ftkit.data.index.passages import MAX_TOKENS, Passage, searched
 from ftkit.inference.retrieval.ranking import METHODS, Scored, best, fused
 from ftkit.inference.retrieval.sqlite_store import SqliteStore
-from ftkit.inference.retrieval.stores import Store, searched
+from ftkit.inference.retrieval.stores import Store
 
 if TYPE_CHECKING:
     from ftkit.inference.retrieval.encoding import CrossEncoder, Encoder
@@ -59,7 +60,7 @@ class IndexSettings:
         """The settings of the index in a folder. Raises UserError where there is none, or one of another version."""
         path = folder / SETTINGS_FILE
         if not path.is_file():
-            raise UserError(f"{folder}: holds no index; make one with ftkit index DOCS --output_dir {folder}")
+            raise UserError(f"{folder}: holds no index; make one: ftkit index DOCS --output_dir {quoted(folder)}")
         content = read_object(path, "make the index again")
         types = {item.name: type(item.default) for item in fields(cls)}
         if content.get("schema") != SCHEMA_VERSION:

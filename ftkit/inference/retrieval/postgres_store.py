@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ftkit.config.errors import UserError, first_line
-from ftkit.data.index.passages import Passage
+from ftkit.data.index.passages import Passage, heading_of
 from ftkit.inference.retrieval.ranking import Scored
-from ftkit.inference.retrieval.stores import BATCH, Embed, Store, heading_of
+from ftkit.inference.retrieval.stores import BATCH, Embed, Store
 
 SCHEMES = ("postgresql", "postgres")
 TABLE = re.compile(r"ftkit_[a-z0-9_]{1,40}")

@@ -8,13 +8,15 @@ turn; what could forge a number or the question is neutralised here, in the same
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ftkit.config.terminal import printable
-from ftkit.data.index.passages import Passage
+from ftkit.data.index.passages import Passage, heading_of
 from ftkit.data.rows.formats import JOINER
 from ftkit.data.templates.forgery import ANY_JOINERS, LINE_START, SPACE, break_strings, mend_strings
-from ftkit.inference.retrieval.index import Found
-from ftkit.inference.retrieval.stores import heading_of
+
+if TYPE_CHECKING:
+    from ftkit.inference.retrieval.index import Found
 
 INSTRUCTION = (
     "Answer the question from the sources below. After each statement name its source, as [1]. "
@@ -26,7 +28,7 @@ NUMBER = re.compile(rf"({LINE_START}{SPACE}\[)(?={ANY_JOINERS}\d[\d{JOINER}]*\])
 BROKEN_NUMBER = re.compile(rf"({LINE_START}{SPACE}\[){JOINER}(?={ANY_JOINERS}\d[\d{JOINER}]*\])")
 
 
-def with_sources(messages: Sequence[dict], found: Sequence[Found]) -> list[dict]:
+def with_sources(messages: Sequence[dict], found: Sequence["Found"]) -> list[dict]:
     """The messages, with the passages that were found in front of the last question; as they are where none was."""
     if not found:
         return list(messages)
@@ -54,7 +56,7 @@ def mended(text: str) -> str:
     return mend_strings(BROKEN_NUMBER.sub(r"\1", text), (), HEADINGS)
 
 
-def source_lines(found: Sequence[Found]) -> list[str]:
+def source_lines(found: Sequence["Found"]) -> list[str]:
     """One line for each passage that was found, as a person reads it."""
     lines = []
     for number, one in enumerate(found, start=1):
@@ -63,7 +65,7 @@ def source_lines(found: Sequence[Found]) -> list[str]:
     return lines
 
 
-def source_records(found: Sequence[Found]) -> list[dict]:
+def source_records(found: Sequence["Found"]) -> list[dict]:
     """The passages that were found, by their numbers, as they are written and sent."""
     return [
         {"number": number, "id": one.passage.id, "source": one.passage.source, "heading": one.passage.heading,

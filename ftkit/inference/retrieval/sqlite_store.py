@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ftkit.config.errors import UserError
-from ftkit.data.index.passages import Passage
+from ftkit.data.index.passages import Passage, heading_of
 from ftkit.inference.retrieval.ranking import Scored, best
-from ftkit.inference.retrieval.stores import BATCH, Embed, Store, heading_of
+from ftkit.inference.retrieval.stores import BATCH, Embed, Store
 
 WORD = re.compile(r"\w+")
 MAX_WORDS = 64  # of a question that are searched for

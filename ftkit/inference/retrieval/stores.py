@@ -58,14 +58,3 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the use of it."""
-
-
-def heading_of(passage: Passage) -> str:
-    """What a passage is searched under beside its text: its headings, or its document's title; "" where it has none."""
-    return passage.heading or (passage.title if passage.title != passage.source else "")
-
-
-def searched(passage: Passage) -> str:
-    """The text by which a passage is found."""
-    heading = heading_of(passage)
-    return f"{heading}\n{passage.text}" if heading else passage.text

@@ -24,11 +24,11 @@ class Kind(NamedTuple):
 
 KINDS = {
     "self-instruct": Kind(SEEDS, "new tasks after examples, answered"),
-    "personas": Kind(SEEDS, "what certain persons would ask, answered", needs_source=False),
-    "evolve": Kind(SEEDS, "harder and rarer forms of tasks, answered"),
+    "personas": Kind(SEEDS, "what persons would ask, answered", needs_source=False),
+    "evolve": Kind(SEEDS, "harder forms of tasks, answered"),
     "questions": Kind(DOCS, "questions that passages answer"),
-    "reasoning": Kind(SEEDS, "solutions step by step that come to the known answer", needs_answers=True),
-    "preferences": Kind(SEEDS, "pairs of a better and a worse answer", trains="dpo"),
+    "reasoning": Kind(SEEDS, "solutions that come to the known answer", needs_answers=True),
+    "preferences": Kind(SEEDS, "a better and a worse answer", trains="dpo"),
     "raft": Kind(DOCS, "questions with numbered passages, answered with a quotation"),
 }
 

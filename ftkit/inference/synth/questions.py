@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from ftkit.data.cleaning.near_duplicates import words
-from ftkit.inference.retrieval.stores import searched
+from ftkit.data.index.passages import searched
 from ftkit.inference.synth import prompts
 from ftkit.inference.synth.citations import sentences
 from ftkit.inference.synth.items import Ask, Draft, Dropped, Item, Material, Steps, Way, conversation, user

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.data.cleaning.near_duplicates import words
+from ftkit.data.index.passages import searched
 from ftkit.inference.retrieval.index import Found
 from ftkit.inference.retrieval.prompting import with_sources
-from ftkit.inference.retrieval.stores import searched
 from ftkit.inference.synth.citations import comparable, is_said, quoted
 from ftkit.inference.synth.items import Draft, Item, Material, Steps, user
 from ftkit.inference.synth.questions import asked_about

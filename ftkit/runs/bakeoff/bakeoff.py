@@ -21,7 +21,7 @@ from ftkit.config.errors import UserError
 from ftkit.config.files import check_folder, write_json
 from ftkit.config.output_folder import RunNote, State, clear, held, read_note, refuse_other, state_of, write_note
 from ftkit.config.terminal import time_text
-from ftkit.evaluation.bakeoff.contest import COSTS, Contestant, Entry, read_entry, with_reason
+from ftkit.evaluation.bakeoff.contest import COSTS, Contestant, Entry, LeftOut, read_entry
 from ftkit.evaluation.bakeoff.page import write_bakeoff_page
 from ftkit.evaluation.bakeoff.recommendation import Recommendation, recommend
 from ftkit.evaluation.bakeoff.standing import Standing, standing_of
@@ -105,13 +105,13 @@ def claim(folder: Path, note: RunNote) -> None:
         raise UserError(f"{folder}: holds a different bake-off (not the same {differing}); choose another --output_dir")
 
 
-def entry_of(asked: Asked, contestant: Contestant, work: Callable) -> Entry:
+def entry_of(asked: Asked, contestant: Contestant, work: Callable) -> Entry | LeftOut:
     """A contestant, made and asked where that is not done; the reason where it can't be."""
     folder = asked.of(contestant)
     if (folder / COSTS).is_file():
         return read_entry(asked.folder, contestant)
     if reason := asked.reason_against(contestant):
-        return with_reason(contestant, reason)
+        return LeftOut(contestant, reason)
     start = time.monotonic()
     try:
         if contestant.is_trained and not (folder / MADE).is_file():
@@ -125,7 +125,7 @@ def entry_of(asked: Asked, contestant: Contestant, work: Callable) -> Entry:
         if contestant.name == PROMPT:
             raise
         say(f"{contestant.title}: does not run here: {refusal}")
-        return with_reason(contestant, str(refusal))
+        return LeftOut(contestant, str(refusal))
     say(f"{contestant.title}: done in {time_text(time.monotonic() - start)}")
     return read_entry(asked.folder, contestant)
 
@@ -146,11 +146,10 @@ def write_results(asked: Asked, standing: Standing, recommendation: Recommendati
     """Write OUT/results.json, bakeoff.json and report.html."""
     tasks, items = {}, {}
     for entry in standing.entries:
-        assert entry.run
         name = entry.contestant.name
         tasks[name] = dataclasses.replace(entry.task, name=name, items_file=items_file(name))
         items[name] = read_items(entry.run.path, entry.task)
-    model = {"name": asked.model, "dtype": standing.entries[0].run.results.model.get("dtype")}  # type: ignore[union-attr]
+    model = {"name": asked.model, "dtype": standing.entries[0].run.results.model.get("dtype")}
     facts = settings_of(asked)
     write_run(asked.folder, Results(model, tasks, facts, seed=asked.seed), items)
     write_json(asked.folder / TABLE, table_of(standing, recommendation))
@@ -174,7 +173,7 @@ def table_of(standing: Standing, recommendation: Recommendation) -> dict:
                 "score": dataclasses.asdict(entry.score), "costs": dataclasses.asdict(entry.costs),
                 "forgot": changed(standing.forgetting.get(entry.contestant.name)),
             }
-            for entry in standing.entries if entry.costs
+            for entry in standing.entries
         },
         "pairs": {f"{a} {b}": changed(row) for (a, b), row in standing.pairs.items()},
         "left_out": {entry.contestant.name: entry.reason for entry in standing.left_out},

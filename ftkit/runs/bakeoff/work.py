@@ -17,6 +17,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import IO, cast
 
 from ftkit.config.errors import LimitError, UserError
 from ftkit.config.launch import has_accelerator, without_launcher
@@ -50,9 +51,9 @@ class Workers:
         if self.process is None or has_accelerator():
             self.close()
             self.process = started()
-        assert self.process.stdin and self.process.stdout
-        print(json.dumps([job, name, asked.as_json()]), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
+        given, answers = cast(IO[str], self.process.stdin), cast(IO[str], self.process.stdout)
+        print(json.dumps([job, name, asked.as_json()]), file=given, flush=True)
+        answer = answers.readline()
         status, line = json.loads(answer) if answer else (self.process.wait(), "")
         if status in (INTERRUPTED, -signal.SIGINT):
             raise KeyboardInterrupt
