@@ -156,6 +156,8 @@ def test_every_command_of_the_table_runs(tmp_path, monkeypatch, book_tensors):
     torch.save(book_tensors, "model.pth")
     rows = [f"Write the number {number};{number}" for number in range(60)]
     Path("rows.csv").write_text("\n".join(["Question;Answer", *rows]) + "\n")
+    Path("manual").mkdir()
+    Path("manual/plans.md").write_text("# Plans\n\nThe plan Large has backups every night.\n")
     table = re.findall(r"^\| .*$", TEXT.split("## I have")[1].split("\n## ")[0], flags=re.MULTILINE)
     for line in inline_commands("\n".join(table)):
         if line.startswith(ONLY_PARSED):
