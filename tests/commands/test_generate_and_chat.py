@@ -14,20 +14,6 @@ from ftkit.inference.asking import Sampling, asking_parser, model_settings
 from ftkit.inference.engine import Engine
 
 
-@pytest.fixture
-def flags(tiny_folder):
-    return [
-        "--model_name_or_path",
-        str(tiny_folder),
-        "--template",
-        "alpaca",
-        "--max_new_tokens",
-        "5",
-        "--dtype",
-        "float32",
-    ]
-
-
 def load(flags) -> Engine:
     return Engine.load(model_settings(asking_parser("ftkit chat", "").parse_args(flags)))
 

@@ -61,20 +61,6 @@ def test_mistakes_are_one_line(made, monkeypatch, argv, message):
     assert message in str(caught.value)
 
 
-@pytest.fixture
-def flags(tiny_folder):
-    return [
-        "--model_name_or_path",
-        str(tiny_folder),
-        "--template",
-        "alpaca",
-        "--max_new_tokens",
-        "5",
-        "--dtype",
-        "float32",
-    ]
-
-
 def test_generate_answers_from_the_index_and_shows_its_sources(made, flags, tmp_path, capsys):
     asked = [*flags, "--index", str(made / "x"), "--num_sources", "1", "--prompt", "Which one has backups?"]
     generate.main(asked)

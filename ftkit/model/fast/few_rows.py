@@ -2,8 +2,8 @@
 
     with by_all_cores(model): model.generate(...)
 
-MKL gives a product of few rows to one core, which reads the weights alone; as a batch of products, each of a share of
-the outputs, every core reads its share. FTKIT_PLAIN_LAYERS=1 turns it off.
+MKL gives a product of few rows to one core (seen on an AMD EPYC), which reads the weights alone; as a batch of products,
+each of a share of the outputs, every core reads its share. FTKIT_PLAIN_LAYERS=1 turns it off.
 """
 
 import functools
@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 # N rows, I inputs, O outputs, S shares of the outputs
 
-MOST_ROWS = 64  # above, MKL itself uses all cores
+MOST_ROWS = 64  # more were not measured
 LEAST_WEIGHTS = 2**18  # below, a share is read faster than it is handed out
 WIDE = 8  # times as many outputs as inputs, as a head has: W X' is then faster than X W'
 
