@@ -2,8 +2,8 @@
 
     with by_all_cores(model): model.generate(...)
 
-MKL gives a product of few rows to one core (seen on an AMD EPYC), which reads the weights alone; as a batch of products,
-each of a share of the outputs, every core reads its share. FTKIT_PLAIN_LAYERS=1 turns it off.
+MKL gives a product of few rows to one core (seen on an AMD EPYC), which reads the weights alone; as a batch of products
+for shares of the outputs, every core reads its share. FTKIT_PLAIN_LAYERS=1 turns it off.
 """
 
 import functools
